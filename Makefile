@@ -1,0 +1,41 @@
+# make quickstart   install, train a GRU and an attention model, write runs/quickstart/report.html
+# make test         install, run all tests but those that need a GPU
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install quickstart test lint format clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqjax needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,eval,test]'
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/seqjax train --config experiments/quickstart.py:gru --workdir runs/quickstart/gru
+	$(BIN)/seqjax train --config experiments/quickstart.py:attention --workdir runs/quickstart/attention
+	$(BIN)/seqjax evaluate --workdir runs/quickstart/gru --split test
+	$(BIN)/seqjax evaluate --workdir runs/quickstart/attention --split test
+	$(BIN)/seqjax generate --workdir runs/quickstart/gru
+	$(BIN)/seqjax generate --workdir runs/quickstart/attention
+	$(BIN)/seqjax report runs/quickstart/gru runs/quickstart/attention --out runs/quickstart
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n auto
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV)

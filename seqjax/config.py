@@ -1,0 +1,235 @@
+"""Configs: a Python file, overrides on the command line, one strict check, and JSON that replays the run.
+
+    load("experiments/copy.py:tiny")          the file's get_config("tiny"), as a plain dict
+    override(tree, ["optim.peak=3e-4"])       values from the command line
+    resolve(Experiment, tree)                 checked, every default filled in; JSON round-trips it
+    build(part, section, **given)             the object that a section describes
+
+The schema is not written twice: it is the annotations of the constructors that the sections reach.
+"""
+
+import ast
+import copy
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import typing
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from seqjax import lookup
+from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
+
+
+def load(spec: str) -> dict:
+    """Reads `file.py`, `file.py:variant` or a run folder's `config.json`.
+
+    Raises:
+      ConfigError: no such file, no `get_config` in it, or it fails.
+    """
+    path, _, variant = spec.partition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"no config file {file.absolute()}; pass --config FILE.py, FILE.py:VARIANT or config.json.")
+    if file.suffix == ".json":
+        try:
+            tree = json.loads(file.read_text())
+        except ValueError as error:
+            raise ConfigError(f"{file.absolute()} is not JSON: {error}.") from error
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{file.absolute()} holds a {type(tree).__name__}, wanted an object with sections.")
+        return tree
+    module_spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
+    if module_spec is None:
+        raise ConfigError(f"{file.absolute()} is not a config; wanted a .py or .json file.")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        tree = module.get_config(variant) if variant else module.get_config()
+    except Exception as error:
+        raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}") from error
+    return plain(tree)
+
+
+def plain(tree):
+    """ConfigDicts become dicts and tuples lists, as JSON would have them."""
+    if isinstance(tree, ConfigDict):
+        tree = tree.to_dict()
+    if isinstance(tree, dict):
+        return {str(k): plain(v) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [plain(v) for v in tree]
+    return tree
+
+
+def parse(text: str):
+    """A value as written on the command line: Python or JSON spelling, else the text itself."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return plain(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return float(text) if text.lower() in ("nan", "inf", "-inf") else text
+
+
+def override(tree: dict, assignments: typing.Iterable[str]) -> dict:
+    """Sets `a.b=value` in a copy of the tree. A list takes an index: `model.mixer.0.heads=2`.
+
+    A new `name` in a section drops the options that belonged to the old one. Whether a key means
+    anything is `resolve`'s business.
+
+    Raises:
+      ConfigError: not of the form `a.b=value`, or a path that runs through a value.
+    """
+    tree = copy.deepcopy(tree)
+    # Names first: they decide which other keys a section may hold.
+    ordered = sorted(assignments, key=lambda a: not a.partition("=")[0].endswith(".name"))
+    for assignment in ordered:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--config.{assignment}: wanted --config.SECTION.KEY=VALUE.")
+        node, keys = tree, path.split(".")
+        for depth, key in enumerate(keys):
+            where = ".".join(keys[: depth + 1])
+            if isinstance(node, list):
+                if not key.isdigit() or int(key) >= len(node):
+                    raise ConfigError(f"--config.{path}: {where} is not an index into a list of {len(node)}.")
+                key = int(key)
+            elif not isinstance(node, dict):
+                raise ConfigError(f"--config.{path}: {'.'.join(keys[:depth])} is a value, not a section.")
+            if depth < len(keys) - 1:
+                node = node[key] if isinstance(node, list) else node.setdefault(key, {})
+                continue
+            value = parse(text)
+            if key == "name" and isinstance(node, dict) and node.get("name") != value:
+                node.clear()
+            node[key] = value
+    return tree
+
+
+def resolve(schema, tree: dict) -> dict:
+    """Checks a tree against a dataclass of sections and fills in every default.
+
+    Raises:
+      ConfigError: lists every problem at once: unknown keys and names with the nearest valid one, wrong
+        types, values out of range, missing keys.
+    """
+    problems: list[str] = []
+    resolved = _section(schema, tree, "", problems)
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the config"
+        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems))
+    return resolved
+
+
+def _section(target, tree, path: str, problems: list[str], name: str | None = None) -> dict:
+    """One section: the keyword arguments of `target`."""
+    known = {k: v for k, v in fields_of(target).items() if not marker(v[0], Given)}
+    dot = f"{path}." if path else ""
+    out = {} if name is None else {"name": name}
+    before = len(problems)
+    for key in tree:
+        if key not in known and key != "name":
+            given = key in fields_of(target)
+            why = "is filled in from the data, remove it." if given else "is not a key."
+            near = "" if given else lookup.nearest(key, known)
+            of = f" of {name!r}" if name else ""
+            problems.append(f"{dot}{key} {why}{near} Keys{of}: {', '.join(known) or 'none'}.")
+    for key, (hint, default) in known.items():
+        if key in tree:
+            out[key] = _value(hint, tree[key], dot + key, problems)
+        elif default is dataclasses.MISSING:
+            problems.append(f"{dot}{key} is required and missing.")
+        else:
+            out[key] = _default(hint, default, dot + key, problems)
+    if name is None and path and len(problems) == before:
+        try:
+            target(**out)  # what only its constructor can see: fields that contradict each other
+        except ValueError as error:
+            problems.append(f"{path}: {error}")
+    return out
+
+
+def _default(hint, default, path, problems):
+    if dataclasses.is_dataclass(default):
+        return _section(type(default), {}, path, problems)
+    return plain(default)
+
+
+def _value(hint, value, path: str, problems: list[str]):
+    if part := marker(hint, Part):
+        if part.many and isinstance(value, list) and value:
+            return [_named(part, v, f"{path}.{i}", problems) for i, v in enumerate(value)]
+        return _named(part, value, path, problems)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, dict):
+            return _section(hint, value, path, problems)
+        problems.append(f"{path}: got {value!r}, wanted a section with {', '.join(fields_of(hint))}.")
+    elif problem := mismatch(hint, value):
+        problems.append(f"{path}: {problem}.")
+    return value
+
+
+def _named(part: Part, value, path: str, problems: list[str]):
+    choices = ", ".join(lookup.names(part.package))
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, dict):
+        problems.append(f"{path}: got {value!r}, wanted a section with a name out of {choices}.")
+        return value
+    name = value.get("name")
+    if not isinstance(name, str):
+        problems.append(f"{path}.name is required, got {name!r}; choose from {choices}.")
+        return value
+    try:
+        target = lookup.find(name, part.package, part.symbol)
+    except ConfigError as error:
+        problems.append(f"{path}.name: {error}")
+        return value
+    return _section(target, value, path, problems, name)
+
+
+def factory(part: Part, section) -> functools.partial | list[functools.partial]:
+    """The constructor that a resolved section names, with the section's options filled in."""
+    if isinstance(section, list):
+        return [factory(part, s) for s in section]
+    target = lookup.find(section["name"], part.package, part.symbol)
+    options = {}
+    for key, value in section.items():
+        if key == "name":
+            continue
+        inner = marker(fields_of(target)[key][0], Part)
+        value = factory(inner, value) if inner and value is not None else value
+        options[key] = tuple(value) if isinstance(value, list) else value
+    return functools.partial(target, **options)
+
+
+def build(part: Part, section: dict, path: str, **given):
+    """Calls the constructor that a resolved section names, with what travels from the data filled in.
+
+    Raises:
+      ConfigError: the constructor refused; says in which section.
+    """
+    try:
+        return factory(part, section)(**given)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def digest(tree: dict) -> str:
+    """Twelve hex digits that name a resolved config."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old, new, path: str = "") -> dict[str, tuple]:
+    """`{"optim.peak": (old, new)}` for every leaf in which two trees differ; None where one lacks it."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        out = {}
+        for key in [*old, *(k for k in new if k not in old)]:
+            out |= differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return out
+    return {} if old == new else {path: (old, new)}

@@ -1,0 +1,70 @@
+"""The file system is the registry: a name in a config is a file in a package."""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+
+from seqjax.types import ConfigError
+
+
+def names(package: str) -> list[str]:
+    """The names that a package offers: its modules, without the `_private` ones."""
+    paths = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
+
+
+def nearest(name: str, known) -> str:
+    """` Did you mean 'x'?`, or nothing if no known name is near."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def find(spec: str, package: str, symbol: str):
+    """The object that a name stands for.
+
+    `gru` is `<package>.gru.<symbol>`; `rnn:GRU` picks another class of that file; `my.module:Thing` is outside code.
+
+    Raises:
+      ConfigError: no such file, or no such class in it; names the nearest.
+    """
+    module, _, attribute = spec.partition(":")
+    if "." not in module:
+        known = names(package)
+        if module not in known:
+            raise ConfigError(f"no {module!r} in {package}.{nearest(module, known)} It has: {', '.join(known)}.")
+        module = f"{package}.{module}"
+    elif not _exists(module):
+        raise ConfigError(f"no module {module!r}; it must be importable (is its folder on PYTHONPATH?).")
+    found = importlib.import_module(module)
+    attribute = attribute or symbol
+    if not hasattr(found, attribute):
+        public = [n for n in vars(found) if not n.startswith("_")]
+        raise ConfigError(f"no {attribute!r} in {module}.{nearest(attribute, public)}")
+    return getattr(found, attribute)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def summary(package: str, name: str, symbol: str) -> str:
+    """The one-line description of a name: the first line of its class's docstring."""
+    return (find(name, package, symbol).__doc__ or "").strip().split("\n")[0]
+
+
+def require(module: str, extra: str, purpose: str):
+    """Imports an optional dependency, or says which extra brings it.
+
+    Raises:
+      ConfigError: the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{purpose} needs {module}, which is not installed: pip install 'seqjax[{extra}]'."
+        ) from error

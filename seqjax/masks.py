@@ -1,0 +1,64 @@
+"""All masks are made here: bool, True = real. A masked token does not exist."""
+
+import jax
+import jax.numpy as jnp
+
+
+def from_lengths(length_B, L: int):
+    """True for the first `length_B[b]` of L places: (B,) -> (B, L)."""
+    return jnp.arange(L)[None, :] < length_B[:, None]
+
+
+def fill(x, mask_BL, value=0):
+    """`x` where real, `value` where masked; x is (B, L, ...). Blocks NaN and gradient; None = all real."""
+    if mask_BL is None:
+        return x
+    mask = mask_BL.reshape(mask_BL.shape + (1,) * (x.ndim - 2))
+    return jnp.where(mask, x, jnp.asarray(value, x.dtype))
+
+
+def segments(shape, mask_BL=None, reset_BL=None):
+    """Which document each token is in: the number of resets up to and including it. (B, L), int32.
+
+    A reset on a masked token does not exist either.
+    """
+    if reset_BL is None:
+        return jnp.zeros(shape, jnp.int32)
+    real = reset_BL if mask_BL is None else reset_BL & mask_BL
+    return jnp.cumsum(real, axis=1, dtype=jnp.int32)
+
+
+def positions(shape, mask_BL=None, reset_BL=None, start_B=None):
+    """The place of each token among the real ones of its document, from 0. (B, L), int32.
+
+    `start_B` counts the tokens that the first document had before this chunk. Masked tokens get the place of
+    the real token before them (or -1); nobody may look at them.
+    """
+    B, L = shape
+    real = jnp.ones(shape, bool) if mask_BL is None else mask_BL
+    count_BL = jnp.cumsum(real, axis=1, dtype=jnp.int32)
+    if start_B is not None:
+        count_BL = count_BL + start_B[:, None]
+    if reset_BL is None:
+        return count_BL - 1
+    # The count before the newest reset is where the document starts.
+    before_BL = jnp.where(reset_BL & real, count_BL - 1, 0)
+    return count_BL - 1 - jax.lax.cummax(before_BL, axis=1)
+
+
+def causal(position_q_BL, position_k_BS, segment_q_BL, segment_k_BS, mask_k_BS=None):
+    """Which key each query may see: not later, same document, real. (B, L, S)."""
+    allowed = position_k_BS[:, None, :] <= position_q_BL[:, :, None]
+    allowed &= segment_k_BS[:, None, :] == segment_q_BL[:, :, None]
+    return allowed if mask_k_BS is None else allowed & mask_k_BS[:, None, :]
+
+
+def check(mask_BL, shape, name: str = "mask_BL") -> None:
+    """Raises ValueError unless a mask is bool and of the wanted (B, L)."""
+    if mask_BL is None:
+        return
+    if mask_BL.dtype != bool or mask_BL.shape != tuple(shape):
+        raise ValueError(
+            f"{name} is {mask_BL.dtype}{list(mask_BL.shape)}, wanted bool{list(shape)} with True = real: "
+            "make it with seqjax.masks."
+        )

@@ -1,0 +1,42 @@
+"""A metric is a sum and a weight; it is divided only when it is reported."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# Metrics that grow as a model gets better; all others shrink.
+HIGHER_IS_BETTER = frozenset({"accuracy", "exact_match", "macro_f1"})
+
+
+class Ratio(NamedTuple):
+    """A weighted mean that adds up exactly: `Ratio(6, 2) + Ratio(1, 8)` is 7 / 10.
+
+    Both are float32 scalars (or numpy float64 on the host). A weight of zero means that nothing was counted.
+    """
+
+    total: jax.Array
+    weight: jax.Array
+
+    @classmethod
+    def of(cls, value, weight) -> "Ratio":
+        """Sums `value * weight` over all axes; where the weight is 0 the value may be anything, NaN too."""
+        weight = jnp.asarray(weight, jnp.float32)
+        kept = jnp.where(weight > 0, jnp.asarray(value, jnp.float32), 0.0)
+        return cls(jnp.sum(kept * weight), jnp.sum(weight))
+
+    def __add__(self, other) -> "Ratio":
+        return Ratio(self.total + other.total, self.weight + other.weight)
+
+    def mean(self) -> float:
+        """The quotient on the host; NaN if nothing was counted."""
+        weight = float(self.weight)
+        return float(self.total) / weight if weight else math.nan
+
+
+def is_better(name: str, new: float, old: float | None) -> bool:
+    """Whether `new` beats `old`; a non-finite value never does, and anything finite beats None."""
+    if not math.isfinite(new):
+        return False
+    return old is None or (new > old if name in HIGHER_IS_BETTER else new < old)

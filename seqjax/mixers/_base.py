@@ -1,0 +1,75 @@
+"""The contract of a mixer."""
+
+from typing import Annotated
+
+import jax
+from flax import linen as nn
+
+from seqjax import masks
+from seqjax.types import Count, Dtype, Given, Module
+
+
+class Mixer(Module):
+    """Causal map x_BLD -> y_BLD.  State in -> state out; None in -> None out.
+
+    A masked token does not exist: it moves no state, takes no position and outputs zero. A reset on a real token
+    is a fresh start: nothing before it is seen. `tests/test_laws.py` states what every mixer must hold.
+
+    Matmuls run in `dtype`, the output has the dtype of the input; parameters, recurrent states, softmax and
+    norm statistics are float32.
+    """
+
+    width: Annotated[Count, Given]
+    dtype: Annotated[Dtype, Given] = "float32"
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        """The state before the first token, a pytree of arrays (batch, ...). Needs no parameters."""
+        raise NotImplementedError
+
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        """Mixes a sequence, or goes on where `state` left off.
+
+        Args:
+          x_BLD: the input.
+          state: from `init_state` or an earlier call; None starts fresh and returns None.
+          mask_BL: bool, True = real.
+          reset_BL: bool, True = a new document starts here.
+          deterministic: False draws dropout from the rng stream "dropout", where a mixer has any.
+
+        Returns:
+          y_BLD in the dtype of x, and the state after the last token.
+
+        Raises:
+          ValueError: a width, mask or state of another shape.
+        """
+        raise NotImplementedError
+
+    def step(self, x_BD, state, *, mask_B=None, reset_B=None):
+        """One token: (B, D) -> (B, D). A sequence of length one."""
+        widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
+        y_BLD, state = self(x_BD[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
+        return y_BLD[:, 0], state
+
+    @nn.nowrap
+    def check(self, x_BLD, state, mask_BL, reset_BL) -> None:
+        """Raises ValueError with got, wanted and the fix unless all inputs fit together."""
+        kind = type(self).__name__
+        if x_BLD.ndim != 3 or x_BLD.shape[-1] != self.width:
+            raise ValueError(
+                f"x_BLD is {list(x_BLD.shape)}, {kind} wants [B, L, {self.width}]: set model.width to that of the input."
+            )
+        masks.check(mask_BL, x_BLD.shape[:2])
+        masks.check(reset_BL, x_BLD.shape[:2], "reset_BL")
+        if state is not None:
+            check_state(kind, state, self.init_state, x_BLD.shape[0])
+
+
+def check_state(kind: str, state, init_state, batch: int) -> None:
+    """Raises ValueError unless a state has the structure, shapes and dtypes that `init_state(batch)` has."""
+    wanted = jax.eval_shape(lambda: init_state(batch))
+    describe = lambda tree: jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", tree)
+    if jax.tree.structure(state) != jax.tree.structure(wanted) or describe(state) != describe(wanted):
+        raise ValueError(
+            f"the state is {describe(state)}, {kind} wants {describe(wanted)}: make it with init_state({batch})."
+        )

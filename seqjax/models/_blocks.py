@@ -1,0 +1,113 @@
+"""The pre-norm residual stack that every model stands on."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import jax
+from flax import linen as nn
+
+from seqjax import masks
+from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Part, Spec
+
+Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
+Norm = Literal["layer", "rms"]
+
+
+def norm(kind: Norm, dtype: Dtype, name: str | None = None):
+    """Layer norm or RMS norm with float32 statistics."""
+    return {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[kind](dtype=dtype, name=name)
+
+
+class MLP(nn.Module):
+    """W_2 gelu(W_1 x + b_1) + b_2, `expansion` times as wide inside."""
+
+    width: int
+    expansion: float
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x_BLD):
+        hidden = nn.Dense(int(self.width * self.expansion), dtype=self.dtype, name="up")(x_BLD)
+        return nn.Dense(self.width, dtype=self.dtype, name="down")(jax.nn.gelu(hidden))
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)), then x + MLP(norm(x)); the signature and the laws of a mixer.
+
+    Xiong et al. 2020, "On layer normalization in the Transformer architecture", arXiv:2002.04745.
+    """
+
+    mixer: nn.Module
+    width: int
+    expansion: float
+    dropout: float
+    norm: Norm
+    dtype: Dtype
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        return self.mixer.init_state(batch)
+
+    @nn.compact
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        normed_BLD = norm(self.norm, self.dtype, "norm_mixer")(masks.fill(x_BLD, mask_BL))
+        y_BLD, state = self.mixer(normed_BLD, state, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+        x_BLD = x_BLD + drop(y_BLD)
+        if self.expansion:
+            normed_BLD = norm(self.norm, self.dtype, "norm_mlp")(x_BLD)
+            x_BLD = x_BLD + drop(MLP(self.width, self.expansion, self.dtype, name="mlp")(normed_BLD))
+        return masks.fill(x_BLD, mask_BL), state
+
+
+class Backbone(Module, kw_only=True):
+    """The fields that all stacked models share, and the stack they describe.
+
+    `mixer` is a factory, called once per layer with the width: a class, a `functools.partial`, or a tuple of them
+    that the layers cycle through (a hybrid). `expansion` 0 leaves the MLPs out. `inputs` and `outputs` are
+    the source's spec and the task's head size.
+    """
+
+    inputs: Annotated[Spec, Given]
+    outputs: Annotated[Count, Given]
+    width: Count = 128
+    layers: Count = 2
+    mixer: Mixers
+    expansion: NonNegative = 4.0
+    dropout: Fraction = 0.0
+    norm: Norm = "layer"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.stack(parent=None)  # a mixer that refuses its options refuses them now
+
+    @nn.nowrap
+    def stack(self, **kwargs) -> list[Block]:
+        """One block per layer; unbound unless called in `setup`."""
+        mixers = self.mixer if isinstance(self.mixer, (tuple, list)) else (self.mixer,)
+        options = (self.width, self.expansion, self.dropout, self.norm, self.dtype)
+        return [
+            Block(mixers[i % len(mixers)](width=self.width, dtype=self.dtype, parent=None), *options, **kwargs)
+            for i in range(self.layers)
+        ]
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        """One state per layer."""
+        return tuple(block.init_state(batch) for block in self.stack(parent=None))
+
+    def setup(self):
+        self.blocks = self.stack()
+        self.drop = nn.Dropout(self.dropout)
+        self.norm_out = norm(self.norm, self.dtype)
+
+    def run(self, x_BLD, state, mask_BL, reset_BL, deterministic):
+        """Dropout, all blocks, and the last norm: -> x_BLD, state."""
+        x_BLD = self.drop(masks.fill(x_BLD, mask_BL), deterministic=deterministic)
+        states = (None,) * self.layers if state is None else state
+        after = []
+        for block, before in zip(self.blocks, states, strict=True):
+            x_BLD, new = block(x_BLD, before, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+            after.append(new)
+        return self.norm_out(x_BLD), None if state is None else tuple(after)

@@ -1,0 +1,56 @@
+"""The sequence classifier."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax import masks
+from seqjax.models._blocks import Backbone
+from seqjax.ops import pooling
+
+Pool = Literal["mean", "last", "max", "attention"]
+
+
+class Classifier(Backbone, kw_only=True):
+    """Sequence classifier: embedding, a stack of mixers, pooling over time, logits of classes.
+
+        x = E[token] or W x + b,  x = block_i(x),  logits = W_o pool(norm(x)) + b_o
+
+    `pool` is over real tokens: their mean, the last, the maximum per feature, or a mean weighted by a learned score.
+    It reads whole sequences, so it has no state.
+    """
+
+    pool: Pool = "mean"
+
+    def setup(self):
+        super().setup()
+        if self.inputs.vocabulary is not None:
+            init = nn.initializers.normal(1.0)
+            self.embedding = nn.Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
+        else:
+            self.embedding = nn.Dense(self.width, dtype=self.dtype)
+        if self.pool == "attention":
+            self.score = nn.Dense(1, dtype=self.dtype)
+        self.head = nn.Dense(self.outputs, dtype=self.dtype)
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        raise ValueError("a classifier reads whole sequences and has no state: use model.name='lm' to go step by step.")
+
+    def __call__(self, x_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        """tokens (B, L) or features (B, L, F) -> logits_BC (float32), None."""
+        if state is not None:
+            self.init_state(x_BL.shape[0])
+        mask_BL = jnp.ones(x_BL.shape[:2], bool) if mask_BL is None else mask_BL
+        x_BLD = self.embedding(masks.fill(x_BL, mask_BL))
+        x_BLD, _ = self.run(x_BLD, None, mask_BL, reset_BL, deterministic)
+        if self.pool == "attention":
+            x_BD = pooling.attention(x_BLD, self.score(x_BLD)[..., 0], mask_BL)
+        else:
+            pool = {"mean": pooling.mean, "last": pooling.last, "max": pooling.maximum}[self.pool]
+            x_BD = pool(x_BLD, mask_BL)
+        return self.head(x_BD).astype(jnp.float32), None
+
+
+Model = Classifier

@@ -1,0 +1,51 @@
+"""The causal language model."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax import masks
+from seqjax.models._blocks import Backbone
+
+
+class LanguageModel(Backbone, kw_only=True):
+    """Causal language model: embedding, a stack of mixers, logits for the next token.
+
+        x = E[token],  x = block_i(x) for all layers,  logits = W norm(x)   (W = E^T if tied)
+
+    The signature of a mixer with tokens in and logits out, and the same laws; logits are float32.
+    """
+
+    tied: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.inputs.vocabulary is None:
+            raise ValueError("a language model reads tokens, this source has features: choose model.name='classifier'.")
+        if self.tied and self.inputs.vocabulary != self.outputs:
+            raise ValueError(
+                f"model.tied needs as many outputs as inputs, got {self.outputs} and {self.inputs.vocabulary}."
+            )
+
+    def setup(self):
+        super().setup()
+        # Unit variance after the tied head's 1 / sqrt(D), too.
+        init = nn.initializers.normal(self.width**-0.5 if self.tied else 1.0)
+        self.embedding = nn.Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
+        if not self.tied:
+            self.head = nn.Dense(self.outputs, dtype=self.dtype)
+
+    def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        """tokens_BL -> logits_BLV (float32; zero where masked) and the state, as a mixer does."""
+        x_BLD = self.embedding(masks.fill(tokens_BL, mask_BL))
+        x_BLD, state = self.run(x_BLD, state, mask_BL, reset_BL, deterministic)
+        logits_BLV = self.embedding.attend(x_BLD) if self.tied else self.head(x_BLD)
+        return masks.fill(logits_BLV.astype(jnp.float32), mask_BL), state
+
+    def step(self, tokens_B, state, *, mask_B=None, reset_B=None):
+        """One token: tokens_B -> logits_BV."""
+        widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
+        logits_BLV, state = self(tokens_B[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
+        return logits_BLV[:, 0], state
+
+
+Model = LanguageModel

@@ -1,0 +1,35 @@
+"""From a sequence to one vector: (B, L, D) -> (B, D). Masked tokens do not count; an empty row gives zeros."""
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import masks
+
+
+def mean(x_BLD, mask_BL):
+    """The mean over real tokens, in float32."""
+    total_BD = jnp.sum(masks.fill(x_BLD, mask_BL).astype(jnp.float32), axis=1)
+    count_B1 = jnp.sum(mask_BL, axis=1, dtype=jnp.float32)[:, None]
+    return (total_BD / jnp.maximum(count_B1, 1.0)).astype(x_BLD.dtype)
+
+
+def last(x_BLD, mask_BL):
+    """The last real token."""
+    L = mask_BL.shape[1]
+    index_B = jnp.max(jnp.where(mask_BL, jnp.arange(L)[None, :], -1), axis=1)
+    x_BD = jnp.take_along_axis(masks.fill(x_BLD, mask_BL), jnp.maximum(index_B, 0)[:, None, None], axis=1)[:, 0]
+    return jnp.where(index_B[:, None] >= 0, x_BD, 0)
+
+
+def maximum(x_BLD, mask_BL):
+    """The largest value of each feature over real tokens."""
+    lowest = jnp.asarray(jnp.finfo(x_BLD.dtype).min, x_BLD.dtype)
+    x_BD = jnp.max(masks.fill(x_BLD, mask_BL, lowest), axis=1)
+    return jnp.where(jnp.any(mask_BL, axis=1)[:, None], x_BD, 0)
+
+
+def attention(x_BLD, score_BL, mask_BL):
+    """The mean weighted with softmax(score) over real tokens, in float32."""
+    score_BL = masks.fill(score_BL.astype(jnp.float32), mask_BL, -1e30)
+    weight_BL = masks.fill(jax.nn.softmax(score_BL, axis=1), mask_BL)
+    return jnp.einsum("BL,BLD->BD", weight_BL.astype(x_BLD.dtype), masks.fill(x_BLD, mask_BL))

@@ -1,0 +1,33 @@
+"""The contract of a task."""
+
+import dataclasses
+from typing import Annotated
+
+from seqjax.types import Checked, Given, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Checked):
+    """Turns a batch into what a model reads, and its prediction into a loss.
+
+    A batch is what the loader makes of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right,
+    `mask` (B, L) True = real, `weight` (B,) 0 for the rows that fill up the last batch, and whatever else the
+    source gives (`label`, `scored`).
+
+    `monitor` is the validation metric that chooses the best checkpoint and stops early.
+    """
+
+    spec: Annotated[Spec, Given]
+    monitor: str = "loss"
+
+    def outputs(self) -> int:
+        """The size of the model's head."""
+        raise NotImplementedError
+
+    def inputs(self, batch) -> tuple:
+        """What the model reads: (x_BL or x_BLF, mask_BL)."""
+        raise NotImplementedError
+
+    def loss(self, prediction, batch) -> dict:
+        """Name -> Ratio; "loss" is the one that is trained on."""
+        raise NotImplementedError

@@ -1,0 +1,53 @@
+"""Predict the next token."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+
+from seqjax.metrics import Ratio
+from seqjax.ops import losses
+from seqjax.tasks._base import Task as _Task
+
+
+@dataclasses.dataclass(frozen=True)
+class NextToken(_Task):
+    """Next token: cross-entropy of each token given all before it.
+
+        loss = - mean_t log p(token_t | token_0 ... token_{t-1})      in nats
+
+    over real tokens, and only the `scored` ones if the source says which. Also reported: `accuracy`,
+    `bits_per_<unit>` = loss / ln 2, and where tokens are `scored` `exact_match`, the share of rows
+    in which every scored token is right.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.spec.vocabulary is None:
+            raise ValueError("next_token needs tokens, this source has features: choose task.name='classification'.")
+
+    def outputs(self) -> int:
+        return self.spec.vocabulary
+
+    def inputs(self, batch):
+        return batch["tokens"][:, :-1], batch["mask"][:, :-1]
+
+    def loss(self, prediction, batch):
+        target_BL = batch["tokens"][:, 1:]
+        weight_BL = batch["mask"][:, 1:] * batch["weight"][:, None]
+        nll_BL = losses.cross_entropy(prediction, target_BL)
+        right_BL = jnp.argmax(prediction, axis=-1) == target_BL
+        metrics = {}
+        if "scored" in batch:
+            weight_BL = weight_BL * batch["scored"][:, 1:]
+            right_B = jnp.all(right_BL | (weight_BL == 0), axis=1)
+            metrics["exact_match"] = Ratio.of(right_B, batch["weight"])
+        return {
+            "loss": Ratio.of(nll_BL, weight_BL),
+            "accuracy": Ratio.of(right_BL, weight_BL),
+            f"bits_per_{self.spec.unit}": Ratio.of(nll_BL / math.log(2), weight_BL),
+            **metrics,
+        }
+
+
+Task = NextToken

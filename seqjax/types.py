@@ -1,0 +1,223 @@
+"""What every room speaks: the letters of shapes, errors with exit codes, checked annotations.
+
+Letters in array names and einsum strings, the same everywhere:
+
+    B batch   L length   S source length   D width   H heads   K head width
+    N state   W window   V vocabulary      C classes F features  G gates
+
+A constructor says in its annotations what it takes (`width: Count`, `pool: Literal["mean", "last"]`).
+Configs are checked against them before anything is built, and objects when they are built: one rule, one place.
+"""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from flax import linen as nn
+
+
+class SeqjaxError(Exception):
+    """An error with one clear sentence for the user and an exit code for the shell."""
+
+    exit_code = 1
+
+
+class ConfigError(SeqjaxError):
+    """The config or the command line is wrong. Exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(SeqjaxError):
+    """A file, record or generator gave something that cannot be trained on. Exit code 3."""
+
+    exit_code = 3
+
+
+class CheckpointError(SeqjaxError):
+    """A checkpoint is unusable or belongs to another model. Exit code 4."""
+
+    exit_code = 4
+
+
+class WorkdirError(SeqjaxError):
+    """The run folder is locked, read-only or full. Exit code 5."""
+
+    exit_code = 5
+
+
+class NumericsError(SeqjaxError):
+    """The loss or the gradient stayed non-finite. Exit code 6."""
+
+    exit_code = 6
+
+
+class Preempted(SeqjaxError):
+    """The run was asked to stop, saved its state, and can be started again. Exit code 75."""
+
+    exit_code = 75
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Bounds of a number, written as in words: `Range(least=0, below=1)` is [0, 1)."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value) -> bool:
+        return (
+            not (isinstance(value, float) and math.isnan(value))
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+        parts = [f"{words[k]} {v}" for k, v in dataclasses.asdict(self).items() if v is not None]
+        return " and ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Marks a field that holds a factory, chosen by name from a package: a section of the config.
+
+    `Annotated[Callable, Part("seqjax.mixers", "Mixer")]` takes `{"name": "gru", ...}` in a config,
+    or a list of such sections if `many`, and the class itself (or a `functools.partial`) in Python.
+    """
+
+    package: str
+    symbol: str
+    many: bool = False
+
+
+class Given:
+    """Marks a field that the surrounding code fills in (sizes that travel with the data): never in a config."""
+
+
+Count = Annotated[int, Range(least=1)]
+Natural = Annotated[int, Range(least=0)]
+Positive = Annotated[float, Range(above=0, below=math.inf)]
+NonNegative = Annotated[float, Range(least=0, below=math.inf)]
+Fraction = Annotated[float, Range(least=0, below=1)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+def hint_name(hint) -> str:
+    """An annotation in plain words, for error messages: `int, at least 1`."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        extra = [str(a) for a in args[1:] if isinstance(a, Range)]
+        return ", ".join([hint_name(args[0]), *extra])
+    if origin is Literal:
+        return "one of " + ", ".join(repr(a) for a in args)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("None" if a is type(None) else hint_name(a) for a in args)
+    if origin in (tuple, list):
+        return f"a list of ({hint_name(args[0])})"
+    return getattr(hint, "__name__", str(hint))
+
+
+def mismatch(hint, value) -> str | None:
+    """What is wrong with `value` under the annotation `hint`, as `got ..., wanted ...`; None if nothing is."""
+    return None if _fits(hint, value) else f"got {value!r}, wanted {hint_name(hint)}"
+
+
+def _fits(hint, value) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _fits(args[0], value) and all(value in a for a in args[1:] if isinstance(a, Range) and value is not None)
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in args)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(a, value) for a in args)
+    if origin in (tuple, list):
+        return isinstance(value, (tuple, list)) and all(_fits(args[0], v) for v in value)
+    if hint is Any:
+        return True
+    if hint is bool:
+        return isinstance(value, (bool, np.bool_))
+    if hint is int:
+        return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if hint is None or hint is type(None):
+        return value is None
+    if isinstance(hint, type):
+        return isinstance(value, hint)
+    return True  # Callable and its like: nothing to hold a value against
+
+
+@functools.cache
+def fields_of(target) -> dict[str, tuple[Any, Any]]:
+    """Name -> (annotation, default) of everything the constructor `target` takes; `dataclasses.MISSING` if required."""
+    hints = typing.get_type_hints(target, include_extras=True)
+    out = {}
+    for field in dataclasses.fields(target):
+        if not field.init or (issubclass(target, nn.Module) and field.name in ("parent", "name")):
+            continue
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        out[field.name] = (hints[field.name], default)
+    return out
+
+
+def marker(hint, kind):
+    """The `Part` or `Given` that an annotation carries, or None."""
+    for arg in typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ():
+        if isinstance(arg, kind) or arg is kind:
+            return arg
+    return None
+
+
+def check_fields(obj) -> None:
+    """Holds the fields of a dataclass or module against their annotations; raises one ValueError that lists all."""
+    problems = [
+        f"{name}: {problem}"
+        for name, (hint, _) in fields_of(type(obj)).items()
+        if (problem := mismatch(hint, getattr(obj, name)))
+    ]
+    if problems:
+        raise ValueError(f"{type(obj).__module__}.{type(obj).__name__}: " + "; ".join(problems) + ".")
+
+
+class Checked:
+    """A dataclass whose fields are held against their annotations when it is built."""
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+class Module(nn.Module):
+    """A Linen module whose fields are held against their annotations when it is built."""
+
+    def __post_init__(self):
+        check_fields(self)
+        super().__post_init__()
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec(Checked):
+    """What a source yields: the sizes that travel from the data to the task and the model.
+
+    Exactly one of `vocabulary` (token ids in 0 ... vocabulary - 1) and `features` (real vectors) is set.
+    """
+
+    vocabulary: Count | None = None
+    features: Count | None = None
+    classes: Count | None = None
+    length: Count = 1  # of the longest example
+    unit: str = "token"  # what one token is: character, byte, ...
+    splits: tuple[str, ...] = ("train",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.vocabulary is None) == (self.features is None):
+            raise ValueError(f"Spec needs either vocabulary or features, got {self.vocabulary} and {self.features}.")
