@@ -79,35 +79,33 @@ def parse(text: str):
 def override(tree: dict, assignments: typing.Iterable[str]) -> dict:
     """Sets `a.b=value` in a copy of the tree. A list takes an index: `model.mixer.0.heads=2`.
 
-    A new `name` in a section drops the options that belonged to the old one. Whether a key means
-    anything is `resolve`'s business.
+    `model.mixer=gru` starts that section anew with another name, `model.mixer.heads=2` changes one key of it;
+    whole sections are set first. Whether a key means anything is `resolve`'s business.
 
     Raises:
       ConfigError: not of the form `a.b=value`, or a path that runs through a value.
     """
     tree = copy.deepcopy(tree)
-    # Names first: they decide which other keys a section may hold.
-    ordered = sorted(assignments, key=lambda a: not a.partition("=")[0].endswith(".name"))
-    for assignment in ordered:
+    for assignment in sorted(assignments, key=lambda a: a.partition("=")[0].count(".")):
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise ConfigError(f"--config.{assignment}: wanted --config.SECTION.KEY=VALUE.")
         node, keys = tree, path.split(".")
         for depth, key in enumerate(keys):
-            where = ".".join(keys[: depth + 1])
             if isinstance(node, list):
                 if not key.isdigit() or int(key) >= len(node):
+                    where = ".".join(keys[: depth + 1])
                     raise ConfigError(f"--config.{path}: {where} is not an index into a list of {len(node)}.")
                 key = int(key)
             elif not isinstance(node, dict):
                 raise ConfigError(f"--config.{path}: {'.'.join(keys[:depth])} is a value, not a section.")
-            if depth < len(keys) - 1:
-                node = node[key] if isinstance(node, list) else node.setdefault(key, {})
-                continue
-            value = parse(text)
-            if key == "name" and isinstance(node, dict) and node.get("name") != value:
-                node.clear()
-            node[key] = value
+            elif depth < len(keys) - 1:
+                node.setdefault(key, {})
+            if depth == len(keys) - 1:
+                node[key] = parse(text)
+            elif isinstance(node[key], str):
+                node[key] = {"name": node[key]}
+            node = node[key]
     return tree
 
 
@@ -133,7 +131,7 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
     out = {} if name is None else {"name": name}
     before = len(problems)
     for key in tree:
-        if key not in known and key != "name":
+        if key not in known and not (key == "name" and name is not None):
             given = key in fields_of(target)
             why = "is filled in from the data, remove it." if given else "is not a key."
             near = "" if given else lookup.nearest(key, known)

@@ -1,0 +1,221 @@
+"""From index to batch: the order of examples, padding to buckets, checks, prefetch.
+
+A batch is a pure function of (seed, step): a resumed run needs a number, not an iterator.
+"""
+
+import dataclasses
+import functools
+import queue
+import threading
+from typing import Literal
+
+import numpy as np
+
+from seqjax.data._source import Source
+from seqjax.types import Checked, ConfigError, Count, DataError, Natural, Positive
+
+PADDED = ("tokens", "features", "scored")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader(Checked):
+    """How examples become batches.
+
+    Sequences are padded on the right to the shortest bucket that holds them; rows of one batch share a bucket, and
+    the model is compiled once per bucket. No buckets: one, of `spec.length`. What is longer than the last bucket is
+    an error, is cut at the end, or loses a random start and end (`crop`; cut in validation and test).
+
+    Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
+    with empty rows of weight 0. Endless sources are read on and on, each seed in a stretch of its own.
+
+    `workers` are processes, for sources that are slow to read; 0 reads in a thread. Nothing for `timeout` seconds
+    ends the run.
+    """
+
+    batch: Count = 64
+    buckets: tuple[Count, ...] = ()
+    overlong: Literal["error", "truncate", "crop"] = "error"
+    workers: Natural = 0
+    prefetch: Count = 4
+    timeout: Positive = 60.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError(f"buckets={list(self.buckets)}: list each padded length once, the shortest first.")
+
+
+class Batches:
+    """The batches of one split, by number. `shuffle` orders them by (seed, epoch), else they come in file order."""
+
+    def __init__(self, source: Source, split: str, loader: Loader, *, seed: int = 0, shuffle: bool = False):
+        self.source, self.split, self.loader, self.seed, self.shuffle = source, split, loader, seed, shuffle
+        if split not in source.spec.splits:
+            raise ConfigError(f"no split {split!r} in this source; it has {', '.join(source.spec.splits)}.")
+        self.buckets = tuple(loader.buckets) or (source.spec.length,)
+        self.size = source.size(split)
+        self._order = functools.lru_cache(maxsize=2)(self._order_of)
+        if self.size is None:
+            self.per_epoch = None
+            return
+        if self.size == 0 or (shuffle and self.size < loader.batch):
+            raise DataError(
+                f"split {split!r} has {self.size} examples, a batch takes {loader.batch}: "
+                "lower loader.batch or give more data."
+            )
+        lengths = np.minimum(source.lengths(split), self.buckets[-1]) if len(self.buckets) > 1 else None
+        bucket_of = np.zeros(self.size, int) if lengths is None else np.searchsorted(self.buckets, lengths)
+        self._members = [np.flatnonzero(bucket_of == b) for b in range(len(self.buckets))]
+        # (bucket, which batch of it), the batches of one epoch
+        self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch))]
+        self.per_epoch = len(self._plan)
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """Batch number `step`, counted on through all epochs: (B, L) arrays and `weight` (B,)."""
+        bucket, indices, epoch = self._rows(step)
+        examples = [self._example(int(i), epoch) for i in indices]
+        return self._collate(examples, indices, self.buckets[bucket])
+
+    def _rows(self, step: int):
+        """Which examples stand in batch `step`, and in which bucket and epoch."""
+        B = self.loader.batch
+        if self.per_epoch is None:
+            start = (self.seed << 40) + step * B
+            return len(self.buckets) - 1, np.arange(start, start + B), 0
+        epoch, k = divmod(step, self.per_epoch)
+        plan, members = self._order(epoch)
+        bucket, k = self._plan[plan[k]]
+        return bucket, members[bucket][k * B : (k + 1) * B], epoch
+
+    def _order_of(self, epoch: int):
+        if not self.shuffle:
+            return np.arange(len(self._plan)), self._members
+        # Raw bits of Philox are the same under every version of numpy; its `permutation` is not promised to be.
+        bits = np.random.Philox(key=[self.seed, epoch])
+        shuffled = lambda a: a[np.argsort(bits.random_raw(len(a)), kind="stable")]
+        members = [shuffled(m) for m in self._members]
+        return shuffled(np.arange(len(self._plan))), members
+
+    def _example(self, index: int, epoch: int) -> dict[str, np.ndarray]:
+        where = f"record {index} of split {self.split!r}"
+        try:
+            example = self.source.example(self.split, index)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{where}: the source raised {type(error).__name__}: {error}") from error
+        self._check(example, where)
+        return self._cut(example, index, epoch, where)
+
+    def _check(self, example, where: str) -> None:
+        spec = self.source.spec
+        for field, bound in (("tokens", spec.vocabulary), ("label", spec.classes)):
+            if field not in example or bound is None:
+                continue
+            values = np.asarray(example[field])
+            bad = np.flatnonzero((values < 0) | (values >= bound))
+            if bad.size:
+                place = f"{field}[{bad[0]}]" if values.ndim else field
+                raise DataError(f"{where}: {place} is {values.flat[bad[0]]}, wanted 0 to {bound - 1}.")
+        if "features" in example and not np.isfinite(example["features"]).all():
+            bad = np.argwhere(~np.isfinite(example["features"]))[0]
+            raise DataError(f"{where}: features{bad.tolist()} is {example['features'][tuple(bad)]}, wanted finite.")
+
+    def _cut(self, example, index: int, epoch: int, where: str):
+        longest = self.buckets[-1]
+        length = len(example["tokens"] if "tokens" in example else example["features"])
+        if length <= longest:
+            return example
+        if self.loader.overlong == "error":
+            raise DataError(
+                f"{where} has length {length}, the last bucket {longest}: "
+                "raise loader.buckets or set loader.overlong to 'truncate' or 'crop'."
+            )
+        start = 0
+        if self.loader.overlong == "crop" and self.shuffle:
+            bits = np.random.Philox(key=[self.seed, epoch], counter=[index, 1, 0, 0])
+            start = int(bits.random_raw() % (length - longest + 1))
+        return {k: v[start : start + longest] if k in PADDED else v for k, v in example.items()}
+
+    def _collate(self, examples, indices, length: int):
+        B = self.loader.batch
+        batch = {}
+        for key, first in examples[0].items():
+            first = np.asarray(first)
+            shape = (B, length, *first.shape[1:]) if key in PADDED else (B, *first.shape)
+            dtype = np.int32 if first.dtype.kind in "iu" else np.float32 if first.dtype.kind == "f" else first.dtype
+            out = np.zeros(shape, dtype)
+            for row, example in enumerate(examples):
+                value = np.asarray(example[key])
+                if key in PADDED:
+                    out[row, : len(value)] = value
+                else:
+                    out[row] = value
+            batch[key] = out
+        lengths = np.zeros(B, np.int32)
+        lengths[: len(examples)] = [len(e["tokens"] if "tokens" in e else e["features"]) for e in examples]
+        batch["mask"] = np.arange(length)[None, :] < lengths[:, None]
+        batch["weight"] = (np.arange(B) < len(examples)).astype(np.float32)
+        return batch
+
+    def iterate(self, first: int, last: int):
+        """Batches first ... last - 1, read ahead of their use.
+
+        Raises:
+          DataError: a source raised, a worker died, or nothing came for `loader.timeout` seconds.
+        """
+        import grain  # a second to import: only where data are read
+
+        dataset = grain.MapDataset.range(first, last).map(self.__getitem__)
+        iterator = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=1))
+        if self.loader.workers:
+            from absl import flags
+
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # grain's workers ask for parsed flags
+            iterator = iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.loader.workers))
+        yield from _watched(iterator, self.loader)
+
+
+def _watched(iterator, loader: Loader):
+    """Reads ahead in a thread, so that reading overlaps with training and a source that hangs can be given up."""
+    ahead: queue.Queue = queue.Queue(maxsize=loader.prefetch)
+    stop = threading.Event()
+
+    def put(item) -> bool:
+        while not stop.is_set():
+            try:
+                ahead.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def read():
+        try:
+            for batch in iterator:
+                if not put((batch, None)):
+                    return
+            put((None, None))
+        except Exception as error:
+            put((None, error))
+
+    # A daemon: a source that never returns must not keep the process alive.
+    threading.Thread(target=read, daemon=True, name="seqjax-loader").start()
+    try:
+        while True:
+            try:
+                batch, error = ahead.get(timeout=loader.timeout)
+            except queue.Empty:
+                raise DataError(
+                    f"no batch for {loader.timeout:g} s (loader.timeout): the source hangs or is slower than that."
+                ) from None
+            if isinstance(error, DataError):
+                raise error
+            if error is not None:
+                raise DataError(f"reading ahead failed: {type(error).__name__}: {error}") from error
+            if batch is None:
+                return
+            yield batch
+    finally:
+        stop.set()

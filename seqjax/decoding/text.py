@@ -1,0 +1,35 @@
+"""Text from a trained language model."""
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.decoding.sample import Sampling, sample
+from seqjax.training.trained import Trained
+from seqjax.types import ConfigError
+
+
+def generate(trained: Trained, prompt: str, *, tokens: int, samples: int, seed: int, sampling: Sampling) -> list[str]:
+    """Continues a prompt `samples` times and writes the texts to samples.json.
+
+    Raises:
+      ConfigError: the model has no step, its tokens are not text, or the cache is too small for the length.
+      DataError: the prompt has a character that the model does not know.
+    """
+    e = trained.experiment
+    if e.source.spec.vocabulary is None or not hasattr(e.model, "step"):
+        raise ConfigError(f"model {e.config['model']['name']!r} does not generate: train model.name='lm'.")
+    if tokens < 1 or samples < 1 or not prompt:
+        raise ConfigError(f"got tokens={tokens}, samples={samples}, prompt={prompt!r}: want at least one of each.")
+    try:
+        ids = e.source.encode(prompt)
+        prompt_BL = jnp.tile(jnp.asarray(ids, jnp.int32)[None], (samples, 1))
+        out_BL = sample(e.model, trained.params, prompt_BL, jax.random.key(seed), length=tokens, sampling=sampling)
+    except NotImplementedError as error:
+        raise ConfigError(f"the tokens of data.name={e.config['data']['name']!r} are not text.") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    texts = [e.source.decode(row) for row in jax.device_get(out_BL)]
+    drawn = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    rows = [{"prompt": prompt, "text": t, **drawn, "seed": seed, "step": trained.step} for t in texts]
+    trained.workdir.write("samples.json", rows)
+    return texts

@@ -1,0 +1,58 @@
+"""What a config would cost, without training."""
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from seqjax.training import cost
+from seqjax.training.experiment import Experiment
+from seqjax.training.step import make_train_step, zero_totals
+
+
+def show(experiment: Experiment) -> None:
+    """Prints parameters, FLOPs, memory and the first batch. Compiles the step and runs nothing."""
+    e, console = experiment, Console(highlight=False, soft_wrap=True)
+    params = e.abstract_params()
+    parameters(console, params)
+
+    batch = e.batches[0]
+    layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
+    state = layout.abstract(e.make_state)
+    step = make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema)
+    totals = zero_totals(step, state, batch)
+    flops = cost.flops(step, state, totals, batch)
+    memory = jax.jit(step, donate_argnums=0).lower(state, totals, batch).compile().memory_analysis()
+    mib = lambda n: f"{n / 2**20:,.1f} MiB"
+    tokens = batch["mask"].size
+    console.print(
+        f"matmul FLOPs     {flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"
+    )
+    console.print(f"memory           {mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state")
+    if memory is not None:
+        console.print(
+            f"                 {mib(memory.temp_size_in_bytes)} temporary in a step, {mib(cost.nbytes(batch))} a batch"
+        )
+    epoch = e.batches.per_epoch
+    console.print(
+        f"steps            {e.train.steps:,} of {e.loader.batch} sequences"
+        + (f", {e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else ", endless data")
+    )
+    table = Table("batch[0]", "dtype", "shape", "range", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for key, value in batch.items():
+        table.add_row(key, str(value.dtype), str(list(value.shape)), f"{value.min():g} to {value.max():g}")
+    console.print(table)
+    if e.source.spec.vocabulary is not None:
+        row = batch["tokens"][0][batch["mask"][0]]
+        try:
+            console.print(f"first row        {e.source.decode(row)[:160]!r}", markup=False)
+        except NotImplementedError:
+            console.print(f"first row        {row[:32].tolist()}", markup=False)
+
+
+def parameters(console: Console, params) -> None:
+    """The parameter table."""
+    table = Table("parameter", "shape", "size", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for path, shape, size in cost.parameter_table(params):
+        table.add_row(path, str(list(shape)), f"{size:,}")
+    table.add_row("total", "", f"{cost.count(params):,}", style="bold")
+    console.print(table)

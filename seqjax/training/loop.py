@@ -1,0 +1,300 @@
+"""The training loop: restore or start, step, look, save, and end in an orderly way whatever happens."""
+
+import collections
+import dataclasses
+import datetime
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import config, metrics
+from seqjax.training import cost, facts
+from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.evaluate import Evaluator
+from seqjax.training.experiment import Experiment
+from seqjax.training.progress import Display, show
+from seqjax.training.signals import Interrupt
+from seqjax.training.step import make_eval_step, make_train_step, zero_totals
+from seqjax.training.workdir import MetricsFile, Workdir
+from seqjax.types import CheckpointError, NumericsError, Preempted, SeqjaxError
+
+AHEAD = 2  # steps that may be under way while the host goes on
+# Changing one of these would continue another experiment under the same name.
+DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong")
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the host knows of a run beyond the arrays; saved with them."""
+
+    seconds: float = 0.0  # of training, without evaluation and saving
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0  # evaluations since the best
+
+
+def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, command: str = "", quiet: bool = False):
+    """Trains to the last step, from the newest checkpoint of the folder if there is one.
+
+    Returns:
+      The last validation metrics, or {} if there is no validation split.
+
+    Raises:
+      Preempted: a signal came; the state is saved.
+      CheckpointError, WorkdirError, DataError, NumericsError: see `seqjax.types`.
+    """
+    changes = _changes(experiment, workdir, restart)
+    with Interrupt() as interrupt:
+        run = Run(experiment, workdir.lock(), quiet)
+        try:
+            run.start(restart, command, changes)
+            last = run.loop(interrupt)
+            workdir.status("done", run.step)
+            return last
+        except Preempted:
+            workdir.status("preempted", run.step)
+            raise
+        except BaseException as error:
+            workdir.status("failed", run.step, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            run.close()
+
+
+def finished(experiment: Experiment, workdir: Workdir) -> int | None:
+    """The last step, if exactly this run is already done here; else None."""
+    status = workdir.read("status.json")
+    done = status and status["status"] == "done" and workdir.read("config.json") == experiment.config
+    return status["step"] if done else None
+
+
+def _changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
+    """What differs from the config that the folder was made with.
+
+    Raises:
+      CheckpointError: other data or another order of them.
+    """
+    old = workdir.read("config.json")
+    if old is None or restart:
+        return {}
+    changes = config.differences(old, experiment.config)
+    for key, (before, now) in changes.items():
+        if key.startswith(DATA_KEYS) and Checkpoints(workdir.checkpoints).steps():
+            raise CheckpointError(
+                f"{key} was {before!r} and is now {now!r}: these would be other data in the same run; "
+                "choose another --workdir, or pass --restart to begin at step 0."
+            )
+    return {key: list(pair) for key, pair in changes.items()}
+
+
+class Run:
+    """One start of a run."""
+
+    def __init__(self, experiment: Experiment, workdir: Workdir, quiet: bool):
+        self.experiment, self.workdir = experiment, workdir
+        self.options = experiment.train
+        self.progress = Progress()
+        self.step = 0
+        self.checkpoints = Checkpoints(workdir.checkpoints, experiment.train.keep)
+        self.best = Checkpoints(workdir.best, keep=1)
+        self.quiet = quiet
+        self.display = None
+        self.file = self.board = None
+
+    def start(self, restart: bool, command: str, changes: dict) -> None:
+        """Everything before the first step: data, state, files."""
+        e = self.experiment
+        self.layout = e.parallel.layout(e.loader.batch, self.options.accumulate)
+        batch = e.batches[0]
+        abstract = self.layout.abstract(e.make_state)
+        if restart:
+            for old in (self.checkpoints, self.best):
+                old.discard()
+        restored = self.checkpoints.restore(abstract)
+        if restored is None:
+            self.state = self.layout.init(e.make_state)
+        else:
+            state, meta = restored
+            self.state = self.layout.spread(state) if self.layout.axis else state
+            self.step, self.progress = meta["step"], Progress(**meta["progress"])
+
+        axis, ema = self.layout.axis, e.optim.ema
+        make = lambda axis: make_train_step(
+            e.model, e.task, e.tx, accumulate=self.options.accumulate, ema=ema, axis=axis
+        )
+        self.train_step = self.layout.compile(make(axis), abstract)
+        zeros = zero_totals(make(None), abstract, batch)
+        self.zeros = self.layout.spread(zeros)
+        self.evaluator = None
+        if "validation" in e.source.spec.splits:
+            self.evaluator = Evaluator(make_eval_step(e.model, e.task), e.source, e.loader, "validation")
+        self._write_facts(batch, cost.flops(make(None), abstract, zeros, batch), command, changes)
+
+        from tensorboardX import SummaryWriter
+
+        self.file = MetricsFile(self.workdir.path / "metrics.jsonl", self.step)
+        self.board = SummaryWriter(str(self.workdir.path / "tensorboard"), purge_step=self.step + 1)
+        self.display = Display(self.workdir.path.name, self.options.steps, self.step, self.quiet)
+        self.workdir.status("running", self.step)
+        self._greet(restored is not None, changes)
+
+    def _write_facts(self, batch, flops: float, command: str, changes: dict) -> None:
+        e = self.experiment
+        params = e.abstract_params()
+        before = self.workdir.read("run.json", {"starts": []})
+        begin = {
+            "time": datetime.datetime.now().isoformat(timespec="seconds"),
+            "step": self.step,
+            "command": command,
+            "changes": changes,
+        }
+        splits = [s for s in e.source.spec.splits if e.source.size(s) is not None]
+        self.facts = {
+            "parameters": cost.count(params),
+            "parameter_table": cost.parameter_table(params),
+            "flops_per_step": flops,
+            "tokens_per_step": int(batch["mask"].size),
+            "baselines": {s: b for s in splits if (b := e.source.baselines(s))},
+            "versions": facts.versions(),
+            "hardware": facts.hardware(),
+            "git": facts.revision(),
+            "starts": [*before["starts"], begin],
+        }
+        self.workdir.write("config.json", e.config)
+        self.workdir.write("run.json", self.facts)
+
+    def _greet(self, resumed: bool, changes: dict) -> None:
+        f, hw, say = self.facts, self.facts["hardware"], self.display.say
+        model = self.experiment.config["model"]
+        say(
+            f"{self.workdir.path.name}: {model['name']}, {f['parameters']:,} parameters, "
+            f"{f['flops_per_step'] / 1e9:.2f} GFLOP and up to {f['tokens_per_step']:,} tokens a step, "
+            f"on {hw['devices']} x {hw['device_kind']} ({hw['cores']} cores)"
+        )
+        if resumed:
+            say(f"resuming at step {self.step}")
+        for key, (old, new) in changes.items():
+            say(f"changed since the last start: {key} was {old!r}, is {new!r}")
+
+    def loop(self, interrupt: Interrupt) -> dict[str, float]:
+        """Steps until the end; returns the last validation metrics."""
+        steps, batches = self.options.steps, self.experiment.batches
+        every = lambda n: n is not None and self.step % n == 0
+        # Steps with collectives that are queued on simulated CPU devices can deadlock: wait for each.
+        ahead = 0 if jax.default_backend() == "cpu" and jax.device_count() > 1 else AHEAD
+        under_way: collections.deque = collections.deque()
+        totals, tokens, pending, last = self.zeros, 0, None, {}
+        self._tick = time.perf_counter()
+        with self.display:
+            for batch in batches.iterate(self.step, steps):
+                self.state, totals = self.train_step(self.state, totals, batch)
+                self.step += 1
+                tokens += int(batch["mask"].sum())
+                under_way.append(totals)
+                while len(under_way) > ahead:
+                    jax.block_until_ready(under_way.popleft())
+                self.display.step(self.step)
+                if pending:
+                    self._log(*pending)
+                    pending = None
+                final = self.step == steps
+                if every(self.options.log_every) or final:
+                    # Read when the next step is under way, so that the device never waits for the host.
+                    pending = (self.step, totals, jnp.copy(self.state.bad), tokens)
+                    totals, tokens = self.zeros, 0
+                evaluate = self.evaluator and (every(self.options.eval_every) or final)
+                save = every(self.options.checkpoint_every) or final or interrupt.asked
+                if not (evaluate or save):
+                    continue
+                if pending:
+                    self._log(*pending)
+                    pending = None
+                jax.block_until_ready(totals)
+                self.progress.seconds += time.perf_counter() - self._tick
+                stop = False
+                if evaluate:
+                    last = self._evaluate()
+                    stop = bool(self.options.patience) and self.progress.stale >= self.options.patience
+                if save or stop:
+                    self.checkpoints.save(self.layout.gather(self.state), self._meta())
+                self._tick = time.perf_counter()
+                if stop:
+                    self.display.say(
+                        f"stopped early at step {self.step}: {self.experiment.task.monitor} was best at step "
+                        f"{self.progress.best_step}"
+                    )
+                    break
+                if interrupt.asked and not final:
+                    self.checkpoints.wait()
+                    raise Preempted(
+                        f"{interrupt.asked}: saved step {self.step} of {steps} in {self.workdir.path}; "
+                        "run the same command again to go on."
+                    )
+        return last
+
+    def _log(self, step: int, totals, bad, tokens: int) -> None:
+        """Reads the totals of a log interval and writes them everywhere."""
+        totals, bad = self.layout.gather(jax.device_get((totals, bad)))
+        now = time.perf_counter()
+        elapsed, self._tick = now - self._tick, now
+        self.progress.seconds += elapsed
+        if bad >= self.options.max_bad_steps:
+            raise NumericsError(
+                f"loss or gradient was not finite for {int(bad)} steps in a row up to step {step}; "
+                f"the last good parameters are in {self.checkpoints.root}: lower optim.peak or check the data."
+            )
+        steps = float(totals["skipped"].weight)
+        row = {
+            "step": step,
+            "split": "train",
+            **{k: v.mean() for k, v in totals.items() if k != "skipped"},
+            "skipped_steps": int(totals["skipped"].total),
+            "learning_rate": float(self.experiment.optim.rate(self.options.steps)(step - 1)),
+            "tokens_per_s": tokens / elapsed,
+            "steps_per_s": steps / elapsed,
+            "seconds": self.progress.seconds,
+        }
+        self._record(row)
+        self.display.metrics(row, (self.options.steps - step) * elapsed / max(steps, 1))
+
+    def _evaluate(self) -> dict[str, float]:
+        """Validates, keeps the best, and counts evaluations without a better one."""
+        params = self.layout.gather(self.state).eval_params
+        result = self.evaluator(params, self.display.evaluating("validation"))
+        monitor = self.experiment.task.monitor
+        if monitor not in result:
+            raise SeqjaxError(f"task.monitor={monitor!r} is not a metric of this task; it has {', '.join(result)}.")
+        better = metrics.is_better(monitor, result[monitor], self.progress.best)
+        self.progress.stale = 0 if better else self.progress.stale + 1
+        if better:
+            self.progress.best, self.progress.best_step = result[monitor], self.step
+            self.best.save(self.layout.gather(self.state), self._meta())
+        self._record({"step": self.step, "split": "validation", **result, "seconds": self.progress.seconds})
+        self.display.say(f"step {self.step}  validation  {show(result)}{'  (best)' if better else ''}")
+        return result
+
+    def _record(self, row: dict) -> None:
+        self.file.write(row)
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):
+                self.board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def _meta(self) -> dict:
+        return {
+            "step": self.step,
+            "progress": dataclasses.asdict(self.progress),
+            "config": config.digest(self.experiment.config),
+            "versions": facts.versions(),
+        }
+
+    def close(self) -> None:
+        """Waits for saves under way and closes the files; the run folder is free again."""
+        for checkpoints in (self.checkpoints, self.best):
+            checkpoints.wait()
+        if self.file:
+            self.file.close()
+        if self.board:
+            self.board.close()
+        self.workdir.unlock()

@@ -1,0 +1,87 @@
+"""Optimisers by config: optax's own, with warm-up, schedule, clipping and decoupled weight decay."""
+
+import dataclasses
+import inspect
+from typing import Literal
+
+import jax
+import optax
+
+from seqjax import lookup
+from seqjax.types import Checked, Fraction, Natural, NonNegative, Positive
+
+# adamw is adam here: the decay is added once, for all of them, in `Optim.build`.
+OPTIMISERS = {
+    "adamw": optax.adam,
+    "adam": optax.adam,
+    "sgd": optax.sgd,
+    "rmsprop": optax.rmsprop,
+    "adafactor": optax.adafactor,
+    "lion": optax.lion,
+    "muon": optax.contrib.muon,
+}
+# Options of theirs that other keys of this section stand for.
+TAKEN = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim(Checked):
+    """The optimiser and its schedule.
+
+        g <- g * min(1, clip / |g|)
+        u <- optimiser(g) + decay * theta     (decay only for matrices: biases and norms are left alone)
+        theta <- theta - lr(step) * u
+
+    lr rises linearly from 0 to `peak` over `warmup` steps and then falls to `end` * peak at the last step, along a
+    cosine or a line, or stays. `options` go to the optax function of that name (`options.b2=0.95`).
+    `ema` keeps an exponential moving average of the parameters, which is what is then evaluated and decoded.
+    """
+
+    name: Literal["adamw", "adam", "sgd", "rmsprop", "adafactor", "lion", "muon"] = "adamw"
+    peak: Positive = 1e-3
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Natural = 0
+    end: Fraction = 0.1
+    decay: NonNegative = 0.0
+    clip: Positive | None = 1.0
+    ema: Fraction | None = None
+    options: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        known = [k for k in inspect.signature(OPTIMISERS[self.name]).parameters if k not in TAKEN]
+        for key in self.options:
+            if key not in known:
+                near = lookup.nearest(key, known)
+                raise ValueError(f"options.{key} is not an option of {self.name}.{near} It has {', '.join(known)}.")
+        if self.name == "adam" and self.decay:
+            raise ValueError(f"decay={self.decay} with adam: choose adamw for decoupled weight decay.")
+
+    def rate(self, steps: int):
+        """step -> learning rate, over a run of `steps`."""
+        after = max(steps - self.warmup, 1)
+        main = {
+            "cosine": optax.cosine_decay_schedule(self.peak, after, self.end),
+            "linear": optax.linear_schedule(self.peak, self.peak * self.end, after),
+            "constant": optax.constant_schedule(self.peak),
+        }[self.schedule]
+        if not self.warmup:
+            return main
+        # The first step already learns: warm-up ends at `peak` after exactly `warmup` steps.
+        rise = optax.linear_schedule(self.peak / self.warmup, self.peak, max(self.warmup - 1, 1))
+        return optax.join_schedules([rise, main], [self.warmup])
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """The optax chain for a run of `steps`."""
+        rate = self.rate(steps)
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip) if self.clip else optax.identity(),
+            OPTIMISERS[self.name](learning_rate=1.0, **self.options),
+            # The optimiser has turned the sign already.
+            optax.add_decayed_weights(-self.decay, mask=_matrices) if self.decay else optax.identity(),
+            optax.scale_by_schedule(rate),
+        )
+
+
+def _matrices(params):
+    return jax.tree.map(lambda p: p.ndim > 1, params)

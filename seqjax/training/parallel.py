@@ -1,0 +1,153 @@
+"""How a step is spread over devices: jit on a mesh, or pmap."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from seqjax.types import Checked, ConfigError, Count
+
+AXES = ("data", "fsdp", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel(Checked):
+    """How many devices do what.
+
+    mode="jit": a mesh of `data` x `fsdp` x `tensor` devices. Batches are split over data and fsdp, parameters and
+    optimiser state over fsdp and tensor. mode="pmap": every device holds everything and takes a share of the batch.
+    data=None takes the devices that fsdp and tensor leave.
+    """
+
+    mode: Literal["jit", "pmap"] = "jit"
+    data: Count | None = None
+    fsdp: Count = 1
+    tensor: Count = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.mode == "pmap" and (self.fsdp > 1 or self.tensor > 1):
+            raise ValueError(
+                f"mode='pmap' is data-parallel only, got fsdp={self.fsdp}, tensor={self.tensor}: use mode='jit'."
+            )
+
+    def sizes(self, batch: int, accumulate: int) -> dict[str, int]:
+        """Devices per axis, for the devices at hand.
+
+        Raises:
+          ConfigError: they do not divide the devices, or the batch.
+        """
+        devices = jax.device_count()
+        model = self.fsdp * self.tensor
+        data = self.data or max(devices // model, 1)
+        if data * model > devices or (self.data is None and data * model != devices):
+            raise ConfigError(
+                f"parallel: data={data} x fsdp={self.fsdp} x tensor={self.tensor} does not fit {devices} devices."
+            )
+        shares = data * self.fsdp * accumulate
+        if batch % shares:
+            raise ConfigError(
+                f"loader.batch={batch} is not divisible by {data * self.fsdp} devices x train.accumulate={accumulate}:"
+                f" choose a multiple of {shares}."
+            )
+        return {"data": data, "fsdp": self.fsdp, "tensor": self.tensor}
+
+    def layout(self, batch: int, accumulate: int) -> "Jit | Pmap":
+        """The layout for the devices at hand."""
+        sizes = self.sizes(batch, accumulate)
+        return Jit(sizes) if self.mode == "jit" else Pmap(sizes["data"])
+
+
+class Jit:
+    """One program over a mesh; XLA puts in the collectives."""
+
+    axis = None
+
+    def __init__(self, sizes: dict[str, int]):
+        shape = tuple(sizes[a] for a in AXES)
+        devices = np.array(jax.devices()[: int(np.prod(shape))]).reshape(shape)
+        self.mesh = jax.sharding.Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+        self.everywhere = NamedSharding(self.mesh, PartitionSpec())
+        self.by_row = NamedSharding(self.mesh, PartitionSpec(("data", "fsdp")))
+
+    def shardings(self, state):
+        """Where each array of a state lives: matrices are cut along their last axis by `tensor`, and everything along
+        the longest other axis by `fsdp`, where the sizes divide."""
+
+        def one(leaf):
+            spec: list = [None] * len(leaf.shape)
+            if len(spec) > 1 and leaf.shape[-1] % self.mesh.shape["tensor"] == 0:
+                spec[-1] = "tensor"
+            free = [d for d, cut in enumerate(spec) if cut is None and leaf.shape[d] % self.mesh.shape["fsdp"] == 0]
+            if free:
+                spec[max(free, key=lambda d: leaf.shape[d])] = "fsdp"
+            return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+        return jax.tree.map(one, state)
+
+    def init(self, make_state):
+        """Makes a state in place, each device its own part."""
+        return jax.jit(make_state, out_shardings=self.shardings(jax.eval_shape(make_state)))()
+
+    def abstract(self, make_state):
+        """Shapes, dtypes and shardings that a checkpoint is restored to."""
+        shapes = jax.eval_shape(make_state)
+        return jax.tree.map(
+            lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, self.shardings(shapes)
+        )
+
+    def compile(self, train_step, state):
+        """The step over this mesh; the state is reused in place."""
+        where = self.shardings(state)
+        return jax.jit(
+            train_step,
+            in_shardings=(where, self.everywhere, self.by_row),
+            out_shardings=(where, self.everywhere),
+            donate_argnums=0,
+        )
+
+    def spread(self, tree):
+        """A tree on the host or one device -> as the compiled step takes it (parameters have their own shardings)."""
+        return jax.device_put(tree, self.everywhere)
+
+    def gather(self, tree):
+        """As the compiled step gives it -> plain arrays."""
+        return tree
+
+
+class Pmap:
+    """The same program on every device, each with its share of the batch; gradients meet in a psum."""
+
+    axis = "data"
+
+    def __init__(self, devices: int):
+        self.devices = jax.devices()[:devices]
+
+    def init(self, make_state):
+        return self.spread(jax.jit(make_state)())
+
+    def abstract(self, make_state):
+        where = jax.sharding.SingleDeviceSharding(self.devices[0])
+        return jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), jax.eval_shape(make_state)
+        )
+
+    def compile(self, train_step, state):
+        step = jax.pmap(train_step, axis_name=self.axis, devices=self.devices, donate_argnums=0)
+        n = len(self.devices)
+        share = lambda a: a.reshape(n, a.shape[0] // n, *a.shape[1:])
+        return lambda state, totals, batch: step(state, totals, jax.tree.map(share, batch))
+
+    def spread(self, tree):
+        return jax.tree.map(self._copies, tree)
+
+    def _copies(self, leaf):
+        n = len(self.devices)
+        mesh = jax.sharding.Mesh(np.array(self.devices), (self.axis,), axis_types=(AxisType.Auto,))
+        where = NamedSharding(mesh, PartitionSpec(self.axis))
+        return jax.device_put(np.broadcast_to(np.asarray(leaf), (n, *leaf.shape)), where)
+
+    def gather(self, tree):
+        return jax.tree.map(lambda a: a[0], tree)

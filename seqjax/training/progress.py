@@ -1,0 +1,65 @@
+"""What the user sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Display:
+    """A progress bar with loss, tokens/s and ETA. Everything goes to stdout through one console."""
+
+    def __init__(self, title: str, steps: int, start: int, quiet: bool = False):
+        self.console = Console(highlight=False, quiet=quiet, soft_wrap=True)
+        self.live = self.console.is_terminal
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+            disable=not self.live,
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=steps, completed=start, note="compiling")
+        self._side = None
+        self.steps = steps
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error):
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False)
+
+    def step(self, step: int) -> None:
+        """One more step was dispatched."""
+        self._bar.update(self._task, completed=step)
+
+    def metrics(self, row: dict, eta: float) -> None:
+        """New training metrics: in the bar on a terminal, as a line elsewhere."""
+        note = f"loss {row['loss']:.4f}  {row['tokens_per_s']:,.0f} tokens/s"
+        self._bar.update(self._task, note=note)
+        if not self.live:
+            self.say(f"step {row['step']}/{self.steps}  {note}  eta {eta:.0f} s")
+
+    def evaluating(self, split: str):
+        """A bar of its own for an evaluation: returns on_batch(done, total)."""
+        task = self._bar.add_task(f"{split}", total=None, note="")
+
+        def on_batch(done: int, total: int) -> None:
+            self._bar.update(task, completed=done, total=total)
+            if done == total:
+                self._bar.remove_task(task)
+
+        return on_batch
+
+
+def show(metrics: dict[str, float]) -> str:
+    """`loss 1.2345  accuracy 0.6789`."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -1,0 +1,44 @@
+"""Everything a run carries from step to step: arrays only."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class State:
+    """The train state; a pytree of arrays, the same for every way of running it.
+
+    step: int32, steps done. key: raw bits of the run's PRNG key; a step draws from fold_in(key, step).
+    ema: moving average of params, or None. bad: int32, steps in a row whose numbers were not finite.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    key: jax.Array
+    ema: Any
+    bad: jax.Array
+
+    @property
+    def eval_params(self):
+        """What is evaluated and decoded."""
+        return self.params if self.ema is None else self.ema
+
+
+def init(model, task, tx, batch, seed: int, ema: bool) -> State:
+    """The state before the first step; jit it, or `jax.eval_shape` it for shapes alone."""
+    key = jax.random.key(seed)
+    init_key, run_key = jax.random.split(key)
+    x, mask_BL = task.inputs(batch)
+    params = model.init(init_key, x, mask_BL=mask_BL)["params"]
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        key=jax.random.key_data(run_key),
+        ema=jax.tree.map(jnp.copy, params) if ema else None,
+        bad=jnp.zeros((), jnp.int32),
+    )

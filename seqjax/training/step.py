@@ -1,0 +1,103 @@
+"""One training step and one evaluation step, pure."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seqjax.metrics import Ratio
+from seqjax.training.state import State
+
+
+def make_train_step(model, task, tx, *, accumulate: int = 1, ema: float | None = None, axis: str | None = None):
+    """`(state, totals, batch) -> (state, totals)`, where totals add up metrics on the device.
+
+    The gradient is that of the batch's summed loss, divided by its summed weight: micro-batches (`accumulate`) and
+    devices (`axis`, under pmap) change nothing but the order of additions. A step whose loss or gradient is not
+    finite changes no parameter; it is counted in `state.bad` and under "skipped".
+    """
+
+    def summed_loss(params, batch, key):
+        x, mask_BL = task.inputs(batch)
+        prediction, _ = model.apply({"params": params}, x, mask_BL=mask_BL, deterministic=False, rngs={"dropout": key})
+        metrics = task.loss(prediction, batch)
+        return metrics["loss"].total, metrics
+
+    def gradients(params, batch, key):
+        if accumulate == 1:
+            (_, metrics), grads = jax.value_and_grad(summed_loss, has_aux=True)(params, batch, key)
+            return grads, metrics
+
+        def micro(sums, slices):
+            part, index = slices
+            (_, metrics), grads = jax.value_and_grad(summed_loss, has_aux=True)(
+                params, part, jax.random.fold_in(key, index)
+            )
+            return jax.tree.map(jnp.add, sums, (grads, metrics)), None
+
+        # Rows i, i + accumulate, ...: each device keeps the rows it has.
+        split = lambda a: jnp.swapaxes(a.reshape(-1, accumulate, *a.shape[1:]), 0, 1)
+        parts = jax.tree.map(split, batch)
+        first = jax.tree.map(lambda a: a[0], parts)
+        shapes = jax.eval_shape(lambda: jax.value_and_grad(summed_loss, has_aux=True)(params, first, key))
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[1], shapes[0][1]))
+        return jax.lax.scan(micro, zeros, (parts, jnp.arange(accumulate)))[0]
+
+    def train_step(state: State, totals, batch):
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        grads, metrics = gradients(state.params, batch, key)
+        if axis is not None:
+            grads, metrics = jax.lax.psum((grads, metrics), axis)
+        # A batch with nothing to learn from has weight 0 and gradient 0.
+        weight = jnp.where(metrics["loss"].weight > 0, metrics["loss"].weight, 1.0)
+        grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
+        norm = optax.global_norm(grads)
+        ok = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(norm)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.ema
+        if ema is not None:
+            average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params)
+        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
+        one, zero = jnp.float32(1), jnp.float32(0)
+        metrics = {
+            **{k: Ratio(*jax.tree.map(lambda a: jnp.where(ok, a, 0), v)) for k, v in metrics.items()},
+            "grad_norm": Ratio(jnp.where(ok, norm, 0), jnp.where(ok, one, zero)),
+            "skipped": Ratio(jnp.where(ok, zero, one), one),
+        }
+        state = State(
+            step=state.step + 1,
+            params=keep(params, state.params),
+            opt_state=keep(opt_state, state.opt_state),
+            key=state.key,
+            ema=keep(average, state.ema),
+            bad=jnp.where(ok, 0, state.bad + 1),
+        )
+        return state, {k: totals[k] + v for k, v in metrics.items()}
+
+    return train_step
+
+
+def make_eval_step(model, task):
+    """`(params, batch) -> metrics`: name -> Ratio of this batch."""
+
+    def eval_step(params, batch):
+        x, mask_BL = task.inputs(batch)
+        prediction, _ = model.apply({"params": params}, x, mask_BL=mask_BL, deterministic=True)
+        return task.loss(prediction, batch)
+
+    return eval_step
+
+
+def zero_totals(train_step, state, batch):
+    """Totals of nothing: the structure that `train_step` adds up, found without running it."""
+    start = _AnyTotals()
+    _, shapes = jax.eval_shape(lambda s, b: train_step(s, start, b), state, batch)
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+class _AnyTotals(dict):
+    def __missing__(self, name):
+        return Ratio(jnp.float32(0), jnp.float32(0))

@@ -1,0 +1,60 @@
+"""A trained model out of a run folder."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.evaluate import Evaluator
+from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.parallel import Parallel
+from seqjax.training.step import make_eval_step
+from seqjax.training.workdir import Workdir
+from seqjax.types import CheckpointError, ConfigError, DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """An experiment and the parameters of one of its checkpoints (their moving average, if it keeps one)."""
+
+    experiment: Experiment
+    workdir: Workdir
+    params: Any
+    step: int
+
+    @classmethod
+    def load(cls, path: str | Path, checkpoint: str = "best") -> "Trained":
+        """Reads a run folder; `checkpoint` is "best", "latest" or a step.
+
+        Raises:
+          ConfigError: not the folder of a run, or no such word.
+          CheckpointError: no such checkpoint, or it is damaged.
+        """
+        workdir = Workdir(path)
+        experiment = Experiment(resolve(workdir.config()))
+        if checkpoint not in ("best", "latest") and not checkpoint.isdigit():
+            raise ConfigError(f"--checkpoint {checkpoint}: choose best, latest or a step.")
+        root = workdir.best if checkpoint == "best" else workdir.checkpoints
+        step = int(checkpoint) if checkpoint.isdigit() else None
+        layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
+        found = Checkpoints(root).restore(layout.abstract(experiment.make_state), step)
+        if found is None:
+            raise CheckpointError(f"no checkpoint in {root}: train first, or pass --checkpoint latest.")
+        state, meta = found
+        return cls(experiment, workdir, state.eval_params, meta["step"])
+
+    def evaluate(self, split: str, on_batch=lambda done, total: None) -> dict:
+        """Evaluates a split and writes it to results.json: step, examples, metrics.
+
+        Raises:
+          DataError: the split is endless.
+        """
+        e = self.experiment
+        evaluator = Evaluator(make_eval_step(e.model, e.task), e.source, e.loader, split)
+        if evaluator.examples is None:
+            raise DataError(f"split {split!r} is endless: evaluate one of a fixed size, such as validation.")
+        result = {"step": self.step, "examples": evaluator.examples, "metrics": evaluator(self.params, on_batch)}
+        self.workdir.write("results.json", {**self.workdir.read("results.json", {}), split: result})
+        return result

@@ -1,0 +1,134 @@
+"""The run folder: its lock and its small files.
+
+config.json    resolved; itself a valid --config
+run.json       parameters, FLOPs, baselines, versions, hardware, one entry per start
+metrics.jsonl  one object per line; cut back to the restored step on resume
+status.json    running, preempted, failed or done
+results.json   what `evaluate` found, samples.json what `generate` wrote
+ckpt/          the newest checkpoints, ckpt_best/ the best on validation
+"""
+
+import datetime
+import fcntl
+import json
+import math
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from seqjax.types import ConfigError, WorkdirError
+
+
+class Workdir:
+    """A run folder. `lock` it to write into it; the lock lives as long as the process.
+
+    Raises:
+      WorkdirError: it cannot be made, is not writable, or another run holds it.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).absolute()
+        self.checkpoints = self.path / "ckpt"
+        self.best = self.path / "ckpt_best"
+        self._lock = None
+
+    def lock(self) -> "Workdir":
+        """Makes the folder, tries to write into it, and takes its lock."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+            self._lock = open(self.path / ".lock", "a+")  # noqa: SIM115 held until the process ends
+        except OSError as error:
+            raise WorkdirError(f"cannot write to {self.path}: {error.strerror}; choose another --workdir.") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            raise WorkdirError(
+                f"{self.path} is in use by {self._lock.read().strip() or 'another process'}: "
+                "wait for it, or choose another --workdir."
+            ) from error
+        self._lock.truncate(0)
+        now = datetime.datetime.now().isoformat(timespec="seconds")
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}, started {now}")
+        self._lock.flush()
+        return self
+
+    def unlock(self) -> None:
+        """Gives the lock back, for a process that goes on to do other things."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def read(self, name: str, default=None):
+        """A JSON file of the folder, or `default` if there is none."""
+        file = self.path / name
+        if not file.exists():
+            return default
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise WorkdirError(f"{file} is not JSON ({error}): restore it, or choose another --workdir.") from error
+
+    def write(self, name: str, tree) -> None:
+        """Writes a JSON file whole or not at all."""
+        file = self.path / name
+        temporary = file.with_name(f".{name}.{os.getpid()}")
+        try:
+            with open(temporary, "w") as f:
+                json.dump(tree, f, indent=1)
+                f.flush()
+                os.fsync(f.fileno())
+            temporary.replace(file)
+        except OSError as error:
+            raise WorkdirError(f"cannot write {file}: {error.strerror}.") from error
+
+    def config(self) -> dict:
+        """The resolved config of the run that lives here."""
+        tree = self.read("config.json")
+        if tree is None:
+            raise ConfigError(f"{self.path} has no config.json: it is not the folder of a run.")
+        return tree
+
+    def status(self, status: str, step: int, error: str | None = None) -> None:
+        """Says what became of the run."""
+        self.write("status.json", {"status": status, "step": step, "error": error})
+
+
+class MetricsFile:
+    """metrics.jsonl: appended to and flushed line by line."""
+
+    def __init__(self, path: Path, step: int):
+        """Opens it behind the lines of steps up to `step`; later ones, and a torn last line, are dropped."""
+        self.path = path
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except ValueError:
+                continue
+        if kept != lines:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(kept))
+            temporary.replace(path)
+        self._file = open(path, "a")  # noqa: SIM115 open for the life of the run
+
+    def write(self, row: dict) -> None:
+        """Appends one row."""
+        try:
+            self._file.write(json.dumps(_finite(row)) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise WorkdirError(f"cannot write {self.path}: {error.strerror}.") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _finite(row: dict) -> dict:
+    """JSON has no NaN: what is not finite is written as null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
