@@ -1,4 +1,7 @@
-"""How the command line sets up the process: compile cache, allocator, quiet logs. Importing the library does none of it."""
+"""How the command line sets up its process: compile cache, allocator, quiet logs.
+
+Importing the library does none of it.
+"""
 
 import ctypes
 import logging

@@ -142,12 +142,14 @@ class Checkpoints:
             except CheckpointError:
                 raise
             except Exception as error:
+                path = self.root / str(one)
                 reason = str(error).strip().split("\n")[0] or type(error).__name__
+                if not path.exists():
+                    have = ", ".join(map(str, self.steps())) or "none"
+                    raise CheckpointError(f"no checkpoint of step {one} in {self.root}; it has {have}.") from error
                 if step is not None:
-                    raise CheckpointError(
-                        f"checkpoint {self.root / str(one)} is damaged or missing: {reason}"
-                    ) from error
-                log.warning("checkpoint %s is damaged (%s): set aside as .corrupt", self.root / str(one), reason)
+                    raise CheckpointError(f"checkpoint {path} is damaged: {reason}") from error
+                log.warning("checkpoint %s is damaged (%s): set aside as .corrupt", path, reason)
                 self._set_aside(one)
         if steps:
             raise CheckpointError(

@@ -23,30 +23,33 @@ def show(experiment: Experiment) -> None:
     flops = cost.flops(step, state, totals, batch)
     memory = jax.jit(step, donate_argnums=0).lower(state, totals, batch).compile().memory_analysis()
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
-    tokens = batch["mask"].size
-    console.print(
-        f"matmul FLOPs     {flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"
-    )
-    console.print(f"memory           {mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state")
-    if memory is not None:
-        console.print(
-            f"                 {mib(memory.temp_size_in_bytes)} temporary in a step, {mib(cost.nbytes(batch))} a batch"
-        )
-    epoch = e.batches.per_epoch
-    console.print(
-        f"steps            {e.train.steps:,} of {e.loader.batch} sequences"
-        + (f", {e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else ", endless data")
-    )
+    tokens, epoch = batch["mask"].size, e.batches.per_epoch
+    temporary = mib(memory.temp_size_in_bytes) if memory else "unknown"
+    rows = [
+        ("matmul FLOPs", f"{flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"),
+        ("memory", f"{mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state"),
+        ("", f"{temporary} temporary in a step, {mib(cost.nbytes(batch))} a batch"),
+        (
+            "steps",
+            f"{e.train.steps:,} of {e.loader.batch} sequences, "
+            + (f"{e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else "endless data"),
+        ),
+    ]
+    if e.source.spec.vocabulary is not None:
+        rows.append(("first row", _readable(e.source, batch["tokens"][0][batch["mask"][0]])))
+    for name, text in rows:
+        console.print(f"{name:17}{text}", markup=False)
     table = Table("batch[0]", "dtype", "shape", "range", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for key, value in batch.items():
         table.add_row(key, str(value.dtype), str(list(value.shape)), f"{value.min():g} to {value.max():g}")
     console.print(table)
-    if e.source.spec.vocabulary is not None:
-        row = batch["tokens"][0][batch["mask"][0]]
-        try:
-            console.print(f"first row        {e.source.decode(row)[:160]!r}", markup=False)
-        except NotImplementedError:
-            console.print(f"first row        {row[:32].tolist()}", markup=False)
+
+
+def _readable(source, ids) -> str:
+    try:
+        return repr(source.decode(ids)[:160])
+    except NotImplementedError:
+        return str(ids[:32].tolist())
 
 
 def parameters(console: Console, params) -> None:

@@ -9,7 +9,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from seqjax import config, metrics
+from seqjax import config, lookup, metrics
 from seqjax.training import cost, facts
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
@@ -18,7 +18,7 @@ from seqjax.training.progress import Display, show
 from seqjax.training.signals import Interrupt
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.training.workdir import MetricsFile, Workdir
-from seqjax.types import CheckpointError, NumericsError, Preempted, SeqjaxError
+from seqjax.types import CheckpointError, ConfigError, NumericsError, Preempted
 
 AHEAD = 2  # steps that may be under way while the host goes on
 # Changing one of these would continue another experiment under the same name.
@@ -126,6 +126,9 @@ class Run:
         )
         self.train_step = self.layout.compile(make(axis), abstract)
         zeros = zero_totals(make(None), abstract, batch)
+        if e.task.monitor not in zeros:
+            near = lookup.nearest(e.task.monitor, zeros)
+            raise ConfigError(f"task.monitor={e.task.monitor!r} is not a metric.{near} It has {', '.join(zeros)}.")
         self.zeros = self.layout.spread(zeros)
         self.evaluator = None
         if "validation" in e.source.spec.splits:
@@ -264,8 +267,6 @@ class Run:
         params = self.layout.gather(self.state).eval_params
         result = self.evaluator(params, self.display.evaluating("validation"))
         monitor = self.experiment.task.monitor
-        if monitor not in result:
-            raise SeqjaxError(f"task.monitor={monitor!r} is not a metric of this task; it has {', '.join(result)}.")
         better = metrics.is_better(monitor, result[monitor], self.progress.best)
         self.progress.stale = 0 if better else self.progress.stale + 1
         if better:

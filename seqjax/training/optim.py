@@ -49,11 +49,14 @@ class Optim(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        known = [k for k in inspect.signature(OPTIMISERS[self.name]).parameters if k not in TAKEN]
-        for key in self.options:
+        signature = inspect.signature(OPTIMISERS[self.name]).parameters
+        known = {k: p.default for k, p in signature.items() if k not in TAKEN}
+        for key, value in self.options.items():
             if key not in known:
                 near = lookup.nearest(key, known)
                 raise ValueError(f"options.{key} is not an option of {self.name}.{near} It has {', '.join(known)}.")
+            if isinstance(known[key], (int, float)) and not isinstance(value, (int, float)):
+                raise ValueError(f"options.{key}: got {value!r}, wanted a number or a bool, as in {known[key]!r}.")
         if self.name == "adam" and self.decay:
             raise ValueError(f"decay={self.decay} with adam: choose adamw for decoupled weight decay.")
 

@@ -62,4 +62,4 @@ class Display:
 
 def show(metrics: dict[str, float]) -> str:
     """`loss 1.2345  accuracy 0.6789`."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in sorted(metrics, key=lambda name: (name != "loss", name)))
