@@ -105,6 +105,7 @@ class Given:
 
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
+Seed = Annotated[int, Range(least=0, below=2**31)]
 Positive = Annotated[float, Range(above=0, below=math.inf)]
 NonNegative = Annotated[float, Range(least=0, below=math.inf)]
 Fraction = Annotated[float, Range(least=0, below=1)]

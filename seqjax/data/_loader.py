@@ -4,7 +4,6 @@ A batch is a pure function of (seed, step): a resumed run needs a number, not an
 """
 
 import dataclasses
-import functools
 import queue
 import threading
 from typing import Literal
@@ -54,7 +53,7 @@ class Batches:
             raise ConfigError(f"no split {split!r} in this source; it has {', '.join(source.spec.splits)}.")
         self.buckets = tuple(loader.buckets) or (source.spec.length,)
         self.size = source.size(split)
-        self._order = functools.lru_cache(maxsize=2)(self._order_of)
+        self._order = (None, None)  # epoch, its order
         if self.size is None:
             self.per_epoch = None
             return
@@ -80,10 +79,13 @@ class Batches:
         """Which examples stand in batch `step`, and in which bucket and epoch."""
         B = self.loader.batch
         if self.per_epoch is None:
-            start = (self.seed << 40) + step * B
+            start = (self.seed << 32) + step * B
             return len(self.buckets) - 1, np.arange(start, start + B), 0
         epoch, k = divmod(step, self.per_epoch)
-        plan, members = self._order(epoch)
+        known = self._order
+        if known[0] != epoch:
+            known = self._order = (epoch, self._order_of(epoch))
+        plan, members = known[1]
         bucket, k = self._plan[plan[k]]
         return bucket, members[bucket][k * B : (k + 1) * B], epoch
 

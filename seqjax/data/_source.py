@@ -18,6 +18,9 @@ class Source(Checked):
         label     int                 class in 0 ... spec.classes - 1, where there are classes
         scored    bool (L,)           optional: which tokens count when they are predicted; all, if absent
 
+    Any other split or index is a programming error, not a user's. Sources with labels also offer `classes`, their
+    names in order.
+
     Options are the fields of the dataclass. `__post_init__` loads what it needs and sets `self.spec`.
 
     Raises (anywhere):

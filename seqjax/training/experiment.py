@@ -13,7 +13,7 @@ from seqjax.data import Batches, Loader
 from seqjax.training import state as state_lib
 from seqjax.training.optim import Optim
 from seqjax.training.parallel import Parallel
-from seqjax.types import Checked, ConfigError, Count, Natural, Part, fields_of, marker
+from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Schema:
     optim: Optim = dataclasses.field(default_factory=Optim)
     loader: Loader = dataclasses.field(default_factory=Loader)
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
-    seed: Natural = 0
+    seed: Seed = 0
 
 
 def resolve(tree: dict) -> dict:

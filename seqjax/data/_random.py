@@ -1,0 +1,51 @@
+"""Randomness that is a pure function of (seed, split, index), and generators built on it."""
+
+import dataclasses
+from typing import Annotated
+
+import numpy as np
+
+from seqjax.data._source import Source
+from seqjax.types import Count, Range
+
+Seed = Annotated[int, Range(least=0, below=2**64)]  # one word of the key
+
+SPLITS = ("train", "validation", "test")
+
+
+def generator(seed: int, split: str, index: int) -> np.random.Generator:
+    """A stream of its own for every example: no two splits or indices share a number."""
+    if index < 0:
+        raise IndexError(f"{split} has examples from 0 on, got {index}.")
+    key = np.array([seed, SPLITS.index(split)], np.uint64)
+    # The index is the highest word of a counter that counts from the lowest: streams are 2^192 blocks apart.
+    counter = np.array([0, 0, 0, index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+@dataclasses.dataclass(kw_only=True)
+class Generated(Source):
+    """Examples drawn at random: train is endless, validation and test have `examples` each.
+
+    Pure for one version of numpy; numpy may change what its generators yield between versions.
+    """
+
+    seed: Seed = 0
+    examples: Count = 512
+
+    def draw(self, random: np.random.Generator, split: str) -> dict[str, np.ndarray]:
+        """One example."""
+        raise NotImplementedError
+
+    def size(self, split):
+        return None if split == "train" else self.examples
+
+    def example(self, split, index):
+        size = self.size(split)
+        if size is not None and index >= size:
+            raise IndexError(f"{split} has examples 0 ... {size - 1}, got {index}.")
+        return self.draw(generator(self.seed, split, index), split)
+
+    def lengths(self, split):
+        # Those of a finite split are all as long as can be.
+        return np.full(self.size(split), self.spec.length)

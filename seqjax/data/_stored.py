@@ -1,0 +1,47 @@
+"""Examples that are held in memory."""
+
+import dataclasses
+
+import numpy as np
+
+from seqjax.data._text import Textual
+from seqjax.types import Spec
+
+
+@dataclasses.dataclass(kw_only=True)
+class Stored(Textual):
+    """A finite list of examples per split; `keep` takes them. With labels, `classes` are the names of the classes."""
+
+    classes = None  # no field: the subclass finds it in its data
+
+    def keep(self, field: str, arrays: dict[str, list], labels: dict[str, list] | None = None, **sizes):
+        """Takes split -> arrays of the field "tokens" or "features", split -> class ids, and the sizes for the spec."""
+        self._examples = {}
+        for split, values in arrays.items():
+            for value in values:
+                value.flags.writeable = False  # an example is this array, not a copy
+            examples = [{field: value} for value in values]
+            if labels is not None:
+                examples = [e | {"label": np.int32(label)} for e, label in zip(examples, labels[split], strict=True)]
+            self._examples[split] = examples
+        self.spec = Spec(
+            length=max(len(value) for values in arrays.values() for value in values),
+            classes=None if labels is None else len(self.classes),
+            splits=tuple(arrays),
+            **sizes,
+        )
+
+    def size(self, split):
+        return len(self._examples[split])
+
+    def example(self, split, index):
+        if not 0 <= index < self.size(split):
+            raise IndexError(f"{split} has examples 0 ... {self.size(split) - 1}, got {index}.")
+        return dict(self._examples[split][index])
+
+    def baselines(self, split):
+        """With labels: how often the most frequent class of train is right here."""
+        if self.spec.classes is None:
+            return {}
+        labels = lambda name: np.array([example["label"] for example in self._examples[name]])
+        return {"accuracy": {"majority class": float(np.mean(labels(split) == np.bincount(labels("train")).argmax()))}}

@@ -1,0 +1,47 @@
+"""Any text file."""
+
+import dataclasses
+
+from seqjax.data import _files
+from seqjax.data._text import TextWindows
+from seqjax.types import Fraction
+
+
+@dataclasses.dataclass(kw_only=True)
+class Text(TextWindows):
+    """Text: any UTF-8 file, character by character or byte by byte.
+
+        "To be, or not"  ->  2 6 0 3 4 1 0 6 7 0 5 6 8
+
+    Contiguous splits: train, then validation, then test, the last two being shares of the characters. A share of 0
+    leaves that split out.
+
+    `path`: a file, also `.gz`; a byte order mark is dropped. `length`: predictions per window.
+    `tokens`: "character", out of all in the whole file, or "byte". `validation`, `test`: shares in [0, 1).
+
+    Raises:
+      DataError: no such file, empty, invalid UTF-8 (with byte offset and line), too short for a window.
+    """
+
+    path: str
+    validation: Fraction = 0.1
+    test: Fraction = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation={self.validation} and test={self.test} leave nothing to train on: "
+                f"their sum must be below 1."
+            )
+        text = _files.read_text(self.path)
+        validation, test = (round(len(text) * share) for share in (self.validation, self.test))
+        ends = {"train": len(text) - validation - test}
+        if self.validation:
+            ends["validation"] = len(text) - test
+        if self.test:
+            ends["test"] = len(text)
+        self.cut(text, ends, str(_files.absolute(self.path)))
+
+
+Source = Text

@@ -1,0 +1,200 @@
+"""The laws of every source that exists, found by their files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from seqjax import lookup
+from seqjax.data import tinyshakespeare
+from seqjax.types import Spec
+
+# Name -> options to build it with; "FOLDER" stands for the fake files below. A new source needs a line here.
+CASES = {
+    "copy": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
+    "digits": [{}],
+    "names": [{"dir": "FOLDER"}],
+    "recall": [{}, {"pairs": 3, "keys": 40, "values": 50, "examples": 30}],
+    "reference": [{}, {"length": 100, "tokens": "byte"}],
+    "table": [
+        {"train": "FOLDER/train.csv", "validation": "FOLDER/dev*.jsonl", "text": "text", "label": "class"},
+        {"train": "FOLDER/train.csv", "text": "text", "tokens": "byte"},
+        {"train": "FOLDER/dev*.jsonl", "features": "numbers", "label": "class"},
+    ],
+    "text": [
+        {"path": "FOLDER/some.txt", "length": 16},
+        {"path": "FOLDER/some.txt", "length": 7, "tokens": "byte", "test": 0.0, "validation": 0.3},
+    ],
+    "tinyshakespeare": [{"dir": "FOLDER", "length": 16}],
+}
+
+
+def cases():
+    for name in lookup.names("seqjax.data"):
+        for number, options in enumerate(CASES.get(name, [None])):
+            yield pytest.param((name, options), id=f"{name}{number}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, fake_text, write_shakespeare, write_names):
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "some.txt").write_text(fake_text, encoding="utf-8")
+    write_shakespeare(folder, fake_text)
+    write_names(folder)
+    lines = ["text,class", *(f'"record {i}, of train",{"abc"[i % 3]}' for i in range(30))]
+    (folder / "train.csv").write_text("\n".join(lines))
+    for part in range(2):
+        records = [
+            {"text": f"validation {part} {i} é", "class": "abc"[i % 3], "numbers": [0.5 * i, part, 2] + [1] * i}
+            for i in range(10)
+        ]
+        (folder / f"dev{part}.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return folder
+
+
+@pytest.fixture(scope="module", params=cases())
+def build(request, folder, fake_text_sha256):
+    """Builds the source of one case."""
+    name, options = request.param
+    if options is None:
+        pytest.fail(f"source {name!r} has no line in CASES of {__file__}: add options to build it with.")
+    if name == "digits":
+        pytest.importorskip("sklearn")
+    options = {k: v.replace("FOLDER", str(folder)) if isinstance(v, str) else v for k, v in options.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tinyshakespeare, "SHA256", fake_text_sha256)
+        yield lambda: lookup.find(name, "seqjax.data", "Source")(**options)
+
+
+@pytest.fixture(scope="module")
+def source(build):
+    return build()
+
+
+def finite(source):
+    return [split for split in source.spec.splits if source.size(split) is not None]
+
+
+def indices(source, split, most=100):
+    size = source.size(split)
+    return range(most) if size is None else np.linspace(0, size - 1, min(size, most)).astype(int)
+
+
+def examples(source, most=100):
+    return [source.example(split, i) for split in source.spec.splits for i in indices(source, split, most)]
+
+
+def sequence(example):
+    return example["tokens"] if "tokens" in example else example["features"]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_says_what_it_is(source):
+    assert isinstance(source.spec, Spec)
+    first = type(source).__doc__.split("\n")[0]
+    assert first.endswith(".") and ": " in first and len(first) < 120
+    assert source.spec.splits[0] == "train"
+    assert set(source.spec.splits) <= {"train", "validation", "test"}
+
+
+def test_an_example_is_a_pure_function_of_split_and_index(build, source):
+    other = build()
+    for split in source.spec.splits:
+        for index in [*indices(source, split, 10)][::-1]:
+            same(source.example(split, index), other.example(split, int(index)))
+            same(source.example(split, index), source.example(split, index))
+
+
+def test_nobody_can_write_into_a_source(source):
+    for split in source.spec.splits:
+        before = {k: np.copy(v) for k, v in source.example(split, 0).items()}
+        for value in source.example(split, 0).values():
+            if np.ndim(value) and value.flags.writeable:
+                value[...] = 0
+        same(before, source.example(split, 0))
+
+
+def test_endless_splits_take_any_index_and_repeat_none(source):
+    for split in set(source.spec.splits) - set(finite(source)):
+        seen = {sequence(source.example(split, i)).tobytes() for i in (0, 1, 2**32, 2**63, 2**64 - 1)}
+        assert len(seen) > 1
+        with pytest.raises(IndexError):
+            source.example(split, -1)
+
+
+def test_finite_splits_end(source):
+    for split in finite(source):
+        assert source.size(split) > 0
+        for index in (source.size(split), -1):
+            with pytest.raises(IndexError):
+                source.example(split, index)
+
+
+def test_values_fit_the_spec(source):
+    spec = source.spec
+    for example in examples(source):
+        assert example.keys() <= {"tokens", "features", "label", "scored"}
+        assert ("tokens" in example) == (spec.vocabulary is not None)
+        assert ("features" in example) == (spec.features is not None)
+        assert ("label" in example) == (spec.classes is not None)
+        if "tokens" in example:
+            assert example["tokens"].dtype == np.int32 and example["tokens"].ndim == 1
+            assert example["tokens"].min() >= 0 and example["tokens"].max() < spec.vocabulary
+        else:
+            assert example["features"].dtype == np.float32 and example["features"].shape[1:] == (spec.features,)
+            assert np.isfinite(example["features"]).all()
+        if "label" in example:
+            assert isinstance(example["label"], (int, np.integer)) and 0 <= example["label"] < spec.classes
+        if "scored" in example:
+            assert example["scored"].dtype == bool and example["scored"].shape == example["tokens"].shape
+            assert example["scored"].any() and not example["scored"][0]
+
+
+def test_every_class_is_in_train(source):
+    if source.spec.classes is not None:
+        labels = {int(source.example("train", i)["label"]) for i in range(source.size("train"))}
+        assert labels == set(range(source.spec.classes)) == set(range(len(source.classes)))
+
+
+def test_lengths_are_the_real_ones_and_the_spec_has_the_longest(source):
+    longest = max(len(sequence(e)) for e in examples(source))
+    for split in finite(source):
+        real = [len(sequence(source.example(split, i))) for i in range(source.size(split))]
+        np.testing.assert_array_equal(source.lengths(split), real)
+        longest = max(longest, *real)
+    assert longest == source.spec.length
+
+
+def test_finite_splits_share_no_example(source):
+    owner = {}
+    for split in finite(source):
+        for index in range(source.size(split)):
+            example = source.example(split, index)
+            key = (sequence(example).tobytes(), int(example.get("label", 0)))
+            assert owner.setdefault(key, split) == split
+
+
+def test_text_survives_encoding(source):
+    if source.spec.unit not in ("character", "byte"):
+        with pytest.raises(NotImplementedError, match="has no text"):
+            source.encode("a")
+        with pytest.raises(NotImplementedError, match="has no text"):
+            source.decode(np.zeros(1, np.int32))
+        return
+    for index in range(5):
+        text = source.decode(source.example("train", index)["tokens"])
+        ids = source.encode(text)
+        assert ids.dtype == np.int32
+        assert text and source.decode(ids) == text
+
+
+def test_baselines_are_numbers(source):
+    for split in finite(source):
+        for metric, values in source.baselines(split).items():
+            assert metric in ("accuracy", f"bits_per_{source.spec.unit}")
+            assert all(isinstance(v, float) and 0 < v < 50 for v in values.values())
