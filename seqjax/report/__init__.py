@@ -1,0 +1,41 @@
+"""Runs → tables, figures, and one HTML page that needs nothing but itself."""
+
+from pathlib import Path
+
+from seqjax.report import figures, html, markdown
+from seqjax.report.runs import read_all
+from seqjax.types import WorkdirError
+
+__all__ = ["figure", "write"]
+
+
+def write(folders: list[Path], out: Path) -> Path:
+    """Writes `report.html` and `report.md` about run folders into `out`; returns the path of the former.
+
+    The same folders give the same bytes.
+
+    Raises:
+      ConfigError: no folders, one of them twice, or a config without the keys that every run has.
+      WorkdirError: a folder is no run, has no metrics yet, or has a torn file; or `out` cannot be written.
+    """
+    runs = read_all(folders)
+    _save(Path(out) / "report.md", markdown.render(runs))
+    return _save(Path(out) / "report.html", html.render(runs))
+
+
+def figure(folders: list[Path], path: Path) -> Path:
+    """Saves the learning curves of run folders as one SVG, legible on white and on dark backgrounds.
+
+    Raises:
+      ConfigError, WorkdirError: as `write` does.
+    """
+    return _save(Path(path), figures.standalone(read_all(folders)))
+
+
+def _save(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+    except OSError as error:
+        raise WorkdirError(f"{path.absolute()} cannot be written: {error.strerror}.") from error
+    return path

@@ -1,0 +1,223 @@
+"""Learning curves and speed as SVG that fits light and dark pages; the same runs give the same bytes.
+
+matplotlib draws in a sentinel ink, which `_svg` turns into `currentColor` or any colour; its text stays text.
+"""
+
+import contextlib
+import html
+import io
+import math
+import re
+import statistics
+import warnings
+
+from seqjax.metrics import HIGHER_IS_BETTER
+from seqjax.report import outcome, words
+from seqjax.report.runs import Run
+
+# At least 3:1 on white and on near-black, and apart for colour-blind eyes; dashes and markers tell them apart, too.
+COLOURS = ("#0b7ad1", "#d55e00", "#079a73", "#c2569c", "#9a7a00", "#7d6fd6")
+DASHES = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2))
+MARKERS = "osD^vPX"
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+POINTS = 500  # of a curve; more would only smear
+GREY = "#777777"  # legible on white and on near-black
+_INK = "#010203"
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.color": _INK,
+    "text.parse_math": False,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "grid.color": _INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.7,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "path.simplify": True,
+}
+
+
+def style(index: int) -> tuple[str, tuple, str]:
+    """Colour, dashes and marker of a run; no two of the first 24 look alike."""
+    dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
+    return COLOURS[index % len(COLOURS)], dash, MARKERS[index % len(MARKERS)]
+
+
+def curves(runs: list[Run], metric: str) -> list[str]:
+    """Inline SVGs of a metric against step and against training seconds; those without data are left out."""
+    out = []
+    for against in ("step", "seconds"):
+        with _canvas(f"{runs[0].problem}/{metric}/{against}"):
+            figure, (axes,) = _figure(1)
+            if _curves(axes, runs, metric, against):
+                label = f"{metric} against {against}: {words.listed([r.name for r in runs])}"
+                out.append(_svg(figure, "currentColor", label))
+    return out
+
+
+def progress(runs: list[Run]) -> list[str]:
+    """Inline SVGs of speed, learning rate and gradient norm; those without data are left out."""
+    out = []
+    panels = (
+        ("tokens_per_s", "tokens per second", "seconds"),
+        ("learning_rate", "learning rate", "step"),
+        ("grad_norm", "gradient norm", "step"),
+    )
+    for key, title, against in panels:
+        with _canvas(f"{key}/{against}"):
+            figure, (axes,) = _figure(1, width=3.9, height=2.5)
+            lines = [_line(axes, run, "train", key, against, dashed=False, linewidth=1) for run in runs]
+            if any(map(_finite, lines)):
+                _dress(axes, title, against, lines, log=key == "grad_norm")
+                if key != "grad_norm":
+                    axes.set_ylim(bottom=0)
+                out.append(_svg(figure, "currentColor", f"{title} against {against}"))
+    return out
+
+
+def standalone(runs: list[Run]) -> str:
+    """One SVG file with the learning curves and a legend, for a README: legible on white and on dark."""
+    from matplotlib.lines import Line2D
+
+    groups = outcome.problems(runs)
+    with _canvas("standalone"):
+        figure, axes = _figure(2 * len(groups), columns=2, width=9.6, height=3.4 * len(groups) + 0.4)
+        for i, group in enumerate(groups.values()):
+            _curves(axes[2 * i], group, group[0].monitor, "step")
+            _curves(axes[2 * i + 1], group, group[0].monitor, "seconds")
+            if len(groups) > 1:
+                axes[2 * i].set_title(words.clean(group[0].problem))
+        handles = []
+        for colour, dash, marker in (style(run.index) for run in runs):
+            look = {"color": colour, "linestyle": (0, dash) if dash else "-", "marker": marker, "markersize": 4}
+            handles.append(Line2D([], [], **look))
+        handles.append(Line2D([], [], color=_INK, linewidth=0.9, alpha=0.55))
+        labels = [*(words.clean(run.name) for run in runs), "training (thin)"]
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+        return _svg(figure, GREY, "Learning curves: " + words.listed([r.name for r in runs]), alone=True)
+
+
+@contextlib.contextmanager
+def _canvas(salt: str):
+    """matplotlib set up for one figure, whatever the user's matplotlibrc says; `salt` keeps its ids unique."""
+    import matplotlib.style
+
+    settings = {**_STYLE, "svg.hashsalt": salt}
+    with matplotlib.style.context("default"), matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A name in a script that matplotlib's font lacks is still written as text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.4):
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    return figure, figure.subplots(panels // columns, columns, squeeze=False).ravel()
+
+
+def _points(run: Run, split: str, key: str, against: str) -> tuple[list[float], list[float]]:
+    """A curve of at most POINTS points: means over as many neighbours as that takes."""
+    x, y = run.series(split, key, against)
+    size = math.ceil(len(x) / POINTS) or 1
+    mean = lambda values: [statistics.fmean(values[i : i + size]) for i in range(0, len(values), size)]
+    return (mean(x), mean(y)) if size > 1 else (x, y)
+
+
+def _line(axes, run: Run, split: str, key: str, against: str, dashed: bool, **options):
+    """A run's line in its colour, with a few of its markers; dashes would hide in a noisy line."""
+    colour, dash, marker = style(run.index)
+    x, y = _points(run, split, key, against)
+    options |= {"marker": marker, "markersize": 4, "markevery": max(1, len(x) // 8)}
+    return axes.plot(x, y, color=colour, linestyle=(0, dash) if dash and dashed else "-", **options)[0]
+
+
+def _finite(line) -> list[float]:
+    return [float(y) for y in line.get_ydata() if math.isfinite(y)]
+
+
+def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
+    """Training thin, validation with markers, baselines dashed and named at the right; False without data."""
+    lines = []
+    for run in runs:
+        lines += axes.plot(*_points(run, "train", metric, against), color=style(run.index)[0], linewidth=0.8, alpha=0.5)
+        lines.append(_line(axes, run, "validation", metric, against, dashed=True, linewidth=1.7))
+    if not any(map(_finite, lines)):
+        axes.set_axis_off()
+        return False
+    known = outcome.baselines(runs, "validation", metric)
+    rules = [axes.axhline(v, color=_INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3))) for v in known.values()]
+    positive = [y for line in [*lines, *rules] for y in _finite(line)]
+    steep = min(positive) > 0 and max(positive) > 30 * min(positive)
+    _dress(axes, words.metric(metric), against, lines, log=steep and metric not in HIGHER_IS_BETTER)
+    _name(axes, known)
+    return True
+
+
+def _dress(axes, title: str, against: str, lines, log: bool):
+    """Title, scales and ticks that read like words."""
+    from matplotlib.ticker import LogLocator, MultipleLocator
+
+    axes.set_title(title)
+    axes.set_xlabel("step" if against == "step" else "training time")
+    axes.margins(x=0.02)
+    if against == "seconds":
+        longest = max((float(x) for line in lines for x in line.get_xdata()), default=0)
+        size, unit = (1, "s") if longest < 180 else (60, "min") if longest < 3 * 3600 else (3600, "h")
+        axes.set_xlabel(f"training time, {unit}")
+        step = 10 ** math.floor(math.log10(longest / size)) if longest > 0 else 1
+        wide = next(m for m in (0.2, 0.5, 1, 2) if longest / size / (m * step) <= 6)
+        axes.xaxis.set_major_locator(MultipleLocator(wide * step * size))
+        axes.xaxis.set_major_formatter(lambda x, _: words.short(x / size))
+    else:
+        axes.xaxis.set_major_formatter(words.short)
+    if log and any(y > 0 for line in lines for y in _finite(line)):
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axes.yaxis.set_minor_formatter(lambda *_: "")
+    axes.yaxis.set_major_formatter(words.short)
+
+
+def _name(axes, known: dict[str, float]):
+    """Writes the baselines' names beside their lines, moved apart where they would overlap."""
+    axes.get_ylim()  # makes matplotlib fix the scale that the next line reads
+    to_axes = axes.transData + axes.transAxes.inverted()
+    low = -math.inf
+    for name, value in sorted(known.items(), key=lambda item: item[1]):
+        low = max(to_axes.transform((0, value))[1], low + 0.065)
+        name = words.clean(name)
+        name = name if len(name) <= 20 else name[:19] + "…"
+        axes.text(1.015, low, name, transform=axes.transAxes, fontsize=8.5, va="center")
+
+
+def _svg(figure, ink: str, label: str, alone: bool = False) -> str:
+    """The figure's SVG without matplotlib's metadata, global style and repeated ids."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing points at them, and every figure has the same
+    text = re.sub(r"font-family: [^;\"<]*", f"font-family: {FONTS}", text).replace(_INK, ink)
+    text = re.sub(r"(font: \d[\d.]*px) [^;\"<]*", rf"\1 {FONTS}", text)
+    label = html.escape(words.clean(label), quote=True)
+    root = re.search(r"<svg ([^>]*)>", text)
+    attributes, text = root[1], text[root.end() :].strip()
+    if not alone:  # inside HTML a page gives the size, and the parser knows the namespaces
+        attributes = re.search(r'viewBox="[^"]*"', attributes)[0]
+        text = text.replace("xlink:href", "href")
+    return f'<svg role="img" aria-label="{label}" stroke-linejoin="round" {attributes}>{text}\n'

@@ -1,0 +1,130 @@
+"""Who beats what: the headline, and what a reader should know before believing it. Plain sentences."""
+
+import collections
+import json
+import math
+
+from seqjax import config
+from seqjax.metrics import HIGHER_IS_BETTER, is_better
+from seqjax.report import words
+from seqjax.report.runs import Run
+
+
+def problems(runs: list[Run]) -> dict[str, list[Run]]:
+    """The runs by what was asked of them; only those of one problem compare."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.problem, []).append(run)
+    return groups
+
+
+def baselines(runs: list[Run], split: str, metric: str) -> dict[str, float]:
+    """Name -> value of the baselines; where runs disagree on one, its name says whose it is."""
+    found: dict[str, dict[float, list[str]]] = {}
+    for run in runs:
+        for name, value in run.info.baselines.get(split, {}).get(metric, {}).items():
+            if value is not None and math.isfinite(value):
+                found.setdefault(name, {}).setdefault(value, []).append(run.name)
+    out = {}
+    for name, values in found.items():
+        for value, owners in values.items():
+            out[name if len(values) == 1 else f"{name} ({', '.join(owners)})"] = value
+    return out
+
+
+def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
+    """The runs with the best value, several if equal; empty if none is finite."""
+    best, scores = None, [run.score(split, metric) for run in runs]
+    for score in scores:
+        if score is not None and is_better(metric, score, best):
+            best = score
+    return [run for run, score in zip(runs, scores, strict=True) if best is not None and score == best]
+
+
+def beats(run: Run, split: str, metric: str, baseline: float) -> bool:
+    """Whether the run is strictly better than a baseline."""
+    score = run.score(split, metric)
+    return score is not None and is_better(metric, score, baseline)
+
+
+def judged_on(runs: list[Run]) -> str:
+    """The split that decides: test if every run was evaluated on it, else validation."""
+    return "test" if all(run.score("test", run.monitor) is not None for run in runs) else "validation"
+
+
+def headline(runs: list[Run]) -> str:
+    """The outcome of one problem in one line: which run is first, with which number."""
+    split, metric = judged_on(runs), runs[0].monitor
+    what = f"{split} {metric.replace('_', ' ')}"
+    first = winners(runs, split, metric)
+    if not first:
+        return f"No finite {what} yet."
+    score = first[0].score(split, metric)
+    names = words.listed([r.name for r in first])
+    order = "highest" if metric in HIGHER_IS_BETTER else "lowest"
+    if len(runs) == 1:
+        text = f"{names} reaches a {what} of {words.number(score)}"
+    elif len(first) > 1:
+        text = f"{names} share the {order} {what}, {words.number(score)}"
+    else:
+        text = f"{names} has the {order} {what}, {words.number(score)}"
+    second = winners([r for r in runs if r not in first], split, metric)
+    if second:
+        text += (
+            f", ahead of {words.listed([r.name for r in second])} with {words.number(second[0].score(split, metric))}"
+        )
+    return text + "."
+
+
+def _against_baselines(runs: list[Run]) -> str | None:
+    split, metric = judged_on(runs), runs[0].monitor
+    first = winners(runs, split, metric)
+    known = baselines(runs, split, metric)
+    if not first or not known:
+        return None
+    ranked = sorted(known, key=known.get, reverse=metric in HIGHER_IS_BETTER)
+    unbeaten = [n for n in ranked if not beats(first[0], split, metric, known[n])]
+    if unbeaten:
+        names = words.listed([f"{n} ({words.number(known[n])})" for n in unbeaten])
+        return f"{first[0].name} does not beat every baseline on {split}: {names} is no worse."
+    nearest = f"{ranked[0]} ({words.number(known[ranked[0]])})"
+    return f"{first[0].name} beats every baseline on {split}; the nearest is {nearest}."
+
+
+def notes(runs: list[Run]) -> list[str]:
+    """What belongs to the outcome of one problem: baselines, single seeds, unequal data, unfinished runs."""
+    out = list(filter(None, [_against_baselines(runs)]))
+    for section in ("data", "task"):
+        trees = [run.config[section] for run in runs]
+        keys = sorted({key for tree in trees[1:] for key in config.differences(trees[0], tree)})
+        if keys:
+            names = words.listed([f"{section}.{key}" for key in keys])
+            out.append(f"Not quite the same problem: the runs differ in {names}.")
+    settings = collections.Counter(json.dumps({**r.config, "seed": None}, sort_keys=True) for r in runs)
+    if len(runs) > 1 and max(settings.values()) == 1:
+        out.append("One run per setting: whether a difference is more than noise cannot be known without more seeds.")
+    untested = [run for run in runs if run.score("test", run.monitor) is None]
+    if 0 < len(untested) < len(runs):
+        names = words.listed([run.name for run in untested])
+        out.append(f"No test result of {names}, so validation decides; `seqjax evaluate --split test` adds it.")
+    for run in runs:
+        out += [f"{run.name}: {note}" for note in _of_run(run)]
+    return out
+
+
+def _of_run(run: Run) -> list[str]:
+    out = []
+    if run.status.status not in ("", "done"):
+        at = "" if run.status.step is None else f" at step {words.count(run.status.step)}"
+        out.append(f"{run.status.status}{at}{f', {run.status.error}' if run.status.error else ''}.")
+    for split, rows in run.metrics.items():
+        for key in [run.monitor, *({"loss"} - {run.monitor})]:
+            lost = [row["step"] for row in rows if key in row and not math.isfinite(row[key])]
+            if lost:
+                out.append(
+                    f"{len(lost)} of {len(rows)} {split} values of {key} are not finite, "
+                    f"first at step {words.count(lost[0])}."
+                )
+    if run.torn:
+        out.append("the last line of metrics.jsonl is torn and was left out.")
+    return out

@@ -1,0 +1,106 @@
+"""Numbers and text as people read them; the same in tables, figures, HTML and markdown."""
+
+import json
+import math
+import re
+
+from seqjax.metrics import HIGHER_IS_BETTER
+
+NONE = "–"
+# C0 and C1 controls (but tab and newline) and halves of surrogate pairs: no file format wants them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """The text with a replacement character for everything that cannot be printed."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def metric(name: str) -> str:
+    """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better."""
+    return f"{name.replace('_', ' ')}\u00a0{'↑' if name in HIGHER_IS_BETTER else '↓'}"
+
+
+def listed(names) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *head, last = names
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def number(value: float | None) -> str:
+    """A metric: four decimals, or three digits where those would not do."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+
+
+def count(value: float | None) -> str:
+    """A whole number: `1,234,567`."""
+    return f"{value:,.0f}" if value is not None and math.isfinite(value) else NONE
+
+
+def short(value: float, *_) -> str:
+    """A tick of an axis: `1.5k`, `20M`, `0.001`; also a matplotlib formatter."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.6g}{unit}"
+    return f"{value:.6g}"
+
+
+def flops(value: float | None) -> str:
+    """`3.21e12` -> `3.21 TFLOP`."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}FLOP"
+    return f"{value:,.0f} FLOP"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: `42 s`, `3 min 05 s`, `2 h 07 min`."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value < 60:
+        return f"{value:.3g} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = round(value / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def value(tree) -> str:
+    """A leaf of a config: strings as they are, all else as JSON."""
+    return tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)
+
+
+def model(section: dict) -> tuple[str, str]:
+    """A model section in a few words, and the rest in a few more: `2 × gru` and `lm, width 128`."""
+    layers = f"{section['layers']}\u00a0×\u00a0" if "layers" in section else ""
+    width = f"width {section['width']}" if "width" in section else ""
+    if not section.get("mixer"):
+        return layers + section["name"], width
+    mixers = section["mixer"] if isinstance(section["mixer"], list) else [section["mixer"]]
+    names = " + ".join(mixer["name"] if isinstance(mixer, dict) else value(mixer) for mixer in mixers)
+    mixed = f"({names})" if layers and len(mixers) > 1 else names
+    return layers + mixed, ", ".join(filter(None, [section["name"], width]))
+
+
+def sample(sample) -> tuple[str, str]:
+    """Prompt and what was written after it, whether or not the text repeats the prompt."""
+    return sample.prompt, sample.text.removeprefix(sample.prompt)
+
+
+def sampling(sample) -> str:
+    """How a sample was drawn: `temperature 0.8, top-k 40, seed 0, step 4,500`."""
+    settings = {
+        "temperature": sample.temperature,
+        "top-k": sample.top_k,
+        "top-p": sample.top_p,
+        "seed": sample.seed,
+        "step": None if sample.step is None else count(sample.step),
+    }
+    return ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)

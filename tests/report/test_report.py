@@ -1,0 +1,245 @@
+"""The written report: self-contained, whole, honest about its input, and the same every time."""
+
+import html.parser
+import json
+import math
+import re
+
+import pytest
+
+from seqjax import report
+from seqjax.report import outcome, runs, words
+
+VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect", "circle"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a page holds, and fails on tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.attributes, self.texts = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_needs_nothing_from_elsewhere(written):
+    text, *_ = written
+    page = Page(text)
+    assert not {"link", "script", "img", "iframe", "object", "embed", "image"} & set(page.tags)
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name.endswith(("href", "src")):
+            assert value.startswith("#"), (name, value)
+    assert "://" not in text and "@import" not in text
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+
+
+def test_ids_are_unique_and_found(written):
+    page = Page(written[0])
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    used = [v[1:] for n, v in page.attributes if n == "href"]
+    used += [v[5:-1] for n, v in page.attributes if n == "clip-path"]
+    assert used and set(used) <= set(ids)
+
+
+def test_holds_what_was_asked_for(written):
+    text, markdown, folders = written
+    page = Page(text)
+    for found in (page.text, markdown):
+        for wanted in ("gru", "attention", "uniform", "5-gram", "most frequent", "123,456", "beaten by all"):
+            assert wanted in found, wanted
+        assert "beaten only by gru" in found
+        assert "2.5 GFLOP" in found and "0.10.2" in found and "train.steps" in found and "500 → 1000" in found
+        assert f"seqjax train --config {folders[0]}/config.json --workdir NEW" in found
+        assert "gru has the lowest test loss, 1.5500, ahead of attention with 1.7500." in found
+    assert page.tags.count("svg") > 5 and "embedding/embedding" in page.text
+    assert len(page.text) > 500 and "temperature 0.8, top-k 40, seed 3, step 1,000" in page.text
+
+
+def test_config_shows_the_keys_that_differ_and_no_others(written):
+    for text in (Page(written[0]).text, written[1].replace("\\", "")):
+        assert "model.mixer.name" in text and "model.mixer.heads" in text
+        assert "model.width" not in text and "optim.warmup" not in text
+
+
+def test_text_of_users_is_escaped(write_run, pages, tmp_path):
+    folder = write_run(tmp_path / "a <b>&'$x$ `c` | d")
+    write_run(tmp_path / "font-family: x")
+    Page(report.figure([tmp_path / "font-family: x"], tmp_path / "g.svg").read_text())
+    rewrite(folder / "run.json", git="<img src=x onerror=alert(1)>")
+    rewrite(folder / "status.json", status="failed", error="<script>bad</script>")
+    text, markdown = pages([folder], tmp_path / "out")
+    assert "<script" not in text and "<img" not in text and "a <b>" not in text
+    assert "alert('x')" in Page(text).text
+    assert r"a \<b\>&amp;'\$x\$ \`c\` \| d" in markdown
+    widths = {line.replace("\\|", "").count("|") for line in markdown.split("\n## ")[0].split("\n") if line[:1] == "|"}
+    assert len(widths) == 1
+    Page(report.figure([folder], tmp_path / "f.svg").read_text())
+
+
+def test_samples_stay_in_their_block(write_run, pages, tmp_path):
+    folder = write_run(tmp_path / "run")
+    samples = [{"prompt": "x", "text": "x\n```\n# not a heading\0\ud800"}]
+    (folder / "samples.json").write_text(json.dumps(samples))
+    text, markdown = pages([folder], tmp_path / "out")
+    assert "````text\nx\n```\n# not a heading\ufffd\ufffd\n````" in markdown
+    assert "<b>x</b>\n```" in text and "\0" not in text
+
+
+def test_same_folders_give_the_same_bytes(two, pages, tmp_path):
+    first = [*pages(two, tmp_path / "a"), report.figure(two, tmp_path / "a.svg").read_text()]
+    second = [*pages(two, tmp_path / "b"), report.figure(two, tmp_path / "b.svg").read_text()]
+    assert first == second
+
+
+def test_one_run_shows_its_whole_config(write_run, pages, tmp_path):
+    text, markdown = pages([write_run(tmp_path / "alone")], tmp_path / "out")
+    assert '"warmup": 100' in Page(text).text and '"warmup": 100' in markdown
+    assert "alone reaches a test loss of 1.5500." in text
+
+
+def test_only_config_and_metrics_are_needed(two, pages, tmp_path):
+    for folder in two:
+        for name in ("run.json", "status.json", "results.json", "samples.json"):
+            (folder / name).unlink()
+    page = Page(pages(two, tmp_path / "out")[0])
+    assert "gru has the lowest validation loss" in page.text and "Samples" not in page.text
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_not_finite(write_run, pages, tmp_path):
+    rows = [
+        {"step": 1, "split": "train", "loss": 1.0, "grad_norm": 0.0, "seconds": 0.0, "tokens_per_s": math.inf},
+        {"step": 2, "split": "train", "loss": math.inf, "grad_norm": math.nan, "seconds": 2.0},
+        {"step": 3, "split": "train", "loss": math.nan, "grad_norm": -math.inf, "seconds": None},
+        {"step": 2, "split": "validation", "loss": math.nan, "seconds": 2.0},
+        {"step": 3, "split": "validation", "loss": -math.inf, "seconds": math.nan},
+    ]
+    text, _ = pages([write_run(tmp_path / "a", rows=rows), write_run(tmp_path / "b")], tmp_path / "out")
+    assert "a: 2 of 3 train values of loss are not finite, first at step 2." in Page(text).text
+    (tmp_path / "a" / "results.json").unlink()
+    text, _ = pages([tmp_path / "a"], tmp_path / "out")
+    assert "No finite validation loss yet." in Page(text).text
+    report.figure([tmp_path / "a"], tmp_path / "f.svg")
+
+
+def test_a_single_line_is_enough(write_run, pages, tmp_path):
+    folder = write_run(tmp_path / "a", rows=[{"step": 1, "split": "train", "loss": 2.0}])
+    Page(pages([folder], tmp_path / "out")[0])
+
+
+def test_torn_last_line_is_left_out_and_said(write_run, pages, tmp_path):
+    folder = write_run(tmp_path / "a")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1100, "split": "tr')
+    run = runs.read_all([folder])[0]
+    assert run.torn and run.step == 1000
+    assert "torn and was left out" in pages([folder], tmp_path / "out")[0]
+
+
+def test_a_resumed_run_counts_each_step_once(write_run, tmp_path):
+    rows = [{"step": s, "split": "train", "loss": float(i), "seconds": i} for i, s in enumerate([1, 2, 3, 4, 2, 3])]
+    run = runs.read_all([write_run(tmp_path / "a", rows=rows)])[0]
+    assert run.series("train", "loss", "step") == ([1, 2, 3], [0.0, 4.0, 5.0])
+
+
+def test_higher_is_better_where_it_is(write_run, tmp_path):
+    task = {"name": "next_token", "monitor": "accuracy"}
+    folders = []
+    for name, accuracy in (("low", 0.3), ("high", 0.6)):
+        rows = [{"step": s, "split": "validation", "accuracy": accuracy - s / 100, "seconds": s} for s in (1, 2)]
+        folders.append(write_run(tmp_path / name, rows=rows, task=task))
+        (folders[-1] / "results.json").unlink()
+    both = runs.read_all(folders)
+    assert both[1].best["step"] == 1
+    assert outcome.headline(both) == "high has the highest validation accuracy, 0.5900, ahead of low with 0.2900."
+    assert "beats every baseline" in outcome.notes(both)[0]
+
+
+def test_runs_of_other_problems_are_not_compared(write_run, two, pages, tmp_path):
+    other = write_run(tmp_path / "other", final=0.1, data={"name": "copy"})
+    page = Page(pages([*two, other], tmp_path / "out")[0])
+    assert "gru has the lowest test loss" in page.text and "other reaches a test loss of 0.2500" in page.text
+    assert report.figure([*two, other], tmp_path / "f.svg").read_text().count("clipPath") > 4
+
+
+def test_notes_say_what_limits_the_outcome(write_run, two, tmp_path):
+    assert any("more seeds" in note for note in outcome.notes(runs.read_all(two)))
+    seeds = [write_run(tmp_path / f"seed{i}", seed=i) for i in range(2)]
+    assert not any("more seeds" in note for note in outcome.notes(runs.read_all(seeds)))
+    longer = write_run(tmp_path / "longer", data={"name": "shakespeare", "length": 256})
+    (longer / "results.json").unlink()
+    notes = " ".join(outcome.notes(runs.read_all([seeds[0], longer])))
+    assert "data.length" in notes and "No test result of longer" in notes
+
+
+def test_names_tell_folders_apart(write_run, tmp_path):
+    folders = [write_run(tmp_path / seed / "gru") for seed in ("0", "1")]
+    assert [run.name for run in runs.read_all(folders)] == ["0/gru", "1/gru"]
+
+
+def test_figure_reads_on_white_and_on_dark(two, tmp_path):
+    text = report.figure(two, tmp_path / "deep" / "main.svg").read_text()
+    assert text.startswith("<svg") and text.rstrip().endswith("</svg>") and "metadata" not in text
+    assert "currentColor" not in text and "gru" in text and ">5-gram<" in text
+
+    def luminance(colour):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in {*re.findall("#[0-9a-f]{6}", text), *report.figures.COLOURS}:
+        light = luminance(colour) + 0.05
+        assert 1.05 / light >= 3 and light / (luminance("#0d1117") + 0.05) >= 3, colour
+
+
+def test_long_series_are_drawn_as_means(write_run, tmp_path):
+    rows = [{"step": s, "split": "train", "loss": s % 2, "seconds": s} for s in range(10 * report.figures.POINTS)]
+    run = runs.read_all([write_run(tmp_path / "a", rows=rows)])[0]
+    x, y = report.figures._points(run, "train", "loss", "step")
+    assert len(x) == report.figures.POINTS and x[0] == 4.5 and set(y) == {0.5}
+
+
+def test_styles_of_runs_differ():
+    assert len({report.figures.style(i) for i in range(24)}) == 24
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (1.5, "1.5000"), (1e-5, "1e-05"), (123456.0, "1.23e+05"), (math.nan, "NaN"), (-math.inf, "−∞")],
+)
+def test_numbers(value, text):
+    assert words.number(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(59.4, "59.4 s"), (125, "2 min 05 s"), (7260, "2 h 01 min")])
+def test_durations(value, text):
+    assert words.seconds(value) == text
