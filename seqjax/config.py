@@ -51,7 +51,10 @@ def load(spec: str) -> dict:
         tree = module.get_config(variant) if variant else module.get_config()
     except Exception as error:
         raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}") from error
-    return plain(tree)
+    tree = plain(tree)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file.absolute()}: get_config gave a {type(tree).__name__}, wanted a dict of sections.")
+    return tree
 
 
 def plain(tree):

@@ -13,6 +13,7 @@ def fill(x, mask_BL, value=0):
     """`x` where real, `value` where masked; x is (B, L, ...). Blocks NaN and gradient; None = all real."""
     if mask_BL is None:
         return x
+    check(mask_BL, x.shape[:2])
     mask = mask_BL.reshape(mask_BL.shape + (1,) * (x.ndim - 2))
     return jnp.where(mask, x, jnp.asarray(value, x.dtype))
 
@@ -34,7 +35,6 @@ def positions(shape, mask_BL=None, reset_BL=None, start_B=None):
     `start_B` counts the tokens that the first document had before this chunk. Masked tokens get the place of
     the real token before them (or -1); nobody may look at them.
     """
-    B, L = shape
     real = jnp.ones(shape, bool) if mask_BL is None else mask_BL
     count_BL = jnp.cumsum(real, axis=1, dtype=jnp.int32)
     if start_B is not None:

@@ -4,12 +4,12 @@ A batch is a pure function of (seed, step): a resumed run needs a number, not an
 """
 
 import dataclasses
-import queue
-import threading
+import functools
 from typing import Literal
 
 import numpy as np
 
+from seqjax.data._ahead import read
 from seqjax.data._source import Source
 from seqjax.types import Checked, ConfigError, Count, DataError, Natural, Positive
 
@@ -102,19 +102,29 @@ class Batches:
         where = f"record {index} of split {self.split!r}"
         try:
             example = self.source.example(self.split, index)
+            self._check(example, where)
         except DataError:
             raise
         except Exception as error:
             raise DataError(f"{where}: the source raised {type(error).__name__}: {error}") from error
-        self._check(example, where)
         return self._cut(example, index, epoch, where)
 
     def _check(self, example, where: str) -> None:
         spec = self.source.spec
+        x = "features" if spec.vocabulary is None else "tokens"
+        for field in [x] + ["label"] * (spec.classes is not None):
+            if field not in example:
+                raise DataError(f"{where} has {', '.join(example) or 'no fields'}; its spec promises {field!r}.")
+        L = len(example[x])
+        for field, shape in (("tokens", (L,)), ("features", (L, spec.features)), ("scored", (L,)), ("label", ())):
+            if field in example and np.shape(example[field]) != shape:
+                raise DataError(f"{where}: {field} has shape {list(np.shape(example[field]))}, wanted {list(shape)}.")
         for field, bound in (("tokens", spec.vocabulary), ("label", spec.classes)):
             if field not in example or bound is None:
                 continue
             values = np.asarray(example[field])
+            if values.dtype.kind not in "iu":
+                raise DataError(f"{where}: {field} is {values.dtype}, wanted integers.")
             bad = np.flatnonzero((values < 0) | (values >= bound))
             if bad.size:
                 place = f"{field}[{bad[0]}]" if values.ndim else field
@@ -142,6 +152,12 @@ class Batches:
     def _collate(self, examples, indices, length: int):
         B = self.loader.batch
         batch = {}
+        for index, example in zip(indices, examples, strict=True):
+            if example.keys() != examples[0].keys():
+                raise DataError(
+                    f"record {index} of split {self.split!r} has {', '.join(example)}, "
+                    f"record {indices[0]} has {', '.join(examples[0])}: give all the same fields."
+                )
         for key, first in examples[0].items():
             first = np.asarray(first)
             shape = (B, length, *first.shape[1:]) if key in PADDED else (B, *first.shape)
@@ -160,64 +176,16 @@ class Batches:
         batch["weight"] = (np.arange(B) < len(examples)).astype(np.float32)
         return batch
 
+    @functools.cached_property
+    def first(self) -> dict[str, np.ndarray]:
+        """Batch 0: what everything is built for. Raises as `iterate`."""
+        return next(read([0], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
+
     def iterate(self, first: int, last: int):
         """Batches first ... last - 1, read ahead of their use.
 
         Raises:
           DataError: a source raised, a worker died, or nothing came for `loader.timeout` seconds.
         """
-        import grain  # a second to import: only where data are read
-
-        dataset = grain.MapDataset.range(first, last).map(self.__getitem__)
-        iterator = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=1))
-        if self.loader.workers:
-            from absl import flags
-
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()  # grain's workers ask for parsed flags
-            iterator = iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.loader.workers))
-        yield from _watched(iterator, self.loader)
-
-
-def _watched(iterator, loader: Loader):
-    """Reads ahead in a thread, so that reading overlaps with training and a source that hangs can be given up."""
-    ahead: queue.Queue = queue.Queue(maxsize=loader.prefetch)
-    stop = threading.Event()
-
-    def put(item) -> bool:
-        while not stop.is_set():
-            try:
-                ahead.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def read():
-        try:
-            for batch in iterator:
-                if not put((batch, None)):
-                    return
-            put((None, None))
-        except Exception as error:
-            put((None, error))
-
-    # A daemon: a source that never returns must not keep the process alive.
-    threading.Thread(target=read, daemon=True, name="seqjax-loader").start()
-    try:
-        while True:
-            try:
-                batch, error = ahead.get(timeout=loader.timeout)
-            except queue.Empty:
-                raise DataError(
-                    f"no batch for {loader.timeout:g} s (loader.timeout): the source hangs or is slower than that."
-                ) from None
-            if isinstance(error, DataError):
-                raise error
-            if error is not None:
-                raise DataError(f"reading ahead failed: {type(error).__name__}: {error}") from error
-            if batch is None:
-                return
-            yield batch
-    finally:
-        stop.set()
+        loader = self.loader
+        return read(range(first, last), self.__getitem__, loader.workers, loader.prefetch, loader.timeout)

@@ -1,14 +1,11 @@
 """Randomness that is a pure function of (seed, split, index), and generators built on it."""
 
 import dataclasses
-from typing import Annotated
 
 import numpy as np
 
 from seqjax.data._source import Source
-from seqjax.types import Count, Range
-
-Seed = Annotated[int, Range(least=0, below=2**64)]  # one word of the key
+from seqjax.types import Count, Seed
 
 SPLITS = ("train", "validation", "test")
 

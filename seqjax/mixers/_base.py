@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
@@ -57,7 +58,7 @@ class Mixer(Module):
         kind = type(self).__name__
         if x_BLD.ndim != 3 or x_BLD.shape[-1] != self.width:
             raise ValueError(
-                f"x_BLD is {list(x_BLD.shape)}, {kind} wants [B, L, {self.width}]: set model.width to that of the input."
+                f"x_BLD is {list(x_BLD.shape)}, {kind} wants [B, L, {self.width}]: set model.width to the input's."
             )
         masks.check(mask_BL, x_BLD.shape[:2])
         masks.check(reset_BL, x_BLD.shape[:2], "reset_BL")
@@ -68,7 +69,7 @@ class Mixer(Module):
 def check_state(kind: str, state, init_state, batch: int) -> None:
     """Raises ValueError unless a state has the structure, shapes and dtypes that `init_state(batch)` has."""
     wanted = jax.eval_shape(lambda: init_state(batch))
-    describe = lambda tree: jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", tree)
+    describe = lambda tree: jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", tree)
     if jax.tree.structure(state) != jax.tree.structure(wanted) or describe(state) != describe(wanted):
         raise ValueError(
             f"the state is {describe(state)}, {kind} wants {describe(wanted)}: make it with init_state({batch})."

@@ -86,6 +86,9 @@ class Attention(_Mixer):
     def _cached(self, cache, q_BLHK, k_BLHK, v_BLHK, position_BL, segment_BL, mask_BL):
         """Attends to cache and chunk, and writes the chunk into the cache."""
         B, L = position_BL.shape
+        # What does not fit is never seen, so that its NaN ends with its document.
+        fits_BL = position_BL < self.context
+        k_BLHK, v_BLHK = masks.fill(k_BLHK, fits_BL), masks.fill(v_BLHK, fits_BL)
         real_BL = jnp.ones((B, L), bool) if mask_BL is None else mask_BL
         join = lambda old, new: jnp.concatenate([old, new], axis=1)
         allowed_BLS = masks.causal(
@@ -96,11 +99,11 @@ class Attention(_Mixer):
             join(cache.position_BW >= 0, real_BL),
         )
         y_BLHK = attention.attend(q_BLHK, join(cache.k_BWHK, k_BLHK), join(cache.v_BWHK, v_BLHK), allowed_BLS)
-        y_BLHK = jnp.where((position_BL < self.context)[:, :, None, None], y_BLHK, jnp.nan)
+        y_BLHK = masks.fill(y_BLHK, fits_BL, jnp.nan)
 
         # Only the newest document lives on. Everything else goes to slot W, which does not exist.
         newest_B1 = segment_BL[:, -1:]
-        keep_BL = real_BL & (segment_BL == newest_B1)
+        keep_BL = real_BL & fits_BL & (segment_BL == newest_B1)
         slot_BL = jnp.where(keep_BL, position_BL % self.context, self.context)
         row_B1 = jnp.arange(B)[:, None]
         write = lambda old, new: old.at[row_B1, slot_BL].set(new.astype(old.dtype), mode="drop")

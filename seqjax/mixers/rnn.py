@@ -2,9 +2,6 @@
 
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-
 from seqjax.mixers._recurrent import Recurrent
 from seqjax.ops import scan
 
@@ -20,9 +17,8 @@ class Elman(Recurrent):
     activation: Literal["tanh", "relu"] = "tanh"
 
     def run(self, x_BLD, h_BN, initial, mask_BL, reset_BL):
-        activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[self.activation]
         return scan.elman(
-            x_BLD, self.kernel, self.recurrent, self.bias, h_BN, initial, mask_BL, reset_BL, activation=activation
+            x_BLD, self.kernel, self.recurrent, self.bias, h_BN, initial, mask_BL, reset_BL, activation=self.activation
         )
 
 

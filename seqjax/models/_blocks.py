@@ -7,6 +7,7 @@ import jax
 from flax import linen as nn
 
 from seqjax import masks
+from seqjax.mixers._base import check_state
 from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Part, Spec
 
 Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
@@ -50,6 +51,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        self.mixer.check(x_BLD, state, mask_BL, reset_BL)
+        dtype = x_BLD.dtype
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         normed_BLD = norm(self.norm, self.dtype, "norm_mixer")(masks.fill(x_BLD, mask_BL))
         y_BLD, state = self.mixer(normed_BLD, state, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
@@ -57,7 +60,7 @@ class Block(nn.Module):
         if self.expansion:
             normed_BLD = norm(self.norm, self.dtype, "norm_mlp")(x_BLD)
             x_BLD = x_BLD + drop(MLP(self.width, self.expansion, self.dtype, name="mlp")(normed_BLD))
-        return masks.fill(x_BLD, mask_BL), state
+        return masks.fill(x_BLD, mask_BL).astype(dtype), state
 
 
 class Backbone(Module, kw_only=True):
@@ -80,6 +83,8 @@ class Backbone(Module, kw_only=True):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.mixer == ():
+            raise ValueError("model.mixer is an empty list: give at least one mixer for the layers to cycle through.")
         self.stack(parent=None)  # a mixer that refuses its options refuses them now
 
     @nn.nowrap
@@ -105,6 +110,8 @@ class Backbone(Module, kw_only=True):
     def run(self, x_BLD, state, mask_BL, reset_BL, deterministic):
         """Dropout, all blocks, and the last norm: -> x_BLD, state."""
         x_BLD = self.drop(masks.fill(x_BLD, mask_BL), deterministic=deterministic)
+        if state is not None:
+            check_state(type(self).__name__, state, self.init_state, x_BLD.shape[0])
         states = (None,) * self.layers if state is None else state
         after = []
         for block, before in zip(self.blocks, states, strict=True):

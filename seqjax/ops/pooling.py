@@ -32,4 +32,5 @@ def attention(x_BLD, score_BL, mask_BL):
     """The mean weighted with softmax(score) over real tokens, in float32."""
     score_BL = masks.fill(score_BL.astype(jnp.float32), mask_BL, -1e30)
     weight_BL = masks.fill(jax.nn.softmax(score_BL, axis=1), mask_BL)
-    return jnp.einsum("BL,BLD->BD", weight_BL.astype(x_BLD.dtype), masks.fill(x_BLD, mask_BL))
+    x_BD = jnp.einsum("BL,BLD->BD", weight_BL, masks.fill(x_BLD, mask_BL).astype(jnp.float32))
+    return x_BD.astype(x_BLD.dtype)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 
 def rotary(x_BLHK, position_BL, base: float = 10_000.0):
-    """Rotates each pair (x_i, x_{i + K/2}) by the angle position * base^(-2i / K): only differences of positions matter.
+    """Rotates each pair (x_i, x_{i + K/2}) by position * base^(-2i / K): scores then see differences of positions.
 
     Angles are float32. Su et al. 2021, "RoFormer", arXiv:2104.09864.
 

@@ -1,4 +1,4 @@
-"""Recurrences over time: one masked, resettable scan, and the classical cells on it.
+"""Recurrences over time: the classical cells, masked, resettable, with a fast backward pass.
 
 Layouts: x is (B, L, D), gates lie side by side in one kernel (D, G*N) and one recurrent kernel (N, G*N).
 The state and everything that depends on it is float32, whatever the dtype of x.
@@ -8,91 +8,127 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops._recurrence import Cell, Weights, run
 
 
-def scan(cell, state, inputs_BLX, initial, mask_BL=None, reset_BL=None, unroll: int = 1):
-    """Runs `cell(state, input) -> (state, output)` over time.
-
-    Args:
-      state: pytree of (B, ...), the state before the first token.
-      inputs_BLX: pytree of (B, L, ...), one slice per token.
-      initial: pytree like `state`: what a reset returns to.
-      mask_BL: a masked token leaves the state alone and outputs zero.
-      reset_BL: a reset (on a real token) puts `initial` in the place of the state before that token.
-
-    Returns:
-      Outputs (B, L, ...) and the state after the last token.
-    """
-    time_major = lambda tree: jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), tree)
-
-    def choose(flag_B, yes, no):
-        pick = lambda y, n: jnp.where(flag_B.reshape(flag_B.shape + (1,) * (y.ndim - 1)), y, n)
-        return jax.tree.map(pick, yes, no)
-
-    def step(before, slices):
-        x, mask_B, reset_B = slices
-        start = before if reset_B is None else choose(reset_B, initial, before)
-        after, y = cell(start, x)
-        if mask_B is not None:
-            after = choose(mask_B, after, before)
-            y = choose(mask_B, y, jax.tree.map(jnp.zeros_like, y))
-        return after, y
-
-    state, y = jax.lax.scan(step, state, time_major((inputs_BLX, mask_BL, reset_BL)), unroll=unroll)
-    return time_major(y), state
+def _half(t):
+    """tanh(z / 2) -> sigmoid(z)."""
+    return 0.5 * t + 0.5
 
 
-def project(x_BLD, kernel_DN, bias_N=None):
-    """x W + b in the dtype of x, handed on in float32: (B, L, D) -> (B, L, N)."""
-    y_BLN = jnp.einsum("BLD,DN->BLN", x_BLD, kernel_DN.astype(x_BLD.dtype), preferred_element_type=jnp.float32)
-    return y_BLN if bias_N is None else y_BLN + bias_N
+def _elman(kind: str) -> Cell:
+    activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[kind]
+    slope = {"tanh": lambda h: 1 - h * h, "relu": lambda h: (h > 0).astype(h.dtype)}[kind]
+
+    def step(u_BN, g_BN, state):
+        return (activation(u_BN + g_BN),), ()
+
+    def back(dstate, slope_BN):
+        return (0.0,), dstate[0] * slope_BN, ()
+
+    return Cell(
+        scale=(1.0,),
+        step=step,
+        slopes=lambda kept, before, after: slope(after[0]),
+        back=back,
+        input=lambda dz, extra: dz,
+    )
 
 
-def _recur(h_BN, kernel_NM, dtype):
-    """h U with operands in the dtype of the input and a float32 result."""
-    return jnp.dot(h_BN.astype(dtype), kernel_NM.astype(dtype), preferred_element_type=jnp.float32)
+_ELMAN = {kind: _elman(kind) for kind in ("tanh", "relu")}
 
 
-def _run(cell, x_BLD, inputs, state, initial, mask_BL, reset_BL):
-    y_BLN, state = scan(cell, state, inputs, initial, mask_BL, reset_BL)
-    return y_BLN.astype(x_BLD.dtype), state
+def _lstm_step(u_BM, g_BM, state):
+    a_BM = jnp.tanh(u_BM + g_BM)
+    i_BN, f_BN, g_BN, o_BN = jnp.split(a_BM, 4, axis=-1)
+    c_BN = _half(f_BN) * state[1] + _half(i_BN) * g_BN
+    return (_half(o_BN) * jnp.tanh(c_BN), c_BN), a_BM
 
 
-def elman(x_BLD, kernel, recurrent, bias, h_BN, initial, mask_BL=None, reset_BL=None, activation=jnp.tanh):
-    """h_t = f(x_t W + h_{t-1} U + b). Returns y = h (B, L, N) and the last h."""
-    x_BLD = masks.fill(x_BLD, mask_BL)
+def _lstm_slopes(a_TBM, before, after):
+    """dz = slope * dc for i, f, g and slope * dh for o; dc from dh; dc before from dc."""
+    i, f, g, o = jnp.split(a_TBM, 4, axis=-1)
+    tanh_c = jnp.tanh(after[1])
+    slope_TBM = jnp.concatenate(
+        [
+            g * 0.25 * (1 - i * i),
+            before[1] * 0.25 * (1 - f * f),
+            _half(i) * (1 - g * g),
+            tanh_c * 0.25 * (1 - o * o),
+        ],
+        axis=-1,
+    )
+    return slope_TBM, _half(o) * (1 - tanh_c * tanh_c), _half(f)
 
-    def cell(h_BN, u_BN):
-        h_BN = activation(u_BN + _recur(h_BN, recurrent, x_BLD.dtype))
-        return h_BN, h_BN
 
-    return _run(cell, x_BLD, project(x_BLD, kernel, bias), h_BN, initial, mask_BL, reset_BL)
+def _lstm_back(dstate, slopes):
+    (dh_BN, dc_BN), (slope_BM, cell_BN, forget_BN) = dstate, slopes
+    dc_BN = dc_BN + dh_BN * cell_BN
+    dz_BM = jnp.concatenate([dc_BN, dc_BN, dc_BN, dh_BN], axis=-1) * slope_BM
+    return (0.0, dc_BN * forget_BN), dz_BM, ()
+
+
+_LSTM = Cell(
+    scale=(0.5, 0.5, 1.0, 0.5),
+    step=_lstm_step,
+    slopes=_lstm_slopes,
+    back=_lstm_back,
+    input=lambda dz, extra: dz,
+)
+
+
+def _gru_step(u_BM, g_BM, state):
+    N = u_BM.shape[-1] // 3
+    rz_BM = _half(jnp.tanh(u_BM[:, : 2 * N] + g_BM[:, : 2 * N]))
+    r_BN, z_BN, part_BN = rz_BM[:, :N], rz_BM[:, N:], g_BM[:, 2 * N :]
+    n_BN = jnp.tanh(u_BM[:, 2 * N :] + r_BN * part_BN)
+    return (n_BN + z_BN * (state[0] - n_BN),), (rz_BM, n_BN, part_BN)
+
+
+def _gru_slopes(kept, before, after):
+    """dz = slope * dh for r, z and the recurrent part of n; dn from dh; dh before from dh."""
+    rz, n, part = kept
+    r, z = jnp.split(rz, 2, axis=-1)
+    dn = (1 - z) * (1 - n * n)
+    slope_TBM = jnp.concatenate([dn * part * r * (1 - r), (before[0] - n) * z * (1 - z), dn * r], axis=-1)
+    return slope_TBM, dn, z
+
+
+def _gru_back(dstate, slopes):
+    (dh_BN,), (slope_BM, dn_BN, z_BN) = dstate, slopes
+    return (dh_BN * z_BN,), jnp.concatenate([dh_BN] * 3, axis=-1) * slope_BM, dh_BN * dn_BN
+
+
+_GRU = Cell(
+    scale=(0.5, 0.5, 1.0),
+    step=_gru_step,
+    slopes=_gru_slopes,
+    back=_gru_back,
+    # The input reaches n directly, not through the reset gate.
+    input=lambda dz, dn: jnp.concatenate([dz[..., : -dn.shape[-1]], dn], axis=-1),
+)
+
+
+def _over(cell, x_BLD, weights, state, initial, mask_BL, reset_BL):
+    h_BLN, state = run(cell, masks.fill(x_BLD, mask_BL), weights, state, initial, mask_BL, reset_BL)
+    return h_BLN.astype(x_BLD.dtype), state
+
+
+def elman(x_BLD, kernel, recurrent, bias, h_BN, initial, mask_BL=None, reset_BL=None, activation: str = "tanh"):
+    """h_t = f(x_t W + h_{t-1} U + b), f = tanh or relu. Returns y = h (B, L, N) and the last h."""
+    weights = Weights(kernel, recurrent, bias, None)
+    y_BLN, (h_BN,) = _over(_ELMAN[activation], x_BLD, weights, (h_BN,), (initial,), mask_BL, reset_BL)
+    return y_BLN, h_BN
 
 
 def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=None):
     """The LSTM with gates i, f, g, o, in this order in the kernels; state (h, c). Returns y = h and (h, c)."""
-    x_BLD = masks.fill(x_BLD, mask_BL)
-
-    def cell(state, u_BM):
-        h_BN, c_BN = state
-        i_BN, f_BN, g_BN, o_BN = jnp.split(u_BM + _recur(h_BN, recurrent, x_BLD.dtype), 4, axis=-1)
-        c_BN = jax.nn.sigmoid(f_BN) * c_BN + jax.nn.sigmoid(i_BN) * jnp.tanh(g_BN)
-        h_BN = jax.nn.sigmoid(o_BN) * jnp.tanh(c_BN)
-        return (h_BN, c_BN), h_BN
-
-    return _run(cell, x_BLD, project(x_BLD, kernel, bias), state, initial, mask_BL, reset_BL)
+    return _over(_LSTM, x_BLD, Weights(kernel, recurrent, bias, None), state, initial, mask_BL, reset_BL)
 
 
 def gru(x_BLD, kernel, recurrent, bias, bias_n, h_BN, initial, mask_BL=None, reset_BL=None):
     """The GRU with gates r, z, n, in this order, the reset gate after the recurrent product. Returns y = h and h."""
-    x_BLD = masks.fill(x_BLD, mask_BL)
-    N = h_BN.shape[-1]
-
-    def cell(h_BN, u_BM):
-        g_BM = _recur(h_BN, recurrent, x_BLD.dtype)
-        r_BN, z_BN = jnp.split(jax.nn.sigmoid(u_BM[:, : 2 * N] + g_BM[:, : 2 * N]), 2, axis=-1)
-        n_BN = jnp.tanh(u_BM[:, 2 * N :] + r_BN * (g_BM[:, 2 * N :] + bias_n))
-        h_BN = n_BN + z_BN * (h_BN - n_BN)
-        return h_BN, h_BN
-
-    return _run(cell, x_BLD, project(x_BLD, kernel, bias), h_BN, initial, mask_BL, reset_BL)
+    recurrent_bias = jnp.concatenate([jnp.zeros((2 * bias_n.shape[0],), bias_n.dtype), bias_n])
+    weights = Weights(kernel, recurrent, bias, recurrent_bias)
+    y_BLN, (h_BN,) = _over(_GRU, x_BLD, weights, (h_BN,), (initial,), mask_BL, reset_BL)
+    return y_BLN, h_BN

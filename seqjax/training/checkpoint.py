@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from seqjax.types import CheckpointError, WorkdirError
 
 log = logging.getLogger(__name__)
+TEMPORARY = ".orbax-checkpoint-tmp"  # how orbax names what is not yet whole
 
 
 @jax.jit
@@ -79,9 +81,14 @@ class Checkpoints:
         arrays = {name: [*kind, int(sums[name])] for name, kind in describe(state).items()}
         meta = {**meta, "arrays": arrays}
         step = int(meta["step"])
-        write = lambda: ocp.save_async(
-            self.root / str(step), state, custom_metadata={**meta, "seal": _seal(meta)}, overwrite=True
-        )
+        meta["seal"] = _seal(meta)
+
+        def write():
+            # Where no folder can be made, orbax fails too, but its threads live on for five minutes.
+            self.root.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryDirectory(suffix=TEMPORARY, dir=self.root).cleanup()
+            return ocp.save_async(self.root / str(step), state, custom_metadata=meta, overwrite=True)
+
         self._pending = (self._retry(write, step), write, step)
 
     def _retry(self, write, step: int):
@@ -114,11 +121,11 @@ class Checkpoints:
             shutil.rmtree(self.root / str(old), ignore_errors=True)
 
     def _clean(self, step: int) -> None:
-        for left in self.root.glob(f"{step}.orbax-checkpoint-tmp*"):
+        for left in self.root.glob(f"{step}{TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def _failed(self, step: int, error: Exception) -> WorkdirError:
-        free = shutil.disk_usage(self.root).free if self.root.exists() else 0
+        free = shutil.disk_usage(next(p for p in (self.root, *self.root.parents) if p.exists())).free
         reason = str(error).strip().split("\n")[0]
         return WorkdirError(f"cannot save step {step} to {self.root} ({free:,} bytes free): {reason}")
 
@@ -133,7 +140,7 @@ class Checkpoints:
         Raises:
           CheckpointError: the checkpoint is of another model or optimiser, or none is usable.
         """
-        for left in self.root.glob("*.orbax-checkpoint-tmp*"):
+        for left in self.root.glob(f"*{TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
         steps = self.steps() if step is None else [step]
         for one in steps:
@@ -151,9 +158,9 @@ class Checkpoints:
                     raise CheckpointError(f"checkpoint {path} is damaged: {reason}") from error
                 log.warning("checkpoint %s is damaged (%s): set aside as .corrupt", path, reason)
                 self._set_aside(one)
-        if steps:
+        if damaged := len(list(self.root.glob("*.corrupt*"))):
             raise CheckpointError(
-                f"none of the {len(steps)} checkpoints in {self.root} is usable: pass --restart to begin at step 0."
+                f"none of the {damaged} checkpoints in {self.root} is usable: pass --restart to begin at step 0."
             )
         return None
 

@@ -12,12 +12,12 @@ from seqjax.training.step import make_train_step, zero_totals
 def show(experiment: Experiment) -> None:
     """Prints parameters, FLOPs, memory and the first batch. Compiles the step and runs nothing."""
     e, console = experiment, Console(highlight=False, soft_wrap=True)
-    params = e.abstract_params()
+    params = e.shapes.params
     parameters(console, params)
 
-    batch = e.batches[0]
+    batch = e.batches.first
     layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
-    state = layout.abstract(e.make_state)
+    state = layout.abstract(e.shapes)
     step = make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema)
     totals = zero_totals(step, state, batch)
     flops = cost.flops(step, state, totals, batch)

@@ -96,17 +96,19 @@ class Experiment:
     @cached_property
     def make_state(self):
         """() -> the state before the first step."""
-        batch = jax.tree.map(np.zeros_like, self.batches[0])
+        batch = jax.tree.map(np.zeros_like, self.batches.first)
         ema = self.optim.ema is not None
         return partial(state_lib.init, self.model, self.task, self.tx, batch, self.seed, ema)
 
-    def abstract_params(self):
-        """Shapes and dtypes of the parameters.
+    @cached_property
+    def shapes(self) -> state_lib.State:
+        """Shapes and dtypes of the state.
 
         Raises:
-          ConfigError: the model refuses the data, or the task its prediction.
+          ConfigError: the model refuses the data.
         """
         try:
-            return jax.eval_shape(self.make_state).params
+            return jax.eval_shape(self.make_state)
         except ValueError as error:
-            raise ConfigError(f"model: {error}") from error
+            reason = str(error).split("\n-----")[0]  # what JAX adds about its own traceback
+            raise ConfigError(f"model: {reason}") from error

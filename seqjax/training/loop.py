@@ -50,15 +50,17 @@ def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, co
         run = Run(experiment, workdir.lock(), quiet)
         try:
             run.start(restart, command, changes)
-            last = run.loop(interrupt)
+            try:
+                last = run.loop(interrupt)
+                run.wait()
+            except Preempted:
+                workdir.status("preempted", run.step)
+                raise
+            except BaseException as error:
+                workdir.status("failed", run.step, f"{type(error).__name__}: {error}")
+                raise
             workdir.status("done", run.step)
             return last
-        except Preempted:
-            workdir.status("preempted", run.step)
-            raise
-        except BaseException as error:
-            workdir.status("failed", run.step, f"{type(error).__name__}: {error}")
-            raise
         finally:
             run.close()
 
@@ -107,8 +109,8 @@ class Run:
         """Everything before the first step: data, state, files."""
         e = self.experiment
         self.layout = e.parallel.layout(e.loader.batch, self.options.accumulate)
-        batch = e.batches[0]
-        abstract = self.layout.abstract(e.make_state)
+        batch = e.batches.first
+        abstract = self.layout.abstract(e.shapes)
         if restart:
             for old in (self.checkpoints, self.best):
                 old.discard()
@@ -145,7 +147,7 @@ class Run:
 
     def _write_facts(self, batch, flops: float, command: str, changes: dict) -> None:
         e = self.experiment
-        params = e.abstract_params()
+        params = e.shapes.params
         before = self.workdir.read("run.json", {"starts": []})
         begin = {
             "time": datetime.datetime.now().isoformat(timespec="seconds"),
@@ -290,12 +292,17 @@ class Run:
             "versions": facts.versions(),
         }
 
-    def close(self) -> None:
-        """Waits for saves under way and closes the files; the run folder is free again."""
+    def wait(self) -> None:
+        """Until all saves stand on disk."""
         for checkpoints in (self.checkpoints, self.best):
             checkpoints.wait()
-        if self.file:
-            self.file.close()
-        if self.board:
-            self.board.close()
-        self.workdir.unlock()
+
+    def close(self) -> None:
+        """Finishes saves under way and closes the files; the run folder is free again."""
+        try:
+            self.wait()
+        finally:
+            for file in (self.file, self.board):
+                if file:
+                    file.close()
+            self.workdir.unlock()

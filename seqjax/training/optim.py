@@ -1,6 +1,7 @@
 """Optimisers by config: optax's own, with warm-up, schedule, clipping and decoupled weight decay."""
 
 import dataclasses
+import functools
 import inspect
 from typing import Literal
 
@@ -17,7 +18,7 @@ OPTIMISERS = {
     "sgd": optax.sgd,
     "rmsprop": optax.rmsprop,
     "adafactor": optax.adafactor,
-    "lion": optax.lion,
+    "lion": functools.partial(optax.lion, weight_decay=0.0),  # its default is not 0
     "muon": optax.contrib.muon,
 }
 # Options of theirs that other keys of this section stand for.
@@ -57,12 +58,18 @@ class Optim(Checked):
                 raise ValueError(f"options.{key} is not an option of {self.name}.{near} It has {', '.join(known)}.")
             if isinstance(known[key], (int, float)) and not isinstance(value, (int, float)):
                 raise ValueError(f"options.{key}: got {value!r}, wanted a number or a bool, as in {known[key]!r}.")
+        if self.options:
+            tx, some = self.build(1), jax.ShapeDtypeStruct((2, 2), "float32")
+            try:
+                jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), some)
+            except Exception as error:
+                raise ValueError(f"options={self.options}: {self.name} refuses them: {error}") from error
         if self.name == "adam" and self.decay:
             raise ValueError(f"decay={self.decay} with adam: choose adamw for decoupled weight decay.")
 
     def rate(self, steps: int):
         """step -> learning rate, over a run of `steps`."""
-        after = max(steps - self.warmup, 1)
+        after = max(steps - self.warmup - 1, 1)  # steps are counted from 0
         main = {
             "cosine": optax.cosine_decay_schedule(self.peak, after, self.end),
             "linear": optax.linear_schedule(self.peak, self.peak * self.end, after),

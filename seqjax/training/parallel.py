@@ -91,9 +91,8 @@ class Jit:
         """Makes a state in place, each device its own part."""
         return jax.jit(make_state, out_shardings=self.shardings(jax.eval_shape(make_state)))()
 
-    def abstract(self, make_state):
+    def abstract(self, shapes):
         """Shapes, dtypes and shardings that a checkpoint is restored to."""
-        shapes = jax.eval_shape(make_state)
         return jax.tree.map(
             lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, self.shardings(shapes)
         )
@@ -128,11 +127,9 @@ class Pmap:
     def init(self, make_state):
         return self.spread(jax.jit(make_state)())
 
-    def abstract(self, make_state):
+    def abstract(self, shapes):
         where = jax.sharding.SingleDeviceSharding(self.devices[0])
-        return jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), jax.eval_shape(make_state)
-        )
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
 
     def compile(self, train_step, state):
         step = jax.pmap(train_step, axis_name=self.axis, devices=self.devices, donate_argnums=0)

@@ -52,7 +52,7 @@ def make_train_step(model, task, tx, *, accumulate: int = 1, ema: float | None =
         # A batch with nothing to learn from has weight 0 and gradient 0.
         weight = jnp.where(metrics["loss"].weight > 0, metrics["loss"].weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         ok = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(norm)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)

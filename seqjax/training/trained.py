@@ -39,7 +39,7 @@ class Trained:
         root = workdir.best if checkpoint == "best" else workdir.checkpoints
         step = int(checkpoint) if checkpoint.isdigit() else None
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
-        found = Checkpoints(root).restore(layout.abstract(experiment.make_state), step)
+        found = Checkpoints(root).restore(layout.abstract(experiment.shapes), step)
         if found is None:
             raise CheckpointError(f"no checkpoint in {root}: train first, or pass --checkpoint latest.")
         state, meta = found

@@ -21,7 +21,7 @@ from seqjax.types import ConfigError, WorkdirError
 
 
 class Workdir:
-    """A run folder. `lock` it to write into it; the lock lives as long as the process.
+    """A run folder. `lock` it to write into it; the lock lives as long as this object.
 
     Raises:
       WorkdirError: it cannot be made, is not writable, or another run holds it.
@@ -76,9 +76,10 @@ class Workdir:
         """Writes a JSON file whole or not at all."""
         file = self.path / name
         temporary = file.with_name(f".{name}.{os.getpid()}")
+        text = json.dumps(tree, indent=1)
         try:
             with open(temporary, "w") as f:
-                json.dump(tree, f, indent=1)
+                f.write(text)
                 f.flush()
                 os.fsync(f.fileno())
             temporary.replace(file)
@@ -103,13 +104,13 @@ class MetricsFile:
     def __init__(self, path: Path, step: int):
         """Opens it behind the lines of steps up to `step`; later ones, and a torn last line, are dropped."""
         self.path = path
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
         kept = []
         for line in lines:
             try:
                 if line.endswith("\n") and json.loads(line)["step"] <= step:
                     kept.append(line)
-            except ValueError:
+            except (ValueError, TypeError, KeyError):
                 continue
         if kept != lines:
             temporary = path.with_suffix(".tmp")

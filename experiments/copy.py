@@ -1,0 +1,21 @@
+"""Copy: read up to 16 random symbols, then write them again. One GRU layer.
+
+seqjax train --config experiments/copy.py --workdir runs/copy
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = ""):
+    tiny = variant == "tiny"
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="copy", length=4 if tiny else 16, symbols=8),
+            task=dict(name="next_token"),
+            model=dict(name="lm", width=8 if tiny else 128, layers=1, expansion=0, mixer=dict(name="gru")),
+            optim=dict(peak=3e-3, warmup=2 if tiny else 100),
+            loader=dict(batch=8 if tiny else 64),
+            train=dict(steps=2 if tiny else 3000, log_every=100, eval_every=500, checkpoint_every=500),
+        )
+    )

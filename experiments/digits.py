@@ -1,0 +1,29 @@
+"""Handwritten digits read pixel by pixel, 64 steps of one number: two GRU layers and the mean over time.
+
+seqjax train --config experiments/digits.py --workdir runs/digits
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = ""):
+    tiny = variant == "tiny"
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="digits"),
+            task=dict(name="classification"),
+            model=dict(
+                name="classifier",
+                width=8 if tiny else 64,
+                layers=2,
+                expansion=0,
+                pool="mean",
+                dropout=0.2,
+                mixer=dict(name="gru"),
+            ),
+            optim=dict(peak=5e-3, warmup=2 if tiny else 50, decay=0.1, ema=0.99),
+            loader=dict(batch=8 if tiny else 64),
+            train=dict(steps=2 if tiny else 1600, log_every=100, eval_every=200, checkpoint_every=400),
+        )
+    )

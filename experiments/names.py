@@ -1,0 +1,29 @@
+"""Which of 18 languages is this surname from? Two GRU layers over its characters, pooled by attention.
+
+seqjax train --config experiments/names.py --config.data.dir=DATA --workdir runs/names
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = ""):
+    tiny = variant == "tiny"
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="names"),
+            task=dict(name="classification"),
+            model=dict(
+                name="classifier",
+                width=8 if tiny else 128,
+                layers=2,
+                expansion=0,
+                pool="attention",
+                dropout=0.3,
+                mixer=dict(name="gru"),
+            ),
+            optim=dict(peak=3e-3, warmup=2 if tiny else 50, decay=0.1, ema=0.99),
+            loader=dict(batch=8 if tiny else 128, buckets=(8, 12, 20)),
+            train=dict(steps=2 if tiny else 1500, log_every=100, eval_every=250, checkpoint_every=250),
+        )
+    )

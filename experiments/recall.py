@@ -1,0 +1,27 @@
+"""Associative recall: eight key-value pairs, then every key asks for its value. Attention against the GRU.
+
+seqjax train --config experiments/recall.py:attention --workdir runs/recall/attention
+seqjax train --config experiments/recall.py:gru --workdir runs/recall/gru
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "attention"):
+    tiny = variant == "tiny"
+    mixers = {
+        "tiny": dict(name="attention", heads=2),
+        "attention": dict(name="attention", heads=2),
+        "gru": dict(name="gru"),
+    }
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="recall", pairs=8, keys=16, values=16),
+            task=dict(name="next_token"),
+            model=dict(name="lm", width=8 if tiny else 64, layers=2, expansion=2, mixer=mixers[variant]),
+            optim=dict(peak=3e-3, warmup=2 if tiny else 100),
+            loader=dict(batch=8 if tiny else 64),
+            train=dict(steps=2 if tiny else 2000, log_every=100, eval_every=500, checkpoint_every=500),
+        )
+    )

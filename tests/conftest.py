@@ -1,0 +1,18 @@
+"""Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept for next time."""
+
+import jax
+import pytest
+
+from seqjax import runtime
+
+runtime.compile_cache()
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="module")
+def quick_compiles():
+    """For programs that take a thousand times longer to compile than to run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -1,0 +1,1 @@
+"""Outside code, as a user would bring it, with something wrong in it."""

@@ -1,0 +1,331 @@
+"""What a user gets wrong is said in one message with an exit code, before anything is compiled: rows 39 to 49."""
+
+import json
+
+import jax
+import launch
+import numpy as np
+import pytest
+
+from seqjax.data import Batches, Loader, copy
+from seqjax.training.experiment import Experiment, resolve
+
+CLASSES = ("task.name=classification", "model.name=classifier")
+FAULTY = ("data=faulty.sources:Faulty", *CLASSES, "train.steps=2")
+
+
+def refused(tmp_path, tree, code, words, *args):
+    """The one message of a command that must fail: its code, its words, its size, and what it leaves behind."""
+    file = launch.write(tmp_path / "c.json", tree)
+    outcome = launch.main("train", "--config", file, "--workdir", tmp_path / "run", *args)
+    check(outcome, code, words)
+    left = {p.name for p in (tmp_path / "run").glob("*")}
+    assert left <= {".lock"}, left
+
+
+def check(outcome, code, words):
+    assert outcome.code == code, outcome
+    assert outcome.err.startswith("seqjax: ") or "usage:" in outcome.err
+    assert outcome.err.count("seqjax: ") == 1 and "Traceback" not in outcome.err + outcome.out
+    assert len(outcome.err.splitlines()) <= 30
+    for word in words:
+        assert str(word) in outcome.err, (word, outcome.err)
+
+
+# 39, 40, 42, 43, 45: records.
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("token 4", ("tokens[2] is 4", "0 to 3")),
+        ("token -1", ("tokens[2] is -1", "0 to 3")),
+        ("label 3", ("label is 3", "0 to 2")),
+        ("label -1", ("label is -1", "0 to 2")),
+        ("nan feature", ("features[0, 0] is nan", "finite")),
+        ("overlong", ("length 7", "6", "loader.overlong")),
+        ("raise", ("RuntimeError: the tape is torn",)),
+        ("no label", ("'label'",)),
+    ],
+)
+def test_a_bad_record_is_named(tmp_path, fault, words):
+    tree = launch.tiny(*FAULTY, "loader.batch=6")
+    tree["data"] = {"name": "faulty.sources:Faulty", "fault": fault, "count": 6}
+    refused(tmp_path, tree, 3, ("record 5 of split 'train'", *words))
+
+
+def test_a_bad_record_in_the_middle_of_a_run_ends_it(tmp_path):
+    """The steps before it count, and the folder says what happened."""
+    tree = launch.tiny(
+        *FAULTY, "data.fault=raise", "data.count=40", "seed=1", "train.steps=20", "train.checkpoint_every=1"
+    )
+    outcome = launch.main("train", "--config", launch.write(tmp_path / "c.json", tree), "--workdir", tmp_path / "run")
+    check(outcome, 3, ("record 5 of split 'train'", "RuntimeError: the tape is torn"))
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    done = len(launch.rows(tmp_path / "run"))
+    assert status["status"] == "failed" and "the tape is torn" in status["error"] and 1 <= done <= status["step"] < 10
+    assert (tmp_path / "run" / "ckpt" / str(status["step"])).is_dir()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_too_few_records(tmp_path, count):
+    refused(tmp_path, launch.tiny(*FAULTY, f"data.count={count}"), 3, (f"{count} examples", "a batch takes 4"))
+
+
+# 42 to 44: files.
+
+TEXT = ("data.name=text", "data.length=4")
+FILES = {
+    "no such file": ("missing.txt", None, ("{}/missing.txt",)),
+    "a folder": ("", None, ("{}", "folder")),
+    "empty": ("a.txt", b"", ("{}/a.txt", "empty")),
+    "not utf-8": ("a.txt", b"ab\ncd\xff" + 60 * b"e", ("{}/a.txt", "line 2", "offset 5", "UTF-8")),
+    "cut in a character": ("a.txt", 60 * b"a" + "é".encode()[:1], ("{}/a.txt", "offset 60", "UTF-8")),
+    "too short": ("a.txt", b"abc", ("{}/a.txt", "data.length")),
+    "damaged gz": ("a.txt.gz", b"\x1f\x8b\x08\x00", ("{}/a.txt.gz", "gzip")),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "words"), FILES.values(), ids=FILES)
+def test_a_bad_text_file_is_named_with_its_absolute_path(tmp_path, monkeypatch, name, content, words):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    tree = launch.tiny()
+    tree["data"] = {"name": "text", "path": name or ".", "length": 4}
+    refused(tmp_path, tree, 3, [w.format(tmp_path) for w in words])
+
+
+TABLES = {
+    "no match": ("x.jsonl", None, {"text": "t"}, ("{}/*.csv",)),
+    "no column": ("a.csv", "txt,l\nab,1\n", {"text": "text"}, ("{}/a.csv", "line 1", "'txt'")),
+    "missing cell": ("a.csv", "t,l\nab,1\ncd\n", {"text": "t", "label": "l"}, ("{}/a.csv", "line 3", "1 cells")),
+    "empty cell": ("a.csv", "t,l\nab,1\n,2\n", {"text": "t", "label": "l"}, ("{}/a.csv", "line 3", "'t'", "empty")),
+    "broken json": ("a.jsonl", '{"t": "ab"}\n{"t"\n', {"text": "t"}, ("{}/a.jsonl", "line 2", "JSON")),
+    "nan feature": ("a.jsonl", '{"x": [1, 2]}\n{"x": [1, NaN]}\n', {"features": "x"}, ("{}/a.jsonl", "line 2", "nan")),
+    "ragged": ("a.jsonl", '{"x": [[1, 2]]}\n{"x": [[1]]}\n', {"features": "x"}, ("{}/a.jsonl", "line 2", "wanted 2")),
+    "header only": ("a.csv", "t,l\n", {"text": "t"}, ("{}/a.csv", "0 records")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "columns", "words"), TABLES.values(), ids=TABLES)
+def test_a_bad_record_in_a_table_is_named_with_its_line(tmp_path, monkeypatch, name, content, columns, words):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    tree = launch.tiny(*CLASSES)
+    tree["data"] = {"name": "table", "train": name if content is not None else "*.csv", **columns}
+    refused(tmp_path, tree, 3, [w.format(tmp_path) for w in words])
+
+
+def test_data_that_are_not_there_are_named_with_the_variable(tmp_path, monkeypatch):
+    monkeypatch.delenv("SEQJAX_DATA", raising=False)
+    tree = launch.tiny(*CLASSES)
+    tree["data"] = {"name": "names"}
+    refused(tmp_path, tree, 3, ("SEQJAX_DATA", "data.dir"))
+    monkeypatch.setenv("SEQJAX_DATA", str(tmp_path / "nowhere"))
+    refused(tmp_path, tree, 3, (tmp_path / "nowhere" / "names",))
+
+
+def test_a_source_that_cannot_be_built_is_a_sentence(tmp_path):
+    refused(tmp_path, launch.tiny("data=faulty.sources:Unbuildable"), 2, ("data: the cupboard is bare",))
+
+
+# 41, 52: lengths and compilations.
+
+
+@pytest.mark.parametrize(
+    ("loader", "most"),
+    [
+        (dict(buckets=(5,), overlong="truncate"), 1),
+        (dict(buckets=(3, 5), overlong="crop"), 2),
+        (dict(buckets=(5, 9)), 2),
+    ],
+)
+def test_one_compilation_for_each_bucket(loader, most):
+    e = Experiment(resolve(launch.tiny("data.length=4")))
+    layout = e.parallel.layout(4, 1)
+    traced = []
+
+    def step(state, totals, batch):
+        traced.append(batch["tokens"].shape)
+        return state, totals
+
+    source = copy.Source(length=4, examples=16, symbols=4)
+    source.size = lambda split: 16  # finite, so that lengths are known
+    source.lengths = lambda split: np.array([len(source.example(split, i)["tokens"]) for i in range(16)])
+    compiled = layout.compile(step, layout.abstract(e.shapes))
+    state = layout.init(e.make_state)
+    for batch in Batches(source, "train", Loader(batch=4, **loader), shuffle=True).iterate(0, 12):
+        state, _ = compiled(state, {}, batch)
+        assert batch["tokens"].shape[1] in loader["buckets"]
+    assert len(traced) == len(set(traced)) <= most
+
+
+# 46, 47: the config. All in one, too: nothing of it hides another.
+
+CONFIG = {
+    "typo in a section": ("modle.width=3", ("modle", "Did you mean 'model'")),
+    "typo in a key": ("model.widht=3", ("model.widht", "Did you mean 'width'")),
+    "typo two levels down": ("model.mixer.heds=3", ("model.mixer.heds",)),
+    "text for int": ("train.steps=many", ("train.steps", "'many'", "int")),
+    "float for int": ("train.steps=2.5", ("train.steps", "2.5", "int")),
+    "bool for int": ("train.steps=true", ("train.steps", "True", "int")),
+    "bool for float": ("optim.peak=true", ("optim.peak", "True", "float")),
+    "None for a required one": ("train.steps=none", ("train.steps", "None", "int")),
+    "number for a section": ("train=3", ("train", "3", "section")),
+    "number for a name": ("model.mixer=3", ("model.mixer", "3", "name")),
+    "negative rate": ("optim.peak=-1", ("optim.peak", "-1", "above 0")),
+    "nan rate": ("optim.peak=nan", ("optim.peak", "nan", "above 0")),
+    "infinite rate": ("optim.peak=inf", ("optim.peak", "inf", "below inf")),
+    "no steps": ("train.steps=0", ("train.steps", "0", "at least 1")),
+    "no batch": ("loader.batch=0", ("loader.batch", "0", "at least 1")),
+    "long warm-up": ("optim.warmup=5", ("optim.warmup=5", "train.steps=4")),
+    "dropout above 1": ("model.dropout=1.5", ("model.dropout", "1.5", "below 1")),
+    "dropout of 1": ("model.dropout=1", ("model.dropout", "1", "below 1")),
+    "negative clip": ("optim.clip=-1", ("optim.clip", "-1", "above 0")),
+    "negative seed": ("seed=-1", ("seed", "-1", "at least 0")),
+    "huge seed": (f"seed={2**31}", ("seed", 2**31, "below")),
+    "unknown optimiser": ("optim.name=adamx", ("optim.name", "'adamx'", "'adamw'", "'lion'")),
+    "unknown option": ("optim.options={'b3': 1}", ("optim", "options.b3", "b2")),
+    "unknown model": ("model.name=lmm", ("model.name", "'lmm'", "'lm'", "classifier")),
+    "unknown mixer": ("model.mixer.name=gur", ("model.mixer.name", "'gur'", "'gru'")),
+    "unknown class in a mixer": ("model.mixer.name=gru:GRUU", ("model.mixer.name", "'GRUU'", "'GRU'")),
+    "unknown source": ("data.name=cpoy", ("data.name", "'cpoy'", "'copy'")),
+    "unknown task": ("task.name=nxt", ("task.name", "'nxt'", "next_token")),
+    "unknown module": ("data.name=no.where:Source", ("data.name", "'no.where'", "PYTHONPATH")),
+    "unknown dtype": ("model.dtype=float64", ("model.dtype", "'float64'", "bfloat16")),
+    "unknown metric": ("task.monitor=acuracy", ("acuracy", "'accuracy'")),
+    "what comes from the data": ("model.inputs=3", ("model.inputs", "data")),
+    "buckets out of order": ("loader.buckets=[8,4]", ("loader", "shortest first")),
+    "patience alone": ("train.patience=3", ("patience", "eval_every")),
+    "contradicting data": ("data.min_length=9", ("data", "min_length=9", "length=3")),
+    "a task without labels": ("task.name=classification", ("classification", "labels")),
+    "an empty list of mixers": ("model.mixer=[]", ("model.mixer",)),
+    "an index too far": ("model.mixer.0.heads=2", ("model.mixer.0",)),
+    "a path through a value": ("seed.deep=1", ("seed", "'deep'", "int")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "words"), CONFIG.values(), ids=CONFIG)
+def test_a_wrong_config_is_refused(tmp_path, override, words):
+    refused(tmp_path, launch.tiny(), 2, words, f"--config.{override}")
+
+
+def test_heads_that_do_not_divide(tmp_path):
+    tree = launch.tiny("model.mixer=attention", "model.mixer.heads=3")
+    refused(tmp_path, tree, 2, ("heads=3", "width=8"))
+    tree = launch.tiny("model.mixer=attention", "model.mixer.heads=8")
+    refused(tmp_path, tree, 2, ("rotary", "head width of 1"))
+
+
+def test_a_context_shorter_than_the_data(tmp_path):
+    refused(tmp_path, launch.tiny("model.mixer=attention", "model.mixer.context=3"), 2, ("6", "3", "context"))
+
+
+def test_all_of_them_at_once(tmp_path):
+    wrong = ("optim.peak=-1", "train.steps=0", "model.widht=3", "loader.batch=true", "data.name=cpoy")
+    words = ("5 problems", "optim.peak", "train.steps", "model.widht", "loader.batch", "data.name")
+    refused(tmp_path, launch.tiny(), 2, words, *(f"--config.{w}" for w in wrong))
+
+
+# 48, 49: devices.
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("loader.batch=12",), ("12", "8")),
+        (("loader.batch=8", "train.accumulate=2"), ("8 devices", "accumulate=2", "16")),
+        (("parallel.data=3",), ("loader.batch=4", "3")),
+        (("parallel.data=16", "loader.batch=16"), ("data=16", "8 devices")),
+    ],
+)
+def test_a_batch_that_the_devices_do_not_divide(tmp_path, monkeypatch, mode, overrides, words):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    refused(tmp_path, launch.tiny(f"parallel.mode={mode}", *overrides), 2, words)
+
+
+@pytest.mark.parametrize("axes", [("fsdp=3",), ("tensor=16",), ("data=2", "fsdp=8")])
+def test_a_mesh_that_does_not_fit(tmp_path, monkeypatch, axes):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    refused(tmp_path, launch.tiny("loader.batch=48", *(f"parallel.{a}" for a in axes)), 2, ("8 devices", *axes))
+
+
+@pytest.mark.parametrize("axis", ["fsdp", "tensor"])
+def test_pmap_is_data_parallel_only(tmp_path, axis):
+    refused(tmp_path, launch.tiny("parallel.mode=pmap", f"parallel.{axis}=2"), 2, ("data-parallel only", f"{axis}=2"))
+
+
+# Files and words of the command line itself.
+
+BROKEN = {
+    "not there": ("none.py", None, ("{}/none.py",)),
+    "syntax": ("a.py", "def get_config(:", ("{}/a.py", "SyntaxError")),
+    "no get_config": ("a.py", "x = 1", ("{}/a.py", "get_config")),
+    "raises": ("a.py", "def get_config(): return 1 / 0", ("{}/a.py", "ZeroDivisionError")),
+    "no such variant": ("a.py:big", "def get_config(v='a'): return {'a': {}}[v]", ("{}/a.py", "'big'")),
+    "no variants at all": ("a.py:big", "def get_config(): return {}", ("{}/a.py",)),
+    "not a config": ("a.py", "def get_config(): return 3", ("{}/a.py",)),
+    "not json": ("a.json", "{", ("{}/a.json", "JSON")),
+    "a list": ("a.json", "[]", ("{}/a.json", "list")),
+    "a text file": ("a.txt", "seed = 3", ("{}/a.txt",)),
+    "a folder": (".", None, ("{}",)),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_config_file_is_named(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name.split(":")[0]).write_text(content)
+    outcome = launch.main("train", "--config", tmp_path / name, "--workdir", tmp_path / "run")
+    check(outcome, 2, [w.format(tmp_path) for w in words])
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), ("COMMAND",)),
+        (("trian",), ("trian", "train")),
+        (("train",), ("--config",)),
+        (("train", "--config"), ("--config", "argument")),
+        (("train", "--confg", "x.py"), ("--config",)),
+        (("train", "--config", "C", "--work_dir", "x"), ("--work_dir", "--workdir")),
+        (("train", "--config", "C"), ("--workdir",)),
+        (("train", "--config", "C", "--config.seed"), ("--config.seed", "value")),
+        (("train", "--config", "C", "--config.=3"), ("--config.",)),
+        (("train", "--config", "C", "extra"), ("'extra'",)),
+        (("evaluate",), ("--workdir",)),
+        (("evaluate", "--workdir", "nowhere"), ("nowhere", "config.json")),
+        (("evaluate", "--workdir", "nowhere", "--config.seed=3"), ("--config.seed=3",)),
+        (("generate", "--workdir", "nowhere", "--temperature", "-1"), ("temperature", "-1")),
+        (("generate", "--workdir", "nowhere", "--top_p", "0"), ("top_p", "0")),
+        (("generate", "--workdir", "nowhere", "--top_k", "x"), ("top_k", "'x'")),
+        (("report",), ("DIR",)),
+        (("list", "mixer"), ("mixer", "mixers")),
+    ],
+)
+def test_a_wrong_command_line_is_a_sentence(tmp_path, monkeypatch, args, words):
+    monkeypatch.chdir(tmp_path)
+    launch.write(tmp_path / "c.json", launch.tiny())
+    check(launch.main(*("c.json" if a == "C" else a for a in args)), 2, words)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.json"]
+
+
+def test_a_report_of_nothing_is_a_sentence(tmp_path):
+    check(launch.main("report", tmp_path / "nowhere"), 5, (tmp_path / "nowhere",))
+
+
+def test_a_run_folder_that_is_not_json(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    check(launch.main("evaluate", "--workdir", tmp_path), 5, (f"{tmp_path}/config.json", "JSON"))
+    (tmp_path / "config.json").write_text(json.dumps({"model": 3}))
+    check(launch.main("evaluate", "--workdir", tmp_path), 2, ("model",))
+
+
+def test_a_workdir_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    file = launch.write(tmp_path / "c.json", launch.tiny())
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        check(launch.main("train", "--config", file, "--workdir", path), 5, (path, "--workdir"))

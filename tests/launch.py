@@ -1,0 +1,126 @@
+"""Runs for tests: a tiny config, the command line in this process or in one of its own, and what a run leaves."""
+
+import contextlib
+import copy
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import seqjax
+from seqjax import cli, config
+from seqjax.training.checkpoint import Checkpoints, digest
+from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.workdir import Workdir
+
+TINY = {
+    "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
+    "task": {"name": "next_token"},
+    "model": {"name": "lm", "width": 8, "layers": 1, "expansion": 0, "mixer": {"name": "gru"}},
+    "optim": {"peak": 0.01},
+    "loader": {"batch": 4},
+    "train": {"steps": 4, "log_every": 1},
+}
+CLOCK = ("seconds", "tokens_per_s", "steps_per_s")
+
+
+def tiny(*overrides: str) -> dict:
+    """A config that trains in a second: `tiny("train.steps=8", "model.dropout=0.1")`."""
+    return config.override(copy.deepcopy(TINY), overrides)
+
+
+def write(path: Path, tree: dict) -> str:
+    """Writes a config file and returns its name."""
+    path.write_text(json.dumps(tree))
+    return str(path)
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def main(*args) -> Outcome:
+    """`seqjax ARGS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main([str(a) for a in args])
+        except SystemExit as end:
+            code = end.code
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def start(*args, **env) -> subprocess.Popen:
+    """`seqjax ARGS` in a process and session of its own."""
+    paths = [str(Path(seqjax.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "seqjax", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p), **env},
+    )
+
+
+def end(process: subprocess.Popen, timeout: float = 120) -> Outcome:
+    """Waits for a process; after `timeout` seconds it has hung, and is killed."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Outcome(process.returncode, out, err)
+
+
+def until(condition, process: subprocess.Popen, timeout: float = 120):
+    """Waits until `condition()` is true, and returns what it gave; fails if the process ends before."""
+    begin = time.monotonic()
+    while not (value := condition()):
+        if process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode}: {process.communicate()}")
+        if time.monotonic() - begin > timeout:
+            process.kill()
+            raise AssertionError(f"nothing for {timeout} s")
+        time.sleep(0.01)
+    return value
+
+
+def rows(workdir: Path) -> list[dict]:
+    """metrics.jsonl without a torn last line and without what depends on the clock."""
+    file = Path(workdir) / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [{k: v for k, v in row.items() if k not in CLOCK} for row in found]
+
+
+def tree_of(folder: Path) -> dict[str, tuple]:
+    """Every file of a folder, with time and content."""
+    files = sorted(f for f in Path(folder).rglob("*") if f.is_file())
+    return {str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes()) for f in files}
+
+
+def session(leader: int) -> list[int]:
+    """The processes of a session that still live (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, sid = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(sid) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def final(workdir: Path) -> tuple[int, str]:
+    """The step and the digest of the newest checkpoint."""
+    folder = Workdir(workdir)
+    e = Experiment(resolve(folder.config()))
+    layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
+    state, meta = Checkpoints(folder.checkpoints).restore(layout.abstract(e.shapes))
+    return meta["step"], digest(state)

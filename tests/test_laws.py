@@ -1,0 +1,382 @@
+"""The laws: what every mixer, and every causal model built of mixers, must hold. Values and gradients.
+
+A new file in seqjax/mixers is tested here without an entry anywhere. A law compares two functions of (params, x):
+"in chunks" and "apart", say. A layout is one string per row, in which each letter is a token:
+
+    x real    R real, a new document starts here    . masked    r masked, with a reset that must not count
+"""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import lookup, masks
+from seqjax.models import lm
+from seqjax.models._blocks import Backbone
+from seqjax.types import Spec
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
+B, L, D, V = 5, 6, 8, 7
+CONTEXT = 8
+
+# What is not listed is tested with its defaults.
+OPTIONS = {
+    "attention": [dict(heads=2, context=CONTEXT), dict(heads=1, context=CONTEXT, positions="none")],
+    "rnn": [{}, dict(activation="relu")],
+}
+
+PLAIN = ["xxxxxx"] * B
+PADDED = ["..xxxx", "xxx...", "x..x.x", ".x....", "......"]  # left, right, interior, ragged, empty
+PACKED = ["xxxxxx", "xxRxRx", "RxxRxx", "xRRxxx", "xxxxxR"]
+BOTH = ["xx..Rx", ".Rx.Rx", "xxrxRx", "..r...", "R.xRxR"]
+
+
+# ---- Who must hold them: everything with the signature of a mixer.
+
+
+class Stack(Backbone, kw_only=True):
+    """The blocks of a model and nothing else: features in, features out."""
+
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        y_BLD, state = self.run(x_BLD, state, mask_BL, reset_BL, deterministic)
+        return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), state
+
+    def step(self, x_BD, state, *, mask_B=None, reset_B=None):
+        widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
+        y_BLD, state = self(x_BD[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
+        return y_BLD[:, 0], state
+
+
+def mixer(name, options):
+    return functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
+
+
+TOKENS = dict(inputs=Spec(vocabulary=V), outputs=V, width=D)
+FEATURES = dict(inputs=Spec(features=D), outputs=D, width=D)
+HYBRID = dict(mixer=(mixer("gru", {}), mixer("attention", OPTIONS["attention"][0])), layers=2, expansion=1.0)
+
+SUBJECTS = {}
+for name in lookup.names("seqjax.mixers"):
+    variants = OPTIONS.get(name, [{}])
+    for options in variants:
+        words = [name, *(str(v) for k, v in options.items() if k != "context")]
+        SUBJECTS["-".join(words)] = mixer(name, options)(width=D)
+    SUBJECTS[f"lm({name})"] = lm.Model(**TOKENS, mixer=mixer(name, variants[0]), layers=1, expansion=0.0)
+SUBJECTS["stack(gru,attention)"] = Stack(**FEATURES, **HYBRID)
+SUBJECTS["lm(gru,attention)"] = lm.Model(**TOKENS, **HYBRID, tied=True, norm="rms")
+CACHED = [name for name in SUBJECTS if "attention" in name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A module, its parameters, and an input of B rows and L tokens."""
+
+    module: object
+    initial: dict
+    params: dict
+    x: jax.Array
+
+    def __call__(self, params, x, state=None, mask=None, reset=None):
+        return compiled(apply, self.module, params, x, state, mask, reset)
+
+    def fresh(self):
+        return self.module.init_state(B)
+
+    @property
+    def real(self):
+        """Whether the input is real numbers, not tokens."""
+        return jnp.issubdtype(self.x.dtype, jnp.floating)
+
+
+def apply(module, params, x, state, mask, reset):
+    return module.apply(params, x, state, mask_BL=mask, reset_BL=reset)
+
+
+def scan_steps(module, params, x, state, mask, reset):
+    def step(state, token):
+        x_B, mask_B, reset_B = token
+        y_B, state = module.apply(params, x_B, state, mask_B=mask_B, reset_B=reset_B, method="step")
+        return state, y_B
+
+    time_first = functools.partial(jax.tree.map, lambda a: jnp.swapaxes(a, 0, 1))
+    state, y = jax.lax.scan(step, state, time_first((x, mask, reset)))
+    return time_first(y), state
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def compiled(f, module, *arguments):
+    """f(module, *arguments), its values and gradients compiled as one program: compiling is all that takes time here."""
+    return value_and_pull(f, module, arguments, zeros(f, module, arguments))[0]
+
+
+compiled.defvjp(
+    lambda f, module, *arguments: (compiled(f, module, *arguments), arguments),
+    lambda f, module, arguments, cotangent: value_and_pull(f, module, arguments, cotangent)[1],
+)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value_and_pull(f, module, arguments, cotangent):
+    y, pull = jax.vjp(functools.partial(f, module), *arguments)
+    return y, pull(cotangent)
+
+
+def zeros(f, module, arguments):
+    leaves, tree = jax.tree.flatten(arguments)
+    return _zeros(f, module, tree, tuple((a.shape, a.dtype) for a in leaves))
+
+
+@functools.cache
+def _zeros(f, module, tree, shapes):
+    arguments = tree.unflatten([jax.ShapeDtypeStruct(*s) for s in shapes])
+    zero = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
+    return jax.tree.map(zero, jax.eval_shape(functools.partial(f, module), *arguments))
+
+
+@pytest.fixture(scope="module", params=SUBJECTS)
+def subject(request):
+    module = SUBJECTS[request.param]
+    if isinstance(module, lm.Model):
+        x = jax.random.randint(jax.random.key(0), (B, L), 0, V)
+    else:
+        x = jax.random.normal(jax.random.key(0), (B, L, D))
+    initial = jax.jit(module.init)(jax.random.key(1), x)
+    # Mistakes hide behind biases that start at zero.
+    noise = jax.random.split(jax.random.key(2), len(jax.tree.leaves(initial)))
+    noise = jax.tree.unflatten(jax.tree.structure(initial), noise)
+    params = jax.tree.map(lambda p, key: p + 0.1 * jax.random.normal(key, p.shape), initial, noise)
+    return Subject(module, initial, params, x)
+
+
+# ---- What they speak of.
+
+
+def parse(layout):
+    """A layout -> mask and reset; None where there is none."""
+    letters = np.array([list(row) for row in layout])
+    mask, reset = np.isin(letters, ["x", "R"]), np.isin(letters, ["R", "r"])
+    return mask if layout != PLAIN else None, reset if reset.any() else None
+
+
+def whole(subject, layout):
+    """All in one go."""
+    mask, reset = parse(layout)
+    return lambda params, x: subject(params, x, None, mask, reset)[0]
+
+
+def apart(subject, layout):
+    """The definition: every document in a row of its own, from its start, with no mask, reset or state.
+
+    What comes after it in that row does not matter: a causal model cannot know.
+    """
+    documents = []
+    for row, letters in enumerate(layout):
+        documents.append([])  # of a row that goes on; stays empty if the row starts with R
+        for place, letter in enumerate(letters):
+            if letter == "R":
+                documents.append([])
+            if letter in "xR":
+                documents[-1].append((row, place))
+    N = 3 * B
+    here, there = np.zeros((2, N, L), int), np.full((2, B, L), -1)
+    for own, document in enumerate(documents):
+        for i, (row, place) in enumerate(document):
+            here[:, own, i] = row, place
+            there[:, row, place] = own, i
+
+    def f(params, x):
+        x = x[tuple(here)]
+        y = jnp.concatenate([subject(params, x[i : i + B])[0] for i in range(0, N, B)])
+        return masks.fill(y[tuple(there)], jnp.array(there[0] >= 0))
+
+    return f
+
+
+def chunks(subject, layout, sizes):
+    """Piece by piece, handing on the state."""
+    ends = list(itertools.accumulate(sizes))
+
+    def f(params, x):
+        state, pieces = subject.fresh(), []
+        for start, end in zip([0, *ends], ends, strict=False):
+            x_piece, *flags = jax.tree.map(lambda a: a[:, start:end], (x, *parse(layout)))
+            y, state = subject(params, x_piece, state, *flags)
+            pieces.append(y)
+        return jnp.concatenate(pieces, axis=1)
+
+    return f
+
+
+def steps(subject, layout):
+    """Token by token, in a scan: the state keeps its structure, shapes and dtypes."""
+    return lambda params, x: compiled(scan_steps, subject.module, params, x, subject.fresh(), *parse(layout))[0]
+
+
+def evaluate(f, params, x):
+    """y = f(params, x), and the gradients of <y, c>, for a fixed random c, by params and by x if that is real."""
+    real = jnp.issubdtype(x.dtype, jnp.floating)
+    y, pull = jax.vjp(f, params, x) if real else jax.vjp(lambda params: f(params, x), params)
+    return y, pull(jax.random.normal(jax.random.key(3), y.shape).astype(y.dtype))
+
+
+def close(got, wanted, tolerance=2e-5):
+    """Equal up to `tolerance` times the largest number in each array, or times 1 if that is larger."""
+
+    def one(path, a, b):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        atol = tolerance * max(1.0, np.max(np.abs(b), initial=0))
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=jax.tree_util.keystr(path))
+
+    jax.tree_util.tree_map_with_path(one, got, wanted)
+
+
+def agree(subject, got, wanted):
+    """Two functions have the same values and gradients."""
+    close(evaluate(got, subject.params, subject.x), evaluate(wanted, subject.params, subject.x))
+
+
+def like(tree):
+    return jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+
+
+# ---- The laws.
+
+
+@pytest.mark.parametrize("layout", [PADDED, PACKED, BOTH], ids=["padded", "packed", "both"])
+def test_padding_is_nothing_and_a_reset_is_a_fresh_start(subject, layout):
+    agree(subject, whole(subject, layout), apart(subject, layout))
+
+
+@pytest.mark.parametrize("sizes", [(2, 4), (4, 2), (2, 2, 2)], ids=str)
+def test_chunks_with_state_are_the_whole(subject, sizes):
+    agree(subject, chunks(subject, BOTH, sizes), apart(subject, BOTH))
+
+
+@pytest.mark.parametrize("layout", [PLAIN, BOTH], ids=["plain", "both"])
+def test_steps_are_the_whole(subject, layout):
+    agree(subject, steps(subject, layout), apart(subject, layout))
+
+
+@pytest.mark.parametrize("way", [whole, functools.partial(chunks, sizes=(2, 4))], ids=["whole", "chunks"])
+def test_content_under_the_mask_changes_nothing_and_gets_no_gradient(subject, way):
+    mask, _ = parse(BOTH)
+    garbage = jnp.array([jnp.nan, jnp.inf, -1e30]) if subject.real else jnp.array([-1, V, 10**6])
+    x = masks.fill(subject.x, mask) + masks.fill(jnp.resize(garbage, subject.x.shape), ~mask)
+    y, gradients = evaluate(way(subject, BOTH), subject.params, x)
+    close((y, gradients), evaluate(way(subject, BOTH), subject.params, subject.x))
+    assert not np.any(y[~mask])
+    if subject.real:
+        assert not np.any(gradients[1][~mask])
+
+
+def test_nothing_depends_on_what_comes_later(subject):
+    f = lambda x: subject(subject.params, x)[0]
+    moved = [f(subject.x.at[:, s].set((subject.x[:, s] + 1) % V)) - f(subject.x) for s in range(L)]
+    influence_LS = [np.stack([np.abs(d).max((0, 2)) for d in moved], axis=1)]
+    if subject.real:
+        y, pull = jax.vjp(f, subject.x)
+        slopes = [pull(jnp.zeros_like(y).at[:, t].set(y[:, t] + 1))[0] for t in range(L)]
+        influence_LS.append(np.stack([np.abs(d).max((0, 2)) for d in slopes]))
+    for one_LS in influence_LS:
+        assert not np.any(np.triu(one_LS, 1)), "the future leaks"
+        assert np.all(np.diag(one_LS)), "a token does not see itself"
+        assert np.all(np.tril(one_LS, -1).any(axis=0)[:-1]), "a token is forgotten at once"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_is_near_and_keeps_its_dtype(subject, dtype):
+    low = dataclasses.replace(subject, module=subject.module.clone(dtype=dtype))
+    x = subject.x.astype(dtype) if subject.real else subject.x
+    y, gradients = evaluate(whole(low, BOTH), subject.params, x)
+    wanted = evaluate(whole(subject, BOTH), subject.params, subject.x)
+    close((y, gradients), wanted, tolerance=0.1 if dtype == "bfloat16" else 0.02)
+    assert y.dtype == (dtype if subject.real else "float32")  # logits are float32
+    assert like(gradients) == like((subject.params, x)[: len(gradients)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_states_are_float32_and_caches_of_the_declared_dtype(subject, dtype):
+    state = subject.module.clone(dtype=dtype).init_state(B)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        cache = jax.tree_util.keystr(path).endswith(("k_BWHK", "v_BWHK"))
+        assert leaf.dtype in ([dtype] if cache else ["float32", "int32"]), path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_state_in_state_out_and_none_in_none_out(subject, dtype):
+    """With any of mask and reset, with any dtype of the input."""
+    x = subject.x.astype(dtype) if subject.real else subject.x
+    out = x if subject.real else jax.ShapeDtypeStruct((B, L, V), "float32")
+    mask, reset = parse(BOTH)
+    for state, mask, reset in itertools.product([None, subject.fresh()], [None, mask], [None, reset]):
+        y, after = jax.eval_shape(functools.partial(apply, subject.module), subject.params, x, state, mask, reset)
+        assert like((y, after)) == like((out, state))
+
+
+def test_jit_changes_nothing_and_neither_does_a_mask_without_padding(subject):
+    mask, reset = parse(PACKED)
+    y, _ = subject.module.apply(subject.params, subject.x, reset_BL=reset)
+    close(y, subject(subject.params, subject.x, None, mask, reset)[0])
+
+
+def test_all_entries_make_the_same_parameters(subject):
+    init = functools.partial(subject.module.init, jax.random.key(1))
+    assert like(jax.eval_shape(init, subject.x, subject.fresh())) == like(subject.initial)
+    by_step = jax.jit(functools.partial(init, method="step"))(subject.x[:, 0], subject.fresh())
+    jax.tree.map(np.testing.assert_array_equal, by_step, subject.initial)
+
+
+# A wrong argument, what the error says it got, and what it says it wanted.
+grow = lambda a, axis: jnp.concatenate([a, jnp.take(a, jnp.array([0]), axis)], axis)
+mask_BL = jnp.ones((B, L), bool)
+WRONG = {
+    "width or rank": (lambda s: dict(x=grow(s.x, 2) if s.real else s.x[..., None]), "[5, 6, ", "wants [B, L, 8]"),
+    "no time axis": (lambda s: dict(x=s.x[:, 0]), "[5, 8]", "wants [B, L, 8]"),
+    "mask length": (lambda s: dict(mask=grow(mask_BL, 1)), "bool[5, 7]", "wanted bool[5, 6]"),
+    "mask batch": (lambda s: dict(mask=mask_BL[:1]), "bool[1, 6]", "wanted bool[5, 6]"),
+    "mask rank": (lambda s: dict(mask=mask_BL[0]), "bool[6]", "wanted bool[5, 6]"),
+    "mask dtype": (lambda s: dict(mask=mask_BL.astype(int)), "int32[5, 6]", "wanted bool[5, 6]"),
+    "reset length": (lambda s: dict(reset=grow(mask_BL, 1)), "reset_BL is bool[5, 7]", "wanted bool[5, 6]"),
+    "reset dtype": (lambda s: dict(reset=mask_BL.astype(float)), "reset_BL is float32[5, 6]", "wanted bool[5, 6]"),
+    "state batch": (lambda s: dict(state=s.module.init_state(B + 1)), "[6, ", "wants"),
+    "state of another cell": (lambda s: dict(state={"alien": jnp.zeros((B, D))}), "alien", "wants"),
+    "state dtype": (lambda s: dict(state=jax.tree.map(lambda a: a.astype("float16"), s.fresh())), "float16", "wants"),
+    "state not an array": (lambda s: dict(state=3), "int32[]", "wants"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_is_refused(subject, case):
+    wrong, got, wanted = WRONG[case]
+    arguments = dict(x=subject.x, state=None, mask=None, reset=None) | wrong(subject)
+    with pytest.raises(ValueError) as error:
+        jax.eval_shape(functools.partial(apply, subject.module, subject.params), *arguments.values())
+    assert got in str(error.value) and wanted in str(error.value)
+
+
+@pytest.mark.parametrize("subject", CACHED, indirect=True)
+def test_a_full_cache_is_never_silent(subject):
+    """NaN from the first token that does not fit to the end of its document, and no further."""
+    fresh, x = whole(subject, PLAIN)(subject.params, subject.x), subject.x
+    mask, reset = jnp.ones((B, L), bool), jnp.zeros((B, L), bool)
+    _, state = subject(subject.params, x, subject.fresh(), mask, reset)
+    # Tokens 6, 7, then 8, 9, which find no room, then the first two of a new document.
+    x_more = jnp.concatenate([x[:, :4], x[:, :2]], axis=1)
+    y, state = subject(subject.params, x_more, state, mask, reset.at[:, 4].set(True))
+    assert np.all(np.isfinite(y[:, :2])) and np.all(np.isnan(y[:, 2:4]))
+    close(y[:, 4:], fresh[:, :2])
+    y, _ = subject(subject.params, jnp.roll(x, -2, axis=1), state, mask, reset)
+    close(y[:, :4], fresh[:, 2:])
+
+
+@pytest.mark.parametrize("subject", CACHED, indirect=True)
+def test_more_tokens_than_the_context_are_refused(subject):
+    x = jnp.concatenate([subject.x, subject.x], axis=1)[:, : CONTEXT + 1]
+    with pytest.raises(ValueError, match=r"9 tokens, attention has room for 8"):
+        jax.eval_shape(functools.partial(apply, subject.module, subject.params), x, None, None, None)

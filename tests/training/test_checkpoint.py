@@ -1,0 +1,286 @@
+"""Checkpoints: what comes back has the bits that were saved, or does not come back."""
+
+import json
+import logging
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.training.checkpoint import Checkpoints, _checksums, describe, digest
+from seqjax.types import CheckpointError, WorkdirError
+
+NAN_WITH_A_MESSAGE = np.array([0x7FC12345], np.uint32).view(np.float32)  # only its bits tell it from another NaN
+
+
+def state_of(seed: int) -> dict:
+    """Every dtype that a train state may hold, and some awkward shapes and numbers."""
+    bits = np.random.default_rng(seed)
+    return {
+        "f32": jnp.asarray(bits.normal(size=(3, 5)), jnp.float32),
+        "bf16": jnp.asarray(bits.normal(size=(7,)), jnp.bfloat16),
+        "f16": jnp.asarray(bits.normal(size=(2, 2)), jnp.float16),
+        "odd": jnp.concatenate([jnp.asarray(NAN_WITH_A_MESSAGE), jnp.array([jnp.inf, -0.0, 1e-45], jnp.float32)]),
+        "step": jnp.int32(seed),
+        "u8": jnp.asarray(bits.integers(256, size=9), jnp.uint8),
+        "bool": jnp.asarray(bits.random(11) < 0.5),
+        "key": jax.random.key_data(jax.random.key(seed)),
+        "none": None,
+        "deep": ({"a": jnp.zeros((1, 3)), "b": [jnp.ones(())]},),
+    }
+
+
+ABSTRACT = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state_of(0))
+
+
+def save(root, *steps, keep=5):
+    checkpoints = Checkpoints(root, keep)
+    for step in steps:
+        checkpoints.save(state_of(step), {"step": step, "note": "é"})
+    checkpoints.wait()
+    return checkpoints
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with steps 1 and 2, to be copied."""
+    root = tmp_path_factory.mktemp("saved") / "ckpt"
+    save(root, 1, 2)
+    return root
+
+
+@pytest.fixture
+def root(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "ckpt")
+    return tmp_path / "ckpt"
+
+
+def files(root, step):
+    return sorted(f for f in (root / str(step)).rglob("*") if f.is_file())
+
+
+def test_every_bit_comes_back(root):
+    state, meta = Checkpoints(root).restore(ABSTRACT)
+    assert digest(state) == digest(state_of(2)) != digest(state_of(1))
+    assert describe(state) == describe(state_of(2)) and jax.tree.structure(state) == jax.tree.structure(state_of(2))
+    assert meta["step"] == 2 and meta["note"] == "é"
+    assert digest(Checkpoints(root).restore(ABSTRACT, step=1)[0]) == digest(state_of(1))
+
+
+def test_a_save_is_not_disturbed_by_what_follows(tmp_path):
+    """The state may be given away (donated) as soon as `save` returns."""
+    checkpoints, state = Checkpoints(tmp_path / "ckpt"), {"a": jnp.arange(100_000.0)}
+    want = digest(state)
+    checkpoints.save(state, {"step": 1})
+    jax.jit(lambda s: jax.tree.map(lambda a: a * 0, s), donate_argnums=0)(state)
+    checkpoints.wait()
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    restored, _ = checkpoints.restore({"a": jax.ShapeDtypeStruct((100_000,), jnp.float32, sharding=where)})
+    assert digest(restored) == want
+
+
+def test_every_single_bit_changes_the_checksum():
+    """Also in dtypes of one and two bytes, and the sign of zero."""
+    for name, array in state_of(0).items():
+        if name in ("none", "deep"):
+            continue
+        host = np.asarray(array)
+        raw = np.frombuffer(host.tobytes(), np.uint8)
+        flips = np.arange(8 * len(raw)) if host.dtype != bool else 8 * np.arange(len(raw))
+        copies = np.tile(raw, (len(flips), 1))
+        copies[np.arange(len(flips)), flips // 8] ^= (1 << (flips % 8)).astype(np.uint8)
+        flipped = [np.frombuffer(c.tobytes(), host.dtype).reshape(host.shape) for c in copies]
+        sums = jax.device_get(_checksums([array, *map(jnp.asarray, flipped)]))
+        assert sums[0] not in sums[1:], name
+
+
+def test_no_checkpoint_is_no_error(tmp_path):
+    assert Checkpoints(tmp_path / "ckpt").restore(ABSTRACT) is None
+    (tmp_path / "ckpt").mkdir()
+    assert Checkpoints(tmp_path / "ckpt").restore(ABSTRACT) is None
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_newest_stay(tmp_path, keep):
+    checkpoints = save(tmp_path / "ckpt", 1, 2, 5, 10, keep=keep)
+    assert checkpoints.steps() == [10, 5, 2, 1][:keep]
+    assert digest(checkpoints.restore(ABSTRACT)[0]) == digest(state_of(10))
+
+
+def test_a_step_can_be_saved_again(root):
+    save(root, 2)
+    save(root, 1)
+    assert digest(Checkpoints(root).restore(ABSTRACT, step=1)[0]) == digest(state_of(1))
+
+
+def test_discard_forgets_everything(root):
+    checkpoints = Checkpoints(root)
+    checkpoints.discard()
+    assert checkpoints.restore(ABSTRACT) is None and not root.exists()
+    checkpoints.discard()
+
+
+# Orbax leaves coroutines behind when it meets a broken file.
+broken = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
+
+# Damage. Whatever happens to the files of step 2, a restore gives step 2 or step 1, bit by bit, or refuses.
+
+
+def check_after_damage(root, what):
+    logging.disable(logging.CRITICAL)  # orbax has much to say about broken files
+    try:
+        state, meta = Checkpoints(root).restore(ABSTRACT)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert digest(state) == digest(state_of(meta["step"])), what
+    assert describe(state) == describe(state_of(0)), what
+    kept = {p.name for p in root.iterdir()}
+    # Set aside, never deleted; and what is good is not set aside.
+    assert kept == ({"1", "2"} if meta["step"] == 2 else {"1", "2.corrupt"}), what
+    return meta["step"]
+
+
+@broken
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flipped_bit_is_never_restored(root, seed):
+    """One bit, at a random place of every file of the newest step in turn."""
+    pick, found = random.Random(seed), []
+    for file in files(root, 2):
+        good = file.read_bytes()
+        if not good:
+            continue
+        place, bit = pick.randrange(len(good)), pick.randrange(8)
+        bad = bytearray(good)
+        bad[place] ^= 1 << bit
+        file.write_bytes(bad)
+        found.append(check_after_damage(root, (file.name, place, bit)))
+        if found[-1] == 1:
+            (root / "2.corrupt").rename(root / "2")
+        file.write_bytes(good)
+    assert 1 in found  # some of them must hurt
+
+
+@broken
+@pytest.mark.parametrize("damage", ["deleted", "empty", "half", "longer"])
+def test_a_damaged_file_is_set_aside(root, damage):
+    for file in files(root, 2):
+        good = file.read_bytes()
+        if damage == "deleted":
+            file.unlink()
+        else:
+            file.write_bytes({"empty": b"", "half": good[: len(good) // 2], "longer": good + b"\0"}[damage])
+        if check_after_damage(root, file) == 1:
+            (root / "2.corrupt").rename(root / "2")
+        file.write_bytes(good)
+
+
+@broken
+def test_a_changed_number_in_the_metadata_is_seen(root):
+    """Also where the file is still good JSON: the step, a checksum, a note."""
+    for old, new in (('"step": 2', '"step": 3'), ('"note"', '"nope"')):
+        files_with = [f for f in files(root, 2) if old in f.read_bytes().decode(errors="replace")]
+        for file in files_with:
+            good = file.read_text()
+            file.write_text(good.replace(old, new, 1))
+            assert check_after_damage(root, old) == 1
+            (root / "2.corrupt").rename(root / "2")
+            file.write_text(good)
+        assert files_with, f"{old} is in no file: look for where orbax puts the metadata"
+
+
+@broken
+def test_a_checkpoint_swapped_for_another_is_seen(root):
+    """Arrays of step 1 under the metadata of step 2."""
+    shutil.rmtree(root / "2" / "state")
+    shutil.copytree(root / "1" / "state", root / "2" / "state")
+    assert check_after_damage(root, "swapped") == 1
+
+
+def test_what_is_no_checkpoint_is_passed_over(root):
+    (root / "999999").mkdir()
+    (root / "7_copy").mkdir()
+    (root / "8").write_text("a file")
+    (root / "12.orbax-checkpoint-tmp").mkdir()
+    (root / "12.orbax-checkpoint-tmp" / "half").write_text("half")
+    (root / "3.corrupt").mkdir()
+    state, meta = Checkpoints(root).restore(ABSTRACT)
+    assert meta["step"] == 2 and digest(state) == digest(state_of(2))
+    assert not (root / "12.orbax-checkpoint-tmp").exists()
+    assert {"999999.corrupt", "7_copy", "8", "3.corrupt", "1", "2"} == {p.name for p in root.iterdir()}
+
+
+def test_damaged_steps_of_one_name_are_all_kept(root):
+    for _ in range(2):
+        shutil.copytree(root / "2", root / "9")
+        (root / "9" / "_CHECKPOINT_METADATA").unlink()
+        Checkpoints(root).restore(ABSTRACT)
+    assert {"9.corrupt", "9.corrupt2"} <= {p.name for p in root.iterdir()}
+
+
+def test_when_all_are_damaged_nothing_starts_anew(root):
+    for step in (1, 2):
+        (root / str(step) / "_CHECKPOINT_METADATA").write_text("{}")
+    for _ in range(2):  # asking again does not help: what was set aside is still a run's past
+        with pytest.raises(CheckpointError, match=r"--restart"):
+            Checkpoints(root).restore(ABSTRACT)
+    assert {"1.corrupt", "2.corrupt"} == {p.name for p in root.iterdir()}
+
+
+def test_a_named_step_is_never_replaced_by_another(root):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 3 .*it has 2, 1"):
+        Checkpoints(root).restore(ABSTRACT, step=3)
+    (root / "2" / "_CHECKPOINT_METADATA").write_text("{}")
+    with pytest.raises(CheckpointError, match="2 is damaged"):
+        Checkpoints(root).restore(ABSTRACT, step=2)
+    assert (root / "2").exists()
+
+
+# Another model.
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"f32": (4, 5)}, ("['f32']", "float32[3, 5]", "float32[4, 5]")),
+        ({"f32": jnp.bfloat16}, ("['f32']", "float32[3, 5]", "bfloat16[3, 5]")),
+        ({"f32": None}, ("['f32']", "float32[3, 5]", "wanted nothing")),
+        ({"new": (2,)}, ("['new']", "saved nothing", "float32[2]")),
+    ],
+)
+def test_another_model_is_told_apart_from_damage(root, change, words):
+    """Both sides are shown, and nothing is set aside or tried further."""
+    (name, how), target = *change.items(), dict(ABSTRACT)
+    if how is None:
+        del target[name]
+    elif isinstance(how, tuple):
+        target[name] = jax.ShapeDtypeStruct(how, jnp.float32)
+    else:
+        target[name] = jax.ShapeDtypeStruct(target[name].shape, how)
+    with pytest.raises(CheckpointError) as error:
+        Checkpoints(root).restore(target)
+    assert all(word in str(error.value) for word in words), error.value
+    assert {"1", "2"} == {p.name for p in root.iterdir()}
+
+
+def test_of_many_differences_five_are_shown(root):
+    target = {f"other{i}": jax.ShapeDtypeStruct((i,), jnp.float32) for i in range(30)}
+    with pytest.raises(CheckpointError) as error:
+        Checkpoints(root).restore(target)
+    lines = str(error.value).splitlines()
+    many = 30 + len(describe(ABSTRACT))
+    assert len(lines) == 7 and f"{many} arrays differ" in lines[0] and f"{many - 5} more" in lines[-1]
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WorkdirError, match=r"cannot save step 1 to .*file"):
+        save(tmp_path / "file" / "ckpt", 1)
+
+
+def test_metadata_is_json(saved):
+    """What a run needs to go on must survive the way through orbax."""
+    _, meta = Checkpoints(saved).restore(ABSTRACT)
+    assert json.loads(json.dumps(meta)) == meta

@@ -1,0 +1,59 @@
+"""From a config to an experiment: what is wrong is said at once, and what is right has every default."""
+
+import dataclasses
+import json
+
+import launch
+import pytest
+
+from seqjax import config
+from seqjax.training.experiment import Experiment, Schema, resolve
+from seqjax.types import ConfigError
+
+
+def test_resolving_twice_changes_nothing():
+    tree = resolve(launch.tiny())
+    assert resolve(tree) == tree == resolve(json.loads(json.dumps(tree)))
+    assert set(tree) == {f.name for f in dataclasses.fields(Schema)}
+
+
+def test_all_problems_are_listed_at_once():
+    wrong = launch.tiny(
+        "train.steps=0", "optim.peak=-1", "loader.batch=0", "model.widht=3", "data.name=cpoy", "seed=x", "tarin.steps=3"
+    )
+    with pytest.raises(ConfigError) as error:
+        resolve(wrong)
+    text = str(error.value)
+    assert text.startswith("7 problems")
+    for words in ("train.steps: got 0", "optim.peak: got -1", "loader.batch: got 0", "model.widht", "'width'",
+                  "data.name", "'copy'", "seed: got 'x'", "tarin", "'train'"):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.parametrize("key", ["data", "task", "model", "train"])
+def test_a_missing_section_is_named(key):
+    tree = launch.tiny()
+    del tree[key]
+    with pytest.raises(ConfigError, match=f"{key} is required and missing"):
+        resolve(tree)
+
+
+def test_sizes_travel_from_data_to_model():
+    e = Experiment(resolve(launch.tiny("data.symbols=5")))
+    assert e.source.spec.vocabulary == e.task.outputs() == e.model.outputs == 6
+    params = e.shapes.params
+    assert params["embedding"]["embedding"].shape == (6, 8) and params["head"]["kernel"].shape == (8, 6)
+
+
+def test_building_does_not_depend_on_what_was_built_before():
+    """Two experiments of one config are equal where it counts: digest, batches, sizes."""
+    a, b = (Experiment(resolve(launch.tiny())) for _ in range(2))
+    assert config.digest(a.config) == config.digest(b.config)
+    assert (a.batches[3]["tokens"] == b.batches[3]["tokens"]).all()
+    assert a.model.inputs == b.model.inputs and a.task == b.task
+
+
+def test_another_seed_is_another_experiment():
+    a, b = (Experiment(resolve(launch.tiny(f"seed={seed}"))) for seed in (0, 1))
+    assert config.digest(a.config) != config.digest(b.config)
+    assert (a.batches[0]["tokens"] != b.batches[0]["tokens"]).any()

@@ -1,0 +1,215 @@
+"""A run that is stopped anywhere and started again ends with the same bits and the same metrics.
+
+Everything that could tell two runs apart is on: dropout, shuffling, buckets with partial batches, accumulation, a
+moving average, warm-up.
+"""
+
+import json
+import re
+import shutil
+import signal
+
+import launch
+import pytest
+
+from seqjax.training.checkpoint import Checkpoints
+
+STEPS = 14
+TREE = {
+    "data": {"name": "held.sources:Held"},
+    "task": {"name": "next_token"},
+    "model": {"name": "lm", "width": 8, "layers": 1, "expansion": 1, "dropout": 0.2, "mixer": {"name": "gru"}},
+    "optim": {"peak": 0.01, "warmup": 3, "ema": 0.9, "decay": 0.1},
+    "loader": {"batch": 4, "buckets": [4, 8]},
+    "train": {"steps": STEPS, "log_every": 1, "eval_every": 4, "checkpoint_every": 3, "accumulate": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return launch.write(tmp_path_factory.mktemp("config") / "c.json", TREE)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    """The folder of a run from 0 to the end."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert launch.main("train", "--config", config, "--workdir", folder).code == 0
+    return folder
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path):
+    """A copy of it, times of files included."""
+    shutil.copytree(undisturbed, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def status(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+def starts(folder):
+    return json.loads((folder / "run.json").read_text())["starts"]
+
+
+def check_same(folder, undisturbed):
+    assert launch.final(folder) == launch.final(undisturbed)
+    assert launch.rows(folder) == launch.rows(undisturbed)
+    assert status(folder)["status"] == "done"
+    assert re.fullmatch(r"(\{.*\}\n)+", (folder / "metrics.jsonl").read_text())
+
+
+def train(config, folder, *args):
+    return launch.main("train", "--config", config, "--workdir", folder, *args)
+
+
+def test_a_run_says_each_step_once_and_saves_the_last(undisturbed):
+    rows = launch.rows(undisturbed)
+    assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, STEPS + 1))
+    assert [row["step"] for row in rows if row["split"] == "validation"] == [4, 8, 12, STEPS]
+    assert Checkpoints(undisturbed / "ckpt").steps() == [STEPS, 12]
+    best = min((row for row in rows if row["split"] == "validation"), key=lambda row: row["loss"])
+    assert Checkpoints(undisturbed / "ckpt_best").steps() == [best["step"]]
+    assert status(undisturbed) == {"status": "done", "step": STEPS, "error": None}
+
+
+# (examples that are read before it is held, steps that must be seen by then, signals)
+STOPS = {
+    "killed before the first save": (40, 2, [signal.SIGKILL]),
+    "killed between saves": (80, 7, [signal.SIGKILL]),
+    "asked twice": (80, 7, [signal.SIGTERM, signal.SIGTERM]),
+}
+
+
+def stopped(config, folder, tmp_path, examples, steps):
+    """A run that is held in the middle: (process, the file that holds it)."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    process = launch.start("train", "--config", config, "--workdir", folder, HOLD=f"{examples}:{hold}")
+    launch.until(lambda: len(launch.rows(folder)) >= steps, process)
+    return process, hold
+
+
+def test_killed_again_and_again(config, undisturbed, tmp_path):
+    """Before the first save, between saves, and by a second signal; once the last line is torn as well."""
+    folder, seen = tmp_path / "run", []
+    for examples, steps, signals in STOPS.values():
+        process, _ = stopped(config, folder, tmp_path, examples, steps)
+        for number in signals:
+            process.send_signal(number)
+        outcome = launch.end(process)
+        assert outcome.code == (-signal.SIGKILL if signals == [signal.SIGKILL] else 128 + signal.SIGTERM)
+        seen.append(launch.rows(folder)[-1]["step"])
+        assert status(folder)["status"] == "running" and "Traceback" not in outcome.err
+    assert seen[0] < STEPS > seen[1]
+    with open(folder / "metrics.jsonl", "a") as f:
+        f.write('{"step": 9, "lo')
+    assert train(config, folder).code == 0
+    check_same(folder, undisturbed)
+    begun = [start["step"] for start in starts(folder)]
+    assert begun[:2] == [0, 0] and begun == sorted(begun) and begun[2] >= 3 and begun[3] >= 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop(config, undisturbed, tmp_path, number):
+    """It saves the step it is at, says so, and goes on from there."""
+    folder = tmp_path / "run"
+    process, hold = stopped(config, folder, tmp_path, 55, 4)
+    process.send_signal(number)
+    hold.unlink()
+    outcome = launch.end(process)
+    assert outcome.code == 75
+    (line,) = outcome.err.splitlines()
+    assert number.name in line and "run the same command again" in line and str(folder) in line
+    stopped_at = status(folder)["step"]
+    assert status(folder)["status"] == "preempted" and 4 < stopped_at < STEPS
+    assert Checkpoints(folder / "ckpt").steps()[0] == stopped_at
+    assert launch.rows(folder) == launch.rows(undisturbed)[: len(launch.rows(folder))]
+    assert train(config, folder).code == 0
+    assert starts(folder)[1]["step"] == stopped_at
+    check_same(folder, undisturbed)
+
+
+def test_a_finished_run_is_left_alone(config, finished):
+    before = launch.tree_of(finished)
+    outcome = train(config, finished)
+    assert outcome.code == 0 and f"already done at step {STEPS}" in outcome.out and str(finished) in outcome.out
+    assert launch.tree_of(finished) == before
+
+
+def test_more_steps_go_on_where_it_ended(config, finished):
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.optim.peak=0.005")
+    assert outcome.code == 0 and f"resuming at step {STEPS}" in outcome.out
+    assert "optim.peak was 0.01, is 0.005" in outcome.out
+    rows = launch.rows(finished)
+    assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, STEPS + 3))
+    assert starts(finished)[1]["step"] == STEPS
+    assert starts(finished)[1]["changes"]["optim.peak"] == [0.01, 0.005]
+    assert status(finished)["step"] == STEPS + 2
+
+
+def test_restart_forgets_and_begins_anew(config, finished, undisturbed):
+    assert train(config, finished, "--restart").code == 0
+    check_same(finished, undisturbed)
+    assert [start["step"] for start in starts(finished)] == [0, 0]
+
+
+OTHER_MODEL = {
+    "model.width=4": ["embedding", "float32[5, 8]", "float32[5, 4]"],
+    "model.layers=2": ["blocks_1", "saved nothing"],
+    "optim.name=sgd": ["opt_state", "wanted nothing"],
+    "optim.ema=none": ["ema", "wanted nothing"],
+}
+
+
+@pytest.mark.parametrize(("override", "words"), OTHER_MODEL.items(), ids=OTHER_MODEL)
+def test_another_model_is_refused(config, finished, override, words):
+    """In one message that shows both sides; the old run stays as it is."""
+    before = launch.tree_of(finished)
+    outcome = train(config, finished, f"--config.{override}")
+    assert outcome.code == 4 and "Traceback" not in outcome.err
+    lines = outcome.err.splitlines()
+    assert 2 <= len(lines) <= 30 and any(all(word in line for word in words) for line in lines), outcome.err
+    after = launch.tree_of(finished)
+    assert {k: v for k, v in after.items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
+    assert "already done" in train(config, finished).out
+
+
+@pytest.mark.parametrize("override", ["loader.batch=8", "seed=3", "data.count=9", "loader.buckets=[8]"])
+def test_other_data_are_refused(config, finished, override):
+    before = launch.tree_of(finished)
+    outcome = train(config, finished, f"--config.{override}")
+    assert outcome.code == 4 and override.partition("=")[0] in outcome.err and "--restart" in outcome.err
+    assert launch.tree_of(finished) == before
+
+
+def flip(folder):
+    """Damages the largest file of a checkpoint."""
+    file = max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    bad = bytearray(file.read_bytes())
+    bad[len(bad) // 2] ^= 1
+    file.write_bytes(bad)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_checkpoint_costs_only_time(config, finished, undisturbed, caplog):
+    (finished / "status.json").unlink()
+    flip(finished / "ckpt" / str(STEPS))
+    assert train(config, finished).code == 0
+    assert str(finished / "ckpt" / str(STEPS)) in caplog.text and "set aside" in caplog.text
+    assert starts(finished)[1]["step"] == 12 and (finished / "ckpt" / f"{STEPS}.corrupt").is_dir()
+    check_same(finished, undisturbed)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_when_all_checkpoints_are_damaged_it_does_not_begin_anew(config, finished, undisturbed):
+    (finished / "status.json").unlink()
+    for step in Checkpoints(finished / "ckpt").steps():
+        flip(finished / "ckpt" / str(step))
+    for _ in range(2):
+        outcome = train(config, finished)
+        assert outcome.code == 4 and "--restart" in outcome.err and str(finished / "ckpt") in outcome.err
+        assert launch.rows(finished) == launch.rows(undisturbed)
+    assert train(config, finished, "--restart").code == 0
+    check_same(finished, undisturbed)

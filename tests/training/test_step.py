@@ -1,0 +1,209 @@
+"""The training step: what it computes from a batch, whichever way it is cut."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from seqjax.lookup import find
+from seqjax.mixers import attention, gru
+from seqjax.models import classifier, lm
+from seqjax.tasks.classification import Classification
+from seqjax.tasks.next_token import NextToken
+from seqjax.training import state as state_lib
+from seqjax.training.step import make_eval_step, make_train_step, zero_totals
+from seqjax.types import Spec
+
+B, L, V, F, C = 8, 6, 7, 2, 3
+TOKENS = Spec(vocabulary=V, classes=C, length=L)
+FEATURES = Spec(features=F, classes=C, length=L)
+MIXERS = {"gru": gru.Mixer, "attention": functools.partial(attention.Mixer, heads=2, context=L)}
+
+
+def batch(seed=0, scored=False, features=False, lengths=(6, 0, 2, 5, 1, 6, 3, 4)):
+    """Ragged rows, one of them empty; row 5 only fills up the batch."""
+    random = np.random.default_rng(seed)
+    out = {
+        "mask": np.arange(L)[None] < np.array(lengths)[:, None],
+        "weight": np.float32(np.arange(B) != 5),
+        "label": random.integers(C, size=B, dtype=np.int32),
+        "tokens": random.integers(V, size=(B, L), dtype=np.int32),
+    }
+    if scored:
+        out["scored"] = random.random((B, L)) < 0.5
+    if features:
+        del out["tokens"]
+        out["features"] = random.normal(size=(B, L, F)).astype(np.float32)
+    return out
+
+
+def language_model(mixer="gru", dropout=0.0):
+    model = lm.Model(inputs=TOKENS, outputs=V, width=8, layers=1, expansion=1, mixer=MIXERS[mixer], dropout=dropout)
+    return model, NextToken(spec=TOKENS)
+
+
+def class_model(mixer="gru", spec=FEATURES, **options):
+    model = classifier.Model(inputs=spec, outputs=C, width=8, layers=1, expansion=0, mixer=MIXERS[mixer], **options)
+    return model, Classification(spec=spec)
+
+
+class Steps:
+    """A compiled step and the state before it."""
+
+    def __init__(self, model, task, data, *, tx=None, seed=0, **options):
+        tx = tx or optax.sgd(1.0)
+        step = make_train_step(model, task, tx, **options)
+        init = functools.partial(state_lib.init, model, task, tx, data, seed, options.get("ema") is not None)
+        self.state = jax.jit(init)()
+        self.zeros = zero_totals(step, self.state, data)
+        self.step = jax.jit(step)
+
+    def __call__(self, *batches, state=None):
+        """(state, totals) after some batches."""
+        state, totals = state or self.state, self.zeros
+        for data in batches:
+            state, totals = self.step(state, totals, data)
+        return state, totals
+
+
+def close(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **{"rtol": 1e-5, "atol": 1e-6, **tolerance}), a, b)
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("make", [language_model, class_model], ids=["tokens", "features"])
+def test_the_step_is_gradient_descent_on_the_mean_loss(make):
+    """With plain SGD and rate 1, theta - gradient of the eval step's mean."""
+    model, task = make()
+    data = batch(features=make is class_model)
+    steps = Steps(model, task, data)
+    evaluate = make_eval_step(model, task)
+
+    def loss(params):
+        ratio = evaluate(params, data)["loss"]
+        return ratio.total / ratio.weight
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(steps.state.params)
+    state, totals = steps(data)
+    close(state.params, jax.tree.map(jnp.subtract, steps.state.params, gradient))
+    assert totals["loss"].mean() == pytest.approx(float(value), rel=1e-5)
+    norm = math.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradient)))
+    assert totals["grad_norm"].mean() == pytest.approx(norm, rel=1e-4)
+    assert int(state.step) == 1 and int(state.bad) == 0
+
+
+@pytest.mark.parametrize(("accumulate", "scored"), [(2, False), (4, True), (8, False)])
+def test_micro_batches_change_nothing(accumulate, scored):
+    """Although they hold different numbers of tokens, down to none: the mean is over the batch, not over means."""
+    model, task = language_model()
+    data = batch(scored=scored)
+    one, parts = (Steps(model, task, data, accumulate=n)(data) for n in (1, accumulate))
+    close(parts[0].params, one[0].params)
+    close(parts[1], one[1])
+
+
+def test_totals_add_up_over_steps():
+    model, task = language_model()
+    batches = [batch(seed, lengths=np.roll((6, 0, 2, 5, 1, 6, 3, 4), seed)) for seed in range(3)]
+    steps = Steps(model, task, batches[0])
+    state, weights, sums = steps.state, 0, 0
+    for data in batches:
+        state, totals = steps(data, state=state)
+        sums, weights = sums + totals["loss"].total, weights + totals["loss"].weight
+    _, totals = steps(*batches)
+    close((totals["loss"].total, totals["loss"].weight), (sums, weights))
+    assert totals["skipped"].weight == 3 and totals["skipped"].total == 0
+
+
+MODELS = {
+    "lm gru": lambda: language_model("gru"),
+    "lm attention": lambda: language_model("attention"),
+    **{f"{pool} {m}": functools.partial(class_model, m, TOKENS, pool=pool)
+       for pool, m in (("mean", "gru"), ("last", "attention"), ("max", "gru"), ("attention", "attention"))},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "accumulate"), [*((make, 1) for make in MODELS.values()), (language_model, 2)], ids=[*MODELS, "accumulate"]
+)
+def test_a_batch_without_a_valid_token_teaches_nothing(make, accumulate):
+    model, task = make()
+    data = batch()
+    data["mask"] = np.zeros_like(data["mask"])
+    data["weight"] = np.zeros_like(data["weight"])
+    steps = Steps(model, task, data, accumulate=accumulate)
+    state, totals = steps(data)
+    equal(state.params, steps.state.params)
+    assert totals["loss"].weight == 0 and totals["loss"].total == 0
+    assert totals["grad_norm"].mean() == 0 and totals["skipped"].total == 0 and state.bad == 0
+
+
+@pytest.mark.parametrize(("poison", "accumulate"), [(np.nan, 1), (np.inf, 4), (3e38, 1)])
+def test_a_poisoned_batch_changes_nothing_but_the_counters(poison, accumulate):
+    model, task = class_model()
+    good, bad = batch(features=True), batch(seed=1, features=True)
+    bad["features"][0, 1, 0] = poison
+    if np.isfinite(poison):
+        bad["features"][:] = poison  # the loss overflows
+    steps = Steps(model, task, good, tx=optax.adam(0.1), ema=0.9, accumulate=accumulate)
+    before, _ = steps(good)
+    after, totals = steps(bad, bad, state=before)
+    for field in ("params", "opt_state", "ema", "key"):
+        equal(getattr(after, field), getattr(before, field))
+    assert int(after.step) == int(before.step) + 2 and int(after.bad) == 2
+    assert totals["skipped"].total == 2 and totals["skipped"].weight == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(totals))
+    good_again, totals = steps(good, state=after)
+    assert int(good_again.bad) == 0 and totals["loss"].weight > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good_again))
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    model, task = language_model(dropout=0.5)
+    data = batch()
+    keys = [Steps(model, task, data, seed=seed).state.key for seed in (0, 1)]
+    runs = [Steps(model, task, data) for _ in range(2)]
+    loss = lambda run, key, step: float(
+        run(data, state=run.state.replace(step=jnp.int32(step), key=key))[1]["loss"].total
+    )
+    first, second = ([loss(run, key, step) for key in keys for step in (0, 3)] for run in runs)
+    assert first == second and len(set(first)) == 4
+
+
+def test_the_moving_average_is_that_of_a_loop():
+    model, task = language_model()
+    batches = [batch(seed) for seed in range(4)]
+    steps = Steps(model, task, batches[0], ema=0.7)
+    state, average = steps.state, steps.state.params
+    equal(state.ema, average)
+    for data in batches:
+        state, _ = steps(data, state=state)
+        average = jax.tree.map(lambda a, p: 0.7 * a + 0.3 * p, average, state.params)
+        close(state.ema, average)
+    equal(state.eval_params, state.ema)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_parameters_and_optimiser_stay_float32(dtype):
+    model, task = language_model()
+    model = model.clone(dtype=dtype)
+    steps = Steps(model, task, batch(), tx=optax.adam(0.1))
+    state, totals = steps(batch())
+    leaves = jax.tree.leaves((state.params, state.opt_state, totals))
+    assert {str(leaf.dtype) for leaf in leaves} <= {"float32", "int32"}
+    assert totals["skipped"].total == 0
+
+
+def test_every_task_has_a_monitor_that_its_loss_reports():
+    for name, data in (("next_token", batch(scored=True)), ("classification", batch())):
+        task = find(name, "seqjax.tasks", "Task")(spec=TOKENS)
+        shape = (B, L - 1, V) if name == "next_token" else (B, C)
+        metrics = task.loss(jnp.zeros(shape), data)
+        assert {"loss", task.monitor} <= set(metrics)
