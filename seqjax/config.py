@@ -30,8 +30,10 @@ def load(spec: str) -> dict:
     Raises:
       ConfigError: no such file, no `get_config` in it, or it fails.
     """
-    path, _, variant = spec.partition(":")
-    file = Path(path)
+    file, variant = Path(spec), ""
+    if ":" in spec and not file.is_file():  # a folder's name may hold a colon, too
+        path, _, variant = spec.rpartition(":")
+        file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no config file {file.absolute()}; pass --config FILE.py, FILE.py:VARIANT or config.json.")
     if file.suffix == ".json":

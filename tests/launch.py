@@ -58,14 +58,14 @@ def main(*args) -> Outcome:
 
 def start(*args, **env) -> subprocess.Popen:
     """`seqjax ARGS` in a process and session of its own."""
-    paths = [str(Path(seqjax.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    paths = [str(Path(seqjax.__file__).parents[1]), *sys.path]  # what a test can import, its runs can
     return subprocess.Popen(
         [sys.executable, "-m", "seqjax", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p), **env},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **env},
     )
 
 

@@ -1,7 +1,9 @@
 """Softmax attention on arrays."""
 
+import jax
 import jax.numpy as jnp
-import numpy as np
+
+FLOOR = -1e30
 
 
 def attend(q_BLHK, k_BSHK, v_BSHK, allowed_BLS):
@@ -16,16 +18,13 @@ def attend(q_BLHK, k_BSHK, v_BSHK, allowed_BLS):
     Returns:
       (B, L, H, K) in the dtype of q.
     """
+    dtype = q_BLHK.dtype
+    q_BLHK = q_BLHK * jnp.asarray(q_BLHK.shape[-1] ** -0.5, dtype)
     scores_BHLS = jnp.einsum("BLHK,BSHK->BHLS", q_BLHK, k_BSHK, preferred_element_type=jnp.float32)
-    allowed_BHLS = allowed_BLS[:, None]
-    scale = float(1 / np.sqrt(q_BLHK.shape[-1]))
-    # Finite floor: a row with nothing to see has a maximum too, and exp never meets inf - inf.
-    scores_BHLS = jnp.where(allowed_BHLS, scores_BHLS * scale, -1e30)
-    peak_BHL1 = jnp.max(scores_BHLS, axis=-1, keepdims=True, initial=-1e30)
-    weights_BHLS = jnp.where(allowed_BHLS, jnp.exp(scores_BHLS - peak_BHL1), 0.0)
-    total_BHL1 = jnp.sum(weights_BHLS, axis=-1, keepdims=True)
-    weights_BHLS = weights_BHLS / jnp.where(total_BHL1 > 0, total_BHL1, 1.0)
-    y_BLHK = jnp.einsum(
-        "BHLS,BSHK->BLHK", weights_BHLS.astype(v_BSHK.dtype), v_BSHK, preferred_element_type=jnp.float32
-    )
-    return y_BLHK.astype(q_BLHK.dtype)
+    # A finite floor, and a peak well above it: a row with nothing to see has only zeros, and inf - inf never happens.
+    scores_BHLS = jnp.where(allowed_BLS[:, None], scores_BHLS, FLOOR)
+    peak_BHL1 = jnp.max(scores_BHLS, axis=-1, keepdims=True, initial=FLOOR / 2)
+    weights_BHLS = jnp.exp(scores_BHLS - jax.lax.stop_gradient(peak_BHL1))
+    total_BLH1 = jnp.swapaxes(jnp.sum(weights_BHLS, axis=-1, keepdims=True), 1, 2)
+    y_BLHK = jnp.einsum("BHLS,BSHK->BLHK", weights_BHLS.astype(dtype), v_BSHK, preferred_element_type=jnp.float32)
+    return (y_BLHK / jnp.where(total_BLH1 > 0, total_BLH1, 1.0)).astype(dtype)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import config, lookup, metrics
+from seqjax.metrics import Ratio
 from seqjax.training import cost, facts
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
@@ -131,7 +132,9 @@ class Run:
         if e.task.monitor not in zeros:
             near = lookup.nearest(e.task.monitor, zeros)
             raise ConfigError(f"task.monitor={e.task.monitor!r} is not a metric.{near} It has {', '.join(zeros)}.")
-        self.zeros = self.layout.spread(zeros)
+        self.zeros = self.totals = self.layout.spread(zeros)
+        if restored is not None:
+            self.totals = self.layout.spread({k: Ratio(*map(jnp.float32, v)) for k, v in meta["totals"].items()})
         self.evaluator = None
         if "validation" in e.source.spec.splits:
             self.evaluator = Evaluator(make_eval_step(e.model, e.task), e.source, e.loader, "validation")
@@ -190,14 +193,19 @@ class Run:
         # Steps with collectives that are queued on simulated CPU devices can deadlock: wait for each.
         ahead = 0 if jax.default_backend() == "cpu" and jax.device_count() > 1 else AHEAD
         under_way: collections.deque = collections.deque()
-        totals, tokens, pending, last = self.zeros, 0, None, {}
-        self._tick = time.perf_counter()
+        tokens, count, pending, last = 0, 0, None, {}
+        self._tick, compiled = time.perf_counter(), False
         with self.display:
             for batch in batches.iterate(self.step, steps):
-                self.state, totals = self.train_step(self.state, totals, batch)
+                self.state, self.totals = self.train_step(self.state, self.totals, batch)
                 self.step += 1
-                tokens += int(batch["mask"].sum())
-                under_way.append(totals)
+                if compiled:
+                    tokens, count = tokens + int(batch["mask"].sum()), count + 1
+                else:  # speed and training time begin behind the first step
+                    jax.block_until_ready(self.totals)
+                    compiled, before, self._tick = True, self._tick, time.perf_counter()
+                    self.display.say(f"compiled in {self._tick - before:.1f} s")
+                under_way.append(self.totals)
                 while len(under_way) > ahead:
                     jax.block_until_ready(under_way.popleft())
                 self.display.step(self.step)
@@ -207,22 +215,23 @@ class Run:
                 final = self.step == steps
                 if every(self.options.log_every) or final:
                     # Read when the next step is under way, so that the device never waits for the host.
-                    pending = (self.step, totals, jnp.copy(self.state.bad), tokens)
-                    totals, tokens = self.zeros, 0
+                    pending = (self.step, self.totals, jnp.copy(self.state.bad), tokens, count)
+                    self.totals, tokens, count = self.zeros, 0, 0
                 evaluate = self.evaluator and (every(self.options.eval_every) or final)
-                save = every(self.options.checkpoint_every) or final or interrupt.asked
-                if not (evaluate or save):
+                save = every(self.options.checkpoint_every) or final
+                if not (evaluate or save or interrupt.asked):
                     continue
                 if pending:
                     self._log(*pending)
                     pending = None
-                jax.block_until_ready(totals)
+                jax.block_until_ready(self.totals)
                 self.progress.seconds += time.perf_counter() - self._tick
                 stop = False
                 if evaluate:
                     last = self._evaluate()
                     stop = bool(self.options.patience) and self.progress.stale >= self.options.patience
-                if save or stop:
+                asked = interrupt.asked  # looked at once: whoever is told that all is saved can rely on it
+                if save or stop or asked:
                     self.checkpoints.save(self.layout.gather(self.state), self._meta())
                 self._tick = time.perf_counter()
                 if stop:
@@ -231,15 +240,15 @@ class Run:
                         f"{self.progress.best_step}"
                     )
                     break
-                if interrupt.asked and not final:
+                if asked and not final:
                     self.checkpoints.wait()
                     raise Preempted(
-                        f"{interrupt.asked}: saved step {self.step} of {steps} in {self.workdir.path}; "
+                        f"{asked}: saved step {self.step} of {steps} in {self.workdir.path}; "
                         "run the same command again to go on."
                     )
         return last
 
-    def _log(self, step: int, totals, bad, tokens: int) -> None:
+    def _log(self, step: int, totals, bad, tokens: int, count: int) -> None:
         """Reads the totals of a log interval and writes them everywhere."""
         totals, bad = self.layout.gather(jax.device_get((totals, bad)))
         now = time.perf_counter()
@@ -250,7 +259,6 @@ class Run:
                 f"loss or gradient was not finite for {int(bad)} steps in a row up to step {step}; "
                 f"the last good parameters are in {self.checkpoints.root}: lower optim.peak or check the data."
             )
-        steps = float(totals["skipped"].weight)
         row = {
             "step": step,
             "split": "train",
@@ -258,11 +266,11 @@ class Run:
             "skipped_steps": int(totals["skipped"].total),
             "learning_rate": float(self.experiment.optim.rate(self.options.steps)(step - 1)),
             "tokens_per_s": tokens / elapsed,
-            "steps_per_s": steps / elapsed,
+            "steps_per_s": count / elapsed,
             "seconds": self.progress.seconds,
         }
         self._record(row)
-        self.display.metrics(row, (self.options.steps - step) * elapsed / max(steps, 1))
+        self.display.metrics(row, (self.options.steps - step) * elapsed / max(count, 1))
 
     def _evaluate(self) -> dict[str, float]:
         """Validates, keeps the best, and counts evaluations without a better one."""
@@ -288,6 +296,8 @@ class Run:
         return {
             "step": self.step,
             "progress": dataclasses.asdict(self.progress),
+            # Of the log interval under way: a resumed run logs the same rows.
+            "totals": {k: [float(x) for x in v] for k, v in self.layout.gather(jax.device_get(self.totals)).items()},
             "config": config.digest(self.experiment.config),
             "versions": facts.versions(),
         }

@@ -13,8 +13,10 @@ from seqjax.types import Count, Spec
 
 @dataclasses.dataclass(kw_only=True)
 class Held(Source):
-    """Random tokens of lengths 2 to 8. With HOLD="100:FILE" in the environment, the 100th example waits while FILE is
-    there."""
+    """Random tokens of lengths 2 to 8.
+
+    With HOLD="100:FILE" in the environment, the 100th example writes into FILE and waits while FILE is there.
+    """
 
     count: Count = 10
 
@@ -32,7 +34,9 @@ class Held(Source):
 
     def example(self, split, index):
         self.calls += 1
-        while self.calls == self.after and self.file.exists():
-            time.sleep(0.01)
+        if self.calls == self.after:
+            self.file.write_text("held")
+            while self.file.exists():
+                time.sleep(0.01)
         random = np.random.default_rng([index, len(split)])
         return {"tokens": random.integers(5, size=2 + 3 * index % 7, dtype=np.int32)}
