@@ -5,25 +5,33 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from seqjax.types import DataError
 
 
-def read(steps: Sequence[int], batch: Callable, workers: int, prefetch: int, timeout: float) -> Iterator:
-    """Yields `batch(step)` for each step, in order.
+def read(
+    steps: Sequence[int],
+    batch: Callable,
+    workers: int,
+    prefetch: int,
+    timeout: float,
+    give_up: Callable = lambda: False,
+) -> Iterator:
+    """Yields `batch(step)` for each step, in order; ends early if `give_up()` while none is there.
 
     Raises:
       DataError: `batch` raised, a worker died, or nothing came for `timeout` seconds.
     """
     if not workers:
-        yield from _watched(map(batch, steps), prefetch, timeout)
+        yield from _watched(map(batch, steps), prefetch, timeout, give_up)
         return
     # Each evaluation has workers of its own, while those of training go on.
     others = set(multiprocessing.active_children())
     iterator = _in_processes(steps, batch, workers)
     try:
-        yield from _watched(iterator, prefetch, timeout)
+        yield from _watched(iterator, prefetch, timeout, give_up)
     finally:
         # Grain would wait 25 s for each worker that hangs.
         closing = threading.Thread(target=iterator.close, daemon=True)
@@ -59,7 +67,7 @@ def _begin_worker(index: int, count: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _watched(iterator, prefetch: int, timeout: float):
+def _watched(iterator, prefetch: int, timeout: float, give_up: Callable):
     """Reads ahead in a thread, so that reading overlaps with training and a source that hangs can be given up."""
     ahead: queue.Queue = queue.Queue(maxsize=prefetch)
     stop = threading.Event()
@@ -85,10 +93,16 @@ def _watched(iterator, prefetch: int, timeout: float):
     # A daemon: a source that never returns must not keep the process alive.
     threading.Thread(target=read_all, daemon=True, name="seqjax-loader").start()
     try:
+        silent = time.monotonic()
         while True:
             try:
-                batch, error = ahead.get(timeout=timeout)
+                # Not longer: a signal that comes just before the wait is seen behind it.
+                batch, error = ahead.get(timeout=min(timeout, 0.5))
             except queue.Empty:
+                if give_up():
+                    return
+                if time.monotonic() - silent < timeout:
+                    continue
                 raise DataError(
                     f"no batch for {timeout:g} s (loader.timeout): the source hangs or is slower than that."
                 ) from None
@@ -99,5 +113,6 @@ def _watched(iterator, prefetch: int, timeout: float):
             if batch is None:
                 return
             yield batch
+            silent = time.monotonic()
     finally:
         stop.set()

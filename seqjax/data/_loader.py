@@ -5,6 +5,7 @@ A batch is a pure function of (seed, step): a resumed run needs a number, not an
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -181,11 +182,11 @@ class Batches:
         """Batch 0: what everything is built for. Raises as `iterate`."""
         return next(read([0], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
 
-    def iterate(self, first: int, last: int):
-        """Batches first ... last - 1, read ahead of their use.
+    def iterate(self, first: int, last: int, give_up: Callable = lambda: False):
+        """Batches first ... last - 1, read ahead of their use; fewer if `give_up()` while none is there.
 
         Raises:
           DataError: a source raised, a worker died, or nothing came for `loader.timeout` seconds.
         """
         loader = self.loader
-        return read(range(first, last), self.__getitem__, loader.workers, loader.prefetch, loader.timeout)
+        return read(range(first, last), self.__getitem__, loader.workers, loader.prefetch, loader.timeout, give_up)

@@ -18,7 +18,7 @@ def show(experiment: Experiment) -> None:
     batch = e.batches.first
     layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
     state = layout.abstract(e.shapes)
-    step = make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema)
+    step = make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema, use=layout.use)
     totals = zero_totals(step, state, batch)
     flops = cost.flops(step, state, totals, batch)
     memory = jax.jit(step, donate_argnums=0).lower(state, totals, batch).compile().memory_analysis()

@@ -125,7 +125,7 @@ class Run:
 
         axis, ema = self.layout.axis, e.optim.ema
         make = lambda axis: make_train_step(
-            e.model, e.task, e.tx, accumulate=self.options.accumulate, ema=ema, axis=axis
+            e.model, e.task, e.tx, accumulate=self.options.accumulate, ema=ema, axis=axis, use=self.layout.use
         )
         self.train_step = self.layout.compile(make(axis), abstract)
         zeros = zero_totals(make(None), abstract, batch)
@@ -193,10 +193,10 @@ class Run:
         # Steps with collectives that are queued on simulated CPU devices can deadlock: wait for each.
         ahead = 0 if jax.default_backend() == "cpu" and jax.device_count() > 1 else AHEAD
         under_way: collections.deque = collections.deque()
-        tokens, count, pending, last = 0, 0, None, {}
+        tokens, count, pending, last, stop = 0, 0, None, {}, False
         self._tick, compiled = time.perf_counter(), False
         with self.display:
-            for batch in batches.iterate(self.step, steps):
+            for batch in batches.iterate(self.step, steps, give_up=lambda: interrupt.asked):
                 self.state, self.totals = self.train_step(self.state, self.totals, batch)
                 self.step += 1
                 if compiled:
@@ -226,12 +226,13 @@ class Run:
                     pending = None
                 jax.block_until_ready(self.totals)
                 self.progress.seconds += time.perf_counter() - self._tick
-                stop = False
                 if evaluate:
                     last = self._evaluate()
                     stop = bool(self.options.patience) and self.progress.stale >= self.options.patience
                 asked = interrupt.asked  # looked at once: whoever is told that all is saved can rely on it
-                if save or stop or asked:
+                if asked and not (final or stop):
+                    self._preempt(asked)
+                if save or stop:
                     self.checkpoints.save(self.layout.gather(self.state), self._meta())
                 self._tick = time.perf_counter()
                 if stop:
@@ -240,13 +241,20 @@ class Run:
                         f"{self.progress.best_step}"
                     )
                     break
-                if asked and not final:
-                    self.checkpoints.wait()
-                    raise Preempted(
-                        f"{asked}: saved step {self.step} of {steps} in {self.workdir.path}; "
-                        "run the same command again to go on."
-                    )
+            if self.step < steps and not stop:  # asked to end while the source was silent
+                if pending:
+                    self._log(*pending)
+                self._preempt(interrupt.asked)
         return last
+
+    def _preempt(self, asked: str) -> None:
+        """Saves, and ends the run so that the same command goes on with it."""
+        self.checkpoints.save(self.layout.gather(self.state), self._meta())
+        self.checkpoints.wait()
+        raise Preempted(
+            f"{asked}: saved step {self.step} of {self.options.steps} in {self.workdir.path}; "
+            "run the same command again to go on."
+        )
 
     def _log(self, step: int, totals, bad, tokens: int, count: int) -> None:
         """Reads the totals of a log interval and writes them everywhere."""

@@ -75,17 +75,24 @@ class Jit:
     def shardings(self, state):
         """Where each array of a state lives: matrices are cut along their last axis by `tensor`, and everything along
         the longest other axis by `fsdp`, where the sizes divide."""
+        return jax.tree.map(self._where, state)
 
-        def one(leaf):
-            spec: list = [None] * len(leaf.shape)
-            if len(spec) > 1 and leaf.shape[-1] % self.mesh.shape["tensor"] == 0:
-                spec[-1] = "tensor"
-            free = [d for d, cut in enumerate(spec) if cut is None and leaf.shape[d] % self.mesh.shape["fsdp"] == 0]
-            if free:
-                spec[max(free, key=lambda d: leaf.shape[d])] = "fsdp"
-            return NamedSharding(self.mesh, PartitionSpec(*spec))
+    def _where(self, leaf, fsdp: bool = True) -> NamedSharding:
+        spec: list = [None] * len(leaf.shape)
+        if len(spec) > 1 and leaf.shape[-1] % self.mesh.shape["tensor"] == 0:
+            spec[-1] = "tensor"
+        free = [d for d, cut in enumerate(spec) if cut is None and leaf.shape[d] % self.mesh.shape["fsdp"] == 0]
+        if free and fsdp:
+            spec[max(free, key=lambda d: leaf.shape[d])] = "fsdp"
+        return NamedSharding(self.mesh, PartitionSpec(*spec))
 
-        return jax.tree.map(one, state)
+    def use(self, params):
+        """Parameters as the model reads them, and gradients as they come back: whole along fsdp.
+
+        Left to itself, XLA silently computes wrong gradients of a scan whose weights are cut by fsdp and tensor while
+        data is larger than one (jax 0.10.2 and 0.12.0).
+        """
+        return jax.lax.with_sharding_constraint(params, jax.tree.map(lambda p: self._where(p, fsdp=False), params))
 
     def init(self, make_state):
         """Makes a state in place, each device its own part."""
@@ -123,6 +130,9 @@ class Pmap:
 
     def __init__(self, devices: int):
         self.devices = jax.devices()[:devices]
+
+    def use(self, params):
+        return params
 
     def init(self, make_state):
         return self.spread(jax.jit(make_state)())

@@ -1,5 +1,7 @@
 """One training step and one evaluation step, pure."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,17 +10,28 @@ from seqjax.metrics import Ratio
 from seqjax.training.state import State
 
 
-def make_train_step(model, task, tx, *, accumulate: int = 1, ema: float | None = None, axis: str | None = None):
+def make_train_step(
+    model,
+    task,
+    tx,
+    *,
+    accumulate: int = 1,
+    ema: float | None = None,
+    axis: str | None = None,
+    use: Callable = lambda params: params,
+):
     """`(state, totals, batch) -> (state, totals)`, where totals add up metrics on the device.
 
     The gradient is that of the batch's summed loss, divided by its summed weight: micro-batches (`accumulate`) and
     devices (`axis`, under pmap) change nothing but the order of additions. A step whose loss or gradient is not
-    finite changes no parameter; it is counted in `state.bad` and under "skipped".
+    finite changes no parameter; it is counted in `state.bad` and under "skipped". `use` is what a mesh does to
+    parameters before the model reads them.
     """
 
     def summed_loss(params, batch, key):
         x, mask_BL = task.inputs(batch)
-        prediction, _ = model.apply({"params": params}, x, mask_BL=mask_BL, deterministic=False, rngs={"dropout": key})
+        variables = {"params": use(params)}
+        prediction, _ = model.apply(variables, x, mask_BL=mask_BL, deterministic=False, rngs={"dropout": key})
         metrics = task.loss(prediction, batch)
         return metrics["loss"].total, metrics
 

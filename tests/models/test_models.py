@@ -1,0 +1,117 @@
+"""What the laws do not say about models: heads, pooling, dropout, hybrids, and what they refuse."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.mixers.attention import Attention
+from seqjax.mixers.gru import GRU
+from seqjax.mixers.lstm import LSTM
+from seqjax.models.classifier import Classifier
+from seqjax.models.lm import LanguageModel
+from seqjax.training import cost
+from seqjax.types import Spec
+
+TOKENS, FEATURES = Spec(vocabulary=7, classes=3), Spec(features=2, classes=3)
+HEADS2 = functools.partial(Attention, heads=2)
+
+
+def lm(**options):
+    return LanguageModel(**{"inputs": TOKENS, "outputs": 7, "width": 8, "layers": 2, "mixer": GRU, **options})
+
+
+def classifier(**options):
+    return Classifier(**{"inputs": TOKENS, "outputs": 3, "width": 8, "layers": 1, "mixer": HEADS2, **options})
+
+
+def draw(spec, B, L):
+    random = np.random.default_rng(B * L)
+    return random.integers(0, 7, (B, L)) if spec.vocabulary else random.normal(size=(B, L, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("spec", [TOKENS, FEATURES], ids=["tokens", "features"])
+@pytest.mark.parametrize("pool", ["mean", "last", "max", "attention"])
+def test_padding_changes_no_class(pool, spec):
+    model, x = classifier(pool=pool, inputs=spec), draw(spec, 2, 6)
+    params = model.init(jax.random.key(0), x)
+    wanted, state = model.apply(params, x)
+    assert wanted.shape == (2, 3) and wanted.dtype == jnp.float32 and state is None
+    padding = np.full((2, 3, *x.shape[2:]), 99, x.dtype)
+    padded = np.concatenate([x[:, :2], padding, x[:, 2:], padding], axis=1)
+    mask = np.array([[1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0]] * 2, bool)
+    got, _ = model.apply(params, padded, mask_BL=mask)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_empty_row_has_a_class_all_the_same():
+    model, x = classifier(), draw(TOKENS, 2, 4)
+    logits, _ = model.apply(model.init(jax.random.key(0), x), x, mask_BL=np.array([[True] * 4, [False] * 4]))
+    assert np.isfinite(logits).all()
+
+
+def test_a_classifier_has_no_state_and_says_so():
+    with pytest.raises(ValueError, match=r"no state: use model\.name='lm'"):
+        classifier().init_state(2)
+
+
+def test_a_tied_head_is_the_embedding():
+    x = draw(TOKENS, 2, 4)
+    tied, free = (lm(tied=t).init(jax.random.key(0), x)["params"] for t in (True, False))
+    assert cost.count(free) - cost.count(tied) == 8 * 7 + 7
+    with pytest.raises(ValueError, match="as many outputs as inputs"):
+        lm(tied=True, outputs=6)
+
+
+def test_dropout_is_drawn_only_when_asked_for():
+    model, x = lm(dropout=0.5), draw(TOKENS, 2, 4)
+    params = model.init(jax.random.key(0), x)
+    run = lambda **kwargs: model.apply(params, x, **kwargs)[0]
+    drop = lambda seed: run(deterministic=False, rngs={"dropout": jax.random.key(seed)})
+    np.testing.assert_array_equal(run(), run())
+    np.testing.assert_array_equal(drop(1), drop(1))
+    assert np.any(drop(1) != drop(2)) and np.any(drop(1) != run())
+
+
+def test_the_layers_of_a_hybrid_cycle_through_its_mixers():
+    model = lm(layers=3, mixer=(GRU, HEADS2))
+    state = model.init_state(5)
+    assert [type(s).__name__ for s in state] == ["ArrayImpl", "KV", "ArrayImpl"]
+    x = draw(TOKENS, 2, 4)
+    params = model.init(jax.random.key(0), x)["params"]
+    one = lambda mixer: cost.count(lm(layers=1, mixer=mixer).init(jax.random.key(0), x)["params"])
+    none = 7 * 8 + 8 * 7 + 7 + 2 * 8  # embedding, head, last norm
+    assert cost.count(params) == none + 2 * (one(GRU) - none) + (one(HEADS2) - none)
+
+
+def test_layers_do_not_share_parameters():
+    params = lm().init(jax.random.key(0), draw(TOKENS, 2, 4))["params"]
+    first, second = (params[f"blocks_{i}"]["mixer"]["recurrent"] for i in range(2))
+    assert np.any(first != second)
+
+
+def test_half_precision_keeps_parameters_and_logits_in_float32():
+    model, x = lm(dtype="bfloat16", mixer=(LSTM, HEADS2)), draw(TOKENS, 2, 4)
+    params = model.init(jax.random.key(0), x)
+    assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    logits, _ = model.apply(params, x)
+    near, _ = lm(mixer=(LSTM, HEADS2)).apply(params, x)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, near, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: lm(width=0, dropout=1.5, norm="batch"), r"width: got 0.*dropout: got 1\.5.*norm: got 'batch'"),
+        (lambda: lm(mixer=functools.partial(Attention, heads=3)), "heads=3 does not divide model.width=8"),
+        (lambda: lm(mixer=()), "empty list"),
+        (lambda: lm(inputs=FEATURES), "reads tokens, this source has features"),
+        (lambda: classifier(pool="sum"), "pool: got 'sum', wanted one of 'mean'"),
+    ],
+)
+def test_options_that_are_refused(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()

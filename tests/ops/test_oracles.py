@@ -1,0 +1,274 @@
+"""Every op against a loop in numpy, float64, written from the equations.
+
+Here `real` and `fresh` are masks and resets; a new public function of `seqjax.ops` without an oracle fails.
+"""
+
+import importlib
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import lookup
+from seqjax.ops import attention, losses, pooling, positions, scan
+
+RNG = np.random.default_rng(0)
+B, L, D, N = 3, 7, 5, 4
+
+
+def draw(*shape):
+    return RNG.normal(size=shape) * 0.7
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def cell_elman(x, state, p, activation=np.tanh):
+    h = activation(x @ p["kernel"] + state[0] @ p["recurrent"] + p["bias"])
+    return (h,)
+
+
+def cell_relu(x, state, p):
+    return cell_elman(x, state, p, lambda z: np.maximum(z, 0))
+
+
+def cell_lstm(x, state, p):
+    """torch.nn.LSTM: i, f, g, o; one bias in the place of b_i + b_h."""
+    h, c = state
+    (wi, wf, wg, wo), (ui, uf, ug, uo), (bi, bf, bg, bo) = (
+        np.split(p[k], 4, axis=-1) for k in ("kernel", "recurrent", "bias")
+    )
+    i, f, o = sigmoid(x @ wi + h @ ui + bi), sigmoid(x @ wf + h @ uf + bf), sigmoid(x @ wo + h @ uo + bo)
+    c = f * c + i * np.tanh(x @ wg + h @ ug + bg)
+    return o * np.tanh(c), c
+
+
+def cell_gru(x, state, p):
+    """torch.nn.GRU: r, z, n; b_hn inside the reset gate."""
+    (h,) = state
+    (wr, wz, wn), (ur, uz, un), (br, bz, bn) = (np.split(p[k], 3, axis=-1) for k in ("kernel", "recurrent", "bias"))
+    r, z = sigmoid(x @ wr + h @ ur + br), sigmoid(x @ wz + h @ uz + bz)
+    n = np.tanh(x @ wn + bn + r * (h @ un + p["bias_n"]))
+    return ((1 - z) * n + z * h,)
+
+
+CELLS = {
+    "elman": (scan.elman, cell_elman, 1, 1, {}),
+    "relu": (scan.elman, cell_relu, 1, 1, {"activation": "relu"}),
+    "lstm": (scan.lstm, cell_lstm, 4, 2, {}),
+    "gru": (scan.gru, cell_gru, 3, 1, {}),
+}
+
+
+def loop(cell, x, state, initial, p, real, fresh):
+    y = np.zeros((B, L, N))
+    for b in range(B):
+        s = tuple(h[b] for h in state)
+        for t in range(L):
+            if not real[b, t]:
+                continue
+            if fresh[b, t]:
+                s = tuple(h[b] for h in initial)
+            s = cell(x[b, t], s, p)
+            y[b, t] = s[0]
+        for h, last in zip(state, s, strict=True):
+            h[b] = last
+    return y, state
+
+
+def arguments(name, layout):
+    _, _, gates, slots, _ = CELLS[name]
+    p = {"kernel": draw(D, gates * N), "recurrent": draw(N, gates * N), "bias": draw(gates * N)}
+    if name == "gru":
+        p["bias_n"] = draw(N)
+    state, initial = (tuple(draw(B, N) for _ in range(slots)) for _ in range(2))
+    real = RNG.random((B, L)) > 0.3 if "mask" in layout else None
+    fresh = RNG.random((B, L)) > 0.6 if "reset" in layout else None
+    return draw(B, L, D), p, state, initial, real, fresh
+
+
+def run(name, x, p, state, initial, real, fresh):
+    op, _, _, slots, options = CELLS[name]
+    pick = (lambda s: s[0]) if slots == 1 else (lambda s: s)
+    weights = [p[k] for k in ("kernel", "recurrent", "bias", "bias_n") if k in p]
+    y, last = op(x, *weights, pick(state), pick(initial), real, fresh, **options)
+    return y, (last,) if slots == 1 else last
+
+
+@pytest.mark.parametrize("layout", ["plain", "mask", "reset", "mask+reset"])
+@pytest.mark.parametrize("name", CELLS)
+def test_cells(name, layout):
+    x, p, state, initial, real, fresh = arguments(name, layout)
+    all_real, none_fresh = np.ones((B, L), bool), np.zeros((B, L), bool)
+    as_jax = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (x, p, state, initial))
+    y, last = run(name, *as_jax, *(None if m is None else jnp.asarray(m) for m in (real, fresh)))
+    wanted = loop(
+        CELLS[name][1], x, state, initial, p, all_real if real is None else real, none_fresh if fresh is None else fresh
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), (y, last), wanted)
+
+
+def plain(name, x, p, state, initial, real, fresh):
+    """The same recurrence as a scan that JAX differentiates by itself."""
+    _, cell, _, slots, _ = CELLS[name]
+    halves = {cell_elman: jnp.tanh, cell_relu: jax.nn.relu}
+
+    def step(s, slices):
+        x_BD, real_B, fresh_B = slices
+        begin = jax.tree.map(lambda i, h: jnp.where((fresh_B & real_B)[:, None], i, h), initial, s)
+        if name in ("elman", "relu"):
+            new = (halves[cell](x_BD @ p["kernel"] + begin[0] @ p["recurrent"] + p["bias"][None]),)
+        elif name == "lstm":
+            h, c = begin
+            i, f, g, o = jnp.split(x_BD @ p["kernel"] + h @ p["recurrent"] + p["bias"][None], 4, axis=-1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            new = (jax.nn.sigmoid(o) * jnp.tanh(c), c)
+        else:
+            (h,) = begin
+            u, g = (
+                jnp.split(x_BD @ p["kernel"] + p["bias"][None], 3, axis=-1),
+                jnp.split(h @ p["recurrent"], 3, axis=-1),
+            )
+            r, z = jax.nn.sigmoid(u[0] + g[0]), jax.nn.sigmoid(u[1] + g[1])
+            n = jnp.tanh(u[2] + r * (g[2] + p["bias_n"][None]))
+            new = ((1 - z) * n + z * h,)
+        after = jax.tree.map(lambda n, h: jnp.where(real_B[:, None], n, h), new, s)
+        return after, jnp.where(real_B[:, None], new[0], 0)
+
+    last, y = jax.lax.scan(step, state, (jnp.swapaxes(x, 0, 1), real.T, fresh.T))
+    return jnp.swapaxes(y, 0, 1), last
+
+
+@pytest.mark.parametrize("length", [L, 40])  # one chunk, and several with the last one filled up
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_of_cells_are_those_of_plain_autodiff(name, length):
+    rows = 3 if length == L else 40
+    slots = CELLS[name][3]
+    with jax.enable_x64(True):
+        _, p, *_ = arguments(name, "plain")
+        x, real, fresh = draw(rows, length, D), RNG.random((rows, length)) > 0.3, RNG.random((rows, length)) > 0.7
+        state, initial = (tuple(draw(rows, N) for _ in range(slots)) for _ in range(2))
+        args = jax.tree.map(jnp.asarray, (x, p, state, initial))
+        out = (draw(rows, length, N), tuple(draw(rows, N) for _ in range(slots)))
+
+        def gradients(f):
+            dot = lambda *a: sum(jnp.vdot(y, c) for y, c in zip(*map(jax.tree.leaves, a), strict=True))
+            return jax.jit(jax.grad(lambda a: dot(f(name, *a, jnp.asarray(real), jnp.asarray(fresh)), out)))(args)
+
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), gradients(run), gradients(plain)
+        )
+
+
+def test_attend():
+    H, K, S = 2, 4, 6
+    q, k, v = draw(B, L, H, K), draw(B, S, H, K), draw(B, S, H, K)
+    allowed = RNG.random((B, L, S)) > 0.5
+    allowed[0, 2] = False
+    wanted = np.zeros((B, L, H, K))
+    for b, t, h in np.ndindex(B, L, H):
+        seen = np.flatnonzero(allowed[b, t])
+        if seen.size:
+            scores = np.exp(k[b, seen, h] @ q[b, t, h] / np.sqrt(K))
+            wanted[b, t, h] = scores @ v[b, seen, h] / scores.sum()
+    args = [jnp.asarray(a, jnp.float32) for a in (q, k, v)]
+    np.testing.assert_allclose(attention.attend(*args, jnp.asarray(allowed)), wanted, rtol=2e-5, atol=2e-6)
+    # A query that may see nothing passes no gradient, and large scores no NaN.
+    grads = jax.grad(lambda q, k, v: attention.attend(q * 1e4, k, v, jnp.asarray(allowed)).sum(), argnums=(0, 1, 2))(
+        *args
+    )
+    assert all(np.isfinite(g).all() for g in grads) and not np.any(grads[0][0, 2])
+
+
+def test_rotary():
+    K = 6
+    x, position = draw(B, L, 2, K), RNG.integers(0, 50, (B, L))
+    wanted = np.zeros_like(x)
+    for b, t, h, i in np.ndindex(B, L, 2, K // 2):
+        turn = np.exp(1j * position[b, t] * 100.0 ** (-2 * i / K))
+        z = turn * (x[b, t, h, i] + 1j * x[b, t, h, i + K // 2])
+        wanted[b, t, h, i], wanted[b, t, h, i + K // 2] = z.real, z.imag
+    x, position = jnp.asarray(x, jnp.float32), jnp.asarray(position)
+    y = positions.rotary(x, position, base=100.0)
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-4)
+    # Scores see differences of positions only.
+    score = lambda shift: jnp.einsum("BLHK,BSHK->BHLS", *(positions.rotary(x, position + shift),) * 2)
+    np.testing.assert_allclose(score(0), score(17), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="odd head width"):
+        positions.rotary(x[..., :3], position)
+
+
+def test_cross_entropy():
+    logits, target = draw(B, L, 5) * 10, RNG.integers(0, 5, (B, L))
+    wanted = np.zeros((B, L))
+    for b, t in np.ndindex(B, L):
+        wanted[b, t] = -np.log(np.exp(logits[b, t, target[b, t]]) / np.exp(logits[b, t]).sum())
+    got = losses.cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(target))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+    assert losses.cross_entropy(jnp.asarray(logits, jnp.bfloat16), jnp.asarray(target)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", ["mean", "last", "maximum", "attention"])
+def test_pooling(name):
+    x, score, real = draw(B, L, D), draw(B, L), RNG.random((B, L)) > 0.4
+    real[1] = False
+    wanted = np.zeros((B, D))
+    for b in range(B):
+        rows = x[b, real[b]]
+        if len(rows):
+            weight = np.exp(score[b, real[b]])
+            by_name = {
+                "mean": rows.mean(0),
+                "last": rows[-1],
+                "maximum": rows.max(0),
+                "attention": weight @ rows / weight.sum(),
+            }
+            wanted[b] = by_name[name]
+    x = jnp.where(real[..., None], jnp.asarray(x, jnp.float32), jnp.nan)  # what is masked does not count
+    extra = (jnp.asarray(score, jnp.float32),) if name == "attention" else ()
+    got, pull = jax.vjp(lambda x: getattr(pooling, name)(x, *extra, jnp.asarray(real)), x)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+    assert not np.any(np.where(real[..., None], 0, pull(jnp.ones_like(got))[0]))
+    half = getattr(pooling, name)(x.astype(jnp.bfloat16), *extra, jnp.asarray(real))
+    assert half.dtype == jnp.bfloat16
+
+
+ORACLES = {
+    "scan": {"elman", "lstm", "gru"},
+    "attention": {"attend"},
+    "positions": {"rotary"},
+    "losses": {"cross_entropy"},
+    "pooling": {"mean", "last", "maximum", "attention"},
+}
+
+
+@pytest.mark.parametrize("name", lookup.names("seqjax.ops"))
+def test_every_op_has_an_oracle(name):
+    module = importlib.import_module(f"seqjax.ops.{name}")
+    functions = inspect.getmembers(module, inspect.isfunction)
+    public = {k for k, f in functions if not k.startswith("_") and f.__module__ == module.__name__}
+    assert public == ORACLES[name]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_against_torch(kind):
+    torch = pytest.importorskip("torch")
+    x, p, state, initial, _, _ = arguments(kind, "plain")
+    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](D, N, batch_first=True).double()
+    bias_h = np.zeros_like(p["bias"])
+    if kind == "gru":
+        bias_h[2 * N :] = p["bias_n"]
+    for ours, theirs in (
+        (p["kernel"].T, layer.weight_ih_l0),
+        (p["recurrent"].T, layer.weight_hh_l0),
+        (p["bias"], layer.bias_ih_l0),
+        (bias_h, layer.bias_hh_l0),
+    ):
+        theirs.data = torch.tensor(ours)
+    first = tuple(torch.tensor(h)[None] for h in state)
+    wanted, _ = layer(torch.tensor(x), first if kind == "lstm" else first[0])
+    y, _ = run(kind, *jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (x, p, state, initial)), None, None)
+    np.testing.assert_allclose(y, wanted.detach().numpy(), rtol=1e-5, atol=1e-5)

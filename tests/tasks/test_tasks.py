@@ -1,0 +1,92 @@
+"""Losses and metrics against a loop; masks and weights count as they should."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import lookup
+from seqjax.tasks.classification import Classification
+from seqjax.tasks.next_token import NextToken
+from seqjax.types import Spec
+
+RNG = np.random.default_rng(0)
+B, L, V = 4, 6, 5
+SPEC = Spec(vocabulary=V, classes=V, unit="character")
+
+
+def batch():
+    return {
+        "tokens": RNG.integers(0, V, (B, L)),
+        "mask": np.arange(L) < np.array([6, 3, 0, 5])[:, None],
+        "weight": np.array([1, 1, 1, 0], np.float32),
+        "label": RNG.integers(0, V, B),
+        "scored": RNG.random((B, L)) > 0.4,
+    }
+
+
+def log_softmax(x):
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_next_token(scored):
+    data, logits = batch(), RNG.normal(size=(B, L - 1, V))
+    if not scored:
+        del data["scored"]
+    nll, right, rows = [], [], []
+    for b in range(B):
+        row = []
+        for t in range(1, L):
+            if data["mask"][b, t] and data["weight"][b] and (not scored or data["scored"][b, t]):
+                target = data["tokens"][b, t]
+                nll.append(-log_softmax(logits[b, t - 1])[target])
+                row.append(logits[b, t - 1].argmax() == target)
+        right += row
+        rows += [all(row)] if data["weight"][b] else []
+    task = NextToken(spec=SPEC)
+    x, mask = task.inputs(data)
+    assert x.shape == mask.shape == (B, L - 1)
+    got = {k: v.mean() for k, v in task.loss(jnp.asarray(logits, jnp.float32), jax.tree.map(jnp.asarray, data)).items()}
+    assert got["loss"] == pytest.approx(np.mean(nll), rel=1e-5)
+    assert got["bits_per_character"] == pytest.approx(np.mean(nll) / np.log(2), rel=1e-5)
+    assert got["accuracy"] == pytest.approx(np.mean(right))
+    assert ("exact_match" in got) == scored
+    if scored:
+        assert got["exact_match"] == pytest.approx(np.mean(rows))
+
+
+def test_classification():
+    data, logits = batch(), RNG.normal(size=(B, V))
+    got = Classification(spec=SPEC).loss(jnp.asarray(logits, jnp.float32), jax.tree.map(jnp.asarray, data))
+    nll = [-log_softmax(logits[b])[data["label"][b]] for b in range(3)]
+    assert got["loss"].mean() == pytest.approx(np.mean(nll), rel=1e-5)
+    assert got["accuracy"].mean() == pytest.approx(np.mean(logits[:3].argmax(-1) == data["label"][:3]))
+
+
+@pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
+def test_a_batch_that_weighs_nothing_has_a_finite_loss_without_gradient(name):
+    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
+    data = jax.tree.map(jnp.asarray, {**batch(), "weight": np.zeros(B, np.float32)})
+    x, _ = task.inputs(data)
+    shape = (*x.shape, task.outputs()) if name == "next_token" else (B, task.outputs())
+    total, gradient = jax.value_and_grad(lambda p: task.loss(p, data)["loss"].total)(jnp.full(shape, 3.0))
+    assert total == 0 and not np.any(gradient)
+
+
+@pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
+def test_the_monitored_metric_is_one_of_the_task(name):
+    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
+    data = jax.tree.map(jnp.asarray, batch())
+    x, _ = task.inputs(data)
+    shape = (*x.shape, task.outputs()) if name == "next_token" else (B, task.outputs())
+    assert task.monitor in task.loss(jnp.zeros(shape), data)
+
+
+def test_tasks_refuse_data_that_they_cannot_use():
+    with pytest.raises(ValueError, match="this source has features"):
+        NextToken(spec=Spec(features=2))
+    with pytest.raises(ValueError, match="this source has none"):
+        Classification(spec=Spec(vocabulary=2))

@@ -1,0 +1,152 @@
+"""Configs: load, override, check everything at once, round-trip."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+import pytest
+
+from seqjax import config
+from seqjax.types import Checked, ConfigError, Count, Part, Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed(Checked):
+    rate: Positive = 0.5
+    most: Count = 9
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rate > self.most:
+            raise ValueError(f"rate={self.rate} is above most={self.most}.")
+
+
+@dataclasses.dataclass
+class Schema:
+    model: Annotated[Callable, Part("seqjax.models", "Model")]
+    steps: Count
+    speed: Speed = dataclasses.field(default_factory=Speed)
+
+
+TREE = {"model": {"name": "lm", "mixer": {"name": "gru"}}, "steps": 3}
+
+
+def problems(tree) -> str:
+    with pytest.raises(ConfigError) as error:
+        config.resolve(Schema, tree)
+    return str(error.value)
+
+
+def test_defaults_are_filled_in_and_json_round_trips():
+    resolved = config.resolve(Schema, TREE)
+    assert resolved["speed"] == {"rate": 0.5, "most": 9}
+    assert resolved["model"]["width"] == 128 and resolved["model"]["mixer"] == {"name": "gru"}
+    again = json.loads(json.dumps(resolved))
+    assert again == resolved == config.resolve(Schema, again)
+    assert config.digest(again) == config.digest(resolved)
+
+
+def test_all_problems_are_listed_at_once():
+    text = problems(
+        {
+            "model": {"name": "lm", "widht": 3, "layers": True, "inputs": 7, "mixer": {"name": "grru"}},
+            "stpes": 3,
+            "speed": {"rate": -1, "most": None},
+        }
+    )
+    for words in (
+        "8 problems",
+        "stpes is not a key. Did you mean 'steps'?",
+        "steps is required and missing",
+        "model.widht is not a key. Did you mean 'width'?",
+        "model.inputs is filled in from the data",
+        "model.layers: got True, wanted int, at least 1",
+        "model.mixer.name: no 'grru' in seqjax.mixers. Did you mean 'gru'?",
+        "speed.rate: got -1, wanted float, above 0",
+        "speed.most: got None, wanted int, at least 1",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"speed": 3}, "speed: got 3, wanted a section with rate, most"),
+        ({"speed": {"rate": 99}}, "speed: rate=99 is above most=9"),
+        ({"speed": {"name": "x"}}, "speed.name is not a key"),
+        ({"model": 3}, "model: got 3, wanted a section with a name out of classifier, lm"),
+        ({"model": {"mixer": "gru"}}, "model.name is required"),
+        ({"model": {"name": "lm", "mixer": [{"name": "gru"}, {"name": "lstm", "heads": 2}]}}, "model.mixer.1.heads"),
+        ({"model": {"name": "lm", "mixer": []}}, "model.mixer: got []"),
+    ],
+)
+def test_each_problem(change, words):
+    assert words in problems({**TREE, **change})
+
+
+def test_a_name_alone_is_a_section():
+    tree = {**TREE, "model": {"name": "lm", "mixer": ["gru", "attention"]}}
+    assert [m["name"] for m in config.resolve(Schema, tree)["model"]["mixer"]] == ["gru", "attention"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("3e-4", 3e-4), ("true", True), ("None", None), ("[1,2]", [1, 2]), ("a b", "a b"), ("(1,)", [1])],
+)
+def test_values_from_the_command_line(text, value):
+    assert config.override({}, [f"a.b={text}"]) == {"a": {"b": value}}
+
+
+def test_overrides():
+    tree = {"model": {"mixer": {"name": "attention", "heads": 2}}, "list": [{"name": "a"}, "b"]}
+    new = config.override(tree, ["model.mixer.heads=4", "list.0.k=1", "list.1.k=2"])
+    assert new == {
+        "model": {"mixer": {"name": "attention", "heads": 4}},
+        "list": [{"name": "a", "k": 1}, {"name": "b", "k": 2}],
+    }
+    assert tree["model"]["mixer"]["heads"] == 2, "the argument is left alone"
+    # A whole section first, whatever the order of the words; then its keys.
+    assert config.override(tree, ["model.mixer.x=1", "model.mixer=gru"])["model"]["mixer"] == {"name": "gru", "x": 1}
+    assert config.override(tree, ["model.mixer.name=gru"])["model"]["mixer"] == {"name": "gru", "heads": 2}
+
+
+@pytest.mark.parametrize("words", ["a", "=3", "steps.x=3", "list.7=1", "list.x=1"])
+def test_overrides_that_lead_nowhere(words):
+    with pytest.raises(ConfigError, match=r"--config\."):
+        config.override({"steps": 3, "list": [1]}, [words])
+
+
+def test_load_python_and_json(tmp_path):
+    (tmp_path / "c.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg='x'):\n  return ConfigDict(dict(a=dict(b=(1, 2)), arg=arg))\n"
+    )
+    assert config.load(str(tmp_path / "c.py")) == {"a": {"b": [1, 2]}, "arg": "x"}
+    assert config.load(f"{tmp_path}/c.py:tiny")["arg"] == "tiny"
+    odd = tmp_path / "a:b.json"
+    odd.write_text('{"a": 1}')
+    assert config.load(str(odd)) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.py", None, "no config file"),
+        ("c.py", "x = 1", "get_config"),
+        ("c.py", "import no_such_thing", "no_such_thing"),
+        ("c.json", "{", "is not JSON"),
+        ("c.json", "[1]", "holds a list"),
+        ("c.txt", "a", "wanted a .py or .json"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=words):
+        config.load(str(tmp_path / name))
+
+
+def test_differences():
+    old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": [5]}
+    assert config.differences(old, new) == {"a.c": (2, 4), "d": (3, None), "e": (None, [5])}

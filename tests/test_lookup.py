@@ -1,0 +1,41 @@
+"""The file system is the registry."""
+
+import pytest
+
+from seqjax import lookup
+from seqjax.cli import KINDS
+from seqjax.mixers.gru import GRU
+from seqjax.types import ConfigError
+
+
+@pytest.mark.parametrize(("package", "symbol"), KINDS.values())
+def test_every_name_of_every_kind_is_found_and_described(package, symbol):
+    assert lookup.names(package)
+    for name in lookup.names(package):
+        assert lookup.find(name, package, symbol)
+        assert len(lookup.summary(package, name, symbol)) > 10
+
+
+@pytest.mark.parametrize("spec", ["gru", "gru:GRU", "seqjax.mixers.gru:GRU", "seqjax.mixers.gru"])
+def test_spellings(spec):
+    assert lookup.find(spec, "seqjax.mixers", "Mixer") is GRU
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("grru", "Did you mean 'gru'"),
+        ("zzz", "It has: attention, gru"),
+        ("gru:GRUU", "no 'GRUU' in seqjax.mixers.gru. Did you mean 'GRU'"),
+        ("no.such.module:Thing", "no module 'no.such.module'"),
+        ("_base", "no '_base'"),
+    ],
+)
+def test_unknown_names_list_the_near_ones(spec, words):
+    with pytest.raises(ConfigError, match=words):
+        lookup.find(spec, "seqjax.mixers", "Mixer")
+
+
+def test_require_names_the_extra():
+    with pytest.raises(ConfigError, match=r"seqjax\[audio\]"):
+        lookup.require("no_such_package", "audio", "a test")

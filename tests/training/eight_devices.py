@@ -1,0 +1,59 @@
+"""Run by test_parallel.py in a process that simulates eight devices: trains in many ways, prints what came out."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import launch
+
+WAYS = {
+    "one": ("data=1",),
+    "data": ("data=8",),
+    "fsdp": ("fsdp=4", "data=2"),
+    "tensor": ("tensor=2",),
+    "all": ("data=2", "fsdp=2", "tensor=2"),
+    "pmap": ("mode=pmap",),
+    "pmap of two": ("mode=pmap", "data=2"),
+}
+# One way for the first three steps, another for the last three, from the checkpoint of the first.
+CHAINS = (("pmap", "fsdp"), ("all", "pmap of two"), ("tensor", "one"), ("data", "all"))
+
+
+def tree(root: Path) -> dict:
+    """Ragged lines as documents, a recurrent and an attention layer."""
+    lines = [{"t": "abcdefgh"[: 2 + i % 7] * (1 + i % 2)} for i in range(40)]
+    (root / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = launch.tiny("loader.batch=16", "train.steps=6", "optim.schedule=constant", "model.layers=2")
+    out["data"] = {"name": "table", "train": str(root / "lines.jsonl"), "text": "t"}
+    out["model"] |= {"mixer": [{"name": "gru"}, {"name": "attention", "heads": 2}]}
+    return out
+
+
+def main(root: Path):
+    assert jax.device_count() == 8
+    config = launch.write(root / "c.json", tree(root))
+
+    def train(folder: Path, way: str, *overrides: str):
+        words = [f"--config.{o}" for o in (*(f"parallel.{p}" for p in WAYS[way]), *overrides)]
+        outcome = launch.main("train", "--config", config, "--workdir", folder, *words)
+        assert outcome.code == 0, outcome
+
+    train(root / "one", "one")
+    result = {"one": launch.rows(root / "one"), "chains": {}}
+    for before, after in CHAINS:
+        folder = root / f"{before} to {after}"
+        train(folder, before, "train.steps=3")
+        train(folder, after, *(["train.accumulate=2"] if after == "pmap of two" else []))
+        starts = json.loads((folder / "run.json").read_text())["starts"]
+        result["chains"][folder.name] = {"rows": launch.rows(folder), "starts": [s["step"] for s in starts]}
+    for name in ("one", "data to all"):
+        outcome = launch.main("evaluate", "--workdir", root / name, "--checkpoint", "latest", "--split", "train")
+        assert outcome.code == 0, outcome
+    result["evaluated"] = [json.loads((root / n / "results.json").read_text())["train"] for n in ("one", "data to all")]
+    result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

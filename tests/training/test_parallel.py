@@ -1,0 +1,82 @@
+"""However a run is spread over devices, it is the same run. Eight devices are simulated in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import eight_devices
+import jax
+import pytest
+
+from seqjax.training.parallel import Parallel
+from seqjax.types import ConfigError
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    flags = "--xla_force_host_platform_device_count=8"
+    process = subprocess.run(
+        [sys.executable, eight_devices.__file__, tmp_path_factory.mktemp("runs")],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("chain", [" to ".join(pair) for pair in eight_devices.CHAINS])
+def test_all_ways_give_the_losses_of_one_device(runs, chain):
+    """Six steps, the last three from a checkpoint that was saved in another way: nothing is repeated or skipped."""
+    found = runs["chains"][chain]
+    assert found["starts"] == [0, 3]
+    assert [row["step"] for row in found["rows"]] == [row["step"] for row in runs["one"]] == [1, 2, 3, 4, 5, 6]
+    for row, wanted in zip(found["rows"], runs["one"], strict=True):
+        for name in ("loss", "grad_norm", "accuracy"):
+            assert row[name] == pytest.approx(wanted[name], rel=1e-5 if name != "grad_norm" else 1e-4), (row, wanted)
+        assert row["skipped_steps"] == 0
+
+
+def test_evaluation_is_the_same_everywhere(runs):
+    one, other = runs["evaluated"]
+    assert one["examples"] == other["examples"] == 40 and one["step"] == other["step"] == 6
+    assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
+
+
+def test_a_batch_that_eight_devices_do_not_divide_is_refused(runs):
+    code, _, err = runs["refused"]
+    assert code == 2 and "12" in err and "8" in err
+
+
+@pytest.mark.parametrize(
+    ("devices", "options", "wanted"),
+    [
+        (8, {}, (8, 1, 1)),
+        (8, dict(fsdp=4), (2, 4, 1)),
+        (8, dict(fsdp=2, tensor=2), (2, 2, 2)),
+        (8, dict(data=2), (2, 1, 1)),
+        (1, {}, (1, 1, 1)),
+        (6, dict(tensor=3), (2, 1, 3)),
+    ],
+)
+def test_data_takes_the_devices_that_are_left(monkeypatch, devices, options, wanted):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    assert tuple(Parallel(**options).sizes(48, 1).values()) == wanted
+
+
+@pytest.mark.parametrize("options", [dict(fsdp=3), dict(data=9), dict(fsdp=16), dict(data=4, tensor=4)])
+def test_what_does_not_fit_the_devices_is_refused(monkeypatch, options):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    with pytest.raises(ConfigError, match="8 devices"):
+        Parallel(**options).sizes(48, 1)
+
+
+def test_every_array_of_a_state_has_a_place():
+    """Also where the sizes do not divide: then it is whole everywhere."""
+    layout = Parallel().layout(4, 1)
+    shapes = {"a": (3, 5), "b": (7,), "c": (), "d": (2, 4, 6)}
+    state = {k: jax.ShapeDtypeStruct(s, "float32") for k, s in shapes.items()}
+    where = layout.shardings(state)
+    assert all(where[k].shard_shape(shape) == shape for k, shape in shapes.items())
