@@ -22,7 +22,7 @@ def get_config(variant: str = "gru"):
         dict(
             seed=0,
             data=dict(name="reference", length=16 if tiny else 128),
-            task=dict(name="next_token"),
+            task=dict(name="next_token", monitor="bits_per_character"),
             model=dict(name="lm", **model),
             optim=dict(peak=peak, warmup=2 if tiny else 100),
             loader=dict(batch=4 if tiny else 16),

@@ -60,9 +60,11 @@ def load(spec: str) -> dict:
 
 
 def plain(tree):
-    """ConfigDicts become dicts and tuples lists, as JSON would have them."""
+    """ConfigDicts become dicts, tuples and arrays lists, numpy's numbers Python's, as JSON would have them."""
     if isinstance(tree, ConfigDict):
         tree = tree.to_dict()
+    if hasattr(tree, "tolist"):
+        tree = tree.tolist()
     if isinstance(tree, dict):
         return {str(k): plain(v) for k, v in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -77,7 +79,7 @@ def parse(text: str):
         return words[text.lower()]
     try:
         return plain(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return float(text) if text.lower() in ("nan", "inf", "-inf") else text
 
 
@@ -151,20 +153,32 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
             out[key] = _default(hint, default, dot + key, problems)
     if name is None and path and len(problems) == before:
         try:
-            target(**out)  # what only its constructor can see: fields that contradict each other
+            _object(target, out)  # what only its constructor can see: fields that contradict each other
         except ValueError as error:
             problems.append(f"{path}: {error}")
     return out
 
 
+def _object(hint, value):
+    """What a checked value stands for in Python: sections are objects, parts are factories."""
+    if (part := marker(hint, Part)) and value is not None:
+        made = factory(part, value)
+        return tuple(made) if isinstance(made, list) else made
+    if dataclasses.is_dataclass(hint):
+        return hint(**{k: _object(fields_of(hint)[k][0], v) for k, v in value.items()})
+    return value
+
+
 def _default(hint, default, path, problems):
     if dataclasses.is_dataclass(default):
-        return _section(type(default), {}, path, problems)
+        return _section(type(default), plain(dataclasses.asdict(default)), path, problems)
     return plain(default)
 
 
 def _value(hint, value, path: str, problems: list[str]):
     if part := marker(hint, Part):
+        if value is None and mismatch(hint, None) is None:
+            return None
         if part.many and isinstance(value, list) and value:
             return [_named(part, v, f"{path}.{i}", problems) for i, v in enumerate(value)]
         return _named(part, value, path, problems)
@@ -192,6 +206,9 @@ def _named(part: Part, value, path: str, problems: list[str]):
         target = lookup.find(name, part.package, part.symbol)
     except ConfigError as error:
         problems.append(f"{path}.name: {error}")
+        return value
+    if not (isinstance(target, type) and dataclasses.is_dataclass(target)):
+        problems.append(f"{path}.name: {name!r} is {target!r}, wanted a dataclass or a module like {part.symbol}.")
         return value
     return _section(target, value, path, problems, name)
 

@@ -47,7 +47,7 @@ def find(spec: str, package: str, symbol: str):
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
+    except ImportError:
         return False
 
 

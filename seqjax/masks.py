@@ -15,7 +15,7 @@ def fill(x, mask_BL, value=0):
         return x
     check(mask_BL, x.shape[:2])
     mask = mask_BL.reshape(mask_BL.shape + (1,) * (x.ndim - 2))
-    return jnp.where(mask, x, jnp.asarray(value, x.dtype))
+    return jnp.where(mask, x, jnp.asarray(value, jnp.result_type(x)))
 
 
 def segments(shape, mask_BL=None, reset_BL=None):

@@ -79,10 +79,32 @@ def test_all_problems_are_listed_at_once():
         ({"model": {"mixer": "gru"}}, "model.name is required"),
         ({"model": {"name": "lm", "mixer": [{"name": "gru"}, {"name": "lstm", "heads": 2}]}}, "model.mixer.1.heads"),
         ({"model": {"name": "lm", "mixer": []}}, "model.mixer: got []"),
+        ({"model": {"name": "lm", "mixer": "rnn:scan"}}, "wanted a dataclass or a module like Mixer"),
+        ({"model": {"name": "lm"}}, "model.mixer is required and missing"),
     ],
 )
 def test_each_problem(change, words):
     assert words in problems({**TREE, **change})
+
+
+@dataclasses.dataclass(frozen=True)
+class Trip(Checked):
+    car: Annotated[Callable | None, Part("seqjax.mixers", "Mixer")] = None
+    speed: Speed = Speed(most=3)
+    stops: tuple[Count, ...] = (1, 2)
+
+
+@dataclasses.dataclass
+class Outer:
+    trip: Trip = dataclasses.field(default_factory=lambda: Trip(stops=(5,)))
+
+
+@pytest.mark.parametrize("tree", [{}, {"trip": {}}, {"trip": {"car": "gru", "speed": {"rate": 2}}}], ids=str)
+def test_sections_in_sections_and_parts_that_may_be_missing_round_trip(tree):
+    resolved = config.resolve(Outer, tree)
+    assert config.resolve(Outer, json.loads(json.dumps(resolved))) == resolved
+    assert resolved["trip"]["stops"] == ([1, 2] if tree else [5]), "a default keeps its own values"
+    assert resolved["trip"]["speed"]["most"] == (9 if "car" in tree.get("trip", {}) else 3)
 
 
 def test_a_name_alone_is_a_section():
@@ -92,7 +114,7 @@ def test_a_name_alone_is_a_section():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("3e-4", 3e-4), ("true", True), ("None", None), ("[1,2]", [1, 2]), ("a b", "a b"), ("(1,)", [1])],
+    [("{[]:1}", "{[]:1}"), ("-inf", float("-inf")), ("3", 3), ("3e-4", 3e-4), ("true", True), ("None", None), ("[1,2]", [1, 2]), ("a b", "a b"), ("(1,)", [1])],
 )
 def test_values_from_the_command_line(text, value):
     assert config.override({}, [f"a.b={text}"]) == {"a": {"b": value}}
@@ -120,7 +142,8 @@ def test_overrides_that_lead_nowhere(words):
 def test_load_python_and_json(tmp_path):
     (tmp_path / "c.py").write_text(
         "from ml_collections import ConfigDict\n"
-        "def get_config(arg='x'):\n  return ConfigDict(dict(a=dict(b=(1, 2)), arg=arg))\n"
+        "import numpy as np\n"
+        "def get_config(arg='x'):\n  return ConfigDict(dict(a=dict(b=(1, np.int64(2))), arg=arg))\n"
     )
     assert config.load(str(tmp_path / "c.py")) == {"a": {"b": [1, 2]}, "arg": "x"}
     assert config.load(f"{tmp_path}/c.py:tiny")["arg"] == "tiny"
@@ -134,6 +157,7 @@ def test_load_python_and_json(tmp_path):
     [
         ("missing.py", None, "no config file"),
         ("c.py", "x = 1", "get_config"),
+        ("c.py", "def get_config(): pass", "get_config gave a NoneType"),
         ("c.py", "import no_such_thing", "no_such_thing"),
         ("c.json", "{", "is not JSON"),
         ("c.json", "[1]", "holds a list"),

@@ -95,7 +95,7 @@ class Subject:
         return jnp.issubdtype(self.x.dtype, jnp.floating)
 
 
-@pytest.fixture(scope="module", params=SUBJECTS)
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in SUBJECTS])
 def subject(request):
     module = SUBJECTS[request.param]
     if isinstance(module, lm.Model):

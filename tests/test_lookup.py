@@ -28,6 +28,8 @@ def test_spellings(spec):
         ("zzz", "It has: attention, gru"),
         ("gru:GRUU", "no 'GRUU' in seqjax.mixers.gru. Did you mean 'GRU'"),
         ("no.such.module:Thing", "no module 'no.such.module'"),
+        (".gru", "no module '.gru'"),
+        ("", "no ''"),
         ("_base", "no '_base'"),
     ],
 )

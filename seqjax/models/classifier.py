@@ -42,6 +42,9 @@ class Classifier(Backbone, kw_only=True):
         """tokens (B, L) or features (B, L, F) -> logits_BC (float32), None."""
         if state is not None:
             self.init_state(x_BL.shape[0])
+        F = self.inputs.features
+        if F is not None and (x_BL.ndim != 3 or x_BL.shape[-1] != F):
+            raise ValueError(f"the features are {list(x_BL.shape)}, the source has [B, L, {F}]: use its features.")
         mask_BL = jnp.ones(x_BL.shape[:2], bool) if mask_BL is None else mask_BL
         x_BLD = self.embedding(masks.fill(x_BL, mask_BL))
         x_BLD, _ = self.run(x_BLD, None, mask_BL, reset_BL, deterministic)

@@ -18,7 +18,7 @@ class NextToken(_Task):
 
     over real tokens, and only the `scored` ones if the source says which. Also reported: `accuracy`,
     `bits_per_<unit>` = loss / ln 2, and where tokens are `scored` `exact_match`, the share of rows
-    in which every scored token is right.
+    in which every scored token is right (rows in which none is scored do not count).
     """
 
     def __post_init__(self):
@@ -41,7 +41,7 @@ class NextToken(_Task):
         if "scored" in batch:
             weight_BL = weight_BL * batch["scored"][:, 1:]
             right_B = jnp.all(right_BL | (weight_BL == 0), axis=1)
-            metrics["exact_match"] = Ratio.of(right_B, batch["weight"])
+            metrics["exact_match"] = Ratio.of(right_B, batch["weight"] * jnp.any(weight_BL > 0, axis=1))
         return {
             "loss": Ratio.of(nll_BL, weight_BL),
             "accuracy": Ratio.of(right_BL, weight_BL),

@@ -57,6 +57,12 @@ def test_a_classifier_has_no_state_and_says_so():
         classifier().init_state(2)
 
 
+def test_features_of_another_width_are_refused():
+    model, x = classifier(inputs=FEATURES), draw(FEATURES, 2, 4)
+    with pytest.raises(ValueError, match=r"\[2, 4, 3\], the source has \[B, L, 2\]"):
+        model.init(jax.random.key(0), np.concatenate([x, x[..., :1]], axis=-1))
+
+
 def test_a_tied_head_is_the_embedding():
     x = draw(TOKENS, 2, 4)
     tied, free = (lm(tied=t).init(jax.random.key(0), x)["params"] for t in (True, False))

@@ -45,7 +45,7 @@ def test_next_token(scored):
                 nll.append(-log_softmax(logits[b, t - 1])[target])
                 row.append(logits[b, t - 1].argmax() == target)
         right += row
-        rows += [all(row)] if data["weight"][b] else []
+        rows += [all(row)] if row else []  # only rows in which something is scored
     task = NextToken(spec=SPEC)
     x, mask = task.inputs(data)
     assert x.shape == mask.shape == (B, L - 1)

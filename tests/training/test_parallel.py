@@ -15,10 +15,15 @@ from seqjax.types import ConfigError
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    flags = "--xla_force_host_platform_device_count=8"
+    options = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # a third of the time
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     process = subprocess.run(
         [sys.executable, eight_devices.__file__, tmp_path_factory.mktemp("runs")],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, **options},
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,0 +1,116 @@
+"""Decoding through `Model.step` is what full forward passes say."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.decoding import Sampling, sample
+from seqjax.mixers.attention import Attention
+from seqjax.mixers.gru import GRU
+from seqjax.models.lm import LanguageModel
+from seqjax.types import Spec
+
+V, GREEDY = 6, Sampling(temperature=0.0)
+KEY = jax.random.key(0)
+
+
+@functools.cache
+def trained(name: str):
+    """A model with logits far enough apart for an argmax to be safe."""
+    attention = functools.partial(Attention, heads=2, context=16)
+    mixers = {"gru": (GRU,), "attention": (attention,), "hybrid": (attention, GRU)}[name]
+    model = LanguageModel(inputs=Spec(vocabulary=V), outputs=V, width=8, layers=len(mixers), mixer=mixers, expansion=0)
+    params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 2), jnp.int32))["params"]
+    return model, jax.tree.map(lambda p: p * 3, params)
+
+
+MODELS = pytest.mark.parametrize("name", ["gru", "attention", "hybrid"])
+
+
+@MODELS
+def test_greedy_is_the_argmax_of_full_passes(name):
+    model, params = trained(name)
+    tokens = np.array([[1, 2, 3], [4, 0, 5]])
+    got = sample(model, params, jnp.asarray(tokens), KEY, length=5, sampling=GREEDY)
+    full_pass = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])
+    for _ in range(5):
+        logits = full_pass(tokens)
+        tokens = np.concatenate([tokens, np.argmax(logits[:, -1:], axis=-1)], axis=1)
+    np.testing.assert_array_equal(got, tokens[:, 3:])
+
+
+@MODELS
+def test_ragged_prompts_are_each_as_alone(name):
+    model, params = trained(name)
+    prompts = [[1, 2, 3, 4], [5], [2, 0]]
+    padded, mask = np.full((3, 4), 99), np.zeros((3, 4), bool)
+    for row, (prompt, start) in enumerate(zip(prompts, (0, 2, 1), strict=True)):  # padding on either side
+        padded[row, start : start + len(prompt)] = prompt
+        mask[row, start : start + len(prompt)] = True
+    got = sample(model, params, jnp.asarray(padded), KEY, length=4, sampling=GREEDY, mask_BL=jnp.asarray(mask))
+    for row, prompt in enumerate(prompts):
+        alone = sample(model, params, jnp.array([prompt]), KEY, length=4, sampling=GREEDY)
+        np.testing.assert_array_equal(got[row], alone[0])
+
+
+def test_the_key_decides():
+    model, params = trained("gru")
+    draw = lambda seed: np.asarray(sample(model, params, jnp.array([[1]]), jax.random.key(seed), length=20))
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert np.any(draw(0) != draw(1))
+
+
+def test_the_likeliest_alone_is_greedy():
+    model, params = trained("gru")
+    run = lambda s: sample(model, params, jnp.array([[1], [2]]), KEY, length=8, sampling=s)
+    wanted = run(GREEDY)
+    np.testing.assert_array_equal(run(Sampling(top_k=1)), wanted)
+    np.testing.assert_array_equal(run(Sampling(top_p=1e-6)), wanted)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(3, 1.0), (None, 0.6), (4, 0.5), (99, 0.999), (None, 1.0)])
+def test_filters_against_a_loop(top_k, top_p):
+    random = np.random.default_rng(0)
+    logits = np.concatenate([random.normal(size=(20, V)), random.integers(0, 3, (20, V))])  # with ties, too
+    kept = np.isfinite(Sampling(top_k=top_k, top_p=top_p).filter(jnp.asarray(logits, jnp.float32)))
+    for row, got in zip(logits, kept, strict=True):
+        allowed = np.ones(V, bool)
+        if top_k is not None and top_k < V:
+            allowed = row >= np.sort(row)[-top_k]
+        p = np.where(allowed, np.exp(row), 0) / np.exp(row[allowed]).sum()
+        threshold, total = np.inf, 0.0
+        for value in np.sort(row[allowed])[::-1]:
+            if total >= top_p:
+                break
+            threshold, total = value, total + p[row == value][0]
+        np.testing.assert_array_equal(got, allowed & (row >= threshold))
+
+
+def test_temperature_sharpens():
+    logits = jnp.log(jnp.array([[0.5, 0.3, 0.2]]))
+    for temperature in (1.0, 0.5):
+        draws = Sampling(temperature=temperature)(KEY, jnp.tile(logits, (20_000, 1)))
+        wanted = np.array([0.5, 0.3, 0.2]) ** (1 / temperature)
+        share = np.bincount(draws, minlength=3) / 20_000
+        np.testing.assert_allclose(share, wanted / wanted.sum(), atol=0.02)
+
+
+def test_what_cannot_be_continued():
+    model, params = trained("attention")
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        sample(model, params, jnp.zeros((1, 0), jnp.int32), KEY, length=1)
+    with pytest.raises(ValueError, match="need 17 places, the attention cache has 16"):
+        sample(model, params, jnp.zeros((1, 4), jnp.int32), KEY, length=13)
+    with pytest.raises(ValueError, match="temperature: got -1"):
+        Sampling(temperature=-1)
+
+
+def test_one_compilation_serves_all_calls():
+    model, params = trained("gru")
+    before = sample._cache_size()
+    for seed in range(3):
+        sample(model, params, jnp.array([[1, 2, 3, 4, 5]]), jax.random.key(seed), length=3)
+    assert sample._cache_size() == before + 1

@@ -1,0 +1,269 @@
+"""The command line: what it shows, what it prints, and that what it writes can be read back."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import launch
+import pytest
+
+from seqjax import __version__, cli, lookup
+from seqjax.training.experiment import resolve
+
+COMMANDS = tuple(cli._parser().subcommands.choices)
+
+
+def config(tmp_path, *overrides, **sections):
+    return launch.write(tmp_path / "c.json", launch.tiny(*overrides) | sections)
+
+
+@pytest.fixture(scope="module")
+def text_run(tmp_path_factory):
+    """The folder of a language model of text, trained for a moment."""
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "a.txt").write_text("the cat sat on the mat. " * 20)
+    tree = launch.tiny("train.steps=4", "train.eval_every=2", "train.checkpoint_every=2")
+    tree["data"] = {"name": "text", "path": str(folder / "a.txt"), "length": 8}
+    tree["model"]["mixer"] = {"name": "attention", "heads": 2, "context": 40}
+    outcome = launch.main("train", "--config", launch.write(folder / "c.json", tree), "--workdir", folder / "run")
+    assert outcome.code == 0, outcome
+    return folder / "run"
+
+
+# Help.
+
+
+def test_the_version():
+    outcome = launch.main("--version")
+    assert outcome.code == 0 and outcome.out == f"seqjax {__version__}\n"
+
+
+def test_the_first_help_shows_every_command_and_the_exit_codes():
+    outcome = launch.main("--help")
+    assert outcome.code == 0 and not outcome.err
+    assert all(re.search(rf"^ +{command} ", outcome.out, re.MULTILINE) for command in COMMANDS)
+    assert "75 preempted" in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_with_an_example(command):
+    outcome = launch.main(command, "--help")
+    assert outcome.code == 0 and not outcome.err
+    assert f"examples:\n  seqjax {command}" in outcome.out
+    options = cli._parser().subcommands.choices[command]._actions
+    assert all(option.help for option in options)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_of_the_examples_exist(command):
+    parser = cli._parser().subcommands.choices[command]
+    known = {name for action in parser._actions for name in action.option_strings}
+    used = set(re.findall(r"(--[a-z_]+)(?!\.)\b", parser.epilog))
+    assert used <= known
+
+
+# list
+
+
+@pytest.mark.parametrize("kind", [None, *cli.KINDS])
+def test_list_shows_every_name_with_a_description(kind, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    outcome = launch.main("list", *([kind] if kind else []))
+    assert outcome.code == 0
+    for one, (package, symbol) in cli.KINDS.items():
+        for name in lookup.names(package):
+            summary = lookup.summary(package, name, symbol)
+            assert summary.endswith((".", ":")) or len(summary) > 10
+            line = re.search(rf"^ +{name}  +{re.escape(summary)} *$", outcome.out, re.MULTILINE)
+            assert bool(line) == (kind in (None, one)), (name, summary)
+
+
+# Configs.
+
+
+def test_print_config_is_itself_a_config(tmp_path):
+    args = ("--config.optim.peak=0.5", "--print_config")
+    outcome = launch.main("train", "--config", config(tmp_path), *args)
+    assert outcome.code == 0 and not outcome.err
+    tree = json.loads(outcome.out)
+    assert tree == resolve(launch.tiny("optim.peak=0.5"))
+    again = launch.main("train", "--config", launch.write(tmp_path / "again.json", tree), "--print_config")
+    assert again.out == outcome.out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.json", "c.json"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config.optim.peak=0.5", "--config.model.mixer=lstm", "--config.loader.buckets=[8,16]"],
+        ["--config.optim.peak", "0.5", "--config.model.mixer", "lstm", "--config.loader.buckets", "[8, 16]"],
+        ["--config.optim.peak=5e-1", "--config.model.mixer.name=lstm", "--config.loader.buckets", "(8,16)"],
+    ],
+)
+def test_overrides_in_both_spellings(tmp_path, words):
+    outcome = launch.main("train", "--config", config(tmp_path), "--print_config", *words)
+    tree = json.loads(outcome.out)
+    assert tree["optim"]["peak"] == 0.5 and tree["loader"]["buckets"] == [8, 16]
+    assert tree["model"]["mixer"] == {"name": "lstm", "forget_bias": 1.0}
+
+
+def test_overrides_and_options_may_stand_in_any_order(tmp_path):
+    file = config(tmp_path)
+    orders = (["--config", file, "--config.seed", "3", "--print_config"],
+              ["--config.seed=3", "--print_config", "--config", file],
+              ["--print_config", "--config.seed", "3", f"--config={file}"])  # fmt: skip
+    outs = {launch.main("train", *words).out for words in orders}
+    assert len(outs) == 1 and json.loads(outs.pop())["seed"] == 3
+
+
+def test_a_python_config_with_a_variant(tmp_path):
+    source = f"tree = {launch.tiny()!r}\ndef get_config(variant='x'):\n    return tree | dict(seed=len(variant))\n"
+    (tmp_path / "c.py").write_text(source)
+    seeds = [json.loads(launch.main("train", "--config", f"{tmp_path}/c.py{v}", "--print_config").out)["seed"]
+             for v in ("", ":four")]  # fmt: skip
+    assert seeds == [1, 4]
+
+
+def test_the_config_of_a_run_replays_it(tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    overrides = ["--config.train.steps=3", "--config.model.dropout=0.3", "--config.seed=5"]
+    assert launch.main("train", "--config", config(tmp_path), "--workdir", first, *overrides).code == 0
+    assert launch.main("train", "--config", first / "config.json", "--workdir", again).code == 0
+    assert launch.final(first) == launch.final(again)
+    assert launch.rows(first) == launch.rows(again)
+    assert (first / "config.json").read_bytes() == (again / "config.json").read_bytes()
+
+
+# train
+
+
+def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
+    outcome = launch.main("train", "--config", config(tmp_path), "--workdir", tmp_path / "run", "--dry_run")
+    assert outcome.code == 0 and not outcome.err
+    for words in ("embedding/embedding", "total", "matmul FLOPs", "MiB", "4 of 4 sequences", "tokens", "weight"):
+        assert words in outcome.out, words
+    assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
+
+
+def test_a_quiet_run_prints_nothing(tmp_path):
+    outcome = launch.main("train", "--config", config(tmp_path), "--workdir", tmp_path / "run", "--quiet")
+    assert outcome == (0, "", "")
+
+
+def test_a_run_says_what_it_does(text_run, tmp_path):
+    outcome = launch.main("train", "--config", text_run / "config.json", "--workdir", tmp_path / "run")
+    assert outcome.code == 0 and not outcome.err
+    for words in ("parameters", "step 4/4", "loss", "tokens/s", "eta", "step 2  validation", "(best)"):
+        assert words in outcome.out, words
+    files = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"config.json", "run.json", "metrics.jsonl", "status.json", "ckpt", "ckpt_best", "tensorboard"} <= files
+
+
+# evaluate
+
+
+@pytest.mark.parametrize(("args", "step"), [((), None), (("--checkpoint", "latest"), 4), (("--checkpoint", "2"), 2)])
+def test_evaluate_says_what_training_said(text_run, args, step):
+    """On validation; and results.json keeps every split."""
+    validation = [row for row in launch.rows(text_run) if row["split"] == "validation"]
+    best = min(validation, key=lambda row: row["loss"])
+    row = next(row for row in validation if row["step"] == (step or best["step"]))
+    outcome = launch.main("evaluate", "--workdir", text_run, *args)
+    assert outcome.code == 0 and not outcome.err and f"step {row['step']}" in outcome.out
+    found = json.loads((text_run / "results.json").read_text())["validation"]
+    assert found["step"] == row["step"] and found["examples"] == 6
+    metrics = {k: v for k, v in row.items() if k not in ("step", "split")}
+    assert found["metrics"] == pytest.approx(metrics, rel=1e-6)
+
+
+def test_evaluate_keeps_the_other_splits(text_run):
+    for split in ("validation", "test"):
+        assert launch.main("evaluate", "--workdir", text_run, "--split", split).code == 0
+    assert {"validation", "test"} <= set(json.loads((text_run / "results.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("--split", "tset"), 2, ("'tset'", "test")),
+        (("--split", "train"), 3, ("'train'", "endless")),
+        (("--checkpoint", "newest"), 2, ("newest", "best", "latest")),
+        (("--checkpoint", "3"), 4, ("step 3", "4, 2")),
+    ],
+)
+def test_what_cannot_be_evaluated_is_a_sentence(text_run, args, code, words):
+    outcome = launch.main("evaluate", "--workdir", text_run, *args)
+    assert outcome.code == code and len(outcome.err.splitlines()) == 1
+    assert all(word in outcome.err for word in words)
+
+
+# generate
+
+
+def test_generate_goes_on_from_the_prompt(text_run):
+    outcome = launch.main("generate", "--workdir", text_run, "--prompt", "the ", "--tokens", 12, "--samples", 2)
+    assert outcome.code == 0 and not outcome.err
+    rows = json.loads((text_run / "samples.json").read_text())
+    assert [len(row["text"]) for row in rows] == [12, 12] and {row["prompt"] for row in rows} == {"the "}
+    assert all(f"the {row['text']}" in outcome.out for row in rows)
+
+
+def test_the_same_seed_gives_the_same_text(text_run):
+    def text(*args):
+        return launch.main("generate", "--workdir", text_run, "--prompt", "t", "--tokens", 30, *args).out
+
+    assert text("--seed", 1) == text("--seed", 1) != text("--seed", 2)
+    assert text("--seed", 1, "--temperature", 0) == text("--seed", 2, "--temperature", 0)
+    assert text("--top_k", 1, "--seed", 3) == text("--temperature", 0)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("--prompt", "zebra"), 3, ("'z'",)),
+        (("--prompt", ""), 2, ("prompt", "''")),
+        (("--prompt", "the", "--tokens", "0"), 2, ("tokens=0",)),
+        (("--prompt", "the", "--samples", "0"), 2, ("samples=0",)),
+        (("--prompt", "the", "--tokens", "38"), 2, ("41", "40", "context")),
+    ],
+)
+def test_what_cannot_be_generated_is_a_sentence(text_run, args, code, words):
+    outcome = launch.main("generate", "--workdir", text_run, *args)
+    assert outcome.code == code and len(outcome.err.splitlines()) == 1
+    assert all(word in outcome.err for word in words), outcome
+
+
+def test_only_text_is_generated(tmp_path):
+    file = config(tmp_path, "train.steps=1")
+    assert launch.main("train", "--config", file, "--workdir", tmp_path / "run").code == 0
+    outcome = launch.main("generate", "--workdir", tmp_path / "run", "--prompt", "a")
+    assert outcome.code == 2 and "'copy'" in outcome.err and "text" in outcome.err
+
+
+# As a program.
+
+
+def test_python_m_seqjax_is_the_program():
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = lambda *args: subprocess.run(
+        [sys.executable, "-m", "seqjax", *args], capture_output=True, text=True, env={**os.environ, **paths}
+    )
+    outcome = run("--version")
+    assert (outcome.returncode, outcome.stdout) == (0, f"seqjax {__version__}\n")
+    outcome = run("train")
+    assert outcome.returncode == 2 and outcome.stderr.splitlines()[-1].startswith("seqjax: ")
+
+
+def test_a_closed_pipe_is_no_error():
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seqjax", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **paths},
+    )
+    process.stdout.close()
+    assert process.wait(60) in (0, 1) and process.stderr.read() == b""  # 1 is what rich makes of it
+    process.stderr.close()

@@ -1,0 +1,69 @@
+"""Every experiment file runs two steps in its `tiny` variant, and says how it is run."""
+
+import importlib.util
+import inspect
+import os
+import re
+from pathlib import Path
+
+import launch
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "experiments").rglob("*.py"))
+DATA = Path(os.environ.get("SEQJAX_DATA") or ROOT.parent / "shared" / "data")
+NEEDS_DATA = {"names", "shakespeare"}
+
+
+def module(file):
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def needs(file) -> list[str]:
+    """Options that a file wants on every machine but its author's."""
+    if file.stem not in NEEDS_DATA:
+        return []
+    if not DATA.is_dir():
+        pytest.skip(f"no datasets in {DATA}: set SEQJAX_DATA")
+    return [f"--config.data.dir={DATA}"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_two_steps_of_the_tiny_variant(file, tmp_path):
+    done = launch.main(
+        "train", "--config", f"{file}:tiny", "--workdir", tmp_path, "--config.train.steps=2", *needs(file)
+    )
+    assert done.code == 0, done.err
+    assert {row["step"] for row in launch.rows(tmp_path)} == {2}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_command_in_the_docstring_works(file):
+    doc = module(file).__doc__
+    commands = re.findall(r"seqjax train --config experiments/(\S+)", doc)
+    assert commands, "say how it is run"
+    for command in commands:
+        assert command.partition(":")[0] == str(file.relative_to(ROOT / "experiments"))
+        done = launch.main("train", "--print_config", "--config", str(ROOT / "experiments" / command), *needs(file))
+        assert done.code == 0, done.err
+
+
+def test_the_quickstart_compares_equal_sizes(tmp_path):
+    sizes = []
+    for variant in ("gru", "attention"):
+        done = launch.main("train", "--dry_run", "--config", f"{ROOT}/experiments/quickstart.py:{variant}")
+        assert done.code == 0, done.err
+        sizes.append(int(re.search(r"total\s+([\d,]+)", done.out)[1].replace(",", "")))
+    assert abs(sizes[0] / sizes[1] - 1) < 0.01, sizes
+
+
+def test_configs_hold_data_only():
+    for file in FILES:
+        loaded = module(file)
+        functions = [
+            name for name, f in inspect.getmembers(loaded, inspect.isfunction) if f.__module__ == loaded.__name__
+        ]
+        assert functions == ["get_config"], f"{file.name} defines {functions}"
