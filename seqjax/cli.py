@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _reads_run(sub)
     sub.add_argument("--prompt", default="\n", help="text to go on from (default: a new line)")
-    sub.add_argument("--tokens", type=int, default=300, help="how many new tokens (default: 300)")
+    sub.add_argument("--tokens", type=int, default=None, help="how many new tokens (default: to the trained length)")
     sub.add_argument("--samples", type=int, default=1, help="how many continuations (default: 1)")
     sub.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")
     sub.add_argument("--top_k", type=int, default=None, help="draw from the k likeliest (default: all)")

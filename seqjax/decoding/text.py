@@ -8,8 +8,12 @@ from seqjax.training.trained import Trained
 from seqjax.types import ConfigError
 
 
-def generate(trained: Trained, prompt: str, *, tokens: int, samples: int, seed: int, sampling: Sampling) -> list[str]:
-    """Continues a prompt `samples` times and writes the texts to samples.json.
+def generate(
+    trained: Trained, prompt: str, *, sampling: Sampling, tokens: int | None = None, samples: int = 1, seed: int = 0
+) -> list[str]:
+    """Continues a prompt `samples` times by `tokens` each and writes the texts to samples.json.
+
+    tokens=None goes on to the length that the model was trained on; beyond it, attention knows no positions.
 
     Raises:
       ConfigError: the model has no step, its tokens are not text, or the cache is too small for the length.
@@ -18,10 +22,11 @@ def generate(trained: Trained, prompt: str, *, tokens: int, samples: int, seed: 
     e = trained.experiment
     if e.source.spec.vocabulary is None or not hasattr(e.model, "step"):
         raise ConfigError(f"model {e.config['model']['name']!r} does not generate: train model.name='lm'.")
-    if tokens < 1 or samples < 1 or not prompt:
+    if (tokens is not None and tokens < 1) or samples < 1 or not prompt:
         raise ConfigError(f"got tokens={tokens}, samples={samples}, prompt={prompt!r}: want at least one of each.")
     try:
         ids = e.source.encode(prompt)
+        tokens = max(e.source.spec.length - len(ids), 1) if tokens is None else tokens
         prompt_BL = jnp.tile(jnp.asarray(ids, jnp.int32)[None], (samples, 1))
         out_BL = sample(e.model, trained.params, prompt_BL, jax.random.key(seed), length=tokens, sampling=sampling)
     except NotImplementedError as error:
