@@ -32,6 +32,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.flush()
         print(f"seqjax: {error}", file=sys.stderr)
         code = error.exit_code
+    except KeyboardInterrupt:
+        print("seqjax: interrupted", file=sys.stderr)
+        code = 130
     except BrokenPipeError:  # `seqjax list | head`
         sys.stderr.close()
         code = 0
@@ -179,12 +182,12 @@ def _train(args) -> None:
 
         dry_run.show(build())
         return
-    from seqjax.training import loop
+    from seqjax.training import history, loop
     from seqjax.training.workdir import Workdir
 
     workdir = Workdir(args.workdir)
     experiment = build()
-    step = None if args.restart else loop.finished(experiment, workdir)
+    step = None if args.restart else history.finished(experiment, workdir)
     if step is not None:
         print(f"already done at step {step}: {workdir.path}")
         return

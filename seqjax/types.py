@@ -149,7 +149,8 @@ def _fits(hint, value) -> bool:
     if hint is int:
         return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if hint is float:
-        return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and value == value
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        return number and not math.isnan(value)
     if hint is None or hint is type(None):
         return value is None
     if isinstance(hint, type):

@@ -256,6 +256,14 @@ def test_python_m_seqjax_is_the_program():
     assert outcome.returncode == 2 and outcome.stderr.splitlines()[-1].startswith("seqjax: ")
 
 
+def test_an_interrupt_is_no_traceback(monkeypatch, text_run):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seqjax.training.trained.Trained.load", interrupted)
+    assert launch.main("evaluate", "--workdir", text_run) == (130, "", "seqjax: interrupted\n")
+
+
 def test_a_closed_pipe_is_no_error():
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(

@@ -114,7 +114,17 @@ def test_a_name_alone_is_a_section():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("{[]:1}", "{[]:1}"), ("-inf", float("-inf")), ("3", 3), ("3e-4", 3e-4), ("true", True), ("None", None), ("[1,2]", [1, 2]), ("a b", "a b"), ("(1,)", [1])],
+    [
+        ("{[]:1}", "{[]:1}"),
+        ("-inf", float("-inf")),
+        ("3", 3),
+        ("3e-4", 3e-4),
+        ("true", True),
+        ("None", None),
+        ("[1,2]", [1, 2]),
+        ("a b", "a b"),
+        ("(1,)", [1]),
+    ],
 )
 def test_values_from_the_command_line(text, value):
     assert config.override({}, [f"a.b={text}"]) == {"a": {"b": value}}

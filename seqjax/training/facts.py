@@ -1,5 +1,6 @@
-"""What a result must carry with it: versions, hardware, revision."""
+"""What a result must carry with it: sizes, baselines, versions, hardware, revision."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -9,8 +10,32 @@ from pathlib import Path
 import jax
 
 import seqjax
+from seqjax.training import cost
+from seqjax.training.experiment import Experiment
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def about(experiment: Experiment, batch, flops: float) -> dict:
+    """run.json but for its starts: sizes, baselines of every finite split, versions, hardware."""
+    e, params = experiment, experiment.shapes.params
+    splits = [s for s in e.source.spec.splits if e.source.size(s) is not None]
+    return {
+        "parameters": cost.count(params),
+        "parameter_table": cost.parameter_table(params),
+        "flops_per_step": flops,
+        "tokens_per_step": int(batch["mask"].size),
+        "baselines": {s: b for s in splits if (b := e.source.baselines(s))},
+        "versions": versions(),
+        "hardware": hardware(),
+        "git": revision(),
+    }
+
+
+def start(step: int, command: str, changes: dict) -> dict:
+    """One entry of run.json's starts."""
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    return {"time": now, "step": step, "command": command, "changes": changes}
 
 
 def versions() -> dict[str, str]:

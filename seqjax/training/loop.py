@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import datetime
 import math
 import time
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 
 from seqjax import config, lookup, metrics
 from seqjax.metrics import Ratio
-from seqjax.training import cost, facts
+from seqjax.training import cost, facts, history
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment
@@ -19,21 +18,9 @@ from seqjax.training.progress import Display, show
 from seqjax.training.signals import Interrupt
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.training.workdir import MetricsFile, Workdir
-from seqjax.types import CheckpointError, ConfigError, NumericsError, Preempted
+from seqjax.types import ConfigError, NumericsError, Preempted
 
 AHEAD = 2  # steps that may be under way while the host goes on
-# Changing one of these would continue another experiment under the same name.
-DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong")
-
-
-@dataclasses.dataclass
-class Progress:
-    """What the host knows of a run beyond the arrays; saved with them."""
-
-    seconds: float = 0.0  # of training, without evaluation and saving
-    best: float | None = None
-    best_step: int | None = None
-    stale: int = 0  # evaluations since the best
 
 
 def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, command: str = "", quiet: bool = False):
@@ -46,7 +33,7 @@ def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, co
       Preempted: a signal came; the state is saved.
       CheckpointError, WorkdirError, DataError, NumericsError: see `seqjax.types`.
     """
-    changes = _changes(experiment, workdir, restart)
+    changes = history.changes(experiment, workdir, restart)
     with Interrupt() as interrupt:
         run = Run(experiment, workdir.lock(), quiet)
         try:
@@ -66,45 +53,18 @@ def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, co
             run.close()
 
 
-def finished(experiment: Experiment, workdir: Workdir) -> int | None:
-    """The last step, if exactly this run is already done here; else None."""
-    status = workdir.read("status.json")
-    done = status and status["status"] == "done" and workdir.read("config.json") == experiment.config
-    return status["step"] if done else None
-
-
-def _changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
-    """What differs from the config that the folder was made with.
-
-    Raises:
-      CheckpointError: other data or another order of them.
-    """
-    old = workdir.read("config.json")
-    if old is None or restart:
-        return {}
-    changes = config.differences(old, experiment.config)
-    for key, (before, now) in changes.items():
-        if key.startswith(DATA_KEYS) and Checkpoints(workdir.checkpoints).steps():
-            raise CheckpointError(
-                f"{key} was {before!r} and is now {now!r}: these would be other data in the same run; "
-                "choose another --workdir, or pass --restart to begin at step 0."
-            )
-    return {key: list(pair) for key, pair in changes.items()}
-
-
 class Run:
     """One start of a run."""
 
     def __init__(self, experiment: Experiment, workdir: Workdir, quiet: bool):
         self.experiment, self.workdir = experiment, workdir
         self.options = experiment.train
-        self.progress = Progress()
+        self.progress = history.Progress()
         self.step = 0
         self.checkpoints = Checkpoints(workdir.checkpoints, experiment.train.keep)
         self.best = Checkpoints(workdir.best, keep=1)
         self.quiet = quiet
-        self.display = None
-        self.file = self.board = None
+        self.display = self.file = self.board = self._pending = None
 
     def start(self, restart: bool, command: str, changes: dict) -> None:
         """Everything before the first step: data, state, files."""
@@ -121,7 +81,7 @@ class Run:
         else:
             state, meta = restored
             self.state = self.layout.spread(state) if self.layout.axis else state
-            self.step, self.progress = meta["step"], Progress(**meta["progress"])
+            self.step, self.progress = meta["step"], history.Progress(**meta["progress"])
 
         axis, ema = self.layout.axis, e.optim.ema
         make = lambda axis: make_train_step(
@@ -138,7 +98,10 @@ class Run:
         self.evaluator = None
         if "validation" in e.source.spec.splits:
             self.evaluator = Evaluator(make_eval_step(e.model, e.task), e.source, e.loader, "validation")
-        self._write_facts(batch, cost.flops(make(None), abstract, zeros, batch), command, changes)
+        about = facts.about(e, batch, cost.flops(make(None), abstract, zeros, batch))
+        starts = self.workdir.read("run.json", {"starts": []})["starts"]
+        self.workdir.write("config.json", e.config)
+        self.workdir.write("run.json", {**about, "starts": [*starts, facts.start(self.step, command, changes)]})
 
         from tensorboardX import SummaryWriter
 
@@ -146,45 +109,7 @@ class Run:
         self.board = SummaryWriter(str(self.workdir.path / "tensorboard"), purge_step=self.step + 1)
         self.display = Display(self.workdir.path.name, self.options.steps, self.step, self.quiet)
         self.workdir.status("running", self.step)
-        self._greet(restored is not None, changes)
-
-    def _write_facts(self, batch, flops: float, command: str, changes: dict) -> None:
-        e = self.experiment
-        params = e.shapes.params
-        before = self.workdir.read("run.json", {"starts": []})
-        begin = {
-            "time": datetime.datetime.now().isoformat(timespec="seconds"),
-            "step": self.step,
-            "command": command,
-            "changes": changes,
-        }
-        splits = [s for s in e.source.spec.splits if e.source.size(s) is not None]
-        self.facts = {
-            "parameters": cost.count(params),
-            "parameter_table": cost.parameter_table(params),
-            "flops_per_step": flops,
-            "tokens_per_step": int(batch["mask"].size),
-            "baselines": {s: b for s in splits if (b := e.source.baselines(s))},
-            "versions": facts.versions(),
-            "hardware": facts.hardware(),
-            "git": facts.revision(),
-            "starts": [*before["starts"], begin],
-        }
-        self.workdir.write("config.json", e.config)
-        self.workdir.write("run.json", self.facts)
-
-    def _greet(self, resumed: bool, changes: dict) -> None:
-        f, hw, say = self.facts, self.facts["hardware"], self.display.say
-        model = self.experiment.config["model"]
-        say(
-            f"{self.workdir.path.name}: {model['name']}, {f['parameters']:,} parameters, "
-            f"{f['flops_per_step'] / 1e9:.2f} GFLOP and up to {f['tokens_per_step']:,} tokens a step, "
-            f"on {hw['devices']} x {hw['device_kind']} ({hw['cores']} cores)"
-        )
-        if resumed:
-            say(f"resuming at step {self.step}")
-        for key, (old, new) in changes.items():
-            say(f"changed since the last start: {key} was {old!r}, is {new!r}")
+        self.display.greet(self.workdir.path.name, e.config["model"]["name"], about, self.step, changes)
 
     def loop(self, interrupt: Interrupt) -> dict[str, float]:
         """Steps until the end; returns the last validation metrics."""
@@ -193,7 +118,7 @@ class Run:
         # Steps with collectives that are queued on simulated CPU devices can deadlock: wait for each.
         ahead = 0 if jax.default_backend() == "cpu" and jax.device_count() > 1 else AHEAD
         under_way: collections.deque = collections.deque()
-        tokens, count, pending, last, stop = 0, 0, None, {}, False
+        tokens, count, last, stop = 0, 0, {}, False
         self._tick, compiled = time.perf_counter(), False
         with self.display:
             for batch in batches.iterate(self.step, steps, give_up=lambda: interrupt.asked):
@@ -209,21 +134,17 @@ class Run:
                 while len(under_way) > ahead:
                     jax.block_until_ready(under_way.popleft())
                 self.display.step(self.step)
-                if pending:
-                    self._log(*pending)
-                    pending = None
+                self._flush()
                 final = self.step == steps
                 if every(self.options.log_every) or final:
                     # Read when the next step is under way, so that the device never waits for the host.
-                    pending = (self.step, self.totals, jnp.copy(self.state.bad), tokens, count)
+                    self._pending = (self.step, self.totals, jnp.copy(self.state.bad), tokens, count)
                     self.totals, tokens, count = self.zeros, 0, 0
                 evaluate = self.evaluator and (every(self.options.eval_every) or final)
                 save = every(self.options.checkpoint_every) or final
                 if not (evaluate or save or interrupt.asked):
                     continue
-                if pending:
-                    self._log(*pending)
-                    pending = None
+                self._flush()
                 jax.block_until_ready(self.totals)
                 self.progress.seconds += time.perf_counter() - self._tick
                 if evaluate:
@@ -242,8 +163,7 @@ class Run:
                     )
                     break
             if self.step < steps and not stop:  # asked to end while the source was silent
-                if pending:
-                    self._log(*pending)
+                self._flush()
                 self._preempt(interrupt.asked)
         return last
 
@@ -255,6 +175,12 @@ class Run:
             f"{asked}: saved step {self.step} of {self.options.steps} in {self.workdir.path}; "
             "run the same command again to go on."
         )
+
+    def _flush(self) -> None:
+        """Logs the interval that ended with the step before, if one did."""
+        if self._pending:
+            self._log(*self._pending)
+            self._pending = None
 
     def _log(self, step: int, totals, bad, tokens: int, count: int) -> None:
         """Reads the totals of a log interval and writes them everywhere."""

@@ -37,6 +37,19 @@ class Display:
         """A line that stays."""
         self.console.print(text, markup=False)
 
+    def greet(self, name: str, model: str, about: dict, step: int, changes: dict) -> None:
+        """What is about to be trained, on what, and what differs from the last start."""
+        hardware = about["hardware"]
+        self.say(
+            f"{name}: {model}, {about['parameters']:,} parameters, {about['flops_per_step'] / 1e9:.2f} GFLOP and up to "
+            f"{about['tokens_per_step']:,} tokens a step, on {hardware['devices']} x {hardware['device_kind']} "
+            f"({hardware['cores']} cores)"
+        )
+        if step:
+            self.say(f"resuming at step {step}")
+        for key, (old, new) in changes.items():
+            self.say(f"changed since the last start: {key} was {old!r}, is {new!r}")
+
     def step(self, step: int) -> None:
         """One more step was dispatched."""
         self._bar.update(self._task, completed=step)

@@ -5,6 +5,7 @@ moving average, warm-up, and intervals that do not divide each other.
 """
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ import launch
 import pytest
 
 from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.workdir import Workdir
 
 STEPS = 14
 TREE = {
@@ -156,6 +158,16 @@ def test_restart_forgets_and_begins_anew(config, finished, undisturbed):
     assert [start["step"] for start in starts(finished)] == [0, 0]
 
 
+def test_a_folder_in_use_is_left_alone(config, finished):
+    before = launch.tree_of(finished)
+    lock = Workdir(finished).lock()
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}")
+    assert outcome.code == 5 and f"process {os.getpid()}" in outcome.err and str(finished) in outcome.err
+    lock.unlock()
+    after = launch.tree_of(finished)
+    assert {k: v for k, v in after.items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
+
+
 OTHER_MODEL = {
     "model.width=4": ["recurrent", "saved float32[8, 24]", "wanted float32[4, 12]"],
     "model.layers=2": ["blocks_1", "saved nothing"],
@@ -193,7 +205,7 @@ def flip(folder):
     file.write_bytes(bad)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
 def test_a_damaged_checkpoint_costs_only_time(config, finished, undisturbed, caplog):
     (finished / "status.json").unlink()
     flip(finished / "ckpt" / str(STEPS))
@@ -203,7 +215,7 @@ def test_a_damaged_checkpoint_costs_only_time(config, finished, undisturbed, cap
     check_same(finished, undisturbed)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
 def test_when_all_checkpoints_are_damaged_it_does_not_begin_anew(config, finished, undisturbed):
     (finished / "status.json").unlink()
     for step in Checkpoints(finished / "ckpt").steps():
