@@ -1,4 +1,4 @@
-"""Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept for next time."""
+"""Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept."""
 
 import jax
 import pytest
@@ -15,6 +15,6 @@ def quick_compiles():
     """For programs that take a thousand times longer to compile than to run."""
     jax.config.update("jax_disable_most_optimizations", True)
     # jax 0.10 compiles what a backward pass calls a second time, unless there is a mesh, if only an empty one.
-    with jax.set_mesh(jax.make_mesh((), ())):
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
         yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -178,6 +178,15 @@ def test_evaluate_says_what_training_said(text_run, args, step):
     assert found["metrics"] == pytest.approx(metrics, rel=1e-6)
 
 
+def test_evaluate_changes_nothing_in_a_folder_that_is_written_to(text_run):
+    for root in ("ckpt", "ckpt_best"):
+        (text_run / root / "9.orbax-checkpoint-tmp").mkdir()
+    for checkpoint in ("best", "latest"):
+        assert launch.main("evaluate", "--workdir", text_run, "--checkpoint", checkpoint).code == 0
+    for root in ("ckpt", "ckpt_best"):
+        (text_run / root / "9.orbax-checkpoint-tmp").rmdir()
+
+
 def test_evaluate_keeps_the_other_splits(text_run):
     for split in ("validation", "test"):
         assert launch.main("evaluate", "--workdir", text_run, "--split", split).code == 0

@@ -9,6 +9,7 @@ A new file in seqjax/mixers is tested here without an entry anywhere. A law comp
 import dataclasses
 import functools
 import itertools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -180,7 +181,7 @@ def chunks(subject, layout, sizes):
     def f(params, x):
         state, pieces = subject.fresh(), []
         for start, end in zip([0, *ends], ends, strict=False):
-            x_piece, *flags = jax.tree.map(lambda a: a[:, start:end], (x, *parse(layout)))
+            x_piece, *flags = jax.tree.map(operator.itemgetter(np.s_[:, start:end]), (x, *parse(layout)))
             y, state = subject(params, x_piece, state, *flags)
             pieces.append(y)
         return jnp.concatenate(pieces, axis=1)

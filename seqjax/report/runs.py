@@ -175,7 +175,8 @@ def _metrics(path: Path) -> tuple[dict[str, list[dict]], bool]:
         rows = metrics.setdefault(row.pop("split"), [])
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()
-        rows.append({k: v for k, v in row.items() if not mismatch(float, v)})
+        # Numbers only; null is how the trainer writes what is not finite.
+        rows.append({k: math.nan if v is None else v for k, v in row.items() if v is None or type(v) in (int, float)})
     if not metrics:
         raise WorkdirError(f"{path.parent.absolute()} has no metrics yet: wait for its first log line in {path.name}.")
     return metrics, torn

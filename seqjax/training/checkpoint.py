@@ -134,14 +134,16 @@ class Checkpoints:
 
         Args:
           abstract: the state's shapes, dtypes and shardings.
+          step: read this one and change nothing, as another process may be writing here.
 
-        A damaged step is set aside as `<step>.corrupt` and the one before it is tried.
+        Without `step`, a damaged step is set aside as `<step>.corrupt` and the one before it is tried.
 
         Raises:
           CheckpointError: the checkpoint is of another model or optimiser, or none is usable.
         """
-        for left in self.root.glob(f"*{TEMPORARY}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        if step is None:
+            for left in self.root.glob(f"*{TEMPORARY}*"):
+                shutil.rmtree(left, ignore_errors=True)
         steps = self.steps() if step is None else [step]
         for one in steps:
             try:

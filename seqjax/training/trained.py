@@ -36,13 +36,12 @@ class Trained:
         experiment = Experiment(resolve(workdir.config()))
         if checkpoint not in ("best", "latest") and not checkpoint.isdigit():
             raise ConfigError(f"--checkpoint {checkpoint}: choose best, latest or a step.")
-        root = workdir.best if checkpoint == "best" else workdir.checkpoints
-        step = int(checkpoint) if checkpoint.isdigit() else None
+        checkpoints = Checkpoints(workdir.best if checkpoint == "best" else workdir.checkpoints)
+        steps = [int(checkpoint)] if checkpoint.isdigit() else checkpoints.steps()
+        if not steps:
+            raise CheckpointError(f"no checkpoint in {checkpoints.root}: train first, or pass --checkpoint latest.")
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
-        found = Checkpoints(root).restore(layout.abstract(experiment.shapes), step)
-        if found is None:
-            raise CheckpointError(f"no checkpoint in {root}: train first, or pass --checkpoint latest.")
-        state, meta = found
+        state, meta = checkpoints.restore(layout.abstract(experiment.shapes), steps[0])
         return cls(experiment, workdir, state.eval_params, meta["step"])
 
     def evaluate(self, split: str, on_batch=lambda done, total: None) -> dict:

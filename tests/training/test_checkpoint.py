@@ -239,13 +239,15 @@ def test_when_all_are_damaged_nothing_starts_anew(root):
     assert {"1.corrupt", "2.corrupt"} == {p.name for p in root.iterdir()}
 
 
-def test_a_named_step_is_never_replaced_by_another(root):
+def test_a_named_step_is_never_replaced_by_another_and_nothing_is_touched(root):
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 3 .*it has 2, 1"):
         Checkpoints(root).restore(ABSTRACT, step=3)
     (root / "2" / "_CHECKPOINT_METADATA").write_text("{}")
+    (root / "3.orbax-checkpoint-tmp").mkdir()  # of a run that is writing
+    before = sorted(p.name for p in root.rglob("*"))
     with pytest.raises(CheckpointError, match="2 is damaged"):
         Checkpoints(root).restore(ABSTRACT, step=2)
-    assert (root / "2").exists()
+    assert sorted(p.name for p in root.rglob("*")) == before
 
 
 # Another model.
