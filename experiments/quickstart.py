@@ -26,6 +26,6 @@ def get_config(variant: str = "gru"):
             model=dict(name="lm", **model),
             optim=dict(peak=peak, warmup=2 if tiny else 100),
             loader=dict(batch=4 if tiny else 16),
-            train=dict(steps=2 if tiny else 900, log_every=25, eval_every=300, checkpoint_every=300),
+            train=dict(steps=2 if tiny else 800, log_every=25, eval_every=400, checkpoint_every=200),
         )
     )

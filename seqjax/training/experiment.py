@@ -29,7 +29,7 @@ class Train(Checked):
     accumulate: Count = 1
     log_every: Count = 50
     eval_every: Count | None = None
-    checkpoint_every: Count | None = None
+    checkpoint_every: Count | None = 500
     keep: Count = 2
     patience: Count | None = None
     max_bad_steps: Count = 10

@@ -199,8 +199,8 @@ class Run:
             **{k: v.mean() for k, v in totals.items() if k != "skipped"},
             "skipped_steps": int(totals["skipped"].total),
             "learning_rate": float(self.experiment.optim.rate(self.options.steps)(step - 1)),
-            "tokens_per_s": tokens / elapsed,
-            "steps_per_s": count / elapsed,
+            "tokens_per_s": tokens / elapsed if count else math.nan,  # the first step compiles
+            "steps_per_s": count / elapsed if count else math.nan,
             "seconds": self.progress.seconds,
         }
         self._record(row)

@@ -1,5 +1,7 @@
 """What the user sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
 
+import math
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -56,7 +58,8 @@ class Display:
 
     def metrics(self, row: dict, eta: float) -> None:
         """New training metrics: in the bar on a terminal, as a line elsewhere."""
-        note = f"loss {row['loss']:.4f}  {row['tokens_per_s']:,.0f} tokens/s"
+        speed = "" if math.isnan(row["tokens_per_s"]) else f"  {row['tokens_per_s']:,.0f} tokens/s"
+        note = f"loss {row['loss']:.4f}{speed}"
         self._bar.update(self._task, note=note)
         if not self.live:
             self.say(f"step {row['step']}/{self.steps}  {note}  eta {eta:.0f} s")
