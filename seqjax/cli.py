@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints, and exits with a code that says what happened."""
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -35,8 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("seqjax: interrupted", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # `seqjax list | head`
-        sys.stderr.close()
+    except BrokenPipeError:  # `seqjax list | head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
 
@@ -243,6 +244,7 @@ def _list(args) -> None:
     from seqjax import lookup
 
     console = Console(highlight=False)
+    console.on_broken_pipe = _broken_pipe
     for kind, (package, symbol) in KINDS.items():
         if args.kind not in (None, kind):
             continue
@@ -251,3 +253,7 @@ def _list(args) -> None:
             table.add_row(f"  {name}", lookup.summary(package, name, symbol))
         console.print(table)
         console.print()
+
+
+def _broken_pipe():
+    raise BrokenPipeError  # rich would exit with 1

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
+from seqjax.training.progress import parameters
 from seqjax.training.step import make_train_step, zero_totals
 
 
@@ -13,7 +14,7 @@ def show(experiment: Experiment) -> None:
     """Prints parameters, FLOPs, memory and the first batch. Compiles the step and runs nothing."""
     e, console = experiment, Console(highlight=False, soft_wrap=True)
     params = e.shapes.params
-    parameters(console, params)
+    console.print(parameters(cost.parameter_table(params)))
 
     batch = e.batches.first
     layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
@@ -50,12 +51,3 @@ def _readable(source, ids) -> str:
         return repr(source.decode(ids)[:160])
     except NotImplementedError:
         return str(ids[:32].tolist())
-
-
-def parameters(console: Console, params) -> None:
-    """The parameter table."""
-    table = Table("parameter", "shape", "size", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for path, shape, size in cost.parameter_table(params):
-        table.add_row(path, str(list(shape)), f"{size:,}")
-    table.add_row("total", "", f"{cost.count(params):,}", style="bold")
-    console.print(table)

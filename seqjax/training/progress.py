@@ -4,6 +4,7 @@ import math
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 
 class Display:
@@ -42,6 +43,7 @@ class Display:
     def greet(self, name: str, model: str, about: dict, step: int, changes: dict) -> None:
         """What is about to be trained, on what, and what differs from the last start."""
         hardware = about["hardware"]
+        self.console.print(parameters(about["parameter_table"]))
         self.say(
             f"{name}: {model}, {about['parameters']:,} parameters, {about['flops_per_step'] / 1e9:.2f} GFLOP and up to "
             f"{about['tokens_per_step']:,} tokens a step, on {hardware['devices']} x {hardware['device_kind']} "
@@ -74,6 +76,15 @@ class Display:
                 self._bar.remove_task(task)
 
         return on_batch
+
+
+def parameters(rows) -> Table:
+    """The parameter table, from `cost.parameter_table`."""
+    table = Table("parameter", "shape", "size", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for path, shape, size in rows:
+        table.add_row(path, str(list(shape)), f"{size:,}")
+    table.add_row("total", "", f"{sum(size for _, _, size in rows):,}", style="bold")
+    return table
 
 
 def show(metrics: dict[str, float]) -> str:
