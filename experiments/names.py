@@ -1,6 +1,8 @@
 """Which of 18 languages is this surname from? Two GRU layers over its characters, pooled by attention.
 
 seqjax train --config experiments/names.py --config.data.dir=DATA --workdir runs/names
+
+2 CPU cores, 1 min: validation accuracy 0.828 (seeds 0, 1, 2: 0.831, 0.822, 0.828); the majority class has 0.52.
 """
 
 from ml_collections import ConfigDict

@@ -18,6 +18,7 @@ import pytest
 from gradients import close, compiled, evaluate
 
 from seqjax import lookup, masks
+from seqjax.mixers._base import check_state
 from seqjax.models import lm
 from seqjax.models._blocks import Backbone
 from seqjax.types import Spec
@@ -46,8 +47,13 @@ class Stack(Backbone, kw_only=True):
     """The blocks of a model and nothing else: features in, features out."""
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        y_BLD, state = self.run(x_BLD, state, mask_BL, reset_BL, deterministic)
-        return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), state
+        if state is not None:
+            check_state("Stack", state, self.init_state, x_BLD.shape[0])
+        after = []
+        for block, before in zip(self.blocks, state or [None] * self.layers, strict=True):
+            x_BLD, new = block(x_BLD, before, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+            after.append(new)
+        return x_BLD, state and tuple(after)
 
     def step(self, x_BD, state, *, mask_B=None, reset_B=None):
         widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
@@ -61,7 +67,7 @@ def mixer(name, options):
 
 TOKENS = dict(inputs=Spec(vocabulary=V), outputs=V, width=D, expansion=0.0)
 FEATURES = dict(inputs=Spec(features=D), outputs=D, width=D, expansion=1.0)
-HYBRID = dict(mixer=(mixer("gru", {}), mixer("attention", OPTIONS["attention"][0])), layers=2)
+GRU, ATTENTION = mixer("gru", {}), mixer("attention", OPTIONS["attention"][0])
 
 SUBJECTS = {}
 for name in lookup.names("seqjax.mixers"):
@@ -70,8 +76,8 @@ for name in lookup.names("seqjax.mixers"):
         words = [name, *(str(v) for k, v in options.items() if k != "context")]
         SUBJECTS["-".join(words)] = mixer(name, options)(width=D)
     SUBJECTS[f"lm({name})"] = lm.Model(**TOKENS, mixer=mixer(name, variants[0]), layers=1)
-SUBJECTS["stack(gru,attention)"] = Stack(**FEATURES, **HYBRID)
-SUBJECTS["lm(gru,attention)"] = lm.Model(**TOKENS, **HYBRID, tied=True, norm="rms")
+SUBJECTS["stack(gru,attention)"] = Stack(**FEATURES, mixer=(GRU, ATTENTION), layers=2)
+SUBJECTS["lm(attention,gru)"] = lm.Model(**TOKENS, mixer=(ATTENTION, GRU), layers=3, tied=True, norm="rms")
 CACHED = [name for name in SUBJECTS if "attention" in name]
 
 
@@ -251,6 +257,21 @@ def test_nothing_depends_on_what_comes_later(subject):
         assert not np.any(np.triu(one_LS, 1)), "the future leaks"
         assert np.all(np.diag(one_LS)), "a token does not see itself"
         assert np.all(np.tril(one_LS, -1).any(axis=0)[:-1]), "a token is forgotten at once"
+
+
+def test_gradients_are_slopes(subject):
+    """Of hand-written backward passes, too: <gradient, v> is the slope in a random direction v."""
+    leaves, tree = jax.tree.flatten((subject.params, subject.x) if subject.real else (subject.params,))
+    v = [
+        jax.random.normal(key, a.shape)
+        for key, a in zip(jax.random.split(jax.random.key(4), len(leaves)), leaves, strict=True)
+    ]
+    f, h = whole(subject, BOTH), 1e-2
+    away = lambda h: f(*(*tree.unflatten([a + h * d for a, d in zip(leaves, v, strict=True)]), subject.x)[:2])
+    y, gradients = evaluate(f, subject.params, subject.x)
+    c = jax.random.normal(jax.random.key(3), y.shape)
+    slope = np.vdot((away(h) - away(-h)) / (2 * h), c)
+    np.testing.assert_allclose(sum(map(np.vdot, jax.tree.leaves(gradients), v)), slope, rtol=0.01, atol=0.02)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -52,9 +52,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         self.mixer.check(x_BLD, state, mask_BL, reset_BL)
-        dtype = x_BLD.dtype
+        x_BLD, dtype = masks.fill(x_BLD, mask_BL), x_BLD.dtype
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        normed_BLD = norm(self.norm, self.dtype, "norm_mixer")(masks.fill(x_BLD, mask_BL))
+        normed_BLD = norm(self.norm, self.dtype, "norm_mixer")(x_BLD)
         y_BLD, state = self.mixer(normed_BLD, state, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
         x_BLD = x_BLD + drop(y_BLD)
         if self.expansion:
