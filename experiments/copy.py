@@ -1,6 +1,8 @@
 """Copy: read up to 16 random symbols, then write them again. One GRU layer.
 
 seqjax train --config experiments/copy.py --workdir runs/copy
+
+2 CPU cores, 1 min, seed 0: validation accuracy 0.888 per symbol, 0.086 of all rows wholly right (guessing: 0.125).
 """
 
 from ml_collections import ConfigDict

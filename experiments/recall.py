@@ -2,6 +2,9 @@
 
 seqjax train --config experiments/recall.py:attention --workdir runs/recall/attention
 seqjax train --config experiments/recall.py:gru --workdir runs/recall/gru
+
+2 CPU cores, 1 min each, seed 0: validation accuracy 1.000 with attention, 0.414 with the GRU
+(always answering the most frequent value: about 0.17).
 """
 
 from ml_collections import ConfigDict

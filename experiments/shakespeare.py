@@ -1,6 +1,8 @@
 """Tiny Shakespeare, character by character: a hybrid of two GRU layers and one of attention.
 
 seqjax train --config experiments/shakespeare.py --config.data.dir=DATA --workdir runs/shakespeare
+
+2 CPU cores, seed 0: 2.50 bits per character on validation after 500 of 1,500 steps; the end is not measured yet.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +25,7 @@ def get_config(variant: str = ""):
                 mixer=[gru, attention, gru],
             ),
             optim=dict(peak=3e-3, warmup=2 if tiny else 100),
-            loader=dict(batch=4 if tiny else 32),
-            train=dict(steps=2 if tiny else 2000, log_every=50, eval_every=500, checkpoint_every=500),
+            loader=dict(batch=4 if tiny else 16),
+            train=dict(steps=2 if tiny else 1500, log_every=50, eval_every=500, checkpoint_every=500),
         )
     )
