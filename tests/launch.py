@@ -124,3 +124,11 @@ def final(workdir: Path) -> tuple[int, str]:
     layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
     state, meta = Checkpoints(folder.checkpoints).restore(layout.abstract(e.shapes))
     return meta["step"], digest(state)
+
+
+def gone(leader: int, seconds: float = 5) -> bool:
+    """Whether no process of a session is left after a few seconds: the last may still be ending."""
+    deadline = time.monotonic() + seconds
+    while (left := session(leader)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not left

@@ -344,7 +344,7 @@ def test_a_run_whose_worker_is_killed_ends_with_a_sentence(tmp_path):
     outcome = launch.end(process)
     assert outcome.code == 3
     assert "exit code -9" in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err
-    assert not launch.session(process.pid)
+    assert launch.gone(process.pid)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
