@@ -41,6 +41,18 @@ def test_without_masks_positions_count_and_there_is_one_document():
     np.testing.assert_array_equal(masks.segments((2, 4)), np.zeros((2, 4)))
 
 
+def test_causal():
+    position_q, position_k = RNG.integers(0, 4, (2, 3)), RNG.integers(0, 4, (2, 5))
+    segment_q, segment_k = RNG.integers(0, 2, (2, 3)), RNG.integers(0, 2, (2, 5))
+    real = RNG.random((2, 5)) > 0.4
+    wanted = np.zeros((2, 3, 5), bool)
+    for b, t, s in np.ndindex(2, 3, 5):
+        wanted[b, t, s] = position_k[b, s] <= position_q[b, t] and segment_k[b, s] == segment_q[b, t]
+    arguments = [jnp.array(a) for a in (position_q, position_k, segment_q, segment_k)]
+    np.testing.assert_array_equal(masks.causal(*arguments), wanted)
+    np.testing.assert_array_equal(masks.causal(*arguments, jnp.array(real)), wanted & real[:, None])
+
+
 def test_from_lengths():
     np.testing.assert_array_equal(masks.from_lengths(jnp.array([0, 2, 3]), 3), [[0, 0, 0], [1, 1, 0], [1, 1, 1]])
 

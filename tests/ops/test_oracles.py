@@ -111,6 +111,18 @@ def test_cells(name, layout):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), (y, last), wanted)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_in_low_precision_keep_the_dtype_of_the_input_and_a_float32_state(name, dtype):
+    x, p, state, initial, real, fresh = arguments(name, "mask+reset")
+    x, p, state, initial = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (x, p, state, initial))
+    flags = jnp.asarray(real), jnp.asarray(fresh)
+    y, last = run(name, x.astype(dtype), p, state, initial, *flags)
+    assert y.dtype == dtype and all(h.dtype == jnp.float32 for h in last)
+    near = run(name, x, p, state, initial, *flags)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), b, atol=0.05), (y, last), near)
+
+
 def plain(name, x, p, state, initial, real, fresh):
     """The same recurrence as a scan that JAX differentiates by itself."""
     cell = CELLS[name][1]
@@ -176,6 +188,14 @@ def test_attend():
             wanted[b, t, h] = scores @ v[b, seen, h] / scores.sum()
     args = [jnp.asarray(a, jnp.float32) for a in (q, k, v)]
     np.testing.assert_allclose(attention.attend(*args, jnp.asarray(allowed)), wanted, rtol=2e-5, atol=2e-6)
+    for dtype in (jnp.bfloat16, jnp.float16):
+        low = attention.attend(*(a.astype(dtype) for a in args), jnp.asarray(allowed))
+        assert low.dtype == dtype
+        np.testing.assert_allclose(np.float32(low), wanted, atol=0.03)
+    # One triangle for all rows.
+    triangle = jnp.tril(jnp.ones((1, L, S), bool))
+    alike = attention.attend(*args, jnp.broadcast_to(triangle, (B, L, S)))
+    np.testing.assert_allclose(attention.attend(*args, triangle), alike, rtol=1e-6, atol=1e-6)
     # A query that may see nothing passes no gradient, and large scores no NaN.
     grads = jax.grad(lambda q, k, v: attention.attend(q * 1e4, k, v, jnp.asarray(allowed)).sum(), argnums=(0, 1, 2))(
         *args
@@ -194,6 +214,8 @@ def test_rotary():
     x, position = jnp.asarray(x, jnp.float32), jnp.asarray(position)
     y = positions.rotary(x, position, base=100.0)
     np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(y, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5)
+    assert positions.rotary(x.astype(jnp.float16), position).dtype == jnp.float16
     # Scores see differences of positions only.
     score = lambda shift: jnp.einsum("BLHK,BSHK->BHLS", *(positions.rotary(x, position + shift),) * 2)
     np.testing.assert_allclose(score(0), score(17), rtol=1e-3, atol=1e-4)
@@ -209,6 +231,8 @@ def test_cross_entropy():
     got = losses.cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(target))
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
     assert losses.cross_entropy(jnp.asarray(logits, jnp.bfloat16), jnp.asarray(target)).dtype == jnp.float32
+    huge = losses.cross_entropy(jnp.array([[1e4, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
+    np.testing.assert_array_equal(huge, [0.0, 1e4])
 
 
 @pytest.mark.parametrize("name", ["mean", "last", "maximum", "attention"])
