@@ -48,9 +48,7 @@ class Mixer(Module):
 
     def step(self, x_BD, state, *, mask_B=None, reset_B=None):
         """One token: (B, D) -> (B, D). A sequence of length one."""
-        widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
-        y_BLD, state = self(x_BD[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
-        return y_BLD[:, 0], state
+        return one_token(self, x_BD, state, mask_B, reset_B)
 
     @nn.nowrap
     def check(self, x_BLD, state, mask_BL, reset_BL) -> None:
@@ -64,6 +62,13 @@ class Mixer(Module):
         masks.check(reset_BL, x_BLD.shape[:2], "reset_BL")
         if state is not None:
             check_state(kind, state, self.init_state, x_BLD.shape[0])
+
+
+def one_token(module, x_BX, state, mask_B, reset_B):
+    """The step of anything with the signature of a mixer: a sequence of length one."""
+    widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
+    y_BLX, state = module(x_BX[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
+    return y_BLX[:, 0], state
 
 
 def check_state(kind: str, state, init_state, batch: int) -> None:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
+from seqjax.mixers._base import one_token
 from seqjax.models._blocks import Backbone
 
 
@@ -43,9 +44,7 @@ class LanguageModel(Backbone, kw_only=True):
 
     def step(self, tokens_B, state, *, mask_B=None, reset_B=None):
         """One token: tokens_B -> logits_BV."""
-        widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
-        logits_BLV, state = self(tokens_B[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
-        return logits_BLV[:, 0], state
+        return one_token(self, tokens_B, state, mask_B, reset_B)
 
 
 Model = LanguageModel
