@@ -14,7 +14,7 @@ from seqjax.data._ahead import read
 from seqjax.data._source import Source
 from seqjax.types import Checked, ConfigError, Count, DataError, Natural, Positive
 
-PADDED = ("tokens", "features", "scored")
+PADDED = ("tokens", "features", "scored", "reset")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Batches:
         if split not in source.spec.splits:
             raise ConfigError(f"no split {split!r} in this source; it has {', '.join(source.spec.splits)}.")
         self.buckets = tuple(loader.buckets) or (source.spec.length,)
-        self.size = source.size(split)
+        self.size = self._count()
         self._order = (None, None)  # epoch, its order
         if self.size is None:
             self.per_epoch = None
@@ -69,6 +69,9 @@ class Batches:
         # (bucket, which batch of it), the batches of one epoch
         self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch))]
         self.per_epoch = len(self._plan)
+
+    def _count(self) -> int | None:
+        return self.source.size(self.split)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         """Batch number `step`, counted on through all epochs: (B, L) arrays and `weight` (B,)."""
@@ -117,7 +120,8 @@ class Batches:
             if field not in example:
                 raise DataError(f"{where} has {', '.join(example) or 'no fields'}; its spec promises {field!r}.")
         L = len(example[x])
-        for field, shape in (("tokens", (L,)), ("features", (L, spec.features)), ("scored", (L,)), ("label", ())):
+        shapes = {"tokens": (L,), "features": (L, spec.features), "scored": (L,), "reset": (L,), "label": ()}
+        for field, shape in shapes.items():
             if field in example and np.shape(example[field]) != shape:
                 raise DataError(f"{where}: {field} has shape {list(np.shape(example[field]))}, wanted {list(shape)}.")
         for field, bound in (("tokens", spec.vocabulary), ("label", spec.classes)):

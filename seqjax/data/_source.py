@@ -17,6 +17,7 @@ class Source(Checked):
         features  float32 (L, F)      instead of tokens
         label     int                 class in 0 ... spec.classes - 1, where there are classes
         scored    bool (L,)           optional: which tokens count when they are predicted; all, if absent
+        reset     bool (L,)           optional: where a document begins; the first token needs no mark
 
     Any other split or index is a programming error, not a user's. Sources with labels also offer `classes`, their
     names in order.
@@ -35,6 +36,13 @@ class Source(Checked):
 
     def example(self, split: str, index: int) -> dict[str, np.ndarray]:
         raise NotImplementedError
+
+    def stream(self, split: str) -> dict[str, np.ndarray] | None:
+        """The whole of a split in reading order, as one long example; None: its examples are independent.
+
+        It is what `task.carry_state` reads, in windows of `spec.length` tokens.
+        """
+        return None
 
     def lengths(self, split: str) -> np.ndarray:
         """The length of every example of a finite split, for padding to buckets."""

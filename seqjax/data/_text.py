@@ -1,7 +1,9 @@
 """Text as token ids, and one long text cut into windows."""
 
 import dataclasses
+import itertools
 import lzma
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -99,6 +101,8 @@ class TextWindows(Textual):
                      [t h a t]               first is predicted exactly once; the last window may be shorter
                             [t i s]
 
+    Where the text is several documents, `reset` marks the first token of each.
+
     `length`: predictions per window. `tokens`: characters, out of all that occur in the whole text (every split),
     or UTF-8 bytes. Metrics are in bits per character or per byte.
 
@@ -109,13 +113,17 @@ class TextWindows(Textual):
     length: Count = 256
     tokens: Tokens = "character"
 
-    def cut(self, text: str, ends: dict[str, int], where: str):
-        """Takes the text apart: split -> the character before which it ends, in the order of the text."""
+    def cut(self, text: str, ends: dict[str, int], where: str, begins: Sequence[int] = ()):
+        """Takes the text apart: split -> the character before which it ends, in the order of the text.
+
+        `begins`: the characters with which documents begin, if they are several.
+        """
         self.codec = codec(self.tokens, text)
-        self._ids, begin = {}, 0
+        self._streams, begin = {}, 0
         for split, end in ends.items():
-            ids_L = self.codec.encode(text[begin:end], where)
-            ids_L.flags.writeable = False  # examples are slices of it
+            edges = [begin, *(b for b in begins if begin < b < end), end]
+            parts = [self.codec.encode(text[a:b], where) for a, b in itertools.pairwise(edges)]
+            ids_L = np.concatenate(parts)
             least = self.length + 1 if split == "train" else 2
             if len(ids_L) < least:
                 fix = "lower data.length" if split == "train" else "give this split a larger share"
@@ -123,31 +131,40 @@ class TextWindows(Textual):
                     f"{where}: split {split!r} has {len(ids_L)} {self.codec.unit}s out of a text of {len(text)} "
                     f"characters, wanted at least {least}: use a longer text, or {fix}."
                 )
-            self._ids[split], begin = ids_L, end
+            self._streams[split], begin = {"tokens": ids_L}, end
+            if len(begins) > 1:
+                first_L = np.zeros(len(ids_L), bool)
+                first_L[np.cumsum([0, *map(len, parts[:-1])])] = True
+                self._streams[split]["reset"] = first_L
+            for array in self._streams[split].values():
+                array.flags.writeable = False  # examples are slices of it
         self.spec = Spec(vocabulary=self.codec.size, length=self.length + 1, unit=self.codec.unit, splits=tuple(ends))
 
     def size(self, split):
-        return None if split == "train" else -(-(len(self._ids[split]) - 1) // self.length)
+        return None if split == "train" else -(-(len(self._streams[split]["tokens"]) - 1) // self.length)
 
     def example(self, split, index):
-        ids_L, size = self._ids[split], self.size(split)
+        stream, size = self._streams[split], self.size(split)
         if size is None:
-            begin = generator(0, split, index).integers(len(ids_L) - self.length)
+            begin = generator(0, split, index).integers(len(stream["tokens"]) - self.length)
         elif 0 <= index < size:
             begin = index * self.length
         else:
             raise IndexError(f"{split} has windows 0 ... {size - 1}, got {index}.")
-        return {"tokens": ids_L[begin : begin + self.length + 1]}
+        return {key: array[begin : begin + self.length + 1] for key, array in stream.items()}
+
+    def stream(self, split):
+        return dict(self._streams[split])
 
     def lengths(self, split):
         # Every window but the last is full.
         length_B = np.full(self.size(split), self.length + 1)
-        length_B[-1] = len(self._ids[split]) - (len(length_B) - 1) * self.length
+        length_B[-1] = len(self._streams[split]["tokens"]) - (len(length_B) - 1) * self.length
         return length_B
 
     def baselines(self, split):
         """Bits per token of the split's own token frequencies, and of `xz -9e` on its UTF-8 bytes alone."""
-        ids_L = self._ids[split]
+        ids_L = self._streams[split]["tokens"]
         share_V = np.unique_counts(ids_L).counts / len(ids_L)
         text = self.decode(ids_L).encode()
         return {

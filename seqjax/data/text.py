@@ -1,6 +1,8 @@
-"""Any text file."""
+"""Any text files."""
 
 import dataclasses
+import glob
+import itertools
 
 from seqjax.data import _files
 from seqjax.data._text import TextWindows
@@ -9,15 +11,16 @@ from seqjax.types import Fraction
 
 @dataclasses.dataclass(kw_only=True)
 class Text(TextWindows):
-    """Text: any UTF-8 file, character by character or byte by byte.
+    """Text: any UTF-8 files, character by character or byte by byte.
 
         "To be, or not"  ->  2 6 0 3 4 1 0 6 7 0 5 6 8
 
     Contiguous splits: train, then validation, then test, the last two being shares of the characters. A share of 0
     leaves that split out.
 
-    `path`: a file, also `.gz`; a byte order mark is dropped. `length`: predictions per window.
-    `tokens`: "character", out of all in the whole file, or "byte". `validation`, `test`: shares in [0, 1).
+    `path`: a file, also `.gz`, or a pattern such as `books/*.txt`: then each file is a document, and they follow each
+    other in the order of their names. A byte order mark is dropped. `length`: predictions per window.
+    `tokens`: "character", out of all in all files, or "byte". `validation`, `test`: shares in [0, 1).
 
     Raises:
       DataError: no such file, empty, invalid UTF-8 (with byte offset and line), too short for a window.
@@ -34,14 +37,16 @@ class Text(TextWindows):
                 f"validation={self.validation} and test={self.test} leave nothing to train on: "
                 f"their sum must be below 1."
             )
-        text = _files.read_text(self.path)
+        files = _files.matches(self.path) if glob.has_magic(self.path) else [self.path]
+        texts = [_files.read_text(file) for file in files]
+        text, begins = "".join(texts), list(itertools.accumulate(map(len, texts[:-1]), initial=0))
         validation, test = (round(len(text) * share) for share in (self.validation, self.test))
         ends = {"train": len(text) - validation - test}
         if self.validation:
             ends["validation"] = len(text) - test
         if self.test:
             ends["test"] = len(text)
-        self.cut(text, ends, str(_files.absolute(self.path)))
+        self.cut(text, ends, str(_files.absolute(self.path)), begins)
 
 
 Source = Text

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.training import carry as carry_lib
 from seqjax.types import Checked, Count, NonNegative, Range
 
 
@@ -62,7 +63,7 @@ def sample(model, params, prompt_BL, key, *, length: int, sampling: Sampling = S
     B, L = prompt_BL.shape
     if L == 0:
         raise ValueError("the prompt is empty: give at least one token to go on from.")
-    room = min((a.context for a in _mixers(model) if hasattr(a, "context")), default=None)
+    room = carry_lib.room(model)
     if room is not None and L + length > room:
         raise ValueError(
             f"{L} tokens of prompt and {length} new ones need {L + length} places, the attention cache has {room}: "
@@ -83,7 +84,3 @@ def sample(model, params, prompt_BL, key, *, length: int, sampling: Sampling = S
 
     _, tokens_LB = jax.lax.scan(step, (logits_BV, state), jax.random.split(key, length))
     return tokens_LB.T
-
-
-def _mixers(model):
-    return [block.mixer for block in model.stack(parent=None)]

@@ -12,13 +12,15 @@ class Task(Checked):
 
     A batch is what the loader makes of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right,
     `mask` (B, L) True = real, `weight` (B,) 0 for the rows that fill up the last batch, and whatever else the
-    source gives (`label`, `scored`).
+    source gives (`label`, `scored`, `reset`).
 
     `monitor` is the validation metric that chooses the best checkpoint and stops early.
     """
 
     spec: Annotated[Spec, Given]
     monitor: str = "loss"
+
+    carry_state = False  # no field: only a task whose batches can go on where the one before ended has the choice
 
     def outputs(self) -> int:
         """The size of the model's head."""
@@ -27,6 +29,10 @@ class Task(Checked):
     def inputs(self, batch) -> tuple:
         """What the model reads: (x_BL or x_BLF, mask_BL)."""
         raise NotImplementedError
+
+    def resets(self, batch):
+        """Where documents begin in what the model reads: reset_BL, or None."""
+        return None
 
     def loss(self, prediction, batch) -> dict:
         """Name -> Ratio; "loss" is the one that is trained on."""

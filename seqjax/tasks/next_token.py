@@ -16,10 +16,18 @@ class NextToken(_Task):
 
         loss = - mean_t log p(token_t | token_0 ... token_{t-1})      in nats
 
-    over real tokens, and only the `scored` ones if the source says which. Also reported: `accuracy`,
+    over real tokens, and only the `scored` ones if the source says which. Nothing comes before the first token of a
+    document (`reset`): it is not predicted. Also reported: `accuracy`,
     `bits_per_<unit>` = loss / ln 2, and where tokens are `scored` `exact_match`, the share of rows
     in which every scored token is right (rows in which none is scored do not count).
+
+    `carry_state` is truncated back-propagation through time: rows are long streams of running text, a batch goes on
+    with the state that the batch before it left (see `seqjax.data.Streams`), and the gradient ends at its first token.
+    It is so in evaluation, too. Williams and Peng 1990, Neural Computation 2(4); streams as in Zaremba et al. 2014,
+    arXiv:1409.2329.
     """
+
+    carry_state: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -32,9 +40,14 @@ class NextToken(_Task):
     def inputs(self, batch):
         return batch["tokens"][:, :-1], batch["mask"][:, :-1]
 
+    def resets(self, batch):
+        return batch["reset"][:, :-1] if "reset" in batch else None
+
     def loss(self, prediction, batch):
         target_BL = batch["tokens"][:, 1:]
         weight_BL = batch["mask"][:, 1:] * batch["weight"][:, None]
+        if "reset" in batch:
+            weight_BL = weight_BL * ~batch["reset"][:, 1:]
         nll_BL = losses.cross_entropy(prediction, target_BL)
         right_BL = jnp.argmax(prediction, axis=-1) == target_BL
         metrics = {}

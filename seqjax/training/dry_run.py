@@ -36,6 +36,8 @@ def show(experiment: Experiment) -> None:
             + (f"{e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else "endless data"),
         ),
     ]
+    if carried := cost.nbytes(e.shapes.carry):
+        rows.append(("carried state", f"{carried:,} bytes, in {e.loader.batch} streams of {epoch:,} windows"))
     if e.source.spec.vocabulary is not None:
         rows.append(("first row", _readable(e.source, batch["tokens"][0][batch["mask"][0]])))
     for name, text in rows:

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from seqjax import config
-from seqjax.data import Batches, Loader
+from seqjax.data import Batches, Loader, Streams
+from seqjax.training import carry
 from seqjax.training import state as state_lib
 from seqjax.training.optim import Optim
 from seqjax.training.parallel import Parallel
@@ -86,11 +87,15 @@ class Experiment:
         self.model = config.build(
             part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
         )
+        if self.task.carry_state:
+            carry.check(self.model, self.source, self.loader)
         self.tx = self.optim.build(self.train.steps)
 
     @cached_property
     def batches(self) -> Batches:
         """The training batches, by step."""
+        if self.task.carry_state:
+            return Streams(self.source, "train", self.loader)
         return Batches(self.source, "train", self.loader, seed=self.seed, shuffle=True)
 
     @cached_property

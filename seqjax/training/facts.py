@@ -25,6 +25,7 @@ def about(experiment: Experiment, batch, flops: float) -> dict:
         "parameter_table": cost.parameter_table(params),
         "flops_per_step": flops,
         "tokens_per_step": int(batch["mask"].size),
+        "carried_bytes": cost.nbytes(experiment.shapes.carry),
         "baselines": {s: b for s in splits if (b := e.source.baselines(s))},
         "versions": versions(),
         "hardware": hardware(),

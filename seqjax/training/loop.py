@@ -16,7 +16,7 @@ from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment
 from seqjax.training.progress import Display, show
 from seqjax.training.signals import Interrupt
-from seqjax.training.step import make_eval_step, make_train_step, zero_totals
+from seqjax.training.step import make_train_step, zero_totals
 from seqjax.training.workdir import MetricsFile, Workdir
 from seqjax.types import ConfigError, NumericsError, Preempted
 
@@ -97,7 +97,7 @@ class Run:
             self.totals = self.layout.spread({k: Ratio(*map(jnp.float32, v)) for k, v in meta["totals"].items()})
         self.evaluator = None
         if "validation" in e.source.spec.splits:
-            self.evaluator = Evaluator(make_eval_step(e.model, e.task), e.source, e.loader, "validation")
+            self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation")
         about = facts.about(e, batch, cost.flops(make(None), abstract, zeros, batch))
         starts = self.workdir.read("run.json", {"starts": []})["starts"]
         self.workdir.write("config.json", e.config)

@@ -12,6 +12,12 @@ from seqjax.types import Checked, ConfigError, Count
 AXES = ("data", "fsdp", "tensor")
 
 
+def _by_row(rows, rest, tree):
+    """Maps `rows` over the carried state, which goes with the rows of a batch, and `rest` over all else."""
+    carry = jax.tree_util.GetAttrKey("carry")
+    return jax.tree_util.tree_map_with_path(lambda path, a: (rows if path[:1] == (carry,) else rest)(a), tree)
+
+
 @dataclasses.dataclass(frozen=True)
 class Parallel(Checked):
     """How many devices do what.
@@ -74,8 +80,11 @@ class Jit:
 
     def shardings(self, state):
         """Where each array of a state lives: matrices are cut along their last axis by `tensor`, and everything along
-        the longest other axis by `fsdp`, where the sizes divide."""
-        return jax.tree.map(self._where, state)
+        the longest other axis by `fsdp`, where the sizes divide. A carried state is cut as batches are."""
+        shares = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        # Evaluation loads a state whatever the devices are.
+        rows = lambda leaf: self.everywhere if leaf.shape[0] % shares else self.by_row
+        return _by_row(rows, self._where, state)
 
     def _where(self, leaf, fsdp: bool = True) -> NamedSharding:
         spec: list = [None] * len(leaf.shape)
@@ -148,13 +157,12 @@ class Pmap:
         return lambda state, totals, batch: step(state, totals, jax.tree.map(share, batch))
 
     def spread(self, tree):
-        return jax.tree.map(self._copies, tree)
-
-    def _copies(self, leaf):
         n = len(self.devices)
         mesh = jax.sharding.Mesh(np.array(self.devices), (self.axis,), axis_types=(AxisType.Auto,))
         where = NamedSharding(mesh, PartitionSpec(self.axis))
-        return jax.device_put(np.broadcast_to(np.asarray(leaf), (n, *leaf.shape)), where)
+        share = lambda a: np.asarray(a).reshape(n, -1, *a.shape[1:])
+        copies = lambda a: np.broadcast_to(np.asarray(a), (n, *a.shape))
+        return jax.device_put(_by_row(share, copies, tree), where)
 
     def gather(self, tree):
-        return jax.tree.map(lambda a: a[0], tree)
+        return _by_row(lambda a: a.reshape(-1, *a.shape[2:]), lambda a: a[0], tree)

@@ -49,6 +49,8 @@ class Display:
             f"{about['tokens_per_step']:,} tokens a step, on {hardware['devices']} x {hardware['device_kind']} "
             f"({hardware['cores']} cores)"
         )
+        if about["carried_bytes"]:
+            self.say(f"state is carried from batch to batch, {about['carried_bytes']:,} bytes")
         if step:
             self.say(f"resuming at step {step}")
         for key, (old, new) in changes.items():

@@ -13,6 +13,7 @@ class State:
 
     step: int32, steps done. key: raw bits of the run's PRNG key; a step draws from fold_in(key, step).
     ema: moving average of params, or None. bad: int32, steps in a row whose numbers were not finite.
+    carry: the model's state after the last batch, one row for each of the batch's, or None if none is carried.
     """
 
     step: jax.Array
@@ -21,6 +22,7 @@ class State:
     key: jax.Array
     ema: Any
     bad: jax.Array
+    carry: Any = None
 
     @property
     def eval_params(self):
@@ -41,4 +43,5 @@ def init(model, task, tx, batch, seed: int, ema: bool) -> State:
         key=jax.random.key_data(run_key),
         ema=jax.tree.map(jnp.copy, params) if ema else None,
         bad=jnp.zeros((), jnp.int32),
+        carry=model.init_state(len(batch["weight"])) if task.carry_state else None,
     )

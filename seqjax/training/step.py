@@ -1,5 +1,6 @@
 """One training step and one evaluation step, pure."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -26,40 +27,45 @@ def make_train_step(
     devices (`axis`, under pmap) change nothing but the order of additions. A step whose loss or gradient is not
     finite changes no parameter; it is counted in `state.bad` and under "skipped". `use` is what a mesh does to
     parameters before the model reads them.
+
+    A carried state enters as data, so that the gradient ends where the batch begins. It goes on after a skipped step,
+    too, as the parameters it was made with stay; a row in which it is not finite starts afresh.
     """
 
-    def summed_loss(params, batch, key):
+    def summed_loss(params, batch, carry, key):
         x, mask_BL = task.inputs(batch)
-        variables = {"params": use(params)}
-        prediction, _ = model.apply(variables, x, mask_BL=mask_BL, deterministic=False, rngs={"dropout": key})
+        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": False}
+        prediction, carry = model.apply({"params": use(params)}, x, carry, **flags, rngs={"dropout": key})
         metrics = task.loss(prediction, batch)
-        return metrics["loss"].total, metrics
+        return metrics["loss"].total, (metrics, carry)
 
-    def gradients(params, batch, key):
+    def gradients(params, batch, carry, key):
         if accumulate == 1:
-            (_, metrics), grads = jax.value_and_grad(summed_loss, has_aux=True)(params, batch, key)
-            return grads, metrics
+            (_, (metrics, carry)), grads = jax.value_and_grad(summed_loss, has_aux=True)(params, batch, carry, key)
+            return grads, metrics, carry
 
         def micro(sums, slices):
-            part, index = slices
-            (_, metrics), grads = jax.value_and_grad(summed_loss, has_aux=True)(
-                params, part, jax.random.fold_in(key, index)
+            part, carry, index = slices
+            (_, (metrics, carry)), grads = jax.value_and_grad(summed_loss, has_aux=True)(
+                params, part, carry, jax.random.fold_in(key, index)
             )
-            return jax.tree.map(jnp.add, sums, (grads, metrics)), None
+            return jax.tree.map(jnp.add, sums, (grads, metrics)), carry
 
         # Rows i, i + accumulate, ...: each device keeps the rows it has.
         split = lambda a: jnp.swapaxes(a.reshape(-1, accumulate, *a.shape[1:]), 0, 1)
-        parts = jax.tree.map(split, batch)
+        join = lambda a: jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])
+        parts = jax.tree.map(split, (batch, carry))
         first = jax.tree.map(lambda a: a[0], parts)
-        shapes = jax.eval_shape(lambda: jax.value_and_grad(summed_loss, has_aux=True)(params, first, key))
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[1], shapes[0][1]))
-        return jax.lax.scan(micro, zeros, (parts, jnp.arange(accumulate)))[0]
+        (_, (metrics, _)), grads = jax.eval_shape(jax.value_and_grad(summed_loss, has_aux=True), params, *first, key)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grads, metrics))
+        (grads, metrics), carry = jax.lax.scan(micro, zeros, (*parts, jnp.arange(accumulate)))
+        return grads, metrics, jax.tree.map(join, carry)
 
     def train_step(state: State, totals, batch):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-        grads, metrics = gradients(state.params, batch, key)
+        grads, metrics, carry = gradients(state.params, batch, state.carry, key)
         if axis is not None:
             grads, metrics = jax.lax.psum((grads, metrics), axis)
         # A batch with nothing to learn from has weight 0 and gradient 0.
@@ -87,19 +93,31 @@ def make_train_step(
             key=state.key,
             ema=keep(average, state.ema),
             bad=jnp.where(ok, 0, state.bad + 1),
+            carry=_finite_rows(carry, model),
         )
         return state, {k: totals[k] + v for k, v in metrics.items()}
 
     return train_step
 
 
-def make_eval_step(model, task):
-    """`(params, batch) -> metrics`: name -> Ratio of this batch."""
+def _finite_rows(carry, model):
+    """A carried state, fresh in the rows where it is not finite."""
+    if carry is None:
+        return None
+    finite = [jnp.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in jax.tree.leaves(carry)]
+    ok_B = functools.reduce(jnp.logical_and, finite)
+    choose = lambda new, fresh: jnp.where(ok_B.reshape(-1, *(1,) * (new.ndim - 1)), new, fresh)
+    return jax.tree.map(choose, carry, model.init_state(len(ok_B)))
 
-    def eval_step(params, batch):
+
+def make_eval_step(model, task):
+    """`(params, batch, carry) -> (metrics, carry)`: name -> Ratio of this batch, and the state after it (or None)."""
+
+    def eval_step(params, batch, carry=None):
         x, mask_BL = task.inputs(batch)
-        prediction, _ = model.apply({"params": params}, x, mask_BL=mask_BL, deterministic=True)
-        return task.loss(prediction, batch)
+        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": True}
+        prediction, carry = model.apply({"params": params}, x, carry, **flags)
+        return task.loss(prediction, batch), carry
 
     return eval_step
 

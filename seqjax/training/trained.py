@@ -10,7 +10,6 @@ from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.parallel import Parallel
-from seqjax.training.step import make_eval_step
 from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, DataError
 
@@ -51,7 +50,7 @@ class Trained:
           DataError: the split is endless.
         """
         e = self.experiment
-        evaluator = Evaluator(make_eval_step(e.model, e.task), e.source, e.loader, split)
+        evaluator = Evaluator(e.model, e.task, e.source, e.loader, split)
         if evaluator.examples is None:
             raise DataError(f"split {split!r} is endless: evaluate one of a fixed size, such as validation.")
         result = {"step": self.step, "examples": evaluator.examples, "metrics": evaluator(self.params, on_batch)}

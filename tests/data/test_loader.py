@@ -196,6 +196,7 @@ SEEN = {"features": np.zeros((3, 2), np.float32), "label": 0}
         ({"tokens": np.array([1.0])}, ("record 2", "tokens", "float64", "integers")),
         ({"tokens": np.array([[1, 2]])}, ("record 2", "tokens", "[1, 2]", "wanted [1]")),
         ({"scored": np.array([True])}, ("record 2", "scored", "[1]", "wanted [2]")),
+        ({"reset": np.array([True])}, ("record 2", "reset", "[1]", "wanted [2]")),
         ({"other": 1}, ("record 2", "record 0", "other")),
     ],
 )

@@ -185,3 +185,42 @@ def test_real_tinyshakespeare(real_data):
     assert source.example("train", 0)["tokens"].shape == (257,)
     baseline = source.baselines("validation")["bits_per_character"]
     assert 2.12 < baseline["lzma"] < baseline["unigram entropy"] < math.log2(65)
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Three files, of 6, 4 and 10 characters."""
+    for name, content in {"b.txt": "ééab", "a.txt": "aébaéb", "c.txt": "ab" * 5}.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    return lambda **options: text.Source(path=f"{tmp_path}/*.txt", validation=0.4, test=0.1, **options)
+
+
+@pytest.mark.parametrize("tokens", ["character", "byte"])
+def test_each_of_several_files_is_a_document(several, tokens):
+    """In the order of their names; a split may begin inside of one, and its first token begins what it has of it."""
+    source = several(length=3, tokens=tokens)
+    parts = {"train": ["aébaéb", "ééab"], "validation": ["abababab"], "test": ["ab"]}
+    for split, documents in parts.items():
+        stream = source.stream(split)
+        assert source.decode(stream["tokens"]) == "".join(documents)
+        begins = np.cumsum([0, *(len(source.encode(d)) for d in documents)])[:-1]
+        assert np.flatnonzero(stream["reset"]).tolist() == begins.tolist()
+
+
+def test_windows_carry_the_marks_of_documents(several, tmp_path):
+    source = several(length=3)
+    stream, seen = source.stream("train"), set()
+    for index in range(100):
+        window = source.example("train", index)
+        (begin,) = (
+            i for i in range(7)
+            if all((array[i : i + 4] == window[key]).all() for key, array in stream.items())
+        )  # fmt: skip
+        seen.add(begin)
+    assert seen == set(range(7))
+    assert "reset" not in text.Source(path=f"{tmp_path}/c*.txt", length=3, test=0.2, validation=0.2).example("train", 0)
+
+
+def test_a_pattern_that_nothing_matches(tmp_path):
+    with pytest.raises(DataError, match=rf"no file matches {tmp_path}/\*\.md"):
+        text.Source(path=f"{tmp_path}/*.md")

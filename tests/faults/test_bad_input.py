@@ -223,6 +223,31 @@ def test_a_context_shorter_than_the_data(tmp_path):
     refused(tmp_path, launch.tiny("model.mixer=attention", "model.mixer.context=3"), 2, ("6", "3", "context"))
 
 
+CARRIED = {
+    "independent examples": (("data=copy",), 2, ("task.carry_state", "independent", "data.name='text'")),
+    "no state": (("model.name=classifier",), 2, ("task.carry_state", "classifier", "no state", "'lm'")),
+    "a bounded cache": (
+        ("model.mixer=attention", "model.mixer.context=8"),
+        2,
+        ("task.carry_state", "'train'", "16 tokens", "room for 8", "model.mixer.context"),
+    ),
+    "a bounded cache in a hybrid": (("model.mixer=['gru','attention']", "model.layers=2", "model.mixer.1.context=15"),
+                                    2, ("16 tokens", "room for 15")),
+    "buckets": (("loader.buckets=[5]",), 2, ("loader.buckets=[5]", "leave them out")),
+    "another task": (("task.name=classification",), 2, ("task.carry_state",)),
+    "more rows than windows": (("loader.batch=16",), 3, ("13 windows of 4", "16", "loader.batch", "data.length")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "code", "words"), CARRIED.values(), ids=CARRIED)
+def test_a_state_that_cannot_be_carried(tmp_path, overrides, code, words):
+    """50 characters of train make 13 windows: 4 for the first of 4 rows, 3 for the others."""
+    (tmp_path / "a.txt").write_text("abcdefg" * 10)
+    tree = launch.tiny("task.carry_state=true")
+    tree["data"] = {"name": "text", "path": str(tmp_path / "a.txt"), "length": 4, "validation": 0.15, "test": 0.15}
+    refused(tmp_path, tree, code, words, *(f"--config.{o}" for o in overrides))
+
+
 def test_all_of_them_at_once(tmp_path):
     wrong = ("optim.peak=-1", "train.steps=0", "model.widht=3", "loader.batch=true", "data.name=cpoy")
     words = ("5 problems", "optim.peak", "train.steps", "model.widht", "loader.batch", "data.name")

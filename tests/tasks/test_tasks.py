@@ -58,6 +58,18 @@ def test_next_token(scored):
         assert got["exact_match"] == pytest.approx(np.mean(rows))
 
 
+def test_the_first_token_of_a_document_is_not_asked_for():
+    data, logits = batch(), jnp.asarray(RNG.normal(size=(B, L - 1, V)), jnp.float32)
+    reset_BL = np.zeros((B, L), bool)
+    reset_BL[0, [0, 3, 4]] = reset_BL[1, 2] = True
+    task, marked = NextToken(spec=SPEC), {**data, "reset": reset_BL}
+    gone = {**data, "scored": data["scored"] & ~reset_BL}
+    for name, ratio in task.loss(logits, jax.tree.map(jnp.asarray, gone)).items():
+        np.testing.assert_allclose(task.loss(logits, jax.tree.map(jnp.asarray, marked))[name], ratio, rtol=1e-6)
+    assert task.resets(data) is None
+    np.testing.assert_array_equal(task.resets(marked), reset_BL[:, :-1])
+
+
 def test_classification():
     data, logits = batch(), RNG.normal(size=(B, V))
     got = Classification(spec=SPEC).loss(jnp.asarray(logits, jnp.float32), jax.tree.map(jnp.asarray, data))

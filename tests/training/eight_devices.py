@@ -30,11 +30,22 @@ def tree(root: Path) -> dict:
     return out
 
 
+def running(root: Path) -> dict:
+    """Two texts as streams of 5 windows, so that six steps reach a second epoch; 8 devices do not divide the batch."""
+    for name, count in (("a", 100), ("b", 120)):
+        (root / f"{name}.txt").write_text("".join("abcdefgh"[i * i % 7 % 5] for i in range(count)))
+    out = tree(root) | {"task": {"name": "next_token", "carry_state": True}}
+    out["data"] = {"name": "text", "path": str(root / "*.txt"), "length": 3, "validation": 0.2, "test": 0.0}
+    out["model"] |= {"layers": 1, "mixer": {"name": "gru"}}
+    out["loader"]["batch"] = 12
+    return out
+
+
 def main(root: Path):
     assert jax.device_count() == 8
     config = launch.write(root / "c.json", tree(root))
 
-    def train(folder: Path, way: str, *overrides: str):
+    def train(folder: Path, way: str, *overrides: str, config: str = config):
         words = [f"--config.{o}" for o in (*(f"parallel.{p}" for p in WAYS[way]), *overrides)]
         outcome = launch.main("train", "--config", config, "--workdir", folder, *words)
         assert outcome.code == 0, outcome
@@ -53,6 +64,13 @@ def main(root: Path):
         assert outcome.code == 0, outcome
         result["evaluated"].append(json.loads((root / name / "results.json").read_text())["train"])
     result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
+    carry = launch.write(root / "carry.json", running(root))
+    train(root / "streams", "one", config=carry)
+    train(root / "chained", "all", "train.steps=3", config=carry)
+    train(root / "chained", "pmap of two", "train.accumulate=2", config=carry)
+    assert launch.main("evaluate", "--workdir", root / "chained", "--checkpoint", "latest").code == 0
+    result["carried"] = [launch.rows(root / name) for name in ("streams", "chained")]
+    result["carried evaluated"] = json.loads((root / "chained" / "results.json").read_text())["validation"]
     print(json.dumps(result))
 
 

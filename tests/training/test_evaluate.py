@@ -34,17 +34,17 @@ def parts():
     model = lm.Model(inputs=source.spec, outputs=4, width=8, layers=1, expansion=0, mixer=gru.Mixer, dropout=0.5)
     task = NextToken(spec=source.spec)
     params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), np.int32))["params"]
-    return source, make_eval_step(model, task), params
+    return source, model, task, params
 
 
 @pytest.fixture(scope="module")
 def alone(parts):
     """Metric -> mean, from a loop over examples, one at a time and unpadded but for compilation's sake."""
-    source, step, params = parts
-    step, sums = jax.jit(step), {}
+    source, model, task, params = parts
+    step, sums = jax.jit(make_eval_step(model, task)), {}
     for index in range(N):
         batch = Batches(source, "validation", Loader(batch=1))[index]
-        for name, ratio in step(params, batch).items():
+        for name, ratio in step(params, batch)[0].items():
             total, weight = sums.get(name, (0, 0))
             sums[name] = total + float(ratio.total), weight + float(ratio.weight)
     return {name: total / weight for name, (total, weight) in sums.items()}
@@ -52,8 +52,8 @@ def alone(parts):
 
 @pytest.mark.parametrize("loader", [dict(batch=4), dict(batch=3, buckets=(4, 7)), dict(batch=64), dict(batch=5)])
 def test_a_split_is_the_mean_over_its_examples(parts, alone, loader):
-    source, step, params = parts
-    evaluator = Evaluator(lambda p, b: step(p, b), source, Loader(**loader), "validation")
+    source, model, task, params = parts
+    evaluator = Evaluator(model, task, source, Loader(**loader), "validation")
     seen = []
     result = evaluator(params, lambda done, total: seen.append((done, total)))
     assert evaluator.examples == N

@@ -50,6 +50,14 @@ def test_evaluation_is_the_same_everywhere(runs):
     assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
 
 
+def test_a_carried_state_follows_its_rows(runs):
+    """From a mesh of 2 x 2 x 2 to a pmap with micro-batches; and evaluated where the devices do not divide the rows."""
+    one, chained = ({(row["split"], row["step"]): row["loss"] for row in found} for found in runs["carried"])
+    assert [key for key in one if key[0] == "train"] == [("train", step) for step in range(1, 7)]
+    assert {key: chained[key] for key in one} == pytest.approx(one, rel=1e-5)
+    assert runs["carried evaluated"]["metrics"]["loss"] == pytest.approx(one["validation", 6], rel=1e-5)
+
+
 def test_a_batch_that_eight_devices_do_not_divide_is_refused(runs):
     code, _, err = runs["refused"]
     assert code == 2 and "12" in err and "8" in err

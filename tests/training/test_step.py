@@ -87,7 +87,7 @@ def test_the_step_is_gradient_descent_on_the_mean_loss(make):
     evaluate = make_eval_step(model, task)
 
     def loss(params):
-        ratio = evaluate(params, data)["loss"]
+        ratio = evaluate(params, data)[0]["loss"]
         return ratio.total / ratio.weight
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(steps.state.params)

@@ -1,0 +1,76 @@
+"""Batches in reading order, for a state that is carried from batch to batch."""
+
+import numpy as np
+
+from seqjax.data._loader import Batches, Loader
+from seqjax.data._source import Source
+from seqjax.types import ConfigError, DataError
+
+
+class Streams(Batches):
+    """The batches of one split in reading order: each row goes on where it ended in the batch before.
+
+        t h i s i s i t     cut into [t h i s] [s i s i] [i t]: 3 predictions each, neighbours share one token
+
+                   row 0       row 1       2 rows
+        batch 0    [t h i s]   [i t]
+        batch 1    [s i s i]   empty       batch 2 is batch 0 again
+
+    Each row has a stretch of the windows, equal but for one, so that every token but the very first is predicted
+    once an epoch; where a row has no window left it is empty, of weight 0. Every epoch is the same: nothing is
+    shuffled. `reset` is True where a document begins, and at the first token of every row in an epoch.
+
+    Raises:
+      ConfigError: the source has no stream, or buckets are given.
+      DataError: train has fewer windows than rows.
+    """
+
+    def __init__(self, source: Source, split: str, loader: Loader):
+        super().__init__(source, split, loader)
+        if split == "train" and self.size < loader.batch:
+            raise DataError(
+                f"split 'train' has {self.size} windows of {self.length} predictions, a batch takes {loader.batch}: "
+                "lower loader.batch or data.length, or give more data."
+            )
+        n, extra = divmod(self.size, loader.batch)
+        row_B = np.arange(loader.batch)
+        self._first_B = row_B * n + np.minimum(row_B, extra)  # window of each row
+
+    def _count(self) -> int:
+        self.stream, self.length = self.source.stream(self.split), self.source.spec.length - 1
+        if self.stream is None:
+            raise ConfigError(
+                "task.carry_state: the examples of this source are independent of each other, there is no state to "
+                "carry: choose one of running text, such as data.name='text', or leave task.carry_state out."
+            )
+        if self.loader.buckets:
+            raise ConfigError(
+                f"task.carry_state reads windows of data.length, got loader.buckets={list(self.loader.buckets)}: "
+                "leave them out."
+            )
+        return -(-(len(self.stream["tokens"]) - 1) // self.length)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a row reads between two resets."""
+        last = len(self.stream["tokens"]) - 1  # it is predicted and never read
+        begins = [self._first_B * self.length, np.flatnonzero(self.stream.get("reset", ())), [last]]
+        return int(np.diff(np.unique(np.minimum(np.concatenate(begins), last))).max())
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """Batch number `step`, counted on through all epochs, with `reset` (B, L)."""
+        batch = super().__getitem__(step)
+        reset_BL = batch.setdefault("reset", np.zeros_like(batch["mask"]))
+        reset_BL[:, 0] |= step % self.per_epoch == 0
+        return batch
+
+    def _rows(self, step: int):
+        epoch, k = divmod(step, self.per_epoch)
+        full = min(self.loader.batch, self.size - k * self.loader.batch)  # the longer stretches come first
+        return 0, self._first_B[:full] + k, epoch
+
+    def _example(self, index: int, epoch: int) -> dict[str, np.ndarray]:
+        begin = index * self.length
+        example = {key: array[begin : begin + self.length + 1] for key, array in self.stream.items()}
+        self._check(example, f"window {index} of split {self.split!r}")
+        return example

@@ -1,0 +1,34 @@
+"""Whether a model's state can be carried from batch to batch."""
+
+import jax
+
+from seqjax.data import Streams
+from seqjax.types import ConfigError
+
+
+def room(model) -> int | None:
+    """How many tokens of one document the caches of a model hold; None: any number."""
+    mixers = [block.mixer for block in model.stack(parent=None)] if hasattr(model, "stack") else []
+    return min((mixer.context for mixer in mixers if hasattr(mixer, "context")), default=None)
+
+
+def check(model, source, loader) -> None:
+    """Refuses `task.carry_state` where there is nothing to carry, or no room for it.
+
+    Raises:
+      ConfigError: independent examples, a model without state, a cache that a stream would outgrow.
+      DataError: too little data.
+    """
+    streams = [Streams(source, split, loader) for split in source.spec.splits]
+    try:
+        jax.eval_shape(lambda: model.init_state(loader.batch))
+    except (AttributeError, NotImplementedError, ValueError) as error:
+        raise ConfigError(f"task.carry_state needs a model with a state: {error}") from error
+    most = room(model)
+    for stream in streams:
+        if most is not None and stream.longest > most:
+            raise ConfigError(
+                f"task.carry_state: a row of split {stream.split!r} reads {stream.longest:,} tokens of one document, "
+                f"the attention cache has room for {most:,}: raise model.mixer.context, or use mixers whose state "
+                "does not grow."
+            )
