@@ -31,6 +31,8 @@ CONTEXT = 8
 # What is not listed is tested with its defaults.
 OPTIONS = {
     "attention": [dict(heads=2, context=CONTEXT), dict(heads=1, context=CONTEXT, positions="none")],
+    "lru": [{}, dict(state_size=3)],
+    "min_gru": [{}, dict(candidate="positive")],
     "rnn": [{}, dict(activation="relu")],
 }
 

@@ -262,6 +262,7 @@ def test_pooling(name):
 
 ORACLES = {
     "scan": {"elman", "lstm", "gru"},
+    "linear": {"diagonal"},  # in test_linear.py
     "attention": {"attend"},
     "positions": {"rotary"},
     "losses": {"cross_entropy"},

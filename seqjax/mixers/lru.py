@@ -1,0 +1,84 @@
+"""The linear recurrent unit."""
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from seqjax import masks
+from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.ops import linear
+from seqjax.types import Count, Fraction, Positive, Range
+
+
+class LRU(_Mixer):
+    """LRU: complex states that turn and fade by themselves, each at its own pace.
+
+        h_t = lambda * h_{t-1} + exp(gamma) * B x_t,   lambda = exp(-exp(nu) + i exp(theta))
+        y_t = Re(C h_t) + d * x_t
+
+    lambda starts uniformly in the ring r_min <= |lambda| <= r_max with phases up to `max_phase`, exp(gamma) at
+    sqrt(1 - |lambda|^2), at which white noise leaves every state with the same variance. `state_size` counts complex
+    states; None: as many as the width. State: real and imaginary part of h, each (B, N), float32.
+
+    Orvieto et al. 2023, "Resurrecting recurrent neural networks for long sequences", arXiv:2303.06349.
+
+    Raises:
+      ValueError: r_min is not below r_max.
+    """
+
+    state_size: Count | None = None
+    r_min: Fraction = 0.0
+    r_max: Annotated[float, Range(above=0, most=1)] = 1.0
+    max_phase: Positive = 6.28
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.r_min >= self.r_max:
+            raise ValueError(f"mixer.r_min={self.r_min} is not below mixer.r_max={self.r_max}: there is no ring.")
+
+    def setup(self):
+        D, N = self.width, self.state_size or self.width
+        self.nu = self.param("nu", self._init_nu, (N,))
+        self.theta = self.param("theta", self._init_theta, (N,))
+        self.gamma = self.param("gamma", lambda key: 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(self.nu))))
+        # Real parts side by side with imaginary parts, each with half the variance 1 / D of B and 2 / N of C.
+        normal = lambda variance: nn.initializers.variance_scaling(variance, "fan_in", "normal")
+        dense = lambda n, init: nn.Dense(n, use_bias=False, dtype=self.dtype, kernel_init=init)
+        self.inputs, self.outputs = dense(2 * N, normal(0.5)), dense(D, normal(2.0))
+        self.skip = self.param("skip", nn.initializers.normal(1.0), (D,))
+
+    @nn.nowrap
+    def _init_nu(self, key, shape):
+        inner, outer = self.r_min**2, self.r_max**2
+        # 1 - |lambda|^2, uniform; never 0, which would be a state that nothing moves.
+        fade = (1 - outer) + (outer - inner) * jax.random.uniform(key, shape, minval=1e-6)
+        return jnp.log(-0.5 * jnp.log1p(-fade))
+
+    @nn.nowrap
+    def _init_theta(self, key, shape):
+        return jnp.log(self.max_phase * jax.random.uniform(key, shape, minval=1e-6))
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        zeros = jnp.zeros((batch, self.state_size or self.width), jnp.float32)
+        return zeros, zeros
+
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        self.check(x_BLD, state, mask_BL, reset_BL)
+        u_BLD = masks.fill(x_BLD, mask_BL).astype(self.dtype)
+        b_BLN = lax.complex(*jnp.split(self.inputs(u_BLD).astype(jnp.float32), 2, axis=-1))
+        b_BLN = b_BLN * jnp.exp(self.gamma)[None, None]
+        lambda_N = jnp.exp(lax.complex(-jnp.exp(self.nu), jnp.exp(self.theta)))
+        a_BLN = jnp.broadcast_to(lambda_N[None, None], b_BLN.shape)
+        start_BN = lax.complex(*(self.init_state(x_BLD.shape[0]) if state is None else state))
+        h_BLN, end_BN = linear.diagonal(a_BLN, b_BLN, start_BN, mask_BL, reset_BL)
+        # The sign of the imaginary part in Re(C h) is left to the kernel.
+        y_BLD = self.outputs(jnp.concatenate([h_BLN.real, h_BLN.imag], axis=-1))
+        y_BLD = y_BLD + self.skip.astype(self.dtype)[None, None] * u_BLD
+        return y_BLD.astype(x_BLD.dtype), None if state is None else (end_BN.real, end_BN.imag)
+
+
+Mixer = LRU

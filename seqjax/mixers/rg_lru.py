@@ -1,0 +1,75 @@
+"""The real-gated linear recurrent unit."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax import masks
+from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.ops import linear
+from seqjax.types import Count
+
+C = 8.0  # how far a gate can drive the decay: between 1 and a^C
+
+
+class RGLRU(_Mixer):
+    """RG-LRU: a real diagonal recurrence whose decay and input are gated by the token.
+
+        r   = sigmoid(W_a x_t + b_a),   i = sigmoid(W_x x_t + b_x)        (W_a, W_x: `heads` blocks on the diagonal)
+        a   = exp(-8 softplus(Lambda) r)
+        h_t = a * h_{t-1} + sqrt(1 - a^2) * (i * x_t),   y_t = h_t
+
+    Lambda starts so that a at r = 1 is uniform in [0.9, 0.999]. State: h (B, D), float32.
+
+    De et al. 2024, "Griffin: mixing gated linear recurrences with local attention", arXiv:2402.19427. This is the
+    recurrence alone. The rest of Griffin's recurrent block is not part of it: the projections before and after, the
+    causal convolution of width 4 in front, the GeLU branch that multiplies the output.
+
+    Raises:
+      ValueError: heads do not divide the width.
+    """
+
+    heads: Count = 4
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
+
+    def setup(self):
+        H, K = self.heads, self.width // self.heads
+        # Per head: the recurrence gate r on the left, the input gate i on the right.
+        self.kernel = self.param("kernel", nn.initializers.lecun_normal(batch_axis=0), (H, K, 2 * K))
+        self.bias = self.param("bias", nn.initializers.zeros, (H, 2 * K))
+        self.decay = self.param("decay", _init_decay, (self.width,))
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        return jnp.zeros((batch, self.width), jnp.float32)
+
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        self.check(x_BLD, state, mask_BL, reset_BL)
+        x_BLD = masks.fill(x_BLD, mask_BL)
+        r_BLN, i_BLN = self._gates(x_BLD)
+        log_a_BLN = -C * jax.nn.softplus(self.decay)[None, None] * r_BLN
+        # A shut gate gives a = 1 and would give sqrt an infinite slope.
+        rest_BLN = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a_BLN), jnp.finfo(jnp.float32).tiny))
+        start = self.init_state(x_BLD.shape[0]) if state is None else state
+        h_BLN, end = linear.diagonal(jnp.exp(log_a_BLN), rest_BLN * i_BLN * x_BLD, start, mask_BL, reset_BL)
+        return h_BLN.astype(x_BLD.dtype), None if state is None else end
+
+    def _gates(self, x_BLD):
+        """r and i, (B, L, D) each, in float32."""
+        B, L, D = x_BLD.shape
+        x_BLHK, kernel = x_BLD.reshape(B, L, self.heads, -1).astype(self.dtype), self.kernel.astype(self.dtype)
+        z_BLHM = jnp.einsum("BLHK,HKM->BLHM", x_BLHK, kernel, preferred_element_type=jnp.float32)
+        gates_BLHM = jax.nn.sigmoid(z_BLHM + self.bias[None, None])
+        return (gate.reshape(B, L, D) for gate in jnp.split(gates_BLHM, 2, axis=-1))
+
+
+def _init_decay(key, shape):
+    full = jax.random.uniform(key, shape, minval=0.9, maxval=0.999)
+    return jnp.log(jnp.expm1(-jnp.log(full) / C))  # the inverse of softplus
+
+
+Mixer = RGLRU

@@ -1,0 +1,117 @@
+"""The diagonal linear recurrence: every channel by itself, real or complex, masked and resettable.
+
+The gradient of h_t = a_t h_{t-1} + b_t is the same recurrence run backwards, so its pass is written by hand: it needs a
+and h and nothing else, and what a weight in front of it gets is summed outside the loop, in one go.
+"""
+
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import masks
+
+Method = Literal["auto", "scan", "associative"]
+
+
+def diagonal(a_BLN, b_BLN, h_BN, mask_BL=None, reset_BL=None, method: Method = "auto"):
+    """h_t = a_t * h_{t-1} + b_t. Returns h of every token (B, L, N), zero where masked, and the last h (B, N).
+
+    A masked token leaves the state alone; a reset (on a real token) puts zeros before it. All in float32 or complex64
+    at least, whatever the dtypes of a, b and h.
+
+    method: "scan" takes one token after the other: least work, best on a CPU. "associative" joins neighbours in
+      about 2 log2(L) rounds: more work, but parallel over time, for GPU and TPU. "auto" takes the one for the platform
+      that the program is compiled for, which need not be the default one.
+
+    Raises:
+      ValueError: an unknown method, or a mask of another shape.
+
+    Blelloch 1990, "Prefix sums and their applications"; Martin and Cundy 2018, arXiv:1709.04057.
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"method={method!r}; choose from {', '.join(get_args(Method))}.")
+    wide = jnp.promote_types(jnp.result_type(a_BLN, b_BLN, h_BN), jnp.float32)
+    a_BLN, b_BLN, h_BN = (x.astype(wide) for x in (a_BLN, b_BLN, h_BN))
+    if reset_BL is not None:
+        masks.check(reset_BL, a_BLN.shape[:2], "reset_BL")
+        a_BLN = masks.fill(a_BLN, ~reset_BL)
+    # After the reset: one on a masked token does not count.
+    a_BLN, b_BLN = masks.fill(a_BLN, mask_BL, 1), masks.fill(b_BLN, mask_BL)
+    h_BLN, last_BN = _run(method, a_BLN, b_BLN, h_BN)
+    return masks.fill(h_BLN, mask_BL), last_BN
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run(method, a_BLN, b_BLN, h_BN):
+    return _by(method, _scan, _associative)(a_BLN, b_BLN, h_BN)
+
+
+def _run_forward(method, a_BLN, b_BLN, h_BN):
+    h_BLN, last_BN = _run(method, a_BLN, b_BLN, h_BN)
+    return (h_BLN, last_BN), (a_BLN, h_BN, h_BLN)
+
+
+def _run_backward(method, residuals, cotangents):
+    a_BLN, h_BN, h_BLN = residuals
+    d_BLN, dfirst_BN = _by(method, _scan_back, _associative_back)(a_BLN, *cotangents)
+    before_BLN = jnp.concatenate([h_BN[:, None], h_BLN[:, :-1]], axis=1)
+    return d_BLN * before_BLN, d_BLN, dfirst_BN
+
+
+_run.defvjp(_run_forward, _run_backward)
+
+
+def _by(method, scan, associative):
+    if method == "auto":
+        return lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=scan, default=associative)
+    return scan if method == "scan" else associative
+
+
+# The scans index the middle axis where it lies: turning it to the front, as lax.scan wants it, costs a CPU more.
+_at = partial(jax.lax.dynamic_index_in_dim, axis=1, keepdims=False)
+_put = partial(jax.lax.dynamic_update_index_in_dim, axis=1)
+
+
+def _scan(a_BLN, b_BLN, h_BN):
+    def step(t, carry):
+        h_BN, h_BLN = carry
+        h_BN = _at(a_BLN, t) * h_BN + _at(b_BLN, t)
+        return h_BN, _put(h_BLN, h_BN, t)
+
+    last_BN, h_BLN = jax.lax.fori_loop(0, b_BLN.shape[1], step, (h_BN, jnp.zeros_like(b_BLN)))
+    return h_BLN, last_BN
+
+
+def _scan_back(a_BLN, g_BLN, dlast_BN):
+    """d_t = g_t + a_{t+1} d_{t+1}, from the last token to the first; also a_0 d_0."""
+    L = g_BLN.shape[1]
+
+    def step(i, carry):
+        later_BN, d_BLN = carry
+        t = L - 1 - i
+        d_BN = _at(g_BLN, t) + later_BN
+        return _at(a_BLN, t) * d_BN, _put(d_BLN, d_BN, t)
+
+    dfirst_BN, d_BLN = jax.lax.fori_loop(0, L, step, (dlast_BN, jnp.zeros_like(g_BLN)))
+    return d_BLN, dfirst_BN
+
+
+def _join(earlier, later):
+    """Two stretches of h -> a h + b, one after the other, as one."""
+    (a, b), (c, d) = earlier, later
+    return a * c, b * c + d
+
+
+def _associative(a_BLN, b_BLN, h_BN):
+    b_BLN = b_BLN.at[:, 0].add(a_BLN[:, 0] * h_BN)
+    _, h_BLN = jax.lax.associative_scan(_join, (a_BLN, b_BLN), axis=1)
+    return h_BLN, h_BLN[:, -1]
+
+
+def _associative_back(a_BLN, g_BLN, dlast_BN):
+    g_BLN = g_BLN.at[:, -1].add(dlast_BN)
+    next_BLN = jnp.concatenate([a_BLN[:, 1:], jnp.ones_like(a_BLN[:, :1])], axis=1)
+    _, d_BLN = jax.lax.associative_scan(_join, (next_BLN, g_BLN), axis=1, reverse=True)
+    return d_BLN, a_BLN[:, 0] * d_BLN[:, 0]
