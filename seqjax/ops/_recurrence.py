@@ -28,8 +28,10 @@ class Cell(NamedTuple):
     """One step of a recurrence and its derivative, in three pieces. `state` is a tuple whose first entry is h.
 
     scale: per gate, the factor in front of z inside the cell's tanh.
-    step: (u_BM, g_BM, state) -> (state, kept); u and g are the scaled input and recurrent parts of z, kept is what
-      the slopes need.
+    parts: into how many arrays u is cut before the loop. (A fused loop on XLA's CPU that slices u and takes the tanh
+      of a tanh is not vectorised, and half as fast as one on whole arrays; one tanh over all gates is best uncut.)
+    step: (u, g_BM, state) -> (state, kept); u (its parts) and g are the scaled input and recurrent parts of z, kept
+      is what the slopes need.
     slopes: (kept, before, after) -> slopes, for all tokens of a chunk.
     back: (dstate, slopes) -> (what of dstate reaches the state before directly, dz_BM through the recurrent kernel,
       extra), one token.
@@ -37,6 +39,7 @@ class Cell(NamedTuple):
     """
 
     scale: tuple[float, ...]
+    parts: int
     step: Callable
     slopes: Callable
     back: Callable
@@ -52,29 +55,43 @@ class Weights(NamedTuple):
     recurrent_bias: Any
 
 
-def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_BL=None, reset_BL=None):
+def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_BL=None, reset_BL=None, remat=False):
     """The cell over a sequence: h of every token (B, L, N) in the state's dtype, zero where masked, and the last state.
 
-    A masked token leaves the state alone; a reset (on a real token) puts `initial` before it.
+    A masked token leaves the state alone; a reset (on a real token) puts `initial` before it. `remat` keeps one state
+    per chunk instead of every gate, and runs each chunk a second time on the way back.
     """
     B, L, _ = x_BLD.shape
-    # About 512 rows in each product of a chunk; chunks as equal as can be, so that the filling-up stays short.
-    chunks = math.ceil(L / max(512 // B, 8))
-    T = math.ceil(L / chunks)
-    spare = chunks * T - L
-    if spare and mask_BL is None:
-        mask_BL = jnp.ones((B, L), bool)
+    T = _chunk_length(B, L)
     if reset_BL is not None and mask_BL is not None:
         reset_BL = reset_BL & mask_BL
+    inputs = (x_BLD, mask_BL, reset_BL)
+    if spare := -L % T:
+        inputs = (x_BLD, jnp.ones((B, L), bool) if mask_BL is None else mask_BL, reset_BL)
+        inputs = jax.tree.map(lambda a: jnp.pad(a, [(0, 0), (0, spare)] + [(0, 0)] * (a.ndim - 2)), inputs)
+    h_BLN, state = _run(cell, T, remat, *inputs, weights, state, initial)
+    return masks.fill(h_BLN[:, :L], mask_BL), state
 
-    def cut(a_BLX):
-        a_BLX = jnp.pad(a_BLX, [(0, 0), (0, spare)] + [(0, 0)] * (a_BLX.ndim - 2))
-        return jnp.swapaxes(a_BLX, 0, 1).reshape(chunks, T, B, *a_BLX.shape[2:])
 
-    inputs = jax.tree.map(cut, (x_BLD, mask_BL, reset_BL))
-    h_CTBN, state = _run(cell, *inputs, weights, state, initial)
-    h_BLN = jnp.swapaxes(h_CTBN.reshape(chunks * T, B, -1), 0, 1)[:, :L]
-    return masks.fill(h_BLN, mask_BL), state
+def _chunk_length(B: int, L: int) -> int:
+    """Tokens per chunk: about 512 rows in each product, and no filling-up if a divisor of L is near."""
+    wanted = max(512 // B, 8)
+    if wanted >= L:
+        return L
+    divisors = [T for T in range(math.ceil(wanted / 2), 2 * wanted + 1) if L % T == 0]
+    equal = math.ceil(L / math.ceil(L / wanted))
+    return min(divisors or [equal], key=lambda T: abs(math.log(T / wanted)))
+
+
+def _cut(tree, i, T: int):
+    """Chunk i of each (B, L, ...), time first."""
+    return jax.tree.map(lambda a: jnp.swapaxes(jax.lax.dynamic_slice_in_dim(a, i * T, T, axis=1), 0, 1), tree)
+
+
+def _paste(a_BLX, chunk_TBX, i):
+    """Writes chunk i back; in place, as the array is carried through a loop."""
+    chunk_BTX = jnp.swapaxes(chunk_TBX, 0, 1).astype(a_BLX.dtype)
+    return jax.lax.dynamic_update_slice_in_dim(a_BLX, chunk_BTX, i * chunk_TBX.shape[0], axis=1)
 
 
 def _choose(flag_XB, yes, no):
@@ -88,6 +105,15 @@ def _product(equation: str, a, b, dtype):
     return jnp.einsum(equation, a.astype(dtype), b.astype(dtype), preferred_element_type=wide)
 
 
+def _shards(B: int) -> int:
+    """Into how many groups the rows fall, one per device if all the batch is spread over all devices.
+
+    Gradients of weights are added up per group, and over groups at the end: devices talk once, not once per chunk.
+    """
+    manual = jax.sharding.get_abstract_mesh().manual_axes  # pmap, shard_map: the rows of one device
+    return 1 if manual else math.gcd(B, jax.device_count())
+
+
 def _scaled(cell: Cell, weights: Weights) -> Weights:
     scale_M = jnp.repeat(jnp.array(cell.scale, weights.kernel.dtype), weights.kernel.shape[1] // len(cell.scale))
     return Weights(
@@ -98,53 +124,69 @@ def _scaled(cell: Cell, weights: Weights) -> Weights:
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _run(cell: Cell, x_CTBD, mask_CTB, reset_CTB, weights, state, initial):
-    (h_CTBN, _), last = _forward(cell, x_CTBD, mask_CTB, reset_CTB, weights, state, initial, keep=False)
-    return h_CTBN, last
-
-
-def _forward(cell, x_CTBD, mask_CTB, reset_CTB, weights, state, initial, keep):
-    """h of every token (and if `keep` the rest of the state, and what the slopes need), and the last state."""
-    dtype, w = x_CTBD.dtype, _scaled(cell, weights)
+def _tokens(cell: Cell, w: Weights, initial, state, inputs, keep: bool):
+    """One chunk forward, weights scaled: the state after it, h of every token, and if `keep` what slopes need."""
+    x_TBD, mask_TB, reset_TB = inputs
+    dtype = x_TBD.dtype
 
     def step(before, slices):
-        u_BM, mask_B, reset_B = slices
+        u, mask_B, reset_B = slices
         before = before if reset_B is None else _choose(reset_B, initial, before)
         g_BM = _product("BN,NM->BM", before[0], w.recurrent, dtype)
         if w.recurrent_bias is not None:
             g_BM = g_BM + w.recurrent_bias[None]
-        after, kept = cell.step(u_BM, g_BM, before)
+        after, kept = cell.step(u, g_BM, before)
         after = _choose(mask_B, after, before)
         return after, (after[0], (after[1:], kept) if keep else None)
 
-    def chunk(state, slices):
-        x_TBD, mask_TB, reset_TB = slices
-        u_TBM = _product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
-        return jax.lax.scan(step, state, (u_TBM, mask_TB, reset_TB))
-
-    last, out = jax.lax.scan(chunk, state, (x_CTBD, mask_CTB, reset_CTB))
-    return out, last
+    u_TBM = _product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
+    return jax.lax.scan(step, state, (jnp.split(u_TBM, cell.parts, axis=-1), mask_TB, reset_TB))
 
 
-def _run_forward(cell, x_CTBD, mask_CTB, reset_CTB, weights, state, initial):
-    (h_CTBN, (rest, kept)), last = _forward(cell, x_CTBD, mask_CTB, reset_CTB, weights, state, initial, keep=True)
-    return (h_CTBN, last), (x_CTBD, mask_CTB, reset_CTB, weights, state, initial, (h_CTBN, *rest), kept)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _run(cell: Cell, T: int, remat: bool, x_BLD, mask_BL, reset_BL, weights, state, initial):
+    h_BLN, last, _ = _forward(cell, T, (x_BLD, mask_BL, reset_BL), weights, state, initial, keep=False)
+    return h_BLN, last
 
 
-def _run_backward(cell, residuals, cotangents):
-    x_CTBD, mask_CTB, reset_CTB, weights, state, initial, states, kept = residuals
-    dh_CTBN, dlast = cotangents
-    dtype = x_CTBD.dtype
-    # The state before the first token of each chunk.
-    entries = jax.tree.map(lambda first, s: jnp.concatenate([first[None], s[:-1, -1]]), state, states)
+def _forward(cell, T, inputs, weights, state, initial, keep):
+    """h of every token, the last state, and per chunk its first state and what the slopes need."""
+    B, L, _ = inputs[0].shape
+    w = _scaled(cell, weights)
+
+    def chunk(carry, i):
+        before, h_BLN = carry
+        after, (h_TBN, kept) = _tokens(cell, w, initial, before, _cut(inputs, i, T), keep)
+        return (after, _paste(h_BLN, h_TBN, i)), (before, kept)
+
+    h_BLN = jnp.zeros((B, L, state[0].shape[-1]), state[0].dtype)
+    (last, h_BLN), entries_and_kept = jax.lax.scan(chunk, (state, h_BLN), jnp.arange(L // T))
+    return h_BLN, last, entries_and_kept
+
+
+def _run_forward(cell, T, remat, x_BLD, mask_BL, reset_BL, weights, state, initial):
+    inputs = (x_BLD, mask_BL, reset_BL)
+    h_BLN, last, entries_and_kept = _forward(cell, T, inputs, weights, state, initial, keep=not remat)
+    return (h_BLN, last), (inputs, h_BLN, entries_and_kept, weights, initial)
+
+
+def _run_backward(cell, T, remat, residuals, cotangents):
+    inputs, h_BLN, (entries, kept), weights, initial = residuals
+    dh_BLN, dlast = cotangents
+    B, L, _ = h_BLN.shape
+    dtype = inputs[0].dtype
+    back_MN = weights.recurrent.T.astype(dtype)  # turned round once: each product in the loop is a quarter faster
+    w = _scaled(cell, weights)
+    groups = _shards(B)
+    group = lambda a_TBX: a_TBX.reshape(T, groups, -1, a_TBX.shape[-1])
+    outer = lambda a_TBX, b_TBY: _product("TSRX,TSRY->SXY", group(a_TBX), group(b_TBY), dtype)
 
     def step(carry, slices):
         dstate, dinitial = carry
         dh_BN, slopes, mask_B, reset_B = slices
         dstate = (dstate[0] + dh_BN, *dstate[1:])
         direct, dz_BM, extra = cell.back(dstate, slopes)
-        through_BN = _product("BM,NM->BN", dz_BM, weights.recurrent, dtype)
+        through_BN = _product("BM,MN->BN", dz_BM, back_MN, dtype)
         before = _choose(mask_B, (direct[0] + through_BN, *direct[1:]), dstate)
         if reset_B is not None:
             none = jax.tree.map(jnp.zeros_like, before)
@@ -153,31 +195,36 @@ def _run_backward(cell, residuals, cotangents):
         return (before, dinitial), (dz_BM, extra)
 
     def chunk(carry, slices):
-        dstates, sums = carry
-        x_TBD, mask_TB, reset_TB, entry, after, kept, dh_TBN = slices
+        dstates, sums, dx_BLD = carry
+        i, entry, kept = slices
+        x_TBD, mask_TB, reset_TB = now = _cut(inputs, i, T)
+        h_TBN, dh_TBN = _cut((h_BLN, dh_BLN), i, T)
+        if remat:
+            _, (h_TBN, kept) = _tokens(cell, w, initial, entry, now, keep=True)
+        after = (h_TBN, *kept[0])
         before = jax.tree.map(lambda e, a: jnp.concatenate([e[None], a[:-1]]), entry, after)
         if reset_TB is not None:
             before = _choose(reset_TB, jax.tree.map(lambda i: i[None], initial), before)
-        slopes = cell.slopes(kept, before, after)
+        slopes = cell.slopes(kept[1], before, after)
         if mask_TB is not None:
             slopes = jax.tree.map(lambda s: jnp.where(mask_TB[..., None], s, 0), slopes)
             dh_TBN = jnp.where(mask_TB[..., None], dh_TBN, 0)
         dstates, (dz_TBM, extra) = jax.lax.scan(step, dstates, (dh_TBN, slopes, mask_TB, reset_TB), reverse=True)
         du_TBM = cell.input(dz_TBM, extra)
         parts = Weights(
-            _product("TBD,TBM->DM", x_TBD, du_TBM, dtype),
-            _product("TBN,TBM->NM", before[0], dz_TBM, dtype),
-            jnp.sum(du_TBM, axis=(0, 1)),
-            None if weights.recurrent_bias is None else jnp.sum(dz_TBM, axis=(0, 1)),
+            outer(x_TBD, du_TBM),
+            outer(before[0], dz_TBM),
+            jnp.sum(group(du_TBM), axis=(0, 2)),
+            None if weights.recurrent_bias is None else jnp.sum(group(dz_TBM), axis=(0, 2)),
         )
-        dx_TBD = _product("TBM,DM->TBD", du_TBM, weights.kernel, dtype).astype(dtype)
-        return (dstates, jax.tree.map(jnp.add, sums, parts)), dx_TBD
+        dx_TBD = _product("TBM,DM->TBD", du_TBM, weights.kernel, dtype)
+        return (dstates, jax.tree.map(jnp.add, sums, parts), _paste(dx_BLD, dx_TBD, i)), None
 
-    zeros = partial(jax.tree.map, jnp.zeros_like)
-    start = ((dlast, zeros(initial)), zeros(weights))
-    slices = (x_CTBD, mask_CTB, reset_CTB, entries, states, kept, dh_CTBN)
-    ((dstate, dinitial), dweights), dx_CTBD = jax.lax.scan(chunk, start, slices, reverse=True)
-    return dx_CTBD, None, None, dweights, dstate, dinitial
+    sums = jax.tree.map(lambda a: jnp.zeros((groups, *a.shape), a.dtype), weights)
+    start = ((dlast, jax.tree.map(jnp.zeros_like, initial)), sums, jnp.zeros_like(inputs[0]))
+    slices = (jnp.arange(L // T), entries, kept)
+    ((dstate, dinitial), sums, dx_BLD), _ = jax.lax.scan(chunk, start, slices, reverse=True)
+    return dx_BLD, None, None, jax.tree.map(lambda a: jnp.sum(a, axis=0), sums), dstate, dinitial
 
 
 _run.defvjp(_run_forward, _run_backward)

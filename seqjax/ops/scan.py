@@ -20,14 +20,15 @@ def _elman(kind: str) -> Cell:
     activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[kind]
     slope = {"tanh": lambda h: 1 - h * h, "relu": lambda h: (h > 0).astype(h.dtype)}[kind]
 
-    def step(u_BN, g_BN, state):
-        return (activation(u_BN + g_BN),), ()
+    def step(u, g_BN, state):
+        return (activation(u[0] + g_BN),), ()
 
     def back(dstate, slope_BN):
         return (0.0,), dstate[0] * slope_BN, ()
 
     return Cell(
         scale=(1.0,),
+        parts=1,
         step=step,
         slopes=lambda kept, before, after: slope(after[0]),
         back=back,
@@ -38,8 +39,8 @@ def _elman(kind: str) -> Cell:
 _ELMAN = {kind: _elman(kind) for kind in ("tanh", "relu")}
 
 
-def _lstm_step(u_BM, g_BM, state):
-    a_BM = jnp.tanh(u_BM + g_BM)
+def _lstm_step(u, g_BM, state):
+    a_BM = jnp.tanh(u[0] + g_BM)
     i_BN, f_BN, g_BN, o_BN = jnp.split(a_BM, 4, axis=-1)
     c_BN = _half(f_BN) * state[1] + _half(i_BN) * g_BN
     return (_half(o_BN) * jnp.tanh(c_BN), c_BN), a_BM
@@ -49,16 +50,8 @@ def _lstm_slopes(a_TBM, before, after):
     """dz = slope * dc for i, f, g and slope * dh for o; dc from dh; dc before from dc."""
     i, f, g, o = jnp.split(a_TBM, 4, axis=-1)
     tanh_c = jnp.tanh(after[1])
-    slope_TBM = jnp.concatenate(
-        [
-            g * 0.25 * (1 - i * i),
-            before[1] * 0.25 * (1 - f * f),
-            _half(i) * (1 - g * g),
-            tanh_c * 0.25 * (1 - o * o),
-        ],
-        axis=-1,
-    )
-    return slope_TBM, _half(o) * (1 - tanh_c * tanh_c), _half(f)
+    factor_TBM = jnp.concatenate([0.25 * g, 0.25 * before[1], _half(i), 0.25 * tanh_c], axis=-1)
+    return factor_TBM * (1 - a_TBM * a_TBM), _half(o) * (1 - tanh_c * tanh_c), _half(f)
 
 
 def _lstm_back(dstate, slopes):
@@ -70,6 +63,7 @@ def _lstm_back(dstate, slopes):
 
 _LSTM = Cell(
     scale=(0.5, 0.5, 1.0, 0.5),
+    parts=1,
     step=_lstm_step,
     slopes=_lstm_slopes,
     back=_lstm_back,
@@ -77,18 +71,16 @@ _LSTM = Cell(
 )
 
 
-def _gru_step(u_BM, g_BM, state):
-    N = u_BM.shape[-1] // 3
-    rz_BM = _half(jnp.tanh(u_BM[:, : 2 * N] + g_BM[:, : 2 * N]))
-    r_BN, z_BN, part_BN = rz_BM[:, :N], rz_BM[:, N:], g_BM[:, 2 * N :]
-    n_BN = jnp.tanh(u_BM[:, 2 * N :] + r_BN * part_BN)
-    return (n_BN + z_BN * (state[0] - n_BN),), (rz_BM, n_BN, part_BN)
+def _gru_step(u, g_BM, state):
+    g_r_BN, g_z_BN, part_BN = jnp.split(g_BM, 3, axis=-1)
+    r_BN, z_BN = _half(jnp.tanh(u[0] + g_r_BN)), _half(jnp.tanh(u[1] + g_z_BN))
+    n_BN = jnp.tanh(u[2] + r_BN * part_BN)
+    return (n_BN + z_BN * (state[0] - n_BN),), (r_BN, z_BN, n_BN, part_BN)
 
 
 def _gru_slopes(kept, before, after):
     """dz = slope * dh for r, z and the recurrent part of n; dn from dh; dh before from dh."""
-    rz, n, part = kept
-    r, z = jnp.split(rz, 2, axis=-1)
+    r, z, n, part = kept
     dn = (1 - z) * (1 - n * n)
     slope_TBM = jnp.concatenate([dn * part * r * (1 - r), (before[0] - n) * z * (1 - z), dn * r], axis=-1)
     return slope_TBM, dn, z
@@ -101,6 +93,7 @@ def _gru_back(dstate, slopes):
 
 _GRU = Cell(
     scale=(0.5, 0.5, 1.0),
+    parts=3,
     step=_gru_step,
     slopes=_gru_slopes,
     back=_gru_back,
