@@ -46,6 +46,17 @@ def positions(shape, mask_BL=None, reset_BL=None, start_B=None):
     return count_BL - 1 - jax.lax.cummax(before_BL, axis=1)
 
 
+def ends(shape, mask_BL=None, reset_BL=None):
+    """The resets of a sequence that is read backwards: True at the last real token of each document. None: none."""
+    if reset_BL is None:
+        return None
+    real_BL = jnp.ones(shape, bool) if mask_BL is None else mask_BL
+    segment_BL = segments(shape, mask_BL, reset_BL)
+    later_BL = jnp.where(real_BL, segment_BL, jnp.iinfo(jnp.int32).max)
+    next_BL = jnp.pad(jax.lax.cummin(later_BL, axis=1, reverse=True)[:, 1:], [(0, 0), (0, 1)], mode="edge")
+    return next_BL > segment_BL
+
+
 def causal(position_q_BL, position_k_BS, segment_q_BL, segment_k_BS, mask_k_BS=None):
     """Which key each query may see: not later, same document, real. (B, L, S)."""
     allowed = position_k_BS[:, None, :] <= position_q_BL[:, :, None]

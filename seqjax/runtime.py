@@ -15,6 +15,7 @@ from seqjax.types import ConfigError
 def setup() -> None:
     """Before JAX starts its first computation."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("seqjax").setLevel(logging.INFO)
     for noisy, level in (("jax", "ERROR"), ("etils", "ERROR"), ("orbax", "CRITICAL"), ("absl", "CRITICAL")):
         logging.getLogger(noisy).setLevel(level)  # what orbax and grain log as errors, they raise too
     keep_pages()

@@ -15,7 +15,7 @@ import seqjax
 ROOT = Path(seqjax.__file__).parent
 ROOMS = (
     *("types", "lookup", "config", "masks", "metrics"),
-    *("ops", "mixers", "models", "probabilistic", "data", "tasks"),
+    *("ops", "mixers", "converters", "models", "probabilistic", "data", "tasks"),
     *("training", "decoding", "analysis", "search", "report", "runtime", "cli", "__main__"),
 )
 # On the ground floor, too, nobody reaches up: what each of these may import.

@@ -33,7 +33,13 @@ OPTIONS = {
     "attention": [dict(heads=2, context=CONTEXT), dict(heads=1, context=CONTEXT, positions="none")],
     "lru": [{}, dict(state_size=3)],
     "min_gru": [{}, dict(candidate="positive")],
+    "conv_lstm": [dict(kernel_size=2)],
+    "gru": [{}, dict(reset="before", zoneout=0.2, remat="chunk")],
+    "lstm": [{}, dict(peepholes=True, hidden=6, initial="learned")],
+    "mgu": [dict(initial="learned", remat="chunk")],
     "rnn": [{}, dict(activation="relu")],
+    "slstm": [dict(heads=2)],
+    "stacked": [dict(residual=True)],
 }
 
 PLAIN = ["xxxxxx"] * B
@@ -73,6 +79,8 @@ GRU, ATTENTION = mixer("gru", {}), mixer("attention", OPTIONS["attention"][0])
 
 SUBJECTS = {}
 for name in lookup.names("seqjax.mixers"):
+    if not lookup.find(name, "seqjax.mixers", "Mixer").causal:
+        continue  # tests/mixers/test_bidirectional.py
     variants = OPTIONS.get(name, [{}])
     for options in variants:
         words = [name, *(str(v) for k, v in options.items() if k != "context")]

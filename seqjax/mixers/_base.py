@@ -1,5 +1,6 @@
 """The contract of a mixer."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.types import Count, Dtype, Given, Module
+from seqjax.types import Count, Dtype, Given, Module, Part
+
+Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
 
 
 class Mixer(Module):
@@ -22,6 +25,9 @@ class Mixer(Module):
 
     width: Annotated[Count, Given]
     dtype: Annotated[Dtype, Given] = "float32"
+
+    causal = True  # whether no output depends on later tokens; what is not causal has no state
+    room = None  # how many tokens of one document the state holds; None: any number
 
     @nn.nowrap
     def init_state(self, batch: int):

@@ -1,54 +1,179 @@
 """What the classical recurrent cells share."""
 
+from typing import Literal, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from seqjax import masks
 from seqjax.mixers._base import Mixer
+from seqjax.ops import scan
+from seqjax.types import Fraction
+
+
+class Begun(NamedTuple):
+    """A state beside whether it has begun: 0 in the rows that still stand before their first token."""
+
+    state: tuple
+    begun_B: jax.Array
 
 
 class Recurrent(Mixer):
-    """A cell scanned over time. Subclasses set `gates`, `slots` and `run`.
+    """A cell scanned over time. Subclasses set `gates`, `cell`, and `fast` where they have a hand-written op.
 
-    Kernels: input (D, G*N) by fan-in variance (LeCun), recurrent (N, G*N) orthogonal per gate, N = D = width.
-    The state is float32.
+    Kernels: input (D, G*N) by fan-in variance (LeCun), recurrent (N, G*N) orthogonal per gate. The state is float32.
+
+    `initial`: "learned" makes the state before the first token (and after a reset) a parameter.
+    `variational_dropout`: one mask per row for all its tokens, on x and on the h that the recurrent kernel sees
+      (Gal and Ghahramani 2016, arXiv:1512.05287).
+    `recurrent_dropout`: a fresh mask per token on the candidate update (Semeniuta et al. 2016, arXiv:1603.05118).
+    `weight_dropout`: of single weights of the recurrent kernel, for the whole call (Merity et al. 2017,
+      arXiv:1708.02182).
+    `zoneout`: the share of units that keep their old state (Krueger et al. 2016, arXiv:1606.01305).
+    `remat`: "chunk" keeps one state per chunk of tokens for the way back instead of all gates.
     """
 
-    gates = 1  # how many blocks of width N the kernels hold
-    slots = 1  # how many vectors of width N the state holds
+    initial: Literal["zeros", "learned"] = "zeros"
+    variational_dropout: Fraction = 0.0
+    recurrent_dropout: Fraction = 0.0
+    weight_dropout: Fraction = 0.0
+    zoneout: Fraction = 0.0
+    remat: Literal["none", "chunk"] = "none"
+
+    gates = 1  # how many blocks the kernels hold
+    free = None  # how many entries of a state, from the first, may change by themselves (be learned, zone out)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the vectors of a state without their batch; h first, and what holds the candidate last."""
+        return ((self.width,),)
 
     def setup(self):
-        D, G = self.width, self.gates
-        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (D, G * D))
-        self.recurrent = self.param("recurrent", _orthogonal_blocks(G), (D, G * D))
-        self.bias = self.param("bias", self.init_bias, (G * D,))
+        D, G, (N,) = self.width, self.gates, self.shapes[-1]
+        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (D, G * N))
+        self.recurrent = self.param("recurrent", self.init_recurrent, (D, G * N))
+        self.bias = self.param("bias", self.init_bias, (G * N,))
+        self.setup_start()
+
+    def setup_start(self):
+        """The parameters of a learned initial state, which `zero_state` is added to."""
+        if self.initial == "learned":
+            zeros = nn.initializers.zeros
+            self.start = [self.param(f"initial_{i}", zeros, shape) for i, shape in enumerate(self.shapes[: self.free])]
+
+    def init_recurrent(self, key, shape, dtype=jnp.float32):
+        return orthogonal_blocks(self.gates)(key, shape, dtype)
 
     def init_bias(self, key, shape, dtype=jnp.float32):
         return jnp.zeros(shape, dtype)
 
     @nn.nowrap
+    def zero_state(self, batch: int) -> tuple:
+        """The state before the first token if that is not learned."""
+        return tuple(jnp.zeros((batch, *shape), jnp.float32) for shape in self.shapes)
+
+    @nn.nowrap
     def init_state(self, batch: int):
-        zeros = jnp.zeros((batch, self.width), jnp.float32)
-        return zeros if self.slots == 1 else (zeros,) * self.slots
+        return self._pack(self.zero_state(batch), jnp.zeros((batch,), jnp.int32))
+
+    @nn.nowrap
+    def _pack(self, state, begun_B):
+        state = state[0] if len(state) == 1 else state
+        return Begun(state, begun_B) if self.initial == "learned" else state
+
+    @nn.nowrap
+    def _unpack(self, state, initial):
+        if self.initial == "learned":
+            state, begun_B = state
+        state = state if isinstance(state, tuple) else (state,)
+        if self.initial == "learned":
+            begun = lambda a: begun_B.reshape(-1, *(1,) * (a.ndim - 1)) > 0
+            state = jax.tree.map(lambda a, first: jnp.where(begun(a), a, first), state, initial)
+        return state
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         self.check(x_BLD, state, mask_BL, reset_BL)
-        initial = self.init_state(x_BLD.shape[0])
-        start = initial if state is None else state
-        y_BLD, end = self.run(x_BLD.astype(self.dtype), start, initial, mask_BL, reset_BL)
-        return y_BLD.astype(x_BLD.dtype), None if state is None else end
+        B = x_BLD.shape[0]
+        initial = self.zero_state(B)
+        if self.initial == "learned":
+            learned = [zero + self.row(first, B) for zero, first in zip(initial, self.start, strict=False)]
+            initial = (*learned, *initial[len(learned) :])
+        before = initial if state is None else self._unpack(state, initial)
+        drawn = not deterministic
+        x_cast_BLD = masks.fill(x_BLD, mask_BL).astype(self.dtype)
+        if drawn and self.variational_dropout:
+            x_cast_BLD = x_cast_BLD * self.draw(self.variational_dropout, (B, 1, self.width)).astype(self.dtype)
+        recurrent = self.recurrent
+        if drawn and self.weight_dropout:
+            recurrent = recurrent * self.draw(self.weight_dropout, recurrent.shape)
+        noisy = drawn and (self.variational_dropout or self.recurrent_dropout)
+        over = self.generic if noisy or self.zoneout or not self.is_plain else self.fast
+        y_BLX, after = over(x_cast_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn)
+        if state is not None:
+            real_B = True if mask_BL is None else mask_BL.any(axis=1)
+            after = self._pack(after, jnp.maximum(getattr(state, "begun_B", 0), jnp.ones((B,), jnp.int32) * real_B))
+        return y_BLX.reshape(x_BLD.shape).astype(x_BLD.dtype), None if state is None else after
 
-    def run(self, x_BLD, state, initial, mask_BL, reset_BL):
-        """Calls the op of this cell: -> y_BLD, state."""
+    @property
+    def is_plain(self) -> bool:
+        """Whether `fast` computes this cell with these options."""
+        return True
+
+    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
+        """Calls the hand-written op of this cell: -> y, state."""
         raise NotImplementedError
 
+    def generic(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
+        """The cell as a function of one token, with all options: -> y, state."""
+        B, L, _ = x_BLD.shape
+        step, u, rows = self.cell, {"x": self.inputs(x_BLD)}, self.rows(B)
+        if drawn and self.recurrent_dropout:
+            u["update"] = self.draw(self.recurrent_dropout, (B, L, *self.shapes[-1]))
+        if drawn and self.variational_dropout:
+            step, rows = scan.Variational(step), rows | {"drop": self.draw(self.variational_dropout, before[0].shape)}
+        if self.zoneout:
+            zoned = len(before[: self.free])
+            step = scan.Zoneout(step, (1 - self.zoneout,) * zoned)
+            if drawn:
+                shape = lambda a: (B, L, *a.shape[1:])
+                u["new"] = tuple(self.draw(self.zoneout, shape(a)) * (1 - self.zoneout) for a in before[:zoned])
+        options = dict(dtype=self.dtype, remat=self.remat == "chunk")
+        return scan.recur(step, u, self.weights(recurrent), rows, before, initial, mask_BL, reset_BL, **options)
 
-def _orthogonal_blocks(gates: int):
-    """Each gate's N x N block orthogonal by itself, so that no gate starts by shrinking the state."""
+    @property
+    def cell(self):
+        """The cell: a function of `seqjax.ops.cells`."""
+        raise NotImplementedError
+
+    def inputs(self, x_BLD):
+        """The input part of all gates: (B, L, G*N), float32."""
+        kernel = self.kernel.astype(x_BLD.dtype)
+        return jnp.einsum("BLD,DM->BLM", x_BLD, kernel, preferred_element_type=jnp.float32) + self.bias[None, None]
+
+    def weights(self, recurrent) -> dict:
+        """Name -> weight, as the cell calls them."""
+        return {"recurrent": recurrent}
+
+    def rows(self, batch: int) -> dict:
+        """What else the cell reads, the same for all tokens: (B, ...) each."""
+        return {}
+
+    def row(self, parameter, batch: int):
+        """A parameter once per row, so that its gradient is added up over rows after the loop, not in it."""
+        return jnp.broadcast_to(parameter[None], (batch, *parameter.shape))
+
+    def draw(self, rate: float, shape):
+        """A dropout mask: 0 at `rate`, else 1 / (1 - rate)."""
+        return jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape) / (1 - rate)
+
+
+def orthogonal_blocks(gates: int):
+    """Each gate's block orthogonal by itself, so that no gate starts by shrinking the state."""
     one = nn.initializers.orthogonal()
 
     def init(key, shape, dtype=jnp.float32):
         keys = jax.random.split(key, gates)
-        return jnp.concatenate([one(k, (shape[0], shape[1] // gates), dtype) for k in keys], axis=1)
+        return jnp.concatenate([one(k, (*shape[:-1], shape[-1] // gates), dtype) for k in keys], axis=-1)
 
     return init

@@ -50,6 +50,10 @@ class Attention(_Mixer):
         if self.width % self.heads:
             raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
 
+    @property
+    def room(self):
+        return self.context
+
     def setup(self):
         dense = lambda n: nn.Dense(n, use_bias=False, dtype=self.dtype)
         self.qkv = dense(3 * self.width)

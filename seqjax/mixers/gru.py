@@ -1,30 +1,58 @@
 """The gated recurrent unit."""
 
+from typing import Literal
+
+import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.mixers._recurrent import Recurrent
-from seqjax.ops import scan
+from seqjax.ops import cells, scan
 
 
 class GRU(Recurrent):
     """GRU: one state that an update gate moves towards a candidate.
 
         r, z = sigmoid(W x_t + U h_{t-1} + b)         (each its own W, U, b)
-        n   = tanh(W_n x_t + b_n + r * (U_n h_{t-1} + c_n))
+        n   = tanh(W_n x_t + b_n + r * (U_n h_{t-1} + c_n))     reset "after" the recurrent product
+        n   = tanh(W_n x_t + b_n + U_n (r * h_{t-1}))           reset "before" it
         h_t = (1 - z) * n + z * h_{t-1},   y_t = h_t
 
-    The reset gate acts after the recurrent product, as in torch and cuDNN. Gates lie in the order r, z, n.
-    State: h (B, D). Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder", arXiv:1406.1078.
+    "after" is the form of torch and cuDNN, one product per token; "before" is that of Cho et al. 2014, two of them.
+    Gates lie in the order r, z, n. State: h (B, D).
+
+    Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder", arXiv:1406.1078.
     """
+
+    reset: Literal["after", "before"] = "after"
 
     gates = 3
 
     def setup(self):
         super().setup()
-        self.bias_n = self.param("bias_n", nn.initializers.zeros, (self.width,))
+        if self.reset == "after":
+            self.bias_n = self.param("bias_n", nn.initializers.zeros, (self.width,))
 
-    def run(self, x_BLD, h_BN, initial, mask_BL, reset_BL):
-        return scan.gru(x_BLD, self.kernel, self.recurrent, self.bias, self.bias_n, h_BN, initial, mask_BL, reset_BL)
+    @property
+    def cell(self):
+        return cells.gru if self.reset == "after" else cells.gru_before
+
+    @property
+    def is_plain(self):
+        return self.reset == "after"
+
+    def weights(self, recurrent):
+        if self.reset == "after":
+            return {"recurrent": recurrent}
+        gates, candidate = jnp.split(recurrent, [2 * self.width], axis=1)
+        return {"gates": gates, "candidate": candidate}
+
+    def rows(self, batch):
+        return {"bias_n": self.row(self.bias_n, batch)} if self.reset == "after" else {}
+
+    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, remat=self.remat == "chunk")
+        y_BLD, h_BD = scan.gru(x_BLD, self.kernel, recurrent, self.bias, self.bias_n, *before, *initial, **flags)
+        return y_BLD, (h_BD,)
 
 
 Mixer = GRU

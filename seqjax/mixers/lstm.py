@@ -1,9 +1,13 @@
 """The long short-term memory."""
 
+from typing import Literal
+
 import jax.numpy as jnp
+from flax import linen as nn
 
 from seqjax.mixers._recurrent import Recurrent
-from seqjax.ops import scan
+from seqjax.ops import cells, scan
+from seqjax.types import Count
 
 
 class LSTM(Recurrent):
@@ -15,23 +19,86 @@ class LSTM(Recurrent):
         h_t = o * tanh(c_t),   y_t = h_t
 
     Gates lie in the order i, f, g, o, as in torch; one bias where torch has two. State: (h, c), each (B, D).
-    `forget_bias` is the initial bias of f: 1 keeps the memory open at the start.
 
-    Hochreiter and Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers et al. 2000, 12(10);
-    its bias: Jozefowicz et al. 2015, ICML.
+    `forget_bias`: the initial bias of f; 1 keeps the memory open at the start (Jozefowicz et al. 2015, ICML).
+    `peepholes`: gates see the cell: + p_i * c_{t-1}, + p_f * c_{t-1}, + p_o * c_t (Gers et al. 2002, JMLR 3).
+    `hidden`: N cells instead of D, whose h is projected back: h_t = P (o * tanh(c_t)), h (B, D), c (B, N)
+      (Sak et al. 2014, arXiv:1402.1128).
+    `layer_norm`: LN(W x_t) + LN(U h_{t-1}) + b, and tanh(LN(c_t)) in h_t, with learned scales, and a shift inside
+      the tanh (Ba et al. 2016, arXiv:1607.06450).
+    `backend`: "auto" takes cuDNN's LSTM on one NVIDIA GPU where it computes exactly this (float32, no options of the
+      cell, no resets), else the scan, and logs the choice once.
+
+    Hochreiter and Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers et al. 2000, 12(10).
+
+    Raises:
+      ValueError: backend="cudnn" with options or a call that it cannot serve.
     """
 
     forget_bias: float = 1.0
+    peepholes: bool = False
+    hidden: Count | None = None
+    layer_norm: bool = False
+    backend: Literal["auto", "scan", "cudnn"] = "auto"
 
     gates = 4
-    slots = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        inside = ("peepholes", "hidden", "layer_norm", "zoneout", "variational_dropout", "recurrent_dropout")
+        if self.backend == "cudnn" and (found := [name for name in inside if getattr(self, name)]):
+            raise ValueError(
+                f"mixer.backend='cudnn' serves the plain LSTM, without {', '.join(found)}: use 'auto' or 'scan'."
+            )
+
+    @property
+    def shapes(self):
+        return ((self.width,), (self.hidden or self.width,))
+
+    @property
+    def cell(self):
+        return cells.lstm_projected if self.hidden else cells.lstm
+
+    @property
+    def is_plain(self):
+        return not (self.peepholes or self.hidden or self.layer_norm)
+
+    def setup(self):
+        super().setup()
+        (N,) = self.shapes[1]
+        if self.peepholes:
+            self.p = self.param("peepholes", nn.initializers.zeros, (3, N))
+        if self.hidden:
+            self.projection = self.param("projection", nn.initializers.lecun_normal(), (N, self.width))
+        if self.layer_norm:
+            ones = nn.initializers.ones
+            sizes = {"scale_x": 4 * N, "scale": 4 * N, "scale_c": N}
+            self.scales = {name: self.param(name, ones, (size,)) for name, size in sizes.items()}
+            self.bias_c = self.param("bias_c", nn.initializers.zeros, (N,))
 
     def init_bias(self, key, shape, dtype=jnp.float32):
-        D = self.width
-        return jnp.zeros(shape, dtype).at[D : 2 * D].set(self.forget_bias)
+        N = shape[0] // 4
+        return jnp.zeros(shape, dtype).at[N : 2 * N].set(self.forget_bias)
 
-    def run(self, x_BLD, state, initial, mask_BL, reset_BL):
-        return scan.lstm(x_BLD, self.kernel, self.recurrent, self.bias, state, initial, mask_BL, reset_BL)
+    def inputs(self, x_BLD):
+        u_BLM = super().inputs(x_BLD)
+        if not self.layer_norm:
+            return u_BLM
+        bias = self.bias[None, None]
+        return cells.layer_norm(u_BLM - bias, self.scales["scale_x"][None, None]) + bias
+
+    def weights(self, recurrent):
+        return {"recurrent": recurrent} | ({"projection": self.projection} if self.hidden else {})
+
+    def rows(self, batch):
+        found = {"peepholes": self.p.reshape(-1)} if self.peepholes else {}
+        if self.layer_norm:
+            found |= {"scale": self.scales["scale"], "scale_c": self.scales["scale_c"], "bias_c": self.bias_c}
+        return {name: self.row(parameter, batch) for name, parameter in found.items()}
+
+    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, remat=self.remat == "chunk", backend=self.backend)
+        return scan.lstm(x_BLD, self.kernel, recurrent, self.bias, before, initial, **flags)
 
 
 Mixer = LSTM

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from seqjax.mixers._recurrent import Recurrent
-from seqjax.ops import scan
+from seqjax.ops import cells, scan
 
 
 class Elman(Recurrent):
@@ -16,10 +16,14 @@ class Elman(Recurrent):
 
     activation: Literal["tanh", "relu"] = "tanh"
 
-    def run(self, x_BLD, h_BN, initial, mask_BL, reset_BL):
-        return scan.elman(
-            x_BLD, self.kernel, self.recurrent, self.bias, h_BN, initial, mask_BL, reset_BL, activation=self.activation
-        )
+    @property
+    def cell(self):
+        return getattr(cells, self.activation)
+
+    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, remat=self.remat == "chunk", activation=self.activation)
+        y_BLD, h_BD = scan.elman(x_BLD, self.kernel, recurrent, self.bias, *before, *initial, **flags)
+        return y_BLD, (h_BD,)
 
 
 Mixer = Elman

@@ -1,16 +1,14 @@
 """The pre-norm residual stack that every model stands on."""
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import jax
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import check_state
-from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Part, Spec
+from seqjax.mixers._base import Mixers, check_state
+from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Spec
 
-Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
 Norm = Literal["layer", "rms"]
 
 

@@ -20,6 +20,11 @@ class LanguageModel(Backbone, kw_only=True):
 
     def __post_init__(self):
         super().__post_init__()
+        if blind := [b.mixer for b in self.stack(parent=None) if not b.mixer.causal]:
+            raise ValueError(
+                f"a language model must not see the tokens it predicts, and {type(blind[0]).__name__} does: choose a "
+                "causal mixer, or model.name='classifier'."
+            )
         if self.inputs.vocabulary is None:
             raise ValueError("a language model reads tokens, this source has features: choose model.name='classifier'.")
         if self.tied and self.inputs.vocabulary != self.outputs:

@@ -62,7 +62,7 @@ def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_
     per chunk instead of every gate, and runs each chunk a second time on the way back.
     """
     B, L, _ = x_BLD.shape
-    T = _chunk_length(B, L)
+    T = chunk_length(B, L)
     if reset_BL is not None and mask_BL is not None:
         reset_BL = reset_BL & mask_BL
     inputs = (x_BLD, mask_BL, reset_BL)
@@ -73,7 +73,7 @@ def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_
     return masks.fill(h_BLN[:, :L], mask_BL), state
 
 
-def _chunk_length(B: int, L: int) -> int:
+def chunk_length(B: int, L: int) -> int:
     """Tokens per chunk: about 512 rows in each product, and no filling-up if a divisor of L is near."""
     wanted = max(512 // B, 8)
     if wanted >= L:
@@ -83,20 +83,23 @@ def _chunk_length(B: int, L: int) -> int:
     return min(divisors or [equal], key=lambda T: abs(math.log(T / wanted)))
 
 
-def _cut(tree, i, T: int):
+def cut(tree, i, T: int):
     """Chunk i of each (B, L, ...), time first."""
     return jax.tree.map(lambda a: jnp.swapaxes(jax.lax.dynamic_slice_in_dim(a, i * T, T, axis=1), 0, 1), tree)
 
 
-def _paste(a_BLX, chunk_TBX, i):
+def paste(a_BLX, chunk_TBX, i):
     """Writes chunk i back; in place, as the array is carried through a loop."""
     chunk_BTX = jnp.swapaxes(chunk_TBX, 0, 1).astype(a_BLX.dtype)
     return jax.lax.dynamic_update_slice_in_dim(a_BLX, chunk_BTX, i * chunk_TBX.shape[0], axis=1)
 
 
-def _choose(flag_XB, yes, no):
-    """yes where the flag is set, else no; pytrees of (..., B, N). No flag: yes."""
-    return yes if flag_XB is None else jax.tree.map(lambda y, n: jnp.where(flag_XB[..., None], y, n), yes, no)
+def choose(flag_XB, yes, no):
+    """yes where the flag is set, else no; pytrees of (..., B, ...). No flag: yes."""
+    if flag_XB is None:
+        return yes
+    widen = lambda n: flag_XB.reshape(flag_XB.shape + (1,) * (n.ndim - flag_XB.ndim))
+    return jax.tree.map(lambda y, n: jnp.where(widen(n), y, n), yes, no)
 
 
 def _product(equation: str, a, b, dtype):
@@ -105,7 +108,7 @@ def _product(equation: str, a, b, dtype):
     return jnp.einsum(equation, a.astype(dtype), b.astype(dtype), preferred_element_type=wide)
 
 
-def _shards(B: int) -> int:
+def shards(B: int) -> int:
     """Into how many groups the rows fall, one per device if all the batch is spread over all devices.
 
     Gradients of weights are added up per group, and over groups at the end: devices talk once, not once per chunk.
@@ -131,12 +134,12 @@ def _tokens(cell: Cell, w: Weights, initial, state, inputs, keep: bool):
 
     def step(before, slices):
         u, mask_B, reset_B = slices
-        before = before if reset_B is None else _choose(reset_B, initial, before)
+        before = before if reset_B is None else choose(reset_B, initial, before)
         g_BM = _product("BN,NM->BM", before[0], w.recurrent, dtype)
         if w.recurrent_bias is not None:
             g_BM = g_BM + w.recurrent_bias[None]
         after, kept = cell.step(u, g_BM, before)
-        after = _choose(mask_B, after, before)
+        after = choose(mask_B, after, before)
         return after, (after[0], (after[1:], kept) if keep else None)
 
     u_TBM = _product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
@@ -156,8 +159,8 @@ def _forward(cell, T, inputs, weights, state, initial, keep):
 
     def chunk(carry, i):
         before, h_BLN = carry
-        after, (h_TBN, kept) = _tokens(cell, w, initial, before, _cut(inputs, i, T), keep)
-        return (after, _paste(h_BLN, h_TBN, i)), (before, kept)
+        after, (h_TBN, kept) = _tokens(cell, w, initial, before, cut(inputs, i, T), keep)
+        return (after, paste(h_BLN, h_TBN, i)), (before, kept)
 
     h_BLN = jnp.zeros((B, L, state[0].shape[-1]), state[0].dtype)
     (last, h_BLN), entries_and_kept = jax.lax.scan(chunk, (state, h_BLN), jnp.arange(L // T))
@@ -177,7 +180,7 @@ def _run_backward(cell, T, remat, residuals, cotangents):
     dtype = inputs[0].dtype
     back_MN = weights.recurrent.T.astype(dtype)  # turned round once: each product in the loop is a quarter faster
     w = _scaled(cell, weights)
-    groups = _shards(B)
+    groups = shards(B)
     group = lambda a_TBX: a_TBX.reshape(T, groups, -1, a_TBX.shape[-1])
     outer = lambda a_TBX, b_TBY: _product("TSRX,TSRY->SXY", group(a_TBX), group(b_TBY), dtype)
 
@@ -187,24 +190,24 @@ def _run_backward(cell, T, remat, residuals, cotangents):
         dstate = (dstate[0] + dh_BN, *dstate[1:])
         direct, dz_BM, extra = cell.back(dstate, slopes)
         through_BN = _product("BM,MN->BN", dz_BM, back_MN, dtype)
-        before = _choose(mask_B, (direct[0] + through_BN, *direct[1:]), dstate)
+        before = choose(mask_B, (direct[0] + through_BN, *direct[1:]), dstate)
         if reset_B is not None:
             none = jax.tree.map(jnp.zeros_like, before)
-            dinitial = jax.tree.map(jnp.add, dinitial, _choose(reset_B, before, none))
-            before = _choose(reset_B, none, before)
+            dinitial = jax.tree.map(jnp.add, dinitial, choose(reset_B, before, none))
+            before = choose(reset_B, none, before)
         return (before, dinitial), (dz_BM, extra)
 
     def chunk(carry, slices):
         dstates, sums, dx_BLD = carry
         i, entry, kept = slices
-        x_TBD, mask_TB, reset_TB = now = _cut(inputs, i, T)
-        h_TBN, dh_TBN = _cut((h_BLN, dh_BLN), i, T)
+        x_TBD, mask_TB, reset_TB = now = cut(inputs, i, T)
+        h_TBN, dh_TBN = cut((h_BLN, dh_BLN), i, T)
         if remat:
             _, (h_TBN, kept) = _tokens(cell, w, initial, entry, now, keep=True)
         after = (h_TBN, *kept[0])
         before = jax.tree.map(lambda e, a: jnp.concatenate([e[None], a[:-1]]), entry, after)
         if reset_TB is not None:
-            before = _choose(reset_TB, jax.tree.map(lambda i: i[None], initial), before)
+            before = choose(reset_TB, jax.tree.map(lambda i: i[None], initial), before)
         slopes = cell.slopes(kept[1], before, after)
         if mask_TB is not None:
             slopes = jax.tree.map(lambda s: jnp.where(mask_TB[..., None], s, 0), slopes)
@@ -218,7 +221,7 @@ def _run_backward(cell, T, remat, residuals, cotangents):
             None if weights.recurrent_bias is None else jnp.sum(group(dz_TBM), axis=(0, 2)),
         )
         dx_TBD = _product("TBM,DM->TBD", du_TBM, weights.kernel, dtype)
-        return (dstates, jax.tree.map(jnp.add, sums, parts), _paste(dx_BLD, dx_TBD, i)), None
+        return (dstates, jax.tree.map(jnp.add, sums, parts), paste(dx_BLD, dx_TBD, i)), None
 
     sums = jax.tree.map(lambda a: jnp.zeros((groups, *a.shape), a.dtype), weights)
     start = ((dlast, jax.tree.map(jnp.zeros_like, initial)), sums, jnp.zeros_like(inputs[0]))

@@ -1,5 +1,6 @@
-"""Recurrences over time: the classical cells, masked, resettable, with a fast backward pass.
+"""Recurrences over time: the classical cells with a fast backward pass, and `recur` for any other cell.
 
+`remat` keeps one state per chunk of time instead of all gates, and runs each chunk a second time on the way back.
 Layouts: x is (B, L, D), gates lie side by side in one kernel (D, G*N) and one recurrent kernel (N, G*N).
 The state and everything that depends on it is float32, whatever the dtype of x.
 """
@@ -8,7 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops import _cudnn
+from seqjax.ops._generic import Variational, Zoneout, product, recur
 from seqjax.ops._recurrence import Cell, Weights, run
+
+__all__ = ["Variational", "Zoneout", "elman", "gru", "lstm", "product", "recur"]
 
 
 def _half(t):
@@ -102,26 +107,44 @@ _GRU = Cell(
 )
 
 
-def _over(cell, x_BLD, weights, state, initial, mask_BL, reset_BL):
-    h_BLN, state = run(cell, masks.fill(x_BLD, mask_BL), weights, state, initial, mask_BL, reset_BL)
+def _over(cell, x_BLD, weights, state, initial, mask_BL, reset_BL, remat):
+    h_BLN, state = run(cell, masks.fill(x_BLD, mask_BL), weights, state, initial, mask_BL, reset_BL, remat)
     return h_BLN.astype(x_BLD.dtype), state
 
 
-def elman(x_BLD, kernel, recurrent, bias, h_BN, initial, mask_BL=None, reset_BL=None, activation: str = "tanh"):
+def elman(x_BLD, kernel, recurrent, bias, h_BN, initial, mask_BL=None, reset_BL=None, remat=False, activation="tanh"):
     """h_t = f(x_t W + h_{t-1} U + b), f = tanh or relu. Returns y = h (B, L, N) and the last h."""
     weights = Weights(kernel, recurrent, bias, None)
-    y_BLN, (h_BN,) = _over(_ELMAN[activation], x_BLD, weights, (h_BN,), (initial,), mask_BL, reset_BL)
+    y_BLN, (h_BN,) = _over(_ELMAN[activation], x_BLD, weights, (h_BN,), (initial,), mask_BL, reset_BL, remat)
     return y_BLN, h_BN
 
 
-def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=None):
-    """The LSTM with gates i, f, g, o, in this order in the kernels; state (h, c). Returns y = h and (h, c)."""
-    return _over(_LSTM, x_BLD, Weights(kernel, recurrent, bias, None), state, initial, mask_BL, reset_BL)
+def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=None, remat=False, backend="auto"):
+    """The LSTM with gates i, f, g, o, in this order in the kernels; state (h, c). Returns y = h and (h, c).
+
+    `backend` "auto" takes cuDNN's where it computes exactly this call, else the scan.
+
+    Raises:
+      ValueError: backend="cudnn" where it cannot serve.
+    """
+
+    def by_scan(x_BLD, kernel, recurrent, bias, state):
+        return _over(_LSTM, x_BLD, Weights(kernel, recurrent, bias, None), state, initial, mask_BL, reset_BL, remat)
+
+    reason = "forced" if backend == "scan" else _cudnn.hindrance(x_BLD.dtype, reset_BL)
+    if reason is None:
+        _cudnn.say("cudnn", "float32 on a GPU; the scan for masks that are not padding on the right")
+        x_BLD = masks.fill(x_BLD, mask_BL)
+        return _cudnn.lstm(x_BLD, kernel, recurrent, bias, state, mask_BL, by_scan)
+    if backend == "cudnn":
+        raise ValueError(f"backend='cudnn' cannot serve this LSTM: {reason}. Use 'auto' or 'scan'.")
+    _cudnn.say("scan", reason)
+    return by_scan(x_BLD, kernel, recurrent, bias, state)
 
 
-def gru(x_BLD, kernel, recurrent, bias, bias_n, h_BN, initial, mask_BL=None, reset_BL=None):
+def gru(x_BLD, kernel, recurrent, bias, bias_n, h_BN, initial, mask_BL=None, reset_BL=None, remat=False):
     """The GRU with gates r, z, n, in this order, the reset gate after the recurrent product. Returns y = h and h."""
     recurrent_bias = jnp.concatenate([jnp.zeros((2 * bias_n.shape[0],), bias_n.dtype), bias_n])
     weights = Weights(kernel, recurrent, bias, recurrent_bias)
-    y_BLN, (h_BN,) = _over(_GRU, x_BLD, weights, (h_BN,), (initial,), mask_BL, reset_BL)
+    y_BLN, (h_BN,) = _over(_GRU, x_BLD, weights, (h_BN,), (initial,), mask_BL, reset_BL, remat)
     return y_BLN, h_BN

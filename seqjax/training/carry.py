@@ -9,7 +9,7 @@ from seqjax.types import ConfigError
 def room(model) -> int | None:
     """How many tokens of one document the caches of a model hold; None: any number."""
     mixers = [block.mixer for block in model.stack(parent=None)] if hasattr(model, "stack") else []
-    return min((mixer.context for mixer in mixers if hasattr(mixer, "context")), default=None)
+    return min((mixer.room for mixer in mixers if mixer.room is not None), default=None)
 
 
 def check(model, source, loader) -> None:

@@ -1,0 +1,243 @@
+"""Times contenders against each other on a machine that is never quite quiet.
+
+A case (what is computed, at which sizes) is put to all contenders. Each lives in a process, its own unless told
+otherwise, with the allocator that its users have. They take turns A B C C B A A B C; whoever has no turn sleeps.
+A visit is one call to warm up, then calls for 0.4 s; `/proc/stat` says how much of a core everyone else used
+meanwhile. Two ways to read the clock:
+
+    wall   what a user waits, from quiet visits only: torch collapses when another process holds a core.
+    cpu    `pin`: one core, one thread, CPU time of the process: stable to 2 % beside other work.
+"""
+
+import math
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+QUIET = 0.1  # of a core for everyone else
+ENOUGH = 3  # visits to take a median of
+
+
+class Built(NamedTuple):
+    """A contender, ready: `call` does the work once and returns when the result is there."""
+
+    call: Callable[[], Any]
+    device: str
+    compile_s: float | None = None  # lowering and compiling
+    temp_mb: float | None = None  # temporary memory of the compiled program
+
+
+class Contender(NamedTuple):
+    """`build(**case)` runs in the contender's process and is a function of a module; it imports what it needs."""
+
+    name: str
+    build: Callable[..., Built]
+    allocator: Literal["keep", "default"] = "default"  # keep: as the seqjax command line sets it
+
+
+class Visit(NamedTuple):
+    """Seconds per call, and the share of a core that others used meanwhile."""
+
+    wall: float
+    cpu: float
+    others: float
+
+    @property
+    def quiet(self) -> bool:
+        return self.others < QUIET
+
+
+class Timing(NamedTuple):
+    """What was seen of one contender at one case."""
+
+    visits: list[Visit]
+    allocator: str
+    device: str
+    compile_s: float | None
+    temp_mb: float | None
+    peak_mb: float | None  # resident memory of the process, libraries and compilation included; None if shared
+
+
+class Plan(NamedTuple):
+    """How to time. `seconds` is the length of a visit, `budget` that of all visits to a case."""
+
+    rounds: int = 7
+    seconds: float = 0.4
+    budget: float = 90.0
+    pin: bool = False
+    shared: bool = False  # all contenders in one process
+
+
+def turns(names: Iterable[str], round: int) -> list[str]:
+    """The order of visits in a round: forwards, then backwards, so that a drift hits all alike."""
+    return list(names)[:: -1 if round % 2 else 1]
+
+
+def race(contenders: list[Contender], case: dict, plan: Plan) -> dict[str, Timing]:
+    """Times all contenders at one case.
+
+    Raises:
+      ValueError: contenders of one process want different allocators, or they run on different devices.
+      RuntimeError: a contender failed; carries its traceback.
+    """
+    hosts: dict[str, _Host] = {}
+    try:
+        for c in contenders:
+            shared = next(iter(hosts.values()), None) if plan.shared else None
+            hosts[c.name] = shared or _Host(c.allocator, plan.pin)
+            if hosts[c.name].allocator != c.allocator:
+                raise ValueError(f"{c.name} wants the allocator {c.allocator}: set one for all that share a process.")
+        # One after the other, so that no compilation is timed beside another.
+        facts = {c.name: hosts[c.name].ask("build", c.name, c.build, case) for c in contenders}
+        devices = {f["device"] for f in facts.values()}
+        if len(devices) > 1:
+            raise ValueError(f"contenders run on different devices: { ({n: f['device'] for n, f in facts.items()}) }.")
+        visits = _visits(hosts, plan)
+        peaks = {name: None if plan.shared else host.ask("peak") for name, host in hosts.items()}
+    finally:
+        for host in hosts.values():
+            host.close()
+    return {c.name: Timing(visits[c.name], c.allocator, peak_mb=peaks[c.name], **facts[c.name]) for c in contenders}
+
+
+def _visits(hosts: dict, plan: Plan) -> dict[str, list[Visit]]:
+    """Rounds until each contender has enough visits that count, the budget is spent, or the machine never got quiet."""
+    calls = {name: host.ask("calls", name, plan.seconds) for name, host in hosts.items()}
+    visits: dict[str, list[Visit]] = {name: [] for name in hosts}
+    start = time.perf_counter()
+    for round in range(4 * plan.rounds):
+        for name in turns(hosts, round):
+            visits[name].append(hosts[name].ask("visit", name, calls[name]))
+        counted = min(sum(v.quiet or plan.pin for v in of) for of in visits.values())
+        if counted >= plan.rounds or (round + 1 >= ENOUGH and time.perf_counter() - start > plan.budget):
+            break
+    return visits
+
+
+class _Host:
+    """A process that holds contenders and does one thing at a time."""
+
+    def __init__(self, allocator: str, pin: bool):
+        context = multiprocessing.get_context("spawn")  # a fork would inherit threads and the allocator
+        self.allocator = allocator
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, allocator, pin), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, *message):
+        """Sends a request, waits, and returns the answer."""
+        try:
+            self.pipe.send(message)
+            fine, answer = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            self.process.join(5)
+            raise RuntimeError(f"the process died with code {self.process.exitcode} during {message[:2]}.") from error
+        if not fine:
+            raise RuntimeError(f"{' '.join(map(str, message[:2]))} failed:\n{answer}")
+        return answer
+
+    def close(self) -> None:
+        self.pipe.close()  # the process reads the end of the pipe and leaves
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+
+
+def _work(pipe, allocator: str, pin: bool) -> None:
+    """The life of a host."""
+    if pin:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # else the cache would be timed
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several processes share a GPU
+    if allocator == "keep":
+        from seqjax import runtime
+
+        os.environ["SEQJAX_MALLOC"] = "keep"
+        runtime.keep_pages()
+    built: dict[str, Built] = {}
+
+    def build(name, function, case):
+        built[name] = function(**case)
+        return {key: value for key, value in built[name]._asdict().items() if key != "call"}
+
+    answers = {
+        "build": build,
+        "calls": lambda name, seconds: calls_for(built[name].call, seconds),
+        "visit": lambda name, calls: visit(built[name].call, calls),
+        "peak": peak_mb,
+    }
+    while True:
+        try:
+            what, *args = pipe.recv()
+            try:
+                answer = (True, answers[what](*args))
+            except Exception:
+                answer = (False, traceback.format_exc())
+            pipe.send(answer)
+        except (EOFError, OSError):  # the other end is gone
+            return
+
+
+def calls_for(call: Callable, seconds: float) -> int:
+    """How many calls last about `seconds`."""
+    call()
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+        if best > seconds:
+            break
+    return max(1, round(seconds / best))
+
+
+def visit(call: Callable, calls: int) -> Visit:
+    """One call to warm up, then `calls` calls on the clock."""
+    call()
+    busy, cpu, wall = _busy(), time.process_time(), time.perf_counter()
+    for _ in range(calls):
+        call()
+    wall, cpu, busy = time.perf_counter() - wall, time.process_time() - cpu, _busy() - busy
+    return Visit(wall / calls, cpu / calls, max(0.0, busy - cpu) / wall)
+
+
+def _busy() -> float:
+    """Seconds that all cores together have worked since the machine started, stolen time included."""
+    user, nice, system, _idle, _iowait, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mb() -> float:
+    """The most resident memory this process has had."""
+    status = Path("/proc/self/status").read_text()  # getrusage would count what the parent had before exec
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def jitted(function: Callable, *args) -> Built:
+    """Compiles a JAX function for these arguments and tries it: everything in its result must be finite."""
+    import jax
+    import jax.numpy as jnp
+
+    args = jax.device_put(args)
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    for path, leaf in jax.tree_util.tree_leaves_with_path(compiled(*args)):
+        if not jnp.isfinite(leaf).all():
+            raise ValueError(f"result{jax.tree_util.keystr(path)} has numbers that are not finite.")
+    temp = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    return Built(lambda: jax.block_until_ready(compiled(*args)), device(), seconds, temp)
+
+
+def device() -> str:
+    """`cpu`, or the name of the accelerator that JAX computes on."""
+    import jax
+
+    first = jax.devices()[0]
+    return "cpu" if first.platform == "cpu" else first.device_kind

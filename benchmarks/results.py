@@ -1,0 +1,185 @@
+"""What a race comes to: medians and quartiles, ratios beside their targets, as JSON, markdown and a picture."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.harness import ENOUGH, Timing
+
+OURS = "ours"
+
+
+class Target(NamedTuple):
+    """A bound on our ratio to an opponent, of time (theirs / ours) or of temporary memory (ours / theirs)."""
+
+    against: str
+    least: float | None = None
+    most: float | None = None
+    of: str = "time"
+
+    def __str__(self) -> str:
+        return f"≥ {self.least:g}" if self.most is None else f"≤ {self.most:g}"
+
+    def met(self, ratio: float) -> bool:
+        return (self.least is None or ratio >= self.least) and (self.most is None or ratio <= self.most)
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile; of one value three times that value."""
+    if len(values) == 1:
+        return (values[0],) * 3
+    return tuple(statistics.quantiles(values, n=4, method="inclusive"))
+
+
+def summary(timing: Timing, clock: str) -> dict:
+    """Milliseconds by `clock` ("wall", from quiet visits if there are enough, else noisy; or "cpu", from all)."""
+    quiet = [v for v in timing.visits if v.quiet]
+    noisy = clock == "wall" and len(quiet) < ENOUGH
+    counted = quiet if clock == "wall" and not noisy else timing.visits
+    low, median, high = quartiles([1e3 * getattr(v, clock) for v in counted])
+    return {
+        "ms": median,
+        "low_ms": low,
+        "high_ms": high,
+        "wall_ms": 1e3 * statistics.median(v.wall for v in counted),
+        "cpu_ms": 1e3 * statistics.median(v.cpu for v in counted),
+        "others": statistics.median(v.others for v in timing.visits),
+        "visits": len(timing.visits),
+        "counted": len(counted),
+        "noisy": noisy,
+        **{key: getattr(timing, key) for key in ("compile_s", "temp_mb", "peak_mb", "allocator")},
+    }
+
+
+def row(case: dict, timings: dict[str, Timing], clock: str, targets: list[Target]) -> dict:
+    """One case: everyone's figures, and ours against each of the others."""
+    figures = {name: summary(timing, clock) for name, timing in timings.items()}
+    bounds = {(t.against, t.of): t for t in targets}
+    ratios = []
+    for name, theirs in figures.items():
+        mine = figures[OURS]
+        if name == OURS:
+            continue
+        found = [
+            ("time", theirs["ms"] / mine["ms"], theirs["low_ms"] / mine["high_ms"], theirs["high_ms"] / mine["low_ms"])
+        ]
+        if mine["temp_mb"] and theirs["temp_mb"]:
+            found.append(("memory", *(mine["temp_mb"] / theirs["temp_mb"],) * 3))
+        for of, ratio, low, high in found:
+            bound = bounds.get((name, of))
+            noisy = of == "time" and (mine["noisy"] or theirs["noisy"])
+            ratios.append(
+                {
+                    "against": name,
+                    "of": of,
+                    "ratio": ratio,
+                    "low": low,
+                    "high": high,
+                    "noisy": noisy,
+                    "target": bound and str(bound),
+                    "met": None if noisy or bound is None else bound.met(ratio),
+                }
+            )
+    return {"case": case, "contenders": figures, "ratios": ratios}
+
+
+def title(case: dict) -> str:
+    """`training lstm (32, 128, 256)`: words first, then sizes."""
+    words = [str(v) for v in case.values() if isinstance(v, str)]
+    sizes = [str(v) for v in case.values() if not isinstance(v, str)]
+    return f"{' '.join(words)} ({', '.join(sizes)})"
+
+
+def cell(ratio: dict) -> str:
+    """`1.52 (1.48–1.55) ≥ 1.5 ✓`; if it is noisy, `~` in front and `?` behind."""
+    text = "~" * ratio["noisy"] + f"{ratio['ratio']:.2f}"
+    if ratio["low"] != ratio["high"]:
+        text += f" ({ratio['low']:.2f}–{ratio['high']:.2f})"
+    mark = {True: "✓", False: "✗", None: "?"}[ratio["met"]]
+    return text if ratio["target"] is None else f"{text} {ratio['target']} {mark}"
+
+
+def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
+    """Caption and cells (the first line is the head) of: speed, memory, everyone's figures."""
+    out = []
+    for of, caption in (("time", "Speed: their time / ours"), ("memory", "Temporary memory: ours / theirs")):
+        names = list(dict.fromkeys(r["against"] for row in rows for r in row["ratios"] if r["of"] == of))
+        if not names:
+            continue
+        lines = [["case", *names]]
+        for row in rows:
+            cells = {r["against"]: cell(r) for r in row["ratios"] if r["of"] == of}
+            lines.append([title(row["case"]), *(cells.get(name, "") for name in names)])
+        out.append((caption, lines))
+    everyone = [{"case": title(row["case"]), **_shown(*item)} for row in rows for item in row["contenders"].items()]
+    return [*out, ("Everyone", [list(everyone[0]), *(list(line.values()) for line in everyone)])]
+
+
+def _shown(name: str, figures: dict) -> dict[str, str]:
+    """Figures of one contender as they stand in a table."""
+    number = lambda key, form: "" if figures[key] is None else format(figures[key], form)
+    return {
+        "who": name,
+        "ms": "~" * figures["noisy"] + number("ms", ".2f"),
+        "quartiles": f"{number('low_ms', '.2f')}–{number('high_ms', '.2f')}",
+        "wall ms": number("wall_ms", ".2f"),
+        "cpu ms": number("cpu_ms", ".2f"),
+        "others": number("others", ".2f"),
+        "visits": f"{figures['counted']} of {figures['visits']}",
+        "compile s": number("compile_s", ".2f"),
+        "temp MB": number("temp_mb", ".1f"),
+        "peak MB": number("peak_mb", ".0f"),
+        "allocator": figures["allocator"],
+    }
+
+
+def markdown(result: dict) -> str:
+    """The tables, under what they were measured with."""
+    about = {key: value for key, value in result.items() if key not in ("name", "rows")}
+    show = lambda value: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+    parts = [f"# {result['name']}", "\n".join(f"- {key}: {show(value)}" for key, value in about.items())]
+    for caption, (head, *lines) in tables(result["rows"]):
+        table = [head, ["---"] * len(head), *lines]
+        parts += [f"## {caption}", "\n".join(f"| {' | '.join(line)} |" for line in table)]
+    return "\n\n".join(parts) + "\n"
+
+
+def picture(result: dict, path: Path) -> None:
+    """Speed against each opponent: a point with quartiles per case, targets as open marks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = result["rows"]
+    names = list(dict.fromkeys(r["against"] for row in rows for r in row["ratios"] if r["of"] == "time"))
+    figure, axes = plt.subplots(figsize=(9, 1.6 + 0.55 * len(rows)), layout="constrained")
+    for i, name in enumerate(names):
+        found = [
+            (y, r) for y, row in enumerate(rows) for r in row["ratios"] if (r["against"], r["of"]) == (name, "time")
+        ]
+        places = [y + (i - (len(names) - 1) / 2) * 0.7 / len(names) for y, _ in found]
+        ratios = [r["ratio"] for _, r in found]
+        spread = [[r["ratio"] - r["low"] for _, r in found], [r["high"] - r["ratio"] for _, r in found]]
+        axes.errorbar(ratios, places, xerr=spread, fmt="o", markersize=4, color=f"C{i}", label=name)
+        aims = [(float(r["target"].split()[1]), y) for y, (_, r) in zip(places, found, strict=True) if r["target"]]
+        axes.plot(*zip(*aims, strict=True), "|", markersize=9, color=f"C{i}") if aims else None
+    axes.axvline(1, color="grey", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_yticks(range(len(rows)), [title(row["case"]) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"their time / ours ({result['clock']} time); right of 1 we are faster; | is the target")
+    axes.set_title(f"{result['name']}: {result['hardware']['device']}")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def save(result: dict, stem: Path) -> None:
+    """Writes `stem`.json, .md and .png."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    stem.with_suffix(".md").write_text(markdown(result))
+    picture(result, stem.with_suffix(".png"))

@@ -1,0 +1,134 @@
+"""A run of a benchmark: its options, the machine it ran on, and its results as they come."""
+
+import argparse
+import datetime
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import harness, results
+from seqjax import __version__
+
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "numpy")
+
+
+def sizes(letters: str) -> Callable[[str], tuple[int, ...]]:
+    """An argparse type: `32,128,256` for the letters `B,L,D`."""
+
+    def parse(text: str) -> tuple[int, ...]:
+        try:
+            found = tuple(map(int, text.split(",")))
+        except ValueError:
+            found = ()
+        if len(found) != len(letters.split(",")) or min(found) < 1:
+            raise argparse.ArgumentTypeError(f"got {text!r}, wanted {letters}, all at least 1, like 32,128,256.")
+        return found
+
+    return parse
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    out = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description)
+    out.formatter_class = argparse.RawDescriptionHelpFormatter
+    out.set_defaults(benchmark=name)
+    out.add_argument("--pin", action="store_true", help="one core, one thread, CPU time instead of wall time")
+    out.add_argument("--quick", action="store_true", help="three short visits: to try it out, not to quote")
+    out.add_argument("--shared", action="store_true", help="all contenders in one process, with one allocator")
+    out.add_argument("--allocator", choices=("keep", "default"), help="for all; else ours keeps its pages, theirs not")
+    out.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the results")
+    return out
+
+
+def parse(options: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The options, and as `command` what was typed, but for the folder."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = options.parse_args(argv)
+    typed = [word for word in argv if word not in ("--out", str(args.out)) and not word.startswith("--out=")]
+    args.command = shlex.join([*options.prog.split(), *typed])
+    return args
+
+
+def run(args, cases: list[dict], contenders: list[harness.Contender], targets: Callable) -> dict:
+    """Races case by case, prints ratios as they come, saves after each case; returns the result.
+
+    Raises:
+      SystemExit: an opponent is not installed, or options contradict each other.
+    """
+    absent = [c.name for c in contenders if c.name in PACKAGES and importlib.util.find_spec(c.name) is None]
+    if absent:
+        sys.exit(f"{', '.join(absent)} not found: pip install -e '.[bench]', or choose other --opponents.")
+    if args.allocator:
+        contenders = [c._replace(allocator=args.allocator) for c in contenders]
+    elif args.shared:
+        sys.exit("one process has one allocator: add --allocator keep or --allocator default to --shared.")
+    quick = {"rounds": 3, "seconds": 0.05, "budget": 10.0} if args.quick else {}
+    plan = harness.Plan(**quick, pin=args.pin, shared=args.shared)
+    clock = "cpu" if args.pin else "wall"
+    result = about(args, clock, contenders)
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    for case in cases:
+        timings = harness.race(contenders, case, plan)
+        result["hardware"]["device"] = device = timings[results.OURS].device
+        if args.pin and device != "cpu":
+            sys.exit(f"--pin compares CPU time, which says nothing about {device}: leave it out.")
+        result["rows"].append(results.row(case, timings, clock, targets(**case)))
+        ratios = [f"{r['against']} {results.cell(r)}" for r in result["rows"][-1]["ratios"] if r["of"] == "time"]
+        console.print(f"{results.title(case)}: " + ", ".join(ratios), highlight=False, soft_wrap=True)
+        results.save(result, args.out / stem(result))
+    for caption, (head, *lines) in results.tables(result["rows"])[:-1]:  # everyone's figures are in the file
+        table = Table(*head, title=caption)
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+    return result
+
+
+def about(args, clock: str, contenders: list[harness.Contender]) -> dict:
+    """All that a number must carry with it; no names of hosts or folders."""
+    # Late: the processes of contenders import this file, and JAX must not be there before its settings.
+    from seqjax.training.facts import revision
+
+    return {
+        "name": args.benchmark,
+        "clock": clock,
+        "processes": "one for all" if args.shared else "one each",
+        "allocators": {c.name: c.allocator for c in contenders},
+        "hardware": {
+            "device": None,
+            "cpu": _cpu(),
+            "cores": len(os.sched_getaffinity(0)),
+            "used": 1 if args.pin else "all",
+        },
+        "versions": {"seqjax": __version__, "python": platform.python_version(), **_versions()},
+        "date": datetime.date.today().isoformat(),
+        "command": args.command,
+        "git": revision(),
+        "rows": [],
+    }
+
+
+def stem(result: dict) -> str:
+    """`recurrence-cpu`, `recurrence-cpu-pinned`, `recurrence-nvidia-h200`."""
+    device = re.sub(r"[^a-z0-9]+", "-", result["hardware"]["device"].lower()).strip("-")
+    return f"{result['name']}-{device}" + "-pinned" * (result["clock"] == "cpu")
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    here = [name for name in PACKAGES if importlib.util.find_spec(name)]
+    return {name: importlib.metadata.version(name) for name in here}

@@ -1,0 +1,71 @@
+"""The LSTM over frames."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.mixers._recurrent import Recurrent, orthogonal_blocks
+from seqjax.ops import cells, scan
+from seqjax.types import Count
+
+
+class ConvLSTM(Recurrent):
+    """Convolutional LSTM: each token is a frame, and all products of an LSTM are convolutions over it.
+
+        i, f, o = sigmoid(W * X_t + U * H_{t-1} + b)   (* convolution, each its own W, U, b)
+        G   = tanh(W_g * X_t + U_g * H_{t-1} + b_g)
+        C_t = f C_{t-1} + i G,   H_t = o tanh(C_t),   Y_t = H_t
+
+    A frame is (height, columns, C) with height * columns * C = D, flattened in this order; frames are padded with
+    zeros, so that they keep their size. Gates lie in the order i, f, g, o. State: (H, C), each (B, height, columns, C).
+
+    Shi et al. 2015, "Convolutional LSTM network", arXiv:1506.04214, without its peepholes.
+
+    Raises:
+      ValueError: frames of this size do not fill the width.
+    """
+
+    height: Count = 2
+    columns: Count = 2
+    kernel_size: Count = 3
+    forget_bias: float = 1.0
+
+    gates = 4
+    is_plain = False
+    cell = staticmethod(cells.lstm)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % (self.height * self.columns):
+            raise ValueError(
+                f"frames of mixer.height={self.height} x mixer.columns={self.columns} do not divide "
+                f"model.width={self.width}: choose a width that is a multiple of their product."
+            )
+
+    @property
+    def channels(self) -> int:
+        """Per place of a frame."""
+        return self.width // (self.height * self.columns)
+
+    @property
+    def shapes(self):
+        return ((self.height, self.columns, self.channels),) * 2
+
+    def setup(self):
+        C, k = self.channels, self.kernel_size
+        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (k, k, C, 4 * C))
+        self.recurrent = self.param("recurrent", orthogonal_blocks(4), (k, k, C, 4 * C))
+        self.bias = self.param("bias", self.init_bias, (4 * C,))
+        self.setup_start()
+
+    def init_bias(self, key, shape, dtype=jnp.float32):
+        C = self.channels
+        return jnp.zeros(shape, dtype).at[C : 2 * C].set(self.forget_bias)
+
+    def inputs(self, x_BLD):
+        B, L, _ = x_BLD.shape
+        frames = x_BLD.reshape(B * L, *self.shapes[0])
+        u = scan.product(frames, self.kernel, self.dtype) + self.bias[None, None, None]
+        return u.reshape(B, L, *u.shape[1:])
+
+
+Mixer = ConvLSTM

@@ -1,0 +1,69 @@
+"""Several mixers on top of each other."""
+
+from collections.abc import Callable
+
+from flax import linen as nn
+
+from seqjax import masks
+from seqjax.mixers._base import Mixer, Mixers
+from seqjax.mixers.lstm import LSTM
+from seqjax.types import Count, Fraction
+
+
+class Stacked(Mixer):
+    """A deep recurrent network: the classical stack, with dropout between layers and nothing else.
+
+        x_{i+1} = mixer_i(x_i),   or x_i + mixer_i(x_i) if `residual`,   dropout on the inputs of all but the first
+
+    `mixer` is a factory, called once per layer, or a tuple of them that the layers cycle through. State: one per layer.
+
+    Dropout between layers: Zaremba et al. 2014, arXiv:1409.2329; residual: Wu et al. 2016, arXiv:1609.08144.
+    """
+
+    mixer: Mixers = LSTM
+    layers: Count = 2
+    dropout: Fraction = 0.0
+    residual: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.mixer == ():
+            raise ValueError("mixer.mixer is an empty list: give at least one mixer for the layers to cycle through.")
+        self.stack()  # a mixer that refuses its options refuses them now
+
+    @nn.nowrap
+    def stack(self, parent=None) -> list[Mixer]:
+        """One mixer per layer, unbound without a parent."""
+        mixers: tuple[Callable, ...] = self.mixer if isinstance(self.mixer, (tuple, list)) else (self.mixer,)
+        given = dict(width=self.width, dtype=self.dtype, parent=parent)
+        return [mixers[i % len(mixers)](**given, name=f"layers_{i}") for i in range(self.layers)]
+
+    def setup(self):
+        self.inner = self.stack(parent=self)
+        self.drop = nn.Dropout(self.dropout)
+
+    @property
+    def causal(self):
+        return all(mixer.causal for mixer in self.stack())
+
+    @property
+    def room(self):
+        return min((mixer.room for mixer in self.stack() if mixer.room is not None), default=None)
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        return tuple(mixer.init_state(batch) for mixer in self.stack())
+
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        self.check(x_BLD, state, mask_BL, reset_BL)
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+        x_BLD, after = masks.fill(x_BLD, mask_BL), []
+        for i, mixer in enumerate(self.inner):
+            dropped_BLD = self.drop(x_BLD, deterministic=deterministic) if i else x_BLD
+            y_BLD, new = mixer(dropped_BLD, None if state is None else state[i], **flags)
+            x_BLD = x_BLD + y_BLD if self.residual else y_BLD
+            after.append(new)
+        return x_BLD, None if state is None else tuple(after)
+
+
+Mixer = Stacked

@@ -1,0 +1,60 @@
+"""The LSTM of NVIDIA's cuDNN, where it computes exactly what `scan.lstm` does."""
+
+import functools
+import logging
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import masks
+
+log = logging.getLogger(__name__)
+
+
+def hindrance(dtype, reset_BL) -> str | None:
+    """What stands in the way of cuDNN in this call; None: nothing."""
+    if jax.default_backend() != "gpu":
+        return f"it needs an NVIDIA GPU, this is {jax.default_backend()}"
+    if jnp.dtype(dtype) != jnp.float32:
+        return f"it computes in float32, asked for {jnp.dtype(dtype)}"
+    if reset_BL is not None:
+        return "it knows no reset inside a sequence, and reset_BL is given"
+    if jax.device_count() > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
+        return "it cannot be cut over devices by jit; parallel.mode='pmap' runs it on each"
+    return None
+
+
+@functools.cache
+def say(choice: str, reason: str) -> None:
+    """Logs the choice of a backend, once per choice and reason; where there is no choice, for debugging only."""
+    level = logging.INFO if jax.default_backend() == "gpu" else logging.DEBUG
+    log.log(level, "LSTM: backend %s (%s)", choice, reason)
+
+
+def lstm(x_BLD, kernel, recurrent, bias, state, mask_BL, otherwise):
+    """`scan.lstm` by cuDNN: float32, no resets. y (B, L, N) and (h, c).
+
+    cuDNN takes lengths, not masks. Whether the mask is padding on the right is known only at run time: if it is
+    not, `otherwise(x, kernel, recurrent, bias, state)` is called in its place, the scan.
+    """
+    if mask_BL is None:
+        length_B = jnp.full(x_BLD.shape[:1], x_BLD.shape[1], jnp.int32)
+        return _padded(length_B, x_BLD, kernel, recurrent, bias, state)
+    length_B = jnp.sum(mask_BL, axis=1, dtype=jnp.int32)
+    padded = jnp.all(mask_BL == masks.from_lengths(length_B, mask_BL.shape[1]))
+    return jax.lax.cond(padded, functools.partial(_padded, length_B), otherwise, x_BLD, kernel, recurrent, bias, state)
+
+
+def _padded(length_B, x_BLD, kernel, recurrent, bias, state):
+    from jax.experimental import rnn
+
+    N = recurrent.shape[0]
+    # One opaque vector: W, U with gates i, f, g, o in rows, then the bias of each.
+    weights = jnp.concatenate([kernel.T.ravel(), recurrent.T.ravel(), bias, jnp.zeros_like(bias)])
+    h_BN, c_BN = state
+    # A row of length 0 runs one token whose results are thrown away.
+    sizes = dict(input_size=x_BLD.shape[-1], hidden_size=N, num_layers=1, dropout=0.0, bidirectional=False)
+    y_BLN, h_1BN, c_1BN = rnn.lstm(x_BLD, h_BN[None], c_BN[None], weights, jnp.maximum(length_B, 1), *sizes.values())
+    some_B1 = (length_B > 0)[:, None]
+    y_BLN = masks.fill(y_BLN, masks.from_lengths(length_B, x_BLD.shape[1]))
+    return y_BLN, (jnp.where(some_B1, h_1BN[0], h_BN), jnp.where(some_B1, c_1BN[0], c_BN))

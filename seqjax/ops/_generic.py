@@ -1,0 +1,219 @@
+"""Any cell over time: what `_recurrence` does by hand for the classical cells, done here by autodiff, token by token.
+
+A cell is a pure function of one token that multiplies by weights only through the `dot` it is given. So the engine
+sees each product: the forward pass keeps its result, and the backward pass takes the gradient of the weight for a
+whole chunk of tokens at once, outside the loop over time. Chunks, masks and resets are those of `_recurrence`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import masks
+from seqjax.ops._recurrence import choose, chunk_length, cut, paste, shards
+
+
+def recur(
+    step: Callable,
+    u_BLX: dict,
+    weights: dict,
+    rows: dict,
+    state: tuple,
+    initial: tuple,
+    mask_BL=None,
+    reset_BL=None,
+    *,
+    dtype="float32",
+    remat=False,
+):
+    """A cell over a sequence: h of every token, (B, L, ...), zero where masked, and the last state.
+
+    Args:
+      step: (u, state, dot, rows) -> state, a pure, hashable function of one token; `dot(name, a)` is a times
+        `weights[name]`, at most once per name. The first entry of a state is h.
+      u_BLX: a dict of inputs of each token, (B, L, ...).
+      weights: (K, M) matrices, (H, K, M) blocks of a block-diagonal one (which give (B, H, M)), or (height, width,
+        C, M) kernels of a convolution over (B, height, width, C), padded to keep its size.
+      rows: a dict of what is the same for all tokens, (B, ...) each.
+      state, initial: tuples of (B, ...): the state before the first token, and the one a reset goes back to.
+      mask_BL, reset_BL: as in a mixer.
+      dtype: of the operands of the products.
+      remat: keep one state per chunk only, and run each chunk a second time on the way back.
+    """
+    B, L = jax.tree.leaves(u_BLX)[0].shape[:2]
+    T = chunk_length(B, L)
+    if reset_BL is not None and mask_BL is not None:
+        reset_BL = reset_BL & mask_BL
+    inputs = (u_BLX, mask_BL, reset_BL)
+    if spare := -L % T:
+        inputs = (u_BLX, jnp.ones((B, L), bool) if mask_BL is None else mask_BL, reset_BL)
+        inputs = jax.tree.map(lambda a: jnp.pad(a, [(0, 0), (0, spare)] + [(0, 0)] * (a.ndim - 2)), inputs)
+    h_BLX, state = _recur(step, T, str(dtype), remat, *inputs, weights, rows, state, initial)
+    return masks.fill(h_BLX[:, :L], mask_BL), state
+
+
+@dataclasses.dataclass(frozen=True)
+class Zoneout:
+    """A step that gives each unit of the first entries of a state the share `new` (one per entry) of its new value.
+
+    Where units are drawn, `u["new"]` holds the shares, 0 or 1, in their place. Krueger et al. 2016, arXiv:1606.01305.
+    """
+
+    step: Callable
+    new: tuple[float, ...]
+
+    def __call__(self, u, state, dot, rows):
+        after = self.step(u, state, dot, rows)
+        shares = u.get("new", self.new)
+        mixed = [old + share * (new - old) for old, new, share in zip(state, after, shares, strict=False)]
+        return (*mixed, *after[len(mixed) :])
+
+
+@dataclasses.dataclass(frozen=True)
+class Variational:
+    """A step whose recurrent products see h through `rows["drop"]`, one mask for all tokens of a row.
+
+    Gal and Ghahramani 2016, arXiv:1512.05287.
+    """
+
+    step: Callable
+
+    def __call__(self, u, state, dot, rows):
+        dropped = lambda name, a: dot(name, a if name == "projection" else a * rows["drop"])
+        return self.step(u, state, dropped, rows)
+
+
+def product(a_BX, w, dtype):
+    """a times w by the rank of w (see `recur`): operands in `dtype`, the result in float32 at least."""
+    a_BX, w = a_BX.astype(dtype), w.astype(dtype)
+    if w.ndim == 4:  # as a matrix product, whose gradients need no talk between devices, unlike a convolution's
+        a_BX, w = _patches(a_BX, *w.shape[:2]), w.reshape(-1, w.shape[-1])
+    if w.ndim == 3:
+        a_BX = a_BX.reshape(a_BX.shape[0], *w.shape[:2])
+    equation = "BHK,HKM->BHM" if w.ndim == 3 else "...K,KM->...M"
+    return jnp.einsum(equation, a_BX, w, preferred_element_type=jnp.promote_types(dtype, jnp.float32))
+
+
+def _patches(a_BHWC, height: int, width: int):
+    """What a convolution sees at each place: (B, H, W, height * width * C), zeros beyond the edge."""
+    edge = lambda size: ((size - 1) // 2, size // 2)
+    padded = jnp.pad(a_BHWC, [(0, 0), edge(height), edge(width), (0, 0)])
+    H, W = a_BHWC.shape[1:3]
+    shifted = [padded[:, i : i + H, j : j + W] for i in range(height) for j in range(width)]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _known(dtype, a_BX, w, g_BX):
+    """The product of a and w, which is known to be g; differentiated by a alone."""
+    return g_BX
+
+
+def _known_backward(dtype, residuals, dg_BX):
+    a_BX, w = residuals
+    _, pull = jax.vjp(lambda a: product(a, w, dtype), a_BX)
+    return *pull(dg_BX), None, None
+
+
+_known.defvjp(lambda dtype, a, w, g: (g, (a, w)), _known_backward)
+
+
+def _tokens(step, weights, rows, initial, dtype, state, inputs, keep):
+    """One chunk forward: the state after it; h, and if `keep` all states and products, of every token."""
+
+    def token(before, slices):
+        u, mask_B, reset_B = slices
+        before, known = before if reset_B is None else choose(reset_B, initial, before), {}
+
+        def dot(name, a):
+            known[name] = product(a, weights[name], dtype)
+            return known[name]
+
+        after = choose(mask_B, step(u, before, dot, rows), before)
+        return after, (after[0], (after, known) if keep else None)
+
+    return jax.lax.scan(token, state, inputs)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+def _recur(step, T, dtype, remat, u_BLX, mask_BL, reset_BL, weights, rows, state, initial):
+    return _forward(step, T, dtype, True, u_BLX, mask_BL, reset_BL, weights, rows, state, initial)[0]
+
+
+def _forward(step, T, dtype, remat, u_BLX, mask_BL, reset_BL, weights, rows, state, initial):
+    """((h, last state), what the way back needs)."""
+    inputs = (u_BLX, mask_BL, reset_BL)
+    B, L = jax.tree.leaves(u_BLX)[0].shape[:2]
+
+    def chunk(carry, i):
+        before, h_BLX = carry
+        after, (h_TBX, kept) = _tokens(step, weights, rows, initial, dtype, before, cut(inputs, i, T), not remat)
+        return (after, paste(h_BLX, h_TBX, i)), (before, kept)
+
+    h_BLX = jnp.zeros((B, L, *state[0].shape[1:]), state[0].dtype)
+    (last, h_BLX), chunks = jax.lax.scan(chunk, (state, h_BLX), jnp.arange(L // T))
+    return (h_BLX, last), (inputs, weights, rows, initial, chunks)
+
+
+def _backward(step, T, dtype, remat, residuals, cotangents):
+    inputs, weights, rows, initial, (entries, kept) = residuals
+    dh_BLX, dlast = cotangents
+    B, L = dh_BLX.shape[:2]
+    groups = shards(B)
+    zeros = partial(jax.tree.map, jnp.zeros_like)
+
+    def token(carry, slices):
+        dstate, dinitial, drows = carry
+        dh_BX, u, before, known, mask_B, reset_B = slices
+        dstate = (dstate[0] + dh_BX, *dstate[1:])
+
+        def again(u, before, rows, shift):
+            seen = {}
+
+            def dot(name, a):
+                seen[name] = a
+                return _known(dtype, a, weights[name], known[name]) + shift[name]
+
+            return step(u, before, dot, rows), seen
+
+        _, pull, seen = jax.vjp(again, u, before, rows, zeros(known), has_aux=True)
+        du, dbefore, drow, dknown = pull(choose(mask_B, dstate, zeros(dstate)))
+        dbefore = choose(mask_B, dbefore, dstate)
+        drows = jax.tree.map(jnp.add, drows, drow)
+        if reset_B is not None:
+            dinitial = jax.tree.map(jnp.add, dinitial, choose(reset_B, dbefore, zeros(dbefore)))
+            dbefore = choose(reset_B, zeros(dbefore), dbefore)
+        return (dbefore, dinitial, drows), (du, seen, dknown)
+
+    def gradient(a_TBX, g_TBX, w):
+        """Of a weight, per group of rows (`shards`), from all tokens of a chunk in one product."""
+        split = lambda a: jnp.moveaxis(a.reshape(T, groups, -1, *a.shape[2:]), 1, 0).reshape(groups, -1, *a.shape[2:])
+        of = lambda a, g: jax.vjp(lambda w: product(a, w, dtype), w)[1](g)[0]
+        return jax.vmap(of)(split(a_TBX), split(g_TBX))
+
+    def chunk(carry, slices):
+        start, sums, du_BLX = carry
+        i, entry, kept = slices
+        u, mask_TB, reset_TB = now = cut(inputs, i, T)
+        if remat:
+            _, (_, kept) = _tokens(step, weights, rows, initial, dtype, entry, now, True)
+        after, known = kept
+        before = jax.tree.map(lambda e, a: jnp.concatenate([e[None], a[:-1]]), entry, after)
+        if reset_TB is not None:
+            before = choose(reset_TB, jax.tree.map(lambda i: i[None], initial), before)
+        slices = (cut(dh_BLX, i, T), u, before, known, mask_TB, reset_TB)
+        start, (du, seen, dknown) = jax.lax.scan(token, start, slices, reverse=True)
+        sums = {name: sums[name] + gradient(seen[name], dknown[name], w) for name, w in weights.items()}
+        return (start, sums, jax.tree.map(lambda d, part: paste(d, part, i), du_BLX, du)), None
+
+    sums = jax.tree.map(lambda w: jnp.zeros((groups, *w.shape), w.dtype), weights)
+    start = ((dlast, zeros(initial), zeros(rows)), sums, zeros(inputs[0]))
+    slices = (jnp.arange(L // T), entries, kept)
+    ((dstate, dinitial, drows), sums, du_BLX), _ = jax.lax.scan(chunk, start, slices, reverse=True)
+    return du_BLX, None, None, jax.tree.map(lambda a: jnp.sum(a, axis=0), sums), drows, dstate, dinitial
+
+
+_recur.defvjp(_forward, _backward)
