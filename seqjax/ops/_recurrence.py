@@ -32,6 +32,7 @@ class Cell(NamedTuple):
       of a tanh is not vectorised, and half as fast as one on whole arrays; one tanh over all gates is best uncut.)
     step: (u, g_BM, state) -> (state, kept); u (its parts) and g are the scaled input and recurrent parts of z, kept
       is what the slopes need.
+    rest: (kept, rest of the state before) -> rest of the state after h, one token, from what was kept.
     slopes: (kept, before, after) -> slopes, for all tokens of a chunk.
     back: (dstate, slopes) -> (what of dstate reaches the state before directly, dz_BM through the recurrent kernel,
       extra), one token.
@@ -41,6 +42,7 @@ class Cell(NamedTuple):
     scale: tuple[float, ...]
     parts: int
     step: Callable
+    rest: Callable
     slopes: Callable
     back: Callable
     input: Callable
@@ -74,8 +76,8 @@ def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_
 
 
 def chunk_length(B: int, L: int) -> int:
-    """Tokens per chunk: about 512 rows in each product, and no filling-up if a divisor of L is near."""
-    wanted = max(512 // B, 8)
+    """Tokens per chunk: about 256 rows in each product, and no filling-up if a divisor of L is near."""
+    wanted = max(256 // B, 8)
     if wanted >= L:
         return L
     divisors = [T for T in range(math.ceil(wanted / 2), 2 * wanted + 1) if L % T == 0]
@@ -140,7 +142,7 @@ def _tokens(cell: Cell, w: Weights, initial, state, inputs, keep: bool):
             g_BM = g_BM + w.recurrent_bias[None]
         after, kept = cell.step(u, g_BM, before)
         after = choose(mask_B, after, before)
-        return after, (after[0], (after[1:], kept) if keep else None)
+        return after, (after[0], kept if keep else None)
 
     u_TBM = _product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
     return jax.lax.scan(step, state, (jnp.split(u_TBM, cell.parts, axis=-1), mask_TB, reset_TB))
@@ -197,6 +199,15 @@ def _run_backward(cell, T, remat, residuals, cotangents):
             before = choose(reset_B, none, before)
         return (before, dinitial), (dz_BM, extra)
 
+    def rest_of(entry, kept, mask_TB, reset_TB):
+        def token(before, slices):
+            kept, mask_B, reset_B = slices
+            before = before if reset_B is None else choose(reset_B, initial[1:], before)
+            after = choose(mask_B, cell.rest(kept, before), before)
+            return after, after
+
+        return jax.lax.scan(token, entry[1:], (kept, mask_TB, reset_TB))[1] if entry[1:] else ()
+
     def chunk(carry, slices):
         dstates, sums, dx_BLD = carry
         i, entry, kept = slices
@@ -204,11 +215,11 @@ def _run_backward(cell, T, remat, residuals, cotangents):
         h_TBN, dh_TBN = cut((h_BLN, dh_BLN), i, T)
         if remat:
             _, (h_TBN, kept) = _tokens(cell, w, initial, entry, now, keep=True)
-        after = (h_TBN, *kept[0])
+        after = (h_TBN, *rest_of(entry, kept, mask_TB, reset_TB))
         before = jax.tree.map(lambda e, a: jnp.concatenate([e[None], a[:-1]]), entry, after)
         if reset_TB is not None:
             before = choose(reset_TB, jax.tree.map(lambda i: i[None], initial), before)
-        slopes = cell.slopes(kept[1], before, after)
+        slopes = cell.slopes(kept, before, after)
         if mask_TB is not None:
             slopes = jax.tree.map(lambda s: jnp.where(mask_TB[..., None], s, 0), slopes)
             dh_TBN = jnp.where(mask_TB[..., None], dh_TBN, 0)

@@ -35,6 +35,7 @@ def _elman(kind: str) -> Cell:
         scale=(1.0,),
         parts=1,
         step=step,
+        rest=lambda kept, before: (),
         slopes=lambda kept, before, after: slope(after[0]),
         back=back,
         input=lambda dz, extra: dz,
@@ -49,6 +50,11 @@ def _lstm_step(u, g_BM, state):
     i_BN, f_BN, g_BN, o_BN = jnp.split(a_BM, 4, axis=-1)
     c_BN = _half(f_BN) * state[1] + _half(i_BN) * g_BN
     return (_half(o_BN) * jnp.tanh(c_BN), c_BN), a_BM
+
+
+def _lstm_rest(a_BM, before):
+    i_BN, f_BN, g_BN, _ = jnp.split(a_BM, 4, axis=-1)
+    return (_half(f_BN) * before[0] + _half(i_BN) * g_BN,)
 
 
 def _lstm_slopes(a_TBM, before, after):
@@ -70,6 +76,7 @@ _LSTM = Cell(
     scale=(0.5, 0.5, 1.0, 0.5),
     parts=1,
     step=_lstm_step,
+    rest=_lstm_rest,
     slopes=_lstm_slopes,
     back=_lstm_back,
     input=lambda dz, extra: dz,
@@ -100,6 +107,7 @@ _GRU = Cell(
     scale=(0.5, 0.5, 1.0),
     parts=3,
     step=_gru_step,
+    rest=lambda kept, before: (),
     slopes=_gru_slopes,
     back=_gru_back,
     # The input reaches n directly, not through the reset gate.

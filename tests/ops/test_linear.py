@@ -4,16 +4,13 @@ Run as a script in a process that simulates eight devices, it prints what is ins
 """
 
 import json
-import os
-import re
-import subprocess
-import sys
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hlo import collectives, eight_devices
 
 from seqjax import lookup
 from seqjax.mixers.lru import LRU
@@ -147,21 +144,7 @@ def test_an_unknown_method_and_a_wrong_mask_are_refused():
 
 # ---- Eight devices: no collective inside a loop.
 
-COLLECTIVE = r"\b(?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast)\b"
 MIXERS = ["min_gru", "lru", "rg_lru"]
-
-
-def collectives(text):
-    """Of a compiled program: the number of its loops, the collectives inside them, and all collectives."""
-    blocks = {re.match(r"(?:ENTRY )?%([\w.-]+)", b)[1]: b for b in text.split("\n\n") if re.match(r"(ENTRY )?%", b)}
-    inside, reached = set(re.findall(r"body=%([\w.-]+)", text)), set()
-    loops = len(inside)
-    while inside - reached:
-        name = (inside - reached).pop()
-        reached.add(name)
-        inside |= set(re.findall(r"%([\w.-]+)", blocks[name])) & set(blocks)
-    found = re.compile(COLLECTIVE)
-    return {"loops": loops, "inside": found.findall("\n".join(map(blocks.get, reached))), "all": found.findall(text)}
 
 
 def programs():
@@ -201,16 +184,7 @@ def main():
 
 @pytest.fixture(scope="module")
 def found():
-    options = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    process = subprocess.run(
-        [sys.executable, __file__], env={**os.environ, **options}, capture_output=True, text=True, timeout=300
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout.splitlines()[-1])
+    return eight_devices(__file__)
 
 
 @pytest.mark.parametrize("name", [*METHODS, *MIXERS])

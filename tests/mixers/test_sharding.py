@@ -1,0 +1,117 @@
+"""Recurrent mixers on eight devices, rows spread over them: devices do not meet inside a loop, and gradients are one's.
+
+Run as a script in a process that simulates eight devices, it compiles and runs all programs and prints what it found.
+"""
+
+import functools
+import json
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hlo import collectives, eight_devices
+
+from seqjax import lookup
+from seqjax.mixers.rnn import Elman
+
+RNG = np.random.default_rng(0)
+B, L, D = 64, 17, 8  # three chunks, the last filled up
+OPTIONS = {
+    "bidirectional": [dict(mixer=Elman)],
+    "conv_lstm": [dict(kernel_size=2, initial="learned")],
+    "gru": [{}, dict(reset="before", remat="chunk")],
+    "lstm": [{}, dict(peepholes=True, hidden=6, layer_norm=True, initial="learned")],
+    "mgu": [dict(variational_dropout=0.3, recurrent_dropout=0.3, weight_dropout=0.3, zoneout=0.3)],
+    "rnn": [dict(initial="learned"), dict(activation="relu", remat="chunk", weight_dropout=0.3)],
+    "slstm": [dict(heads=2, zoneout=0.2)],
+    "stacked": [dict(mixer=Elman, dropout=0.3, residual=True)],
+}
+PROGRAMS = {
+    "-".join([name, *(getattr(v, "__name__", str(v)) for v in options.values())]): (name, options)
+    for name in lookup.names("seqjax.mixers")
+    if "attention" not in name
+    for options in OPTIONS.get(name, [{}])
+}
+CONTROLS = ["scan", "scan in a scan"]
+
+
+def of_mixer(name, options):
+    """(parameters, x, mask, reset, state) -> y and the last state, and parameters. In training, with all its noise."""
+    module = lookup.find(name, "seqjax.mixers", "Mixer")(width=D, **options)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, D)))["params"]
+    params = jax.tree.map(lambda p: np.float32(0.3 * RNG.normal(size=p.shape)), shapes)
+
+    def f(params, x, mask, reset, state):
+        options = dict(mask_BL=mask, reset_BL=reset, deterministic=False, rngs={"dropout": jax.random.key(1)})
+        return module.apply({"params": params}, x, state, **options)
+
+    return f, params, module.init_state(B) if module.causal else None
+
+
+def of_control(name):
+    """Recurrences left to autodiff, which adds up the gradient of their weights in every step."""
+    step = lambda w, h, x: (jnp.tanh(x + h @ w),) * 2
+
+    def f(w, x, mask, reset, h):
+        x = jnp.swapaxes(x, 0, 1)
+        if name == "scan":
+            return jax.lax.scan(functools.partial(step, w), h, x)
+        outer = lambda h, x: jax.lax.scan(functools.partial(step, w), h, jnp.stack([x, x]))
+        return jax.lax.scan(outer, h, x)
+
+    return f, jnp.eye(D), jnp.zeros((B, D))
+
+
+def main():
+    """Name -> where devices meet, and how far values and gradients are from those of one device."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    place = lambda *axes: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+    everywhere, by_row = place(), place("data")
+    x, *flags = np.float32(RNG.normal(size=(B, L, D))), *(RNG.random((B, L)) > 0.3 for _ in range(2))
+
+    def loss(f, *arguments):
+        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(f(*arguments)))
+
+    found = {}
+    for name in (*PROGRAMS, *CONTROLS):
+        f, params, state = of_mixer(*PROGRAMS[name]) if name in PROGRAMS else of_control(name)
+        slope = functools.partial(jax.jit, jax.value_and_grad(functools.partial(loss, f), (0, 1)))
+        many = slope(in_shardings=(everywhere, *(by_row,) * 4), out_shardings=(everywhere, (everywhere, by_row)))
+        many = many.lower(params, x, *flags, state).compile()
+        found[name] = collectives(many.as_text()) | {"leaves": len(jax.tree.leaves(params))}
+        if name in PROGRAMS:
+            got = many(*jax.device_put((params, x, *flags, state), (everywhere, *(by_row,) * 4)))
+            with mock.patch.object(jax, "device_count", lambda: 1):
+                wanted = slope()(params, x, *flags, state)
+            apart = lambda a, b: float(np.max(np.abs(a - b)) / max(1, np.max(np.abs(b))))
+            found[name]["apart"] = max(jax.tree.leaves(jax.tree.map(apart, *jax.device_get((got, wanted)))))
+    print(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def found():
+    return eight_devices(__file__, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_devices_meet_once_per_parameter_and_never_inside_a_loop(found, name):
+    one = found[name]
+    assert one["loops"] >= 2 and not one["inside"]
+    assert set(one["all"]) == {"all-reduce"}, "rows or weights travel"
+    assert len(one["all"]) <= one["leaves"] + 1, "the loss is one more"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_gradients_are_those_of_one_device(found, name):
+    assert found[name]["apart"] < 1e-5
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_what_autodiff_does_is_seen(found, name):
+    assert "all-reduce" in found[name]["inside"]
+
+
+if __name__ == "__main__":
+    main()
