@@ -170,10 +170,10 @@ def _object(hint, value):
 
 
 def _default(hint, default, path, problems):
-    if dataclasses.is_dataclass(default):
-        return _section(type(default), plain(dataclasses.asdict(default)), path, problems)
     if (part := marker(hint, Part)) and default is not None:  # a class: the one its file is named for
         return _named(part, default.__module__.removeprefix(f"{part.package}."), path, problems)
+    if dataclasses.is_dataclass(default):
+        return _section(type(default), plain(dataclasses.asdict(default)), path, problems)
     return plain(default)
 
 

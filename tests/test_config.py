@@ -47,6 +47,14 @@ def test_defaults_are_filled_in_and_json_round_trips():
     assert config.digest(again) == config.digest(resolved)
 
 
+def test_a_part_has_a_default_and_its_own_defaults():
+    mixer = {"name": "stacked", "layers": 3}
+    resolved = config.resolve(Schema, TREE | {"model": {"name": "lm", "mixer": mixer}})["model"]["mixer"]
+    assert resolved["layers"] == 3 and resolved["mixer"]["name"] == "lstm" and resolved["mixer"]["zoneout"] == 0.0
+    built = config.factory(Part("seqjax.mixers", "Mixer"), resolved)(width=4)
+    assert [type(m).__name__ for m in built.stack()] == ["LSTM"] * 3
+
+
 def test_all_problems_are_listed_at_once():
     text = problems(
         {

@@ -1,0 +1,369 @@
+"""The options that all recurrent mixers share: noise, zoneout, a learned initial state, less memory."""
+
+import functools
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import close, evaluate
+
+from seqjax import lookup
+from seqjax.mixers._recurrent import Recurrent
+from seqjax.mixers.conv_lstm import ConvLSTM
+from seqjax.mixers.gru import GRU
+from seqjax.mixers.lstm import LSTM
+from seqjax.mixers.mgu import MGU
+from seqjax.mixers.rnn import Elman
+from seqjax.mixers.slstm import SLSTM
+from seqjax.ops import cells
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
+RNG = np.random.default_rng(0)
+D = 8
+FOUND = {name: lookup.find(name, "seqjax.mixers", "Mixer") for name in lookup.names("seqjax.mixers")}
+KINDS = {name: kind for name, kind in FOUND.items() if isinstance(kind, type) and issubclass(kind, Recurrent)}
+RICH = {"lstm": dict(hidden=6, peepholes=True, layer_norm=True), "gru": dict(reset="before"), "slstm": dict(heads=2)}
+DROPOUTS = ["variational_dropout", "recurrent_dropout", "weight_dropout"]
+NOISES = [*DROPOUTS, "zoneout"]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def draw(*shape):
+    return np.float32(RNG.normal(size=shape))
+
+
+def rich(kind, **options):
+    """With the options of its own that change the most."""
+    return KINDS[kind](width=D, **RICH.get(kind, {}), **options)
+
+
+def random(module):
+    """Parameters without zeros, behind which mistakes could hide."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, module.width)))["params"]
+    return jax.tree.map(lambda p: 0.4 * draw(*p.shape), shapes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run(module, params, x, state=None, mask=None, reset=None, key=None):
+    """-> y and the last state; in training if there is a key."""
+    options = {} if key is None else dict(deterministic=False, rngs={"dropout": key})
+    return module.apply({"params": params}, x, state, mask_BL=mask, reset_BL=reset, **options)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients(module, params, x, state, mask, reset, key, cotangent):
+    """-> y and the last state, and gradients by parameters, x and the state before."""
+    y, pull = jax.vjp(lambda *arguments: run(module, *arguments, mask, reset, key), params, x, state)
+    return y, pull(cotangent)
+
+
+def long(module):
+    """Parameters, x, state, mask, reset and cotangent of 40 rows in four chunks, the last filled up."""
+    B, L = 40, 41
+    state = jax.tree.map(lambda a: 0.3 * draw(*a.shape), module.init_state(B))
+    x, y, mask, reset = draw(B, L, D), draw(B, L, D), RNG.random((B, L)) > 0.3, RNG.random((B, L)) > 0.8
+    mask[3] = False
+    return (random(module), x, state, mask, reset), (y, jax.tree.map(lambda a: draw(*a.shape), state))
+
+
+# ---- Options that are off.
+
+
+@every_kind
+def test_without_noise_training_is_evaluation_and_draws_nothing(kind):
+    module = rich(kind)
+    params, x = {"params": random(module)}, draw(3, 5, D)
+    wanted, _ = module.apply(params, x)
+    np.testing.assert_array_equal(module.apply(params, x, deterministic=False)[0], wanted)
+
+
+@every_kind
+def test_in_evaluation_dropout_does_nothing_and_no_noise_draws(kind):
+    module, x = rich(kind), draw(3, 5, D)
+    params = random(module)
+    noisy = rich(kind, **dict.fromkeys(DROPOUTS, 0.5))
+    np.testing.assert_array_equal(run(noisy, params, x)[0], run(module, params, x)[0])
+    assert run(rich(kind, zoneout=0.5), params, x)[0].shape == x.shape
+
+
+@every_kind
+def test_a_learned_initial_state_starts_as_the_plain_one(kind):
+    plain, learned = rich(kind), rich(kind, initial="learned")
+    x, params = draw(3, 5, D), jax.jit(learned.init)(jax.random.key(0), jnp.zeros((1, 1, D)))["params"]
+    kept = {name: p for name, p in params.items() if not name.startswith("initial")}
+    np.testing.assert_array_equal(run(learned, params, x)[0], run(plain, kept, x)[0])
+
+
+def test_peepholes_start_shut():
+    module, x = LSTM(width=D, peepholes=True), draw(3, 5, D)
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, D)))["params"]
+    kept = {name: p for name, p in params.items() if name != "peepholes"}
+    close(run(module, params, x)[0], run(LSTM(width=D), kept, x)[0], 1e-6)
+    apart = run(module, params | {"peepholes": 1 + params["peepholes"]}, x)[0] - run(module, params, x)[0]
+    assert np.max(np.abs(apart)) > 1e-3
+
+
+@pytest.mark.parametrize("remat", ["none", "chunk"])
+@pytest.mark.parametrize(
+    "kind", [Elman, functools.partial(Elman, activation="relu"), LSTM, GRU], ids=["tanh", "relu", "lstm", "gru"]
+)
+def test_the_cell_with_options_and_the_fast_cell_are_the_same(kind, remat):
+    """Zoneout of nearly nothing takes the way through `recur`."""
+    plain, zoned = kind(width=D, remat=remat), kind(width=D, zoneout=1e-9)
+    arguments, cotangent = long(plain)
+    close(gradients(zoned, *arguments, None, cotangent), gradients(plain, *arguments, None, cotangent), 1e-5)
+
+
+# ---- Noise.
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@every_kind
+def test_noise_needs_its_rng_in_training_and_follows_its_key(kind, noise):
+    module, x = rich(kind, **{noise: 0.5}), draw(3, 5, D)
+    params = random(module)
+    with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
+        jax.eval_shape(lambda: module.apply({"params": params}, x, deterministic=False))
+    first, again, other = (run(module, params, x, key=jax.random.key(i))[0] for i in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.max(np.abs(first - other)) > 1e-3 and np.all(np.isfinite(first))
+
+
+def seen(kernel, recurrent, **options):
+    """A network that is linear where it is positive: h_t = x_t * kernel + h_{t-1} @ recurrent."""
+    params = dict(kernel=kernel * np.eye(D), recurrent=recurrent, bias=np.zeros(D))
+    module = Elman(width=D, activation="relu", **options)
+    return lambda x, h, key=0: run(module, jax.tree.map(jnp.float32, params), x, h, key=jax.random.key(key))
+
+
+def assert_share(flags, share):
+    """Of many draws, to five standard deviations, and never all or none."""
+    assert flags.any() and not flags.all()
+    assert abs(np.mean(flags) - share) < 5 * np.sqrt(share * (1 - share) / flags.size)
+
+
+def test_variational_dropout_has_one_mask_for_all_tokens():
+    B, L = 50, 6
+    y, _ = seen(0, np.eye(D), variational_dropout=0.2)(np.zeros((B, L, D), "float32"), np.ones((B, D), "float32"))
+    drop = np.asarray(y[:, 0])  # h_t = drop ** t
+    np.testing.assert_allclose(y, drop[:, None] ** np.arange(1, L + 1)[None, :, None], rtol=1e-5)
+    assert_share(drop == 0, 0.2)
+    np.testing.assert_allclose(drop[drop != 0], 1 / 0.8, rtol=1e-6)
+    assert len(np.unique(drop, axis=0)) > B / 2, "rows share a mask"
+
+    x = 1 + RNG.random((B, L, D), "float32")
+    y, _ = seen(1, np.zeros((D, D)), variational_dropout=0.2)(x, np.zeros((B, D), "float32"))
+    input_drop = np.asarray(y[:, 0] / x[:, 0])
+    np.testing.assert_allclose(y, input_drop[:, None] * x, rtol=1e-5)
+    assert_share(input_drop == 0, 0.2)
+    assert np.any((input_drop == 0) != (drop == 0)), "x and h share a mask"
+
+
+def test_variational_dropout_spares_the_projection():
+    """What h is projected from is no recurrent product."""
+    module, key = LSTM(width=D, hidden=6, variational_dropout=0.5), jax.random.key(0)
+    params, state = random(module), (np.zeros((9, D), "float32"), draw(9, 6))
+    params["kernel"] = np.zeros_like(params["kernel"])
+    x = draw(9, 1, D)
+    close(run(module, params, x, state, key=key), run(module, params, x, state), 1e-6)
+
+
+def test_recurrent_dropout_differs_per_token():
+    B, L = 20, 30
+    x = 1 + RNG.random((B, L, D), "float32")
+    y, _ = seen(1, np.zeros((D, D)), recurrent_dropout=0.2)(x, np.zeros((B, D), "float32"))
+    share = np.asarray(y / x)
+    np.testing.assert_allclose(share[share != 0], 1 / 0.8, rtol=1e-5)
+    assert_share(share == 0, 0.2)
+    for axis in range(3):  # rows, tokens, units
+        assert np.all(np.any(share != np.take(share, [0], axis), axis=axis).mean() > 0.9), axis
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, MGU, SLSTM, ConvLSTM])
+def test_recurrent_dropout_does_not_touch_the_memory(kind):
+    """Where the candidate is zero there is nothing to drop."""
+    module = kind(width=D, recurrent_dropout=0.5)
+    state = jax.tree.map(lambda a: 0.3 * draw(*a.shape), module.init_state(3))
+    params = jax.tree.map(jnp.zeros_like, random(module))
+    x = draw(3, 5, D)
+    np.testing.assert_array_equal(
+        run(module, params, x, state, key=jax.random.key(0))[0], run(module, params, x, state)[0]
+    )
+    assert np.any(run(module, params, x, state)[0])
+
+
+def test_weight_dropout_is_of_single_weights_and_once_per_call():
+    recurrent, one_hot, nothing = (
+        0.1 + RNG.random((D, D), "float32"),
+        np.eye(D, dtype="float32"),
+        np.zeros((D, 3, D), "float32"),
+    )
+    f = seen(0, recurrent, weight_dropout=0.2)
+    dropped = []
+    for key in range(20):
+        y, _ = f(nothing, one_hot, key)
+        weights = np.asarray(y[:, 0])
+        for t in (1, 2):
+            np.testing.assert_allclose(y[:, t], y[:, t - 1] @ weights, rtol=1e-5)
+        kept = weights != 0
+        np.testing.assert_allclose(weights[kept], recurrent[kept] / 0.8, rtol=1e-6)
+        dropped.append(~kept)
+    assert_share(np.stack(dropped), 0.2)
+
+
+def test_zoneout_keeps_units_exactly_and_is_the_mean_in_evaluation():
+    B, L, p = 20, 30, 0.3
+    module, x, h = Elman(width=D, zoneout=p), draw(B, L, D), draw(B, D)
+    params = dict(kernel=np.eye(D, dtype="float32"), recurrent=np.zeros((D, D), "float32"), bias=np.zeros(D, "float32"))
+    y, last = run(module, params, x, h, key=jax.random.key(0))
+    before = np.concatenate([h[:, None], y[:, :-1]], axis=1)
+    kept = before == np.asarray(y)
+    assert_share(kept, p)
+    np.testing.assert_allclose(y[~kept], np.tanh(x)[~kept], atol=1e-6)
+    np.testing.assert_array_equal(last, y[:, -1])
+
+    y, _ = run(module, params, x, h)
+    before = np.concatenate([h[:, None], y[:, :-1]], axis=1)
+    np.testing.assert_allclose(y, p * before + (1 - p) * np.tanh(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "zoned"), [(LSTM, 2), (GRU, 1), (MGU, 1), (ConvLSTM, 2), (SLSTM, 1)])
+def test_zoneout_keeps_units_of_each_state_by_itself(kind, zoned):
+    """But of an sLSTM's cell, normaliser and stabiliser, which belong together, none."""
+    module = kind(width=D, zoneout=0.3)
+    state = jax.tree.map(lambda a: 1 + RNG.random(a.shape, "float32"), module.init_state(100))
+    _, after = run(module, random(module), draw(100, 1, D), state, key=jax.random.key(0))
+    kept = [np.asarray(a == b) for a, b in zip(*map(jax.tree.leaves, (state, after)), strict=True)]
+    for flags in kept[:zoned]:
+        assert_share(flags, 0.3)
+    assert zoned == 1 or np.any(kept[0] != kept[1])
+    assert not np.any(kept[zoned:-1]) and (zoned == len(kept) or kept[-1].mean() < 0.01)
+
+
+# ---- A learned initial state.
+
+# Row by row: going on; empty; not begun in the first chunk; a hole of a whole chunk; two documents.
+LAYOUT = ["xxxxxx", "......", "..x.xx", ".x..x.", "xxxRxx"]
+LETTERS = np.array([list(row) for row in LAYOUT])
+MASK, RESET, ENDS = LETTERS != ".", LETTERS == "R", (2, 4, 6)
+
+
+def chunks(module, params, x):
+    """y, and the state after each chunk of two tokens."""
+    state, pieces, states = module.init_state(len(x)), [], []
+    for end in ENDS:
+        piece = np.s_[:, end - 2 : end]
+        y, state = run(module, params, x[piece], state, MASK[piece], RESET[piece])
+        pieces.append(y)
+        states.append(state)
+    return jnp.concatenate(pieces, axis=1), states
+
+
+@every_kind
+def test_a_learned_initial_state_gets_its_gradient_whole_and_in_chunks(kind):
+    module, x = rich(kind, initial="learned"), jnp.asarray(draw(5, 6, D))
+    params = random(module)
+    by_chunks = evaluate(lambda params, x: chunks(module, params, x)[0], params, x)
+    whole = evaluate(lambda params, x: run(module, params, x, None, MASK, RESET)[0], params, x)
+    close(by_chunks, whole, 1e-5)
+    learned = [np.abs(g).max() for name, g in whole[1][0].items() if name.startswith("initial")]
+    assert len(learned) == len(module.shapes[: module.free]) and min(learned) > 1e-3
+
+
+@every_kind
+def test_a_reset_goes_back_to_the_learned_initial_state(kind):
+    module, x = rich(kind, initial="learned"), draw(5, 6, D)
+    params = random(module)
+    y, _ = run(module, params, x, None, MASK, RESET)
+    close(y[4:, 3:], run(module, params, x[4:, 3:])[0], 1e-5)
+    kept = {name: p for name, p in params.items() if not name.startswith("initial")}
+    assert np.min(np.max(np.abs(y - run(rich(kind), kept, x, None, MASK, RESET)[0])[[0, 4]], axis=2)[:, [0, 3]]) > 1e-3
+
+
+@every_kind
+def test_a_row_has_begun_with_its_first_real_token(kind):
+    module, x = rich(kind, initial="learned"), draw(5, 6, D)
+    params, others = random(module), random(module)
+    _, states = chunks(module, params, x)
+    np.testing.assert_array_equal([s.begun_B for s in states], [[1, 0, 0, 1, 1], [1, 0, 1, 1, 1], [1, 0, 1, 1, 1]])
+    # Who has not begun starts with the parameters of the day.
+    y, _ = run(module, others, x, states[-1])
+    fresh, _ = run(module, others, x)
+    close(y[1], fresh[1], 1e-6)
+    assert np.min(np.max(np.abs(y - fresh)[[0, 2, 3, 4], 0], axis=1)) > 1e-4
+
+
+# ---- Less memory.
+
+
+@every_kind
+def test_running_chunks_twice_changes_nothing(kind):
+    options = dict.fromkeys(NOISES, 0.3) | dict(initial="learned")
+    module = rich(kind, **options)
+    (params, x, _, mask, reset), (y, _) = long(rich(kind))
+    got, wanted = (
+        gradients(rich(kind, **options, remat=remat), random_params, x, None, mask, reset, jax.random.key(0), (y, None))
+        for random_params in [random(module)]
+        for remat in ("chunk", "none")
+    )
+    close(got, wanted, 1e-6)
+
+
+def temporary(f, *shapes):
+    """Bytes that the gradient of sum(f) keeps for itself."""
+    slope = jax.jit(jax.grad(lambda *arguments: jnp.sum(jnp.sin(f(*arguments))), (0, 1)))
+    return slope.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("options", [{}, dict(zoneout=0.1)], ids=["fast", "generic"])
+@pytest.mark.parametrize(("kind", "cell"), [(LSTM, cells.lstm), (GRU, cells.gru)], ids=["lstm", "gru"])
+def test_running_chunks_twice_takes_less_memory(kind, cell, options):
+    B, L = 4, 2048
+    x = jax.ShapeDtypeStruct((B, L, 16), "float32")
+
+    def plain(params, x):
+        """A scan that JAX differentiates by itself."""
+        rows = {"bias_n": jnp.broadcast_to(params["bias_n"][None], (B, 16))} if kind is GRU else {}
+        step = lambda state, u: (cell({"x": u}, state, lambda name, a: a @ params[name], rows),) * 2
+        u = jnp.einsum("BLD,DM->LBM", x, params["kernel"]) + params["bias"][None, None]
+        return jax.lax.scan(step, kind(width=16).zero_state(B), u)[1][0]
+
+    params = jax.eval_shape(kind(width=16).init, jax.random.key(0), x)["params"]
+    mixer = lambda remat: lambda p, x: kind(width=16, remat=remat, **options).apply({"params": p}, x)[0]
+    kept, again, autodiff = (temporary(f, params, x) for f in (mixer("none"), mixer("chunk"), plain))
+    assert again < autodiff / 4 and again < kept / 2, (again, kept, autodiff)
+
+
+# ---- What is refused.
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        *((Elman, {noise: 1.0}, f"{noise}: got 1.0, wanted float, at least 0 and below 1") for noise in NOISES),
+        *((Elman, {noise: -0.1}, f"{noise}: got -0.1, wanted float") for noise in NOISES),
+        (GRU, dict(initial="random"), "initial: got 'random', wanted one of 'zeros', 'learned'"),
+        (GRU, dict(remat=True), "remat: got True, wanted one of 'none', 'chunk'"),
+        (GRU, dict(reset="never"), "reset: got 'never', wanted one of 'after', 'before'"),
+        (Elman, dict(activation="sigmoid"), "activation: got 'sigmoid', wanted one of 'tanh', 'relu'"),
+        (LSTM, dict(hidden=0), "hidden: got 0, wanted int, at least 1 or None"),
+        (LSTM, dict(peepholes=1), "peepholes: got 1, wanted bool"),
+        (SLSTM, dict(heads=3), r"heads=3 does not divide model\.width=8"),
+        (ConvLSTM, dict(height=3), r"height=3 x mixer\.columns=2 do not divide model\.width=8: choose a width"),
+        (ConvLSTM, dict(kernel_size=0), "kernel_size: got 0, wanted int, at least 1"),
+    ],
+)
+def test_wrong_options_are_refused(kind, options, words):
+    with pytest.raises(ValueError, match=words):
+        kind(width=D, **options)
+
+
+def test_a_state_without_its_beginnings_is_refused():
+    plain, learned = GRU(width=D), GRU(width=D, initial="learned")
+    x = jnp.zeros((2, 3, D))
+    for module, other in ((plain, learned), (learned, plain)):
+        with pytest.raises(ValueError, match=r"make it with init_state\(2\)"):
+            jax.eval_shape(functools.partial(module.apply, {"params": random(module)}), x, other.init_state(2))
