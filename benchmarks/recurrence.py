@@ -111,6 +111,26 @@ def plain(what, cell, B, L, D) -> Built:
     return layer(apply, params, what, B, L, D)
 
 
+def products(what, cell, B, L, D) -> Built:
+    """The matrix products of the layer alone, each in one piece, as no recurrence can have them: what none can beat."""
+    import jax
+    import jax.numpy as jnp
+
+    w = _mixer(cell, D)[1]["params"]
+    x_BLD, h_BLD = arrays(B, L, D)
+    dz_BLM = np.ones((B, L, w["kernel"].shape[1]), np.float32)
+
+    def forwards(kernel, recurrent, x_BLD, h_BLD):
+        return x_BLD @ kernel + h_BLD @ recurrent
+
+    def both(kernel, recurrent, x_BLD, h_BLD, dz_BLM):
+        z_BLM, pull = jax.vjp(forwards, kernel, recurrent, x_BLD, h_BLD)
+        return jnp.sum(z_BLM), pull(dz_BLM)
+
+    given = (w["kernel"], w["recurrent"], x_BLD, h_BLD)
+    return harness.jitted(forwards, *given) if what == "inference" else harness.jitted(both, *given, dz_BLM)
+
+
 def linen(what, cell, B, L, D) -> Built:
     """`flax.linen.RNN`."""
     import jax
@@ -172,7 +192,17 @@ def keras(what, cell, B, L, D) -> Built:
     return layer(apply, params, what, B, L, D, rest)
 
 
-OPPONENTS = {"plain": plain, "masked": masked, "linen": linen, "nnx": nnx, "torch": torch, "keras": keras}
+OPPONENTS = {
+    "plain": plain,
+    "masked": masked,
+    "products": products,
+    "linen": linen,
+    "nnx": nnx,
+    "torch": torch,
+    "keras": keras,
+}
+
+OWN = ("plain", "masked", "products")  # with our allocator
 
 # At least so many times faster, at each of the SHAPES.
 TARGETS = {
@@ -213,7 +243,7 @@ def main(argv: list[str] | None = None) -> None:
     args = session.parse(parser, argv)
     contenders = [Contender("ours", ours, "keep")]
     for name in args.opponents:
-        contenders.append(Contender(name, OPPONENTS[name], "keep" if name in ("plain", "masked") else "default"))
+        contenders.append(Contender(name, OPPONENTS[name], "keep" if name in OWN else "default"))
     cases = [
         {"what": what, "cell": cell, **dict(zip("BLD", shape, strict=True))}
         for what in args.what
