@@ -338,6 +338,7 @@ grow = lambda a, axis: jnp.concatenate([a, jnp.take(a, jnp.array([0]), axis)], a
 ones_BL = np.ones((B, L), bool)
 WRONG = {
     "width or rank": (lambda s: dict(x=grow(s.x, 2) if s.real else s.x[..., None]), "[5, 6, ", "wants [B, L, 8]"),
+    "dtype": (lambda s: dict(x=s.x.astype("int32" if s.real else "float32")), "32[5, 6", "wants"),
     "no time axis": (lambda s: dict(x=s.x[:, 0]), "[5, 8]", "wants [B, L, 8]"),
     "mask length": (lambda s: dict(mask=grow(ones_BL, 1)), "bool[5, 7]", "wanted bool[5, 6]"),
     "mask batch": (lambda s: dict(mask=ones_BL[:1]), "bool[1, 6]", "wanted bool[5, 6]"),

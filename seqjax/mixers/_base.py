@@ -64,6 +64,10 @@ class Mixer(Module):
             raise ValueError(
                 f"x_BLD is {list(x_BLD.shape)}, {kind} wants [B, L, {self.width}]: set model.width to the input's."
             )
+        if not jnp.issubdtype(x_BLD.dtype, jnp.floating):
+            raise ValueError(
+                f"x_BLD is {x_BLD.dtype}{list(x_BLD.shape)}, {kind} wants floating-point numbers: embed tokens first."
+            )
         masks.check(mask_BL, x_BLD.shape[:2])
         masks.check(reset_BL, x_BLD.shape[:2], "reset_BL")
         if state is not None:

@@ -42,6 +42,10 @@ class LanguageModel(Backbone, kw_only=True):
 
     def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         """tokens_BL -> logits_BLV (float32; zero where masked) and the state, as a mixer does."""
+        if not jnp.issubdtype(tokens_BL.dtype, jnp.integer):
+            raise ValueError(
+                f"tokens_BL is {tokens_BL.dtype}{list(tokens_BL.shape)}, a language model wants integers [B, L]."
+            )
         x_BLD = self.embedding(masks.fill(tokens_BL, mask_BL))
         x_BLD, state = self.run(x_BLD, state, mask_BL, reset_BL, deterministic)
         logits_BLV = self.embedding.attend(x_BLD) if self.tied else self.head(x_BLD)

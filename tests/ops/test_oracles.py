@@ -3,6 +3,7 @@
 Here `real` and `fresh` are masks and resets; a new public function of `seqjax.ops` without an oracle fails.
 """
 
+import functools
 import importlib
 import inspect
 
@@ -90,11 +91,11 @@ def arguments(name, layout):
     return draw(B, L, D), p, state, initial, real, fresh
 
 
-def run(name, x, p, state, initial, real, fresh):
+def run(name, x, p, state, initial, real, fresh, **more):
     op, _, _, slots, options = CELLS[name]
     pick = (lambda s: s[0]) if slots == 1 else (lambda s: s)
     weights = [p[k] for k in ("kernel", "recurrent", "bias", "bias_n") if k in p]
-    y, last = op(x, *weights, pick(state), pick(initial), real, fresh, **options)
+    y, last = op(x, *weights, pick(state), pick(initial), real, fresh, **options, **more)
     return y, (last,) if slots == 1 else last
 
 
@@ -154,9 +155,10 @@ def plain(name, x, p, state, initial, real, fresh):
     return jnp.swapaxes(y, 0, 1), last
 
 
+@pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize("length", [L, 40])  # one chunk, and several with the last one filled up
 @pytest.mark.parametrize("name", CELLS)
-def test_gradients_of_cells_are_those_of_plain_autodiff(name, length):
+def test_gradients_of_cells_are_those_of_plain_autodiff(name, length, remat):
     rows = 3 if length == L else 40
     slots = CELLS[name][3]
     with jax.enable_x64(True):
@@ -171,7 +173,9 @@ def test_gradients_of_cells_are_those_of_plain_autodiff(name, length):
             return jax.jit(jax.grad(lambda a: dot(f(name, *a, jnp.asarray(real), jnp.asarray(fresh)), out)))(args)
 
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), gradients(run), gradients(plain)
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+            gradients(functools.partial(run, remat=remat)),
+            gradients(plain),
         )
 
 
@@ -262,6 +266,8 @@ def test_pooling(name):
 
 ORACLES = {
     "scan": {"elman", "lstm", "gru"},
+    # In test_cells.py.
+    "cells": {"tanh", "relu", "layer_norm", "lstm", "lstm_projected", "gru", "gru_before", "mgu", "slstm"},
     "linear": {"diagonal"},  # in test_linear.py
     "attention": {"attend"},
     "positions": {"rotary"},

@@ -1,0 +1,33 @@
+"""What is a carried state worth? Two stacked LSTMs on the Python language reference, in windows of 32 characters.
+
+    seqjax train --config experiments/streams.py:carried --workdir runs/streams/carried
+    seqjax train --config experiments/streams.py:windows --workdir runs/streams/windows
+
+Truncated back-propagation through time as in the classical language models: contiguous streams per row, the gradient
+ends with the window, the state goes on. `windows` reads the same windows in random order, each from an empty state,
+in training and in validation. Zoneout and dropout of weights as in Merity et al. 2017 (arXiv:1708.02182).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "carried"):
+    tiny = variant == "tiny"
+    lstm = dict(name="lstm", weight_dropout=0.1, zoneout=0.02)
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="reference", length=8 if tiny else 32),
+            task=dict(name="next_token", monitor="bits_per_character", carry_state=variant != "windows"),
+            model=dict(
+                name="lm",
+                width=8 if tiny else 128,
+                layers=1,
+                expansion=0,
+                mixer=dict(name="stacked", layers=2, dropout=0.1, mixer=lstm),
+            ),
+            optim=dict(peak=5e-3, warmup=2 if tiny else 100),
+            loader=dict(batch=4 if tiny else 32),
+            train=dict(steps=2 if tiny else 1500, log_every=50, eval_every=500, checkpoint_every=500),
+        )
+    )
