@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
-from seqjax.ops._recurrence import choose, chunk_length, cut, paste, shards
+from seqjax.ops._recurrence import choose, cut, in_chunks, paste, shards
 
 
 def recur(
@@ -43,14 +43,8 @@ def recur(
       dtype: of the operands of the products.
       remat: keep one state per chunk only, and run each chunk a second time on the way back.
     """
-    B, L = jax.tree.leaves(u_BLX)[0].shape[:2]
-    T = chunk_length(B, L)
-    if reset_BL is not None and mask_BL is not None:
-        reset_BL = reset_BL & mask_BL
-    inputs = (u_BLX, mask_BL, reset_BL)
-    if spare := -L % T:
-        inputs = (u_BLX, jnp.ones((B, L), bool) if mask_BL is None else mask_BL, reset_BL)
-        inputs = jax.tree.map(lambda a: jnp.pad(a, [(0, 0), (0, spare)] + [(0, 0)] * (a.ndim - 2)), inputs)
+    L = jax.tree.leaves(u_BLX)[0].shape[1]
+    T, inputs = in_chunks(u_BLX, mask_BL, reset_BL)
     h_BLX, state = _recur(step, T, str(dtype), remat, *inputs, weights, rows, state, initial)
     return masks.fill(h_BLX[:, :L], mask_BL), state
 

@@ -63,20 +63,26 @@ def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_
     A masked token leaves the state alone; a reset (on a real token) puts `initial` before it. `remat` keeps one state
     per chunk instead of every gate, and runs each chunk a second time on the way back.
     """
-    B, L, _ = x_BLD.shape
-    T = chunk_length(B, L)
+    T, inputs = in_chunks(x_BLD, mask_BL, reset_BL)
+    h_BLN, state = _run(cell, T, remat, *inputs, weights, state, initial)
+    return masks.fill(h_BLN[:, : x_BLD.shape[1]], mask_BL), state
+
+
+def in_chunks(tree_BLX, mask_BL, reset_BL):
+    """(T, (tree, mask, reset)): tokens per chunk, and inputs filled up with masked tokens to a multiple of it."""
+    B, L = jax.tree.leaves(tree_BLX)[0].shape[:2]
+    T = _chunk_length(B, L)
     if reset_BL is not None and mask_BL is not None:
         reset_BL = reset_BL & mask_BL
-    inputs = (x_BLD, mask_BL, reset_BL)
-    if spare := -L % T:
-        inputs = (x_BLD, jnp.ones((B, L), bool) if mask_BL is None else mask_BL, reset_BL)
-        inputs = jax.tree.map(lambda a: jnp.pad(a, [(0, 0), (0, spare)] + [(0, 0)] * (a.ndim - 2)), inputs)
-    h_BLN, state = _run(cell, T, remat, *inputs, weights, state, initial)
-    return masks.fill(h_BLN[:, :L], mask_BL), state
+    spare = -L % T
+    if spare and mask_BL is None:
+        mask_BL = jnp.ones((B, L), bool)
+    fill_up = lambda a: jnp.pad(a, [(0, 0), (0, spare)] + [(0, 0)] * (a.ndim - 2)) if spare else a
+    return T, jax.tree.map(fill_up, (tree_BLX, mask_BL, reset_BL))
 
 
-def chunk_length(B: int, L: int) -> int:
-    """Tokens per chunk: about 256 rows in each product, and no filling-up if a divisor of L is near."""
+def _chunk_length(B: int, L: int) -> int:
+    """About 256 rows in each product, and no filling-up if a divisor of L is near."""
     wanted = max(256 // B, 8)
     if wanted >= L:
         return L
