@@ -10,6 +10,7 @@ from seqjax.models._blocks import Backbone
 from seqjax.ops import pooling
 
 Pool = Literal["mean", "last", "max", "attention"]
+Weights = Literal["softmax", "sigmoid", "hard", "sparsemax", "entmax"]
 
 
 class Classifier(Backbone, kw_only=True):
@@ -17,11 +18,21 @@ class Classifier(Backbone, kw_only=True):
 
         x = E[token] or W x + b,  x = block_i(x),  logits = W_o pool(norm(x)) + b_o
 
-    `pool` is over real tokens: their mean, the last, the maximum per feature, or a mean weighted by a learned score.
+    `pool` is over real tokens: their mean, the last, the maximum per feature, or a sum weighted by a learned score
+    ("attention"), in which `pool_weights` turns scores into weights: see `seqjax/ops/weights.py`.
     It reads whole sequences, so it has no state.
     """
 
     pool: Pool = "mean"
+    pool_weights: Weights = "softmax"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.pool_weights != "softmax" and self.pool != "attention":
+            raise ValueError(
+                f"model.pool_weights={self.pool_weights!r} needs model.pool='attention', got {self.pool!r}: set that, "
+                "or drop pool_weights."
+            )
 
     def setup(self):
         super().setup()
@@ -49,7 +60,7 @@ class Classifier(Backbone, kw_only=True):
         x_BLD = self.embedding(masks.fill(x_BL, mask_BL))
         x_BLD, _ = self.run(x_BLD, None, mask_BL, reset_BL, deterministic)
         if self.pool == "attention":
-            x_BD = pooling.attention(x_BLD, self.score(x_BLD)[..., 0], mask_BL)
+            x_BD = pooling.attention(x_BLD, self.score(x_BLD)[..., 0], mask_BL, self.pool_weights)
         else:
             pool = {"mean": pooling.mean, "last": pooling.last, "max": pooling.maximum}[self.pool]
             x_BD = pool(x_BLD, mask_BL)

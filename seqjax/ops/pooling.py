@@ -1,9 +1,9 @@
 """From a sequence to one vector: (B, L, D) -> (B, D). Masked tokens do not count; an empty row gives zeros."""
 
-import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops import weights
 
 
 def mean(x_BLD, mask_BL):
@@ -28,9 +28,8 @@ def maximum(x_BLD, mask_BL):
     return jnp.where(jnp.any(mask_BL, axis=1)[:, None], x_BD, 0)
 
 
-def attention(x_BLD, score_BL, mask_BL):
-    """The mean weighted with softmax(score) over real tokens, in float32."""
-    score_BL = masks.fill(score_BL.astype(jnp.float32), mask_BL, -1e30)
-    weight_BL = masks.fill(jax.nn.softmax(score_BL, axis=1), mask_BL)
+def attention(x_BLD, score_BL, mask_BL, kind: str = "softmax"):
+    """The sum weighted by the scores of real tokens, in float32; `kind` is a function of `seqjax.ops.weights`."""
+    weight_BL = getattr(weights, kind)(score_BL, mask_BL)
     x_BD = jnp.einsum("BL,BLD->BD", weight_BL, masks.fill(x_BLD, mask_BL).astype(jnp.float32))
     return x_BD.astype(x_BLD.dtype)

@@ -33,9 +33,15 @@ def draw(spec, B, L):
 
 
 @pytest.mark.parametrize("spec", [TOKENS, FEATURES], ids=["tokens", "features"])
-@pytest.mark.parametrize("pool", ["mean", "last", "max", "attention"])
-def test_padding_changes_no_class(pool, spec):
-    model, x = classifier(pool=pool, inputs=spec), draw(spec, 2, 6)
+@pytest.mark.parametrize(
+    ("pool", "weights"),
+    [
+        *((pool, "softmax") for pool in ("mean", "last", "max")),
+        *(("attention", weights) for weights in ("softmax", "sigmoid", "hard", "sparsemax", "entmax")),
+    ],
+)
+def test_padding_changes_no_class(pool, weights, spec):
+    model, x = classifier(pool=pool, pool_weights=weights, inputs=spec), draw(spec, 2, 6)
     params = model.init(jax.random.key(0), x)
     wanted, state = model.apply(params, x)
     assert wanted.shape == (2, 3) and wanted.dtype == jnp.float32 and state is None
@@ -115,6 +121,7 @@ def test_half_precision_keeps_parameters_and_logits_in_float32():
         (lambda: lm(mixer=functools.partial(Attention, heads=3)), "heads=3 does not divide model.width=8"),
         (lambda: lm(mixer=()), "empty list"),
         (lambda: lm(inputs=FEATURES), "reads tokens, this source has features"),
+        (lambda: classifier(pool_weights="hard"), "pool_weights='hard' needs model.pool='attention', got 'mean'"),
         (lambda: classifier(pool="sum"), "pool: got 'sum', wanted one of 'mean'"),
     ],
 )
