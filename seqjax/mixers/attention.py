@@ -77,8 +77,9 @@ class Attention(_Mixer):
         position_BL = masks.positions((B, L), mask_BL, reset_BL, start_B)
         segment_BL = masks.segments((B, L), mask_BL, reset_BL)
         if self.positions == "rotary":
-            q_BLHK = positions.rotary(q_BLHK, position_BL, self.base)
-            k_BLHK = positions.rotary(k_BLHK, position_BL, self.base)
+            frequency_K = positions.frequencies(q_BLHK.shape[-1], self.base)
+            q_BLHK = positions.rotary(q_BLHK, position_BL, frequency_K)
+            k_BLHK = positions.rotary(k_BLHK, position_BL, frequency_K)
         if state is None:
             allowed_BLS = _allowed(position_BL, segment_BL, mask_BL, reset_BL)
             y_BLHK = attention.attend(q_BLHK, k_BLHK, v_BLHK, allowed_BLS)

@@ -1,22 +1,78 @@
 """Ways to tell a model where a token stands."""
 
+import math
+
 import jax.numpy as jnp
+import numpy as np
+
+SCALINGS = ("none", "linear", "ntk", "yarn")
 
 
-def rotary(x_BLHK, position_BL, base: float = 10_000.0):
-    """Rotates each pair (x_i, x_{i + K/2}) by position * base^(-2i / K): scores then see differences of positions.
+def frequencies(K: int, base: float = 10_000.0, scaling: str = "none", factor: float = 1.0, trained: int = 1):
+    """How far each pair of a head of width K turns per position: base^(-2i / K), i < K / 2, scaled to longer texts.
 
-    Angles are float32. Su et al. 2021, "RoFormer", arXiv:2104.09864.
+    "linear": all slower by `factor` (Chen et al. 2023, arXiv:2306.15595). "ntk": a larger base, which slows the slowest
+    pair by `factor` and the fastest not at all. "yarn": pairs that turn fewer than once in `trained` positions slow by
+    `factor`, those that turn more than 32 times not at all, in between in proportion (Peng et al. 2023,
+    arXiv:2309.00071).
 
     Raises:
-      ValueError: the head width K is odd.
+      ValueError: K is odd.
     """
-    K = x_BLHK.shape[-1]
     if K % 2:
         raise ValueError(f"rotary positions turn pairs, got an odd head width of {K}: choose other heads or width.")
-    frequency_K = base ** (-jnp.arange(0, K, 2, dtype=jnp.float32) / K)
+    if scaling == "ntk" and K > 2:
+        base = base * factor ** (K / (K - 2))
+    turn_K = base ** (-np.arange(0, K, 2) / K)
+    if scaling == "linear":
+        turn_K = turn_K / factor
+    if scaling == "yarn":
+        share_K = np.clip((trained * turn_K / (2 * np.pi) - 1) / (32 - 1), 0, 1)
+        turn_K = turn_K * (share_K + (1 - share_K) / factor)
+    return jnp.asarray(turn_K, jnp.float32)
+
+
+def rotary(x_BLHK, position_BL, frequency_K):
+    """Rotates each pair (x_i, x_{i + K/2}) by position * frequency_i: scores then see differences of positions.
+
+    Angles are float32. Su et al. 2021, "RoFormer", arXiv:2104.09864.
+    """
     angle_BL1K = (position_BL[:, :, None].astype(jnp.float32) * frequency_K[None, None, :])[:, :, None, :]
     sin, cos = jnp.sin(angle_BL1K), jnp.cos(angle_BL1K)
     a_BLHK, b_BLHK = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
     y_BLHK = jnp.concatenate([a_BLHK * cos - b_BLHK * sin, b_BLHK * cos + a_BLHK * sin], axis=-1)
     return y_BLHK.astype(x_BLHK.dtype)
+
+
+def sinusoidal(position_BL, D: int):
+    """(B, L, D), float32: sin and cos of position * 10000^(-2i / D), side by side.
+
+    Vaswani et al. 2017, arXiv:1706.03762.
+    """
+    frequency_D = 10_000.0 ** (-jnp.arange(0, D, 2, dtype=jnp.float32) / D)
+    angle_BLD = position_BL[:, :, None].astype(jnp.float32) * frequency_D[None, None, :]
+    return jnp.concatenate([jnp.sin(angle_BLD), jnp.cos(angle_BLD)], axis=-1)[:, :, :D]
+
+
+def alibi(H: int):
+    """The slope of each head, by which a score falls per position: 2^(-8 h / H), h = 1 ... H, if H is a power of two.
+
+    Otherwise the slopes of the next smaller power, and every other one of the next larger. Press et al. 2021,
+    "Train short, test long", arXiv:2108.12409.
+    """
+    power = 2 ** math.floor(math.log2(H))
+    slopes = lambda n: 2.0 ** (-8.0 * np.arange(1, n + 1) / n)
+    return jnp.asarray(np.concatenate([slopes(power), slopes(2 * power)[::2][: H - power]]), jnp.float32)
+
+
+def relative_bucket(distance, buckets: int, farthest: int):
+    """The bucket, 0 ... buckets - 1, of how far back a key lies: exact below buckets / 2, then ever wider ones.
+
+    The causal half of Raffel et al. 2019, "T5", arXiv:1910.10683: beyond `farthest` all share the last bucket, and what
+    lies ahead counts as distance 0.
+    """
+    exact = buckets // 2
+    distance = jnp.maximum(distance, 0)
+    ratio = jnp.log(jnp.maximum(distance, exact).astype(jnp.float32) / exact) / math.log(farthest / exact)
+    wide = exact + (ratio * (buckets - exact)).astype(jnp.int32)
+    return jnp.where(distance < exact, distance, jnp.minimum(wide, buckets - 1))

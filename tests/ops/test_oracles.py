@@ -216,15 +216,61 @@ def test_rotary():
         z = turn * (x[b, t, h, i] + 1j * x[b, t, h, i + K // 2])
         wanted[b, t, h, i], wanted[b, t, h, i + K // 2] = z.real, z.imag
     x, position = jnp.asarray(x, jnp.float32), jnp.asarray(position)
-    y = positions.rotary(x, position, base=100.0)
+    frequency = positions.frequencies(K, base=100.0)
+    y = positions.rotary(x, position, frequency)
     np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(y, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5)
-    assert positions.rotary(x.astype(jnp.float16), position).dtype == jnp.float16
+    assert positions.rotary(x.astype(jnp.float16), position, frequency).dtype == jnp.float16
     # Scores see differences of positions only.
-    score = lambda shift: jnp.einsum("BLHK,BSHK->BHLS", *(positions.rotary(x, position + shift),) * 2)
+    score = lambda shift: jnp.einsum("BLHK,BSHK->BHLS", *(positions.rotary(x, position + shift, frequency),) * 2)
     np.testing.assert_allclose(score(0), score(17), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="odd head width"):
-        positions.rotary(x[..., :3], position)
+        positions.frequencies(3)
+
+
+def test_scaled_frequencies():
+    K, base, factor, trained = 16, 1000.0, 4.0, 100
+    plain, ntk, yarn = (
+        np.asarray(positions.frequencies(K, base, scaling, factor, trained)) for scaling in ("none", "ntk", "yarn")
+    )
+    for i in range(K // 2):
+        np.testing.assert_allclose(plain[i], base ** (-2 * i / K), rtol=1e-5)
+        turns = trained * plain[i] / (2 * np.pi)
+        share = min(max((turns - 1) / 31, 0), 1)
+        np.testing.assert_allclose(yarn[i], plain[i] * share + plain[i] / factor * (1 - share), rtol=1e-5)
+    np.testing.assert_allclose(positions.frequencies(K, base, "linear", factor), plain / factor, rtol=1e-6)
+    np.testing.assert_allclose([ntk[0], ntk[-1]], [1.0, plain[-1] / factor], rtol=1e-5)
+    assert np.all(np.diff(ntk / plain) < 0) and yarn[-1] < plain[-1]
+
+
+def test_sinusoidal():
+    position, D = RNG.integers(0, 50, (B, L)), 5
+    wanted = np.zeros((B, L, D))
+    for b, t, i in np.ndindex(B, L, 3):
+        angle = position[b, t] * 10000.0 ** (-2 * i / D)
+        wanted[b, t, i] = np.sin(angle)
+        if 3 + i < D:
+            wanted[b, t, 3 + i] = np.cos(angle)
+    np.testing.assert_allclose(positions.sinusoidal(jnp.asarray(position), D), wanted, atol=1e-5)
+
+
+def test_alibi():
+    np.testing.assert_allclose(positions.alibi(8), [2.0**-h for h in range(1, 9)], rtol=1e-6)
+    np.testing.assert_allclose(positions.alibi(1), [2.0**-8], rtol=1e-6)
+    twelve = [2.0**-h for h in range(1, 9)] + [2.0**-h for h in (0.5, 1.5, 2.5, 3.5)]  # the paper's own rule
+    np.testing.assert_allclose(positions.alibi(12), twelve, rtol=1e-6)
+
+
+def test_relative_bucket():
+    buckets, farthest = 8, 32
+    distance = np.arange(-3, 60)
+    wanted = []
+    for d in np.maximum(distance, 0):
+        wide = 4 + int(np.log(max(d, 4) / 4) / np.log(farthest / 4) * 4)
+        wanted.append(d if d < 4 else min(wide, buckets - 1))
+    got = positions.relative_bucket(jnp.asarray(distance), buckets, farthest)
+    np.testing.assert_array_equal(got, wanted)
+    assert got.dtype == jnp.int32
 
 
 def test_cross_entropy():
@@ -269,10 +315,12 @@ ORACLES = {
     # In test_cells.py.
     "cells": {"tanh", "relu", "layer_norm", "lstm", "lstm_projected", "gru", "gru_before", "mgu", "slstm"},
     "linear": {"diagonal"},  # in test_linear.py
+    "linear_attention": {"attend", "taylor"},  # in test_linear_attention.py
     "attention": {"attend"},
-    "positions": {"rotary"},
+    "positions": {"frequencies", "rotary", "sinusoidal", "alibi", "relative_bucket"},
     "losses": {"cross_entropy"},
     "pooling": {"mean", "last", "maximum", "attention"},
+    "weights": {"softmax", "sigmoid", "hard", "sparsemax", "entmax"},  # test_weights.py
 }
 
 
