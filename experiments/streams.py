@@ -5,7 +5,13 @@
 
 Truncated back-propagation through time as in the classical language models: contiguous streams per row, the gradient
 ends with the window, the state goes on. `windows` reads the same windows in random order, each from an empty state,
-in training and in validation. Zoneout and dropout of weights as in Merity et al. 2017 (arXiv:1708.02182).
+in training and in evaluation, so that part of the gap is that its first characters are predicted from little.
+Dropout of recurrent weights as in Merity et al. 2017 (arXiv:1708.02182).
+
+2 cores of an AMD EPYC, about 2 min each; seeds 0, 1, 2; bits per character:
+
+    carried    validation 1.812, 1.829, 1.815    test 1.863, 1.894, 1.884
+    windows    validation 1.952, 1.971, 1.970    test 2.009, 2.023, 2.013
 """
 
 from ml_collections import ConfigDict
