@@ -31,7 +31,8 @@ class Recurrent(Mixer):
     `weight_dropout`: of single weights of the recurrent kernel, for the whole call (Merity et al. 2017,
       arXiv:1708.02182).
     `zoneout`: the share of units that keep their old state (Krueger et al. 2016, arXiv:1606.01305).
-    `remat`: "chunk" keeps one state per chunk of tokens for the way back instead of all gates.
+    `remat`: "chunk" keeps one state per chunk of tokens for the way back instead of all gates (cells without a `fast`
+      op, and with options inside the cell, keep the inputs of their gates all the same).
     """
 
     initial: Literal["zeros", "learned"] = "zeros"

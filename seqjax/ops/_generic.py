@@ -33,7 +33,7 @@ def recur(
 
     Args:
       step: (u, state, dot, rows) -> state, a pure, hashable function of one token; `dot(name, a)` is a times
-        `weights[name]`, at most once per name. The first entry of a state is h.
+        `weights[name]`, once per name. The first entry of a state is h.
       u_BLX: a dict of inputs of each token, (B, L, ...).
       weights: (K, M) matrices, (H, K, M) blocks of a block-diagonal one (which give (B, H, M)), or (height, width,
         C, M) kernels of a convolution over (B, height, width, C), padded to keep its size.
@@ -42,6 +42,9 @@ def recur(
       mask_BL, reset_BL: as in a mixer.
       dtype: of the operands of the products.
       remat: keep one state per chunk only, and run each chunk a second time on the way back.
+
+    Raises:
+      ValueError: a step that calls `dot` twice with the same name.
     """
     L = jax.tree.leaves(u_BLX)[0].shape[1]
     T, inputs = in_chunks(u_BLX, mask_BL, reset_BL)
@@ -123,6 +126,8 @@ def _tokens(step, weights, rows, initial, dtype, state, inputs, keep):
         before, known = before if reset_B is None else choose(reset_B, initial, before), {}
 
         def dot(name, a):
+            if name in known:
+                raise ValueError(f"a cell calls dot({name!r}) twice: give each product a weight of its own name.")
             known[name] = product(a, weights[name], dtype)
             return known[name]
 

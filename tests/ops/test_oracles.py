@@ -156,7 +156,7 @@ def plain(name, x, p, state, initial, real, fresh):
 
 
 @pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize("length", [L, 40])  # one chunk, and several with the last one filled up
+@pytest.mark.parametrize("length", [L, 41])  # one chunk, and several with the last one filled up
 @pytest.mark.parametrize("name", CELLS)
 def test_gradients_of_cells_are_those_of_plain_autodiff(name, length, remat):
     rows = 3 if length == L else 40
