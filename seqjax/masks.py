@@ -1,5 +1,7 @@
 """All masks are made here: bool, True = real. A masked token does not exist."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -57,11 +59,43 @@ def ends(shape, mask_BL=None, reset_BL=None):
     return next_BL > segment_BL
 
 
-def causal(position_q_BL, position_k_BS, segment_q_BL, segment_k_BS, mask_k_BS=None):
-    """Which key each query may see: not later, same document, real. (B, L, S)."""
-    allowed = position_k_BS[:, None, :] <= position_q_BL[:, :, None]
-    allowed &= segment_k_BS[:, None, :] == segment_q_BL[:, :, None]
+def together(segment_q_BL, segment_k_BS, mask_k_BS=None):
+    """Which keys are of the document of each query, and real. (B, L, S)."""
+    allowed = segment_k_BS[:, None, :] == segment_q_BL[:, :, None]
     return allowed if mask_k_BS is None else allowed & mask_k_BS[:, None, :]
+
+
+def causal(position_q_BL, position_k_BS, segment_q_BL, segment_k_BS, mask_k_BS=None, window=None):
+    """Which key each query may see: not later, less than `window` before, same document, real. (B, L, S)."""
+    back_BLS = position_q_BL[:, :, None] - position_k_BS[:, None, :]
+    near = back_BLS >= 0 if window is None else (back_BLS >= 0) & (back_BLS < window)
+    return near & together(segment_q_BL, segment_k_BS, mask_k_BS)
+
+
+class Tokens(NamedTuple):
+    """Where the queries or the keys of attention stand; each (B, L), or (1, L) for all rows alike.
+
+    None stands for 0, 1, 2, ..., for one document, and for all real.
+    """
+
+    position_BL: jax.Array | None = None
+    segment_BL: jax.Array | None = None
+    mask_BL: jax.Array | None = None
+
+    def filled(self, L: int) -> tuple[jax.Array, jax.Array]:
+        """Positions and segments of L tokens, (1 or B, L) each."""
+        position_BL = jnp.arange(L)[None] if self.position_BL is None else self.position_BL
+        return position_BL, jnp.zeros((1, L), jnp.int32) if self.segment_BL is None else self.segment_BL
+
+
+def visible(queries: Tokens, keys: Tokens, L: int, S: int, is_causal: bool, window=None):
+    """Which of S keys each of L queries may see; a masked query sees none. (1 or B, L, S)."""
+    (position_BL, segment_BL), (position_BS, segment_BS) = queries.filled(L), keys.filled(S)
+    if is_causal:
+        allowed = causal(position_BL, position_BS, segment_BL, segment_BS, keys.mask_BL, window)
+    else:
+        allowed = together(segment_BL, segment_BS, keys.mask_BL)
+    return allowed if queries.mask_BL is None else allowed & queries.mask_BL[:, :, None]
 
 
 def check(mask_BL, shape, name: str = "mask_BL") -> None:

@@ -30,7 +30,27 @@ CONTEXT = 8
 
 # What is not listed is tested with its defaults.
 OPTIONS = {
-    "attention": [dict(heads=2, context=CONTEXT), dict(heads=1, context=CONTEXT, positions="none")],
+    "attention": [
+        dict(heads=2, context=CONTEXT),
+        dict(heads=1, context=CONTEXT, positions="none", backend="blockwise"),
+        dict(
+            heads=2,
+            kv_heads=1,
+            context=CONTEXT,
+            qk_norm=True,
+            soft_cap=1.0,
+            sinks=True,
+            gate="feature",
+            backend="blockwise",
+        ),
+        dict(window=3, kv_heads=2, gate="head"),
+        dict(heads=2, window=2, sinks=True, backend="blockwise"),
+    ],
+    "linear_attention": [
+        dict(heads=2),
+        dict(heads=1, features="taylor", feature_width=2),
+        dict(heads=2, features="learned", feature_width=3),
+    ],
     "lru": [{}, dict(state_size=3)],
     "min_gru": [{}, dict(candidate="positive")],
     "conv_lstm": [dict(kernel_size=2)],
@@ -88,7 +108,8 @@ for name in lookup.names("seqjax.mixers"):
     SUBJECTS[f"lm({name})"] = lm.Model(**TOKENS, mixer=mixer(name, variants[0]), layers=1)
 SUBJECTS["stack(gru,attention)"] = Stack(**FEATURES, mixer=(GRU, ATTENTION), layers=2)
 SUBJECTS["lm(attention,gru)"] = lm.Model(**TOKENS, mixer=(ATTENTION, GRU), layers=3, tied=True, norm="rms")
-CACHED = [name for name in SUBJECTS if "attention" in name]
+CACHED = [name for name in SUBJECTS if "attention" in name.replace("linear_attention", "")]  # sums have room
+CACHED = [name for name in CACHED if getattr(SUBJECTS[name], "room", CONTEXT) is not None]  # and so have windows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""How fast is softmax attention, and in how much memory: ours against JAX, flax and torch.
+
+    python -m benchmarks.attention --pin
+    python -m benchmarks.attention --kinds causal --opponents torch --shapes 2,1024 --what training
+    python -m benchmarks.attention --memory 4096 16384
+
+All do the same on q, k, v of (B, L, 4, 64), float32. Inference is y; training is the value of <y, dy> and its gradients
+by q, k and v. Kinds: causal; full (all see all); window (the last 256); padded (causal, rows of half the length to the
+whole); packed (causal, four documents a row). `--memory` compiles training for one row and runs nothing.
+"""
+
+import numpy as np
+
+from benchmarks import harness, session
+from benchmarks.harness import Built, Contender
+from benchmarks.results import Target
+
+H, K, WINDOW = 4, 64, 256
+KINDS = ("causal", "full", "window", "padded", "packed")
+SHAPES = {
+    "training": [(2, 256), (2, 1024), (2, 2048), (2, 4096)],
+    "inference": [(2, 1024), (2, 4096), (1, 8192)],
+}
+
+
+def arrays(B: int, L: int):
+    """q, k, v and the fixed cotangent dy."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal((B, L, H, K), np.float32) for _ in range(4))
+
+
+def layout(kind: str, B: int, L: int) -> dict:
+    """Lengths of rows, or the document of each token, where the kind has them."""
+    if kind == "padded":
+        return {"mask_BL": np.arange(L)[None] < np.linspace(L // 2, L, B).astype(int)[:, None]}
+    if kind == "packed":
+        starts_BD = np.sort(np.random.default_rng(1).integers(1, L, (B, 3)), axis=1)
+        return {"segment_BL": (np.arange(L)[None, :, None] >= starts_BD[:, None]).sum(axis=-1, dtype=np.int32)}
+    return {}
+
+
+def allowed(kind: str, B: int, L: int):
+    """The same as one mask: (1 or B, 1, L, L), or None where all see all."""
+    if kind == "full":
+        return None
+    found, place = layout(kind, B, L), np.arange(L)
+    back = place[:, None] - place[None]
+    seen = (back >= 0) & (back < (WINDOW if kind == "window" else L))
+    mask = seen[None]
+    if kind == "padded":
+        mask = mask & found["mask_BL"][:, None, :]
+    if kind == "packed":
+        mask = mask & (found["segment_BL"][:, :, None] == found["segment_BL"][:, None, :])
+    return mask[:, None]
+
+
+def layer(apply, what: str, B: int, L: int, *rest) -> Built:
+    """Compiles `apply(q, k, v, *rest)` for inference or training."""
+    import jax
+    import jax.numpy as jnp
+
+    *qkv, dy = arrays(B, L)
+    if what == "inference":
+        return harness.jitted(apply, *qkv, *rest)
+    loss = lambda qkv, dy, *rest: jnp.vdot(apply(*qkv, *rest), dy)
+    return harness.jitted(jax.value_and_grad(loss), tuple(qkv), dy, *rest)
+
+
+def ours(what, kind, B, L, backend="auto") -> Built:
+    """`seqjax.ops.attention.attend`."""
+    from seqjax import masks
+    from seqjax.ops import attention
+
+    options = dict(causal=kind != "full", window=WINDOW if kind == "window" else None, backend=backend)
+
+    def apply(q, k, v, found):
+        tokens = masks.Tokens(**found)
+        return attention.attend(q, k, v, queries=tokens, keys=tokens, **options)
+
+    return layer(apply, what, B, L, layout(kind, B, L))
+
+
+def naive(what, kind, B, L) -> Built:
+    """All scores at once: our reference."""
+    return ours(what, kind, B, L, backend="reference")
+
+
+def jax(what, kind, B, L) -> Built:
+    """`jax.nn.dot_product_attention`."""
+    from jax import nn
+
+    if kind in ("causal", "full"):
+        return layer(lambda *qkv: nn.dot_product_attention(*qkv, is_causal=kind == "causal"), what, B, L)
+    if kind == "window":
+        local = (WINDOW - 1, 0)
+        return layer(lambda *qkv: nn.dot_product_attention(*qkv, is_causal=True, local_window_size=local), what, B, L)
+    return layer(lambda q, k, v, mask: nn.dot_product_attention(q, k, v, mask=mask), what, B, L, allowed(kind, B, L))
+
+
+def flax(what, kind, B, L) -> Built:
+    """`flax.linen.dot_product_attention`."""
+    from flax import linen as nn
+
+    apply = lambda q, k, v, mask: nn.dot_product_attention(q, k, v, mask=mask)
+    return layer(apply, what, B, L, allowed(kind, B, L))
+
+
+def torch(what, kind, B, L) -> Built:
+    """`torch.nn.functional.scaled_dot_product_attention`, eager; on the GPU if it has one."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    q, k, v, dy = (torch.from_numpy(a).to(device) for a in arrays(B, L))
+    qkv = [a.requires_grad_(what == "training") for a in (q, k, v)]
+    mask = None if kind in ("causal", "full") else torch.from_numpy(allowed(kind, B, L)).to(device)
+
+    def attend():
+        heads_first = (a.transpose(1, 2) for a in qkv)
+        sdpa = torch.nn.functional.scaled_dot_product_attention
+        return sdpa(*heads_first, attn_mask=mask, is_causal=kind == "causal").transpose(1, 2)
+
+    def call():
+        if what == "inference":
+            with torch.inference_mode():
+                out = attend()
+        else:
+            out = torch.autograd.grad(torch.sum(attend() * dy), qkv)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return out
+
+    return Built(call, torch.cuda.get_device_name() if device == "cuda" else "cpu")
+
+
+OPPONENTS = {"naive": naive, "jax": jax, "flax": flax, "torch": torch}
+
+# At least so many times faster than torch, by length.
+TORCH = {"training": {256: 0.9, 1024: 1.1, 2048: 1.1, 4096: 1.1}, "inference": {1024: 1.2, 4096: 1.2, 8192: 1.0}}
+
+
+def targets(what, kind, B, L) -> list[Target]:
+    """What we hold ourselves to at one case."""
+    found = []
+    if kind == "causal" and L in TORCH[what]:
+        found.append(Target("torch", least=TORCH[what][L]))
+    if (what, kind) == ("training", "causal") and L >= 1024:
+        found.append(Target("jax", least=5.0))
+    if (what, kind, L) == ("training", "window", 4096):
+        found.append(Target("torch", least=5.0))
+    if (what, kind, L) == ("training", "causal", 4096):
+        found.append(Target("naive", most=1 / 25, of="memory"))
+    return found
+
+
+def memory(lengths: list[int]) -> None:
+    """Prints the temporary memory of causal training at one row, ours and naive."""
+    import jax
+    import jax.numpy as jnp
+
+    from seqjax.ops import attention
+
+    for L in lengths:
+        q = jax.ShapeDtypeStruct((1, L, H, K), jnp.float32)
+        for name in ("blockwise", "reference"):
+            loss = lambda qkv, dy, name=name: jnp.vdot(attention.attend(*qkv, causal=True, backend=name), dy)
+            compiled = jax.jit(jax.grad(loss)).lower((q, q, q), q).compile()
+            mb = compiled.memory_analysis().temp_size_in_bytes / 2**20
+            print(f"training causal (1, {L}) {name}: {mb:,.1f} MB")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses, times case by case, and writes the results after each."""
+    parser = session.parser("attention", __doc__)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--opponents", nargs="+", choices=OPPONENTS, default=list(OPPONENTS))
+    parser.add_argument("--what", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--shapes", nargs="+", type=session.sizes("B,L"), help="instead of the standard ones")
+    parser.add_argument("--memory", nargs="+", type=int, help="temporary memory at these lengths, nothing timed")
+    args = session.parse(parser, argv)
+    if args.memory:
+        memory(args.memory)
+        return
+    keep = ("naive",)
+    contenders = [Contender("ours", ours, "keep")]
+    contenders += [Contender(name, OPPONENTS[name], "keep" if name in keep else "default") for name in args.opponents]
+    cases = [
+        {"what": what, "kind": kind, "B": B, "L": L}
+        for what in args.what
+        for kind in args.kinds
+        for B, L in args.shapes or (SHAPES[what] if kind == "causal" else [(2, 4096)])
+    ]
+    session.run(args, cases, contenders, targets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Causal multi-head linear attention."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax import masks
+from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.ops import linear_attention
+from seqjax.types import Count
+
+
+class LinearAttention(_Mixer):
+    """Attention with sums of fixed size in the place of a cache: its weights are products of features.
+
+        q, k, v = W x          (each H heads; q and k of width E = `feature_width`, v of width K = D / H)
+        S_t = S_{t-1} + phi(k_t) v_t^T,   z_t = z_{t-1} + phi(k_t)
+        y_t = W_o phi(q_t)^T S_t / phi(q_t)^T z_t
+
+    features:
+      "elu": phi(x) = elu(x) + 1; F = E features. Katharopoulos et al. 2020, arXiv:2006.16236.
+      "taylor": phi(q) . phi(k) = 1 + s + s^2 / 2, s = q . k / sqrt(E): exp(s) to second order, with
+        F = 1 + E + E (E + 1) / 2. Arora et al. 2024, "Based", arXiv:2402.18668. What stands beside it there (a
+        convolution, attention in a window) is not part of it.
+      "learned": phi(x) = [softmax(M x), softmax(-M x)], M per head, one for q and one for k, identities at the start;
+        F = 2 E. Zhang et al. 2024, "Hedgehog", arXiv:2402.04347, as in "LoLCATs", arXiv:2410.10254; what they train
+        M on, the weights of a softmax attention, is not part of it.
+
+    feature_width: E; None: 16 for "taylor", as in its paper, and K for the others.
+
+    There are no positions: the order of the past does not matter. State: S (B, H, F, K) and z (B, H, F), float32.
+
+    Raises:
+      ValueError: heads do not divide the width.
+    """
+
+    heads: Count = 4
+    features: Literal["elu", "taylor", "learned"] = "elu"
+    feature_width: Count | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
+
+    @property
+    def _projected(self):
+        """E."""
+        return self.feature_width or (16 if self.features == "taylor" else self.width // self.heads)
+
+    def setup(self):
+        H, E = self.heads, self._projected
+        dense = lambda n: nn.Dense(n, use_bias=False, dtype=self.dtype)
+        self.qkv = dense(2 * H * E + self.width)
+        self.out = dense(self.width)
+        if self.features == "learned":
+            self.maps = self.param("maps", lambda key, shape: jnp.broadcast_to(jnp.eye(E), shape), (2, H, E, E))
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        H, E = self.heads, self._projected
+        F = {"elu": E, "taylor": 1 + E + E * (E + 1) // 2, "learned": 2 * E}[self.features]
+        return jnp.zeros((batch, H, F, self.width // H), jnp.float32), jnp.zeros((batch, H, F), jnp.float32)
+
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        self.check(x_BLD, state, mask_BL, reset_BL)
+        B, L, _ = x_BLD.shape
+        H, E = self.heads, self._projected
+        qk_BLM, v_BLD = jnp.split(self.qkv(masks.fill(x_BLD, mask_BL)), [2 * H * E], axis=-1)
+        phi_BL2HF = self._features(qk_BLM.reshape(B, L, 2, H, E))
+        start = self.init_state(B) if state is None else state
+        y_BLHK, end = linear_attention.attend(
+            phi_BL2HF[:, :, 0],
+            phi_BL2HF[:, :, 1],
+            v_BLD.reshape(B, L, H, -1),
+            start,
+            mask_BL,
+            reset_BL,
+            "taylor" if self.features == "taylor" else "product",
+        )
+        y_BLD = self.out(y_BLHK.reshape(B, L, self.width))
+        return y_BLD.astype(x_BLD.dtype), None if state is None else end
+
+    def _features(self, x_BL2HE):
+        """What `attend` takes for q and k: features, of which it makes those of "taylor" itself."""
+        if self.features == "taylor":
+            return x_BL2HE * jnp.asarray(x_BL2HE.shape[-1] ** -0.25, x_BL2HE.dtype)
+        wide_BL2HE = x_BL2HE.astype(jnp.float32)
+        if self.features == "elu":
+            # Not elu + 1, which is 0 from about -17 on.
+            phi_BL2HF = jnp.where(wide_BL2HE > 0, wide_BL2HE + 1, jnp.exp(jnp.minimum(wide_BL2HE, 0)))
+        else:
+            # Heads in front, as in `attend`.
+            x_2HBLE, maps_2HEF = jnp.moveaxis(x_BL2HE, (2, 3), (0, 1)), self.maps.astype(self.dtype)
+            z_2HBLF = jnp.einsum("GHBLE,GHEF->GHBLF", x_2HBLE, maps_2HEF, preferred_element_type=jnp.float32)
+            z_BL2HF = jnp.moveaxis(z_2HBLF, (0, 1), (2, 3))
+            phi_BL2HF = jnp.concatenate([jax.nn.softmax(z_BL2HF), jax.nn.softmax(-z_BL2HF)], axis=-1)
+        return phi_BL2HF.astype(self.dtype)
+
+
+Mixer = LinearAttention

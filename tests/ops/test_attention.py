@@ -1,0 +1,288 @@
+"""Attention by every backend against a loop in numpy: values, and gradients against those of the reference."""
+
+import functools
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import close
+
+from seqjax import masks
+from seqjax.ops import _blockwise, attention
+
+RNG = np.random.default_rng(0)
+B, L, H, G, K = 3, 40, 4, 2, 8
+BLOCK = 16  # three blocks, the last one filled up
+
+
+def draw(*shape):
+    return RNG.normal(size=shape) * 0.7
+
+
+def operands(S=L, heads=G):
+    return [jnp.asarray(a, jnp.float32) for a in (draw(B, L, H, K), draw(B, S, heads, K), draw(B, S, heads, K))]
+
+
+def packed(S=L, rows=B):
+    """Documents, holes, a row without a token; keys are those of the queries and S - L older ones."""
+    real = RNG.random((rows, S)) > 0.3
+    real[-1] = False
+    reset = jnp.asarray(RNG.random((rows, S)) > 0.9)
+    real = jnp.asarray(real)
+    keys = masks.Tokens(masks.positions((rows, S), real, reset), masks.segments((rows, S), real, reset), real)
+    return dict(queries=masks.Tokens(*(a[:, S - L :] for a in keys)), keys=keys)
+
+
+def wanted_of(q, k, v, queries, keys, causal, window=None, scale=None, soft_cap=None, sinks_H=None, allowed_BLS=None):
+    """From the equations, float64."""
+    q, k, v = (np.asarray(a, float) for a in (q, k, v))
+    S, R = k.shape[1], H // k.shape[2]
+    (pq, sq), (pk, sk) = jax.tree.map(np.asarray, (queries.filled(L), keys.filled(S)))
+    mq, mk = (
+        np.ones((1, n), bool) if x.mask_BL is None else np.asarray(x.mask_BL) for x, n in ((queries, L), (keys, S))
+    )
+    y = np.zeros(q.shape)
+    for b, t, h in np.ndindex(B, L, H):
+        at = lambda a, i, b=b: a[b % len(a), i]
+        seen = []
+        for s in range(S):
+            back = at(pq, t) - at(pk, s)
+            fine = at(sq, t) == at(sk, s) and (not causal or back >= 0) and (window is None or back < window)
+            if fine and at(mq, t) and at(mk, s) and (allowed_BLS is None or at(allowed_BLS, t)[s]):
+                seen.append(s)
+        if not seen:
+            continue
+        scores = k[b, seen, h // R] @ q[b, t, h] * (K**-0.5 if scale is None else scale)
+        weights = np.exp(scores if soft_cap is None else soft_cap * np.tanh(scores / soft_cap))
+        y[b, t, h] = weights @ v[b, seen, h // R] / (weights.sum() + (0 if sinks_H is None else np.exp(sinks_H[h])))
+    return y
+
+
+SINKS = jnp.array([-1.0, 0.0, 0.5, 2.0])
+CASES = {
+    "all see all": dict(),
+    "causal": dict(causal=True),
+    "scaled": dict(causal=True, scale=0.7),
+    "window of one": dict(causal=True, window=1),
+    "window": dict(causal=True, window=18),
+    "packed": dict(causal=True, **packed()),
+    "packed alike": dict(causal=True, **packed(rows=1)),
+    "packed, both directions": packed(),
+    "window, packed": dict(causal=True, window=5, **packed()),
+    "everything": dict(causal=True, window=18, soft_cap=0.5, sinks_H=SINKS, **packed()),
+    "soft cap": dict(soft_cap=0.3),
+    "sinks": dict(sinks_H=SINKS),
+    "sinks, packed": dict(causal=True, sinks_H=SINKS, **packed()),
+    "cache": dict(causal=True, **packed(56)),
+    "window, cache": dict(causal=True, window=9, **packed(56)),
+}
+BLOCKWISE = functools.partial(attention.attend, backend="blockwise")
+REFERENCE = functools.partial(attention.attend, backend="reference")
+
+
+def length(case):
+    mask = case["keys"].mask_BL if "keys" in case else None
+    return L if mask is None else mask.shape[1]
+
+
+@pytest.fixture(params=[BLOCK, 64], ids=["blocks", "one block"])
+def block(request, monkeypatch):
+    monkeypatch.setattr(attention, "CPU_BLOCK", request.param)
+    monkeypatch.setattr(attention, "BLOCK", request.param)
+
+
+def both(attend, q, k, v, sinks_H=None, **options):
+    """Values, and gradients of <y, c> for a fixed random c."""
+    c = jax.random.normal(jax.random.key(0), q.shape)
+    given = (q, k, v) if sinks_H is None else (q, k, v, sinks_H)
+
+    def f(q, k, v, *sinks):
+        y = attend(q, k, v, sinks_H=sinks[0] if sinks else None, **options)
+        return jnp.vdot(y, c), y
+
+    (_, y), grads = jax.jit(jax.value_and_grad(f, tuple(range(len(given))), has_aux=True))(*given)
+    return y, grads
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_blocks_are_the_loop_and_the_reference(case, block):
+    options = {"causal": False, "queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
+    arguments = operands(length(options))
+    y, grads = both(BLOCKWISE, *arguments, **options)
+    np.testing.assert_allclose(y, wanted_of(*arguments, **options), rtol=2e-5, atol=2e-6)
+    close((y, grads), both(REFERENCE, *arguments, **options))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_library_computes_the_same_where_it_serves(case):
+    arguments, library = operands(length(CASES[case])), functools.partial(attention.attend, backend="xla")
+    if "sinks_H" in CASES[case] or "soft_cap" in CASES[case]:
+        with pytest.raises(ValueError, match=r"'xla' cannot serve this attention: it has no (sinks_H|soft_cap)"):
+            library(*arguments, **CASES[case])
+    else:
+        close(both(library, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_key_heads_serve_query_heads_in_order(heads, block):
+    q, k, v = operands(heads=heads)
+    repeated = (jnp.repeat(a, H // heads, axis=2) for a in (k, v))
+    wanted, _ = both(REFERENCE, q, *repeated, causal=True)
+    (y, grads), (same, other) = both(BLOCKWISE, q, k, v, causal=True), both(REFERENCE, q, k, v, causal=True)
+    close((y, same, grads), (wanted, wanted, other))
+
+
+def test_any_mask():
+    q, k, v = operands(24)
+    allowed = jnp.asarray(RNG.random((B, L, 24)) > 0.5).at[0, 2].set(False)
+    wanted = wanted_of(q, k, v, masks.Tokens(), masks.Tokens(), True, allowed_BLS=np.asarray(allowed))
+    for backend in ("auto", "reference", "xla"):
+        y, grads = both(functools.partial(attention.attend, backend=backend), q, k, v, allowed_BLS=allowed, causal=True)
+        np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
+        assert not np.any(grads[0][0, 2])
+    triangle = jnp.tril(jnp.ones((1, L, 24), bool))
+    close(attention.attend(q, k, v, triangle), attention.attend(q, k, v, causal=True))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("backend", ["reference", "blockwise", "xla"])
+def test_low_precision_keeps_its_dtype_and_sums_in_float32(backend, dtype, block):
+    options = dict(causal=True, **packed())
+    low = [a.astype(dtype) for a in operands()]
+    if (backend, dtype, jax.default_backend()) == ("xla", "float16", "cpu"):
+        with pytest.raises(ValueError, match="cannot serve this attention: its float16 products"):
+            attention.attend(*low, backend="xla")
+        return
+    y, grads = both(functools.partial(attention.attend, backend=backend), *low, **options)
+    assert {a.dtype for a in (y, *grads)} == {jnp.dtype(dtype)}
+    close((y, grads), both(REFERENCE, *(a.astype("float32") for a in low), **options), tolerance=0.03)
+
+
+@pytest.mark.parametrize("backend", ["reference", "blockwise", "xla"])
+def test_nobody_sees_what_is_masked_and_who_sees_nothing_is_zero(backend, block):
+    q, k, v = operands()
+    options = dict(causal=True, **packed())
+    real = options["keys"].mask_BL
+    spoil = lambda a: jnp.where(real[..., None, None], a, jnp.nan)
+    attend = functools.partial(attention.attend, backend=backend, **options)
+    y, grads = both(attend, spoil(q), spoil(k), spoil(v))
+    close((y, grads), both(attend, q, k, v))
+    assert not any(np.any(a[~real]) for a in (y, *grads)) and np.any(y[real])
+
+
+def test_large_scores_are_no_nan(block):
+    q, k, v = operands()
+    y, grads = both(BLOCKWISE, q * 1e4, k, v, causal=True, **packed())
+    assert all(np.isfinite(a).all() for a in (y, *grads))
+
+
+def test_scores_are_never_all_there():
+    """What the compiled program needs beside inputs and outputs grows with L, not with its square."""
+    zeros = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def temporary(L, **options):
+        f = lambda q, k, v: jnp.sum(attention.attend(q, k, v, causal=True, **options) ** 2)
+        program = jax.jit(jax.grad(f, (0, 1, 2))).lower(*(zeros(1, L, 1, 8),) * 3).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporary(8192, backend="blockwise") < 3 * temporary(4096, backend="blockwise") < 4096**2
+    assert temporary(4096) == temporary(4096, backend="blockwise")
+
+
+CALLS = {"all": {}, "causal": dict(causal=True), "window": dict(causal=True, window=17), "packed": dict(**packed())}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_blocks_that_cannot_meet_are_skipped(call):
+    """Each block of queries and of keys has a range: no other block holds what it may see, and its ends do."""
+    options = dict(causal=False, window=None, queries=masks.Tokens(), keys=masks.Tokens()) | CALLS[call]
+    rules = _blockwise.Rules(options["causal"], options["window"], None)
+    sides = [options[side].filled(L) for side in ("queries", "keys")]
+    cut = lambda a: a if a is None else _blockwise._blocks(a, 8, 0)
+    masked = lambda side, s, code: s if options[side].mask_BL is None else jnp.where(options[side].mask_BL, s, code)
+    segments = [
+        cut(masked(side, s, code)) for (_, s), side, code in zip(sides, ("queries", "keys"), (-1, -2), strict=True)
+    ]
+    ranges = _blockwise._ranges(rules, _blockwise.Marks(cut(sides[0][0]), cut(sides[1][0]), *segments))
+    seen = masks.visible(options["queries"], options["keys"], L, L, options["causal"], options["window"])
+    seen_nm = np.asarray(seen).reshape(-1, 5, 8, 5, 8).any(axis=(0, 2, 4))
+    for sight, first, end in ((seen_nm, *ranges[:2]), (seen_nm.T, *ranges[2:])):
+        for row, a, z in zip(sight, first, end, strict=True):
+            assert not row[:a].any() and not row[z:].any()
+            if call != "packed":  # there, blocks may overlap without a pair of tokens that meets
+                assert row[a] and row[z - 1]
+
+
+def test_auto_says_its_choice_once(caplog):
+    attention._say.cache_clear()
+    q, k, v = (jnp.zeros((1, 256, 1, 8)),) * 3
+    with caplog.at_level(logging.DEBUG, "seqjax"):
+        for _ in range(2):
+            attention.attend(q, k, v, causal=True)
+            attention.attend(q[:, :1], k, v)
+            attention.attend(q, k, v, jnp.ones((1, 256, 256), bool))
+    said = [r.getMessage() for r in caplog.records]
+    if jax.default_backend() == "cpu":
+        assert len(said) == 3 and "backend blockwise (long" in said[0] and "reference (short" in said[1]
+        assert "allowed_BLS is given" in said[2]
+
+
+def test_auto_takes_cudnn_only_where_it_computes_exactly_this(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(attention, "_library", lambda backend, q, *rest, **call: chosen.append(backend) or q)
+    q, k, v = (jnp.zeros((1, 16, 4, 8), jnp.bfloat16),) * 3
+    attention.attend(q, k, v, causal=True)
+    attention.attend(q, k, v, causal=True, window=3)
+    assert chosen == ["cudnn", "cudnn"]
+    odd = jnp.zeros((1, 16, 4, 6), jnp.bfloat16)
+    for call in (
+        dict(soft_cap=1.0),
+        dict(sinks_H=jnp.zeros(4)),
+        dict(keys=masks.Tokens(mask_BL=jnp.ones((1, 16), bool))),
+    ):
+        attention.attend(q, k, v, **call)
+    attention.attend(odd, odd, odd)
+    attention.attend(*(a.astype("float32") for a in (q, k, v)))
+    assert len(chosen) == 2
+
+
+def test_what_does_not_fit_is_refused():
+    q, k, v = operands()
+    ones = jnp.ones((1, L, L), bool)
+    for words, arguments, options in (
+        ("v \\[3, 39, 2, 8\\], wanted", (q, k, v[:, :-1]), {}),
+        ("wanted \\[3, S, G, 8\\] like q", (q, k[..., :4], v[..., :4]), {}),
+        ("3 key heads do not divide 4", (q, *(jnp.concatenate([a, a[:, :, :1]], axis=2) for a in (k, v))), {}),
+        ("window=0 .*at least 1", (q, k, v), dict(causal=True, window=0)),
+        ("window=2 with causal=False", (q, k, v), dict(window=2)),
+        ("sinks_H is \\[3\\], wanted one per head, \\[4\\]", (q, k, v), dict(sinks_H=SINKS[:3])),
+        ("backend='fast'; choose from auto, reference", (q, k, v), dict(backend="fast")),
+        ("backend='blockwise' cannot serve this attention: .*allowed_BLS", (q, k, v, ones), dict(backend="blockwise")),
+    ):
+        with pytest.raises(ValueError, match=words):
+            attention.attend(*arguments, **options)
+    if jax.default_backend() != "gpu":
+        with pytest.raises(ValueError, match="backend='cudnn' cannot serve this attention: it needs an NVIDIA GPU"):
+            attention.attend(q, k, v, backend="cudnn")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["blockwise", "xla"])
+@pytest.mark.parametrize("case", CASES)
+def test_parity_on_a_gpu(case, backend):
+    if backend == "xla" and {"sinks_H", "soft_cap"} & set(CASES[case]):
+        pytest.skip("it does not serve these")
+    arguments = operands(length(CASES[case]))
+    run = functools.partial(attention.attend, backend=backend)
+    close(both(run, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]), tolerance=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", [c for c in CASES if not {"sinks_H", "soft_cap"} & set(CASES[c])])
+def test_parity_of_cudnn_on_a_gpu(case):
+    low = [a.astype(jnp.bfloat16) for a in operands(length(CASES[case]))]
+    got = both(functools.partial(attention.attend, backend="cudnn"), *low, **CASES[case])
+    close(got, both(REFERENCE, *(a.astype("float32") for a in low), **CASES[case]), tolerance=0.05)
