@@ -44,7 +44,11 @@ OPTIONS = {
             backend="blockwise",
         ),
         dict(window=3, kv_heads=2, gate="head"),
-        dict(heads=2, window=2, sinks=True, backend="blockwise"),
+        dict(heads=2, window=2, sinks=True, backend="blockwise", positions="sinusoidal"),
+        dict(heads=2, context=CONTEXT, positions="learned"),
+        dict(heads=2, kv_heads=1, window=3, positions="alibi"),
+        dict(heads=2, context=CONTEXT, positions="relative", buckets=4, farthest=5),
+        dict(heads=2, context=CONTEXT, scaling="yarn", factor=4.0, trained=4),
     ],
     "linear_attention": [
         dict(heads=2),

@@ -1,6 +1,7 @@
 """Causal multi-head self-attention."""
 
-from typing import Literal, NamedTuple
+import math
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
 from seqjax.ops import attention, positions
-from seqjax.types import Count, Positive
+from seqjax.types import Count, Positive, Range
 
 
 class KV(NamedTuple):
@@ -31,7 +32,11 @@ class Attention(_Mixer):
         q, k, v = W x          (H heads of q, G of k and v, of width K = D / H)
         y_t = W_o sum_{s <= t} softmax_s(q_t . k_s / sqrt(K)) v_s
 
-    Positions enter by rotation of q and k. State: a cache of `context` slots, made by `init_state`.
+    `positions`: "rotary" turns q and k, with base `base` and, for texts beyond `trained` tokens, `scaling` by `factor`
+      ("linear", "ntk", "yarn": see `seqjax.ops.positions.frequencies`); "learned" (as many as `context`) and
+      "sinusoidal" are added to x; "alibi" and "relative" (as in T5, `buckets` up to `farthest`) add a bias to scores,
+      at a cost of O(L S) memory; "none".
+    State: a cache of `context` slots, made by `init_state`.
     A document that outgrows the cache gives NaN, never a shortened view.
 
     `kv_heads`: G, which divides H; 1 is multi-query (Shazeer 2019, arXiv:1911.02150), between them grouped-query
@@ -58,8 +63,13 @@ class Attention(_Mixer):
     kv_heads: Count | None = None
     context: Count = 1024
     window: Count | None = None
-    positions: Literal["rotary", "none"] = "rotary"
+    positions: Literal["rotary", "learned", "sinusoidal", "alibi", "relative", "none"] = "rotary"
     base: Positive = 10_000.0
+    scaling: Literal["none", "linear", "ntk", "yarn"] = "none"
+    factor: Annotated[float, Range(least=1, below=math.inf)] = 1.0
+    trained: Count = 1024
+    buckets: Annotated[int, Range(least=2)] = 32
+    farthest: Count = 128
     qk_norm: bool = False
     soft_cap: Positive | None = None
     sinks: bool = False
@@ -72,6 +82,15 @@ class Attention(_Mixer):
             raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
         if self.heads % (self.kv_heads or 1):
             raise ValueError(f"mixer.kv_heads={self.kv_heads} does not divide mixer.heads={self.heads}.")
+        if self.positions == "learned" and self.window:
+            raise ValueError(
+                "mixer.positions='learned' end at mixer.context, a window goes on for ever: choose other positions, or "
+                "no window."
+            )
+        if self.scaling != "none" and self.positions != "rotary":
+            raise ValueError(f"mixer.scaling={self.scaling!r} scales rotary positions, not {self.positions!r}.")
+        if self.positions == "relative" and self.farthest <= self.buckets // 2:
+            raise ValueError(f"mixer.farthest={self.farthest} is within the exact half of {self.buckets} buckets.")
 
     @property
     def room(self):
@@ -95,6 +114,11 @@ class Attention(_Mixer):
             self.norm_q, self.norm_k = (nn.RMSNorm(dtype=self.dtype) for _ in range(2))
         if self.gate != "none":
             self.gates = dense(self.heads if self.gate == "head" else self.width)
+        normal = nn.initializers.normal(0.02)
+        if self.positions == "learned":
+            self.places_SD = self.param("places", normal, (self.context, self.width))
+        if self.positions == "relative":
+            self.table_NH = self.param("relative", normal, (self.buckets, self.heads))
         if self.sinks:
             self.sink = self.param("sink", nn.initializers.zeros, (self.heads,))
 
@@ -109,15 +133,15 @@ class Attention(_Mixer):
         B, L, D = x_BLD.shape
         if self.room is not None and self.room < L:
             raise ValueError(f"x_BLD has {L} tokens, attention has room for {self.room}: raise mixer.context.")
-        x_BLD = masks.fill(x_BLD, mask_BL)
+        start_B = None if state is None else state.count_B
+        position_BL = masks.positions((B, L), mask_BL, reset_BL, start_B)
+        x_BLD = masks.fill(self._placed(x_BLD, position_BL), mask_BL)
         parts = jnp.split(self.qkv(x_BLD), [D, D + self.groups * self.head_width], axis=-1)
         q_BLHK, k_BLGK, v_BLGK = (a.reshape(B, L, -1, self.head_width) for a in parts)
         if self.qk_norm:
             q_BLHK, k_BLGK = self.norm_q(q_BLHK), self.norm_k(k_BLGK)
-        start_B = None if state is None else state.count_B
-        position_BL = masks.positions((B, L), mask_BL, reset_BL, start_B)
         if self.positions == "rotary":
-            frequency_K = positions.frequencies(self.head_width, self.base)
+            frequency_K = positions.frequencies(self.head_width, self.base, self.scaling, self.factor, self.trained)
             q_BLHK = positions.rotary(q_BLHK, position_BL, frequency_K)
             k_BLGK = positions.rotary(k_BLGK, position_BL, frequency_K)
         tokens = masks.Tokens(position_BL, masks.segments((B, L), mask_BL, reset_BL), mask_BL)
@@ -133,9 +157,32 @@ class Attention(_Mixer):
         y_BLD = self.out(y_BLHK.reshape(B, L, D))
         return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), state
 
+    def _placed(self, x_BLD, position_BL):
+        """x with the positions that are added to it."""
+        if self.positions == "learned":
+            return x_BLD + self.places_SD[position_BL].astype(x_BLD.dtype)
+        if self.positions == "sinusoidal":
+            return x_BLD + positions.sinusoidal(position_BL, self.width).astype(x_BLD.dtype)
+        return x_BLD
+
+    def _bias(self, queries, keys, L: int, S: int):
+        """(1 or B, H, L, S), or None."""
+        if self.positions not in ("alibi", "relative"):
+            return None
+        (position_BL, _), (position_BS, _) = queries.filled(L), keys.filled(S)
+        back_BLS = position_BL[:, :, None] - position_BS[:, None, :]
+        if self.positions == "alibi":
+            return -positions.alibi(self.heads)[None, :, None, None] * back_BLS[:, None].astype(jnp.float32)
+        bucket_BLS = positions.relative_bucket(back_BLS, self.buckets, self.farthest)
+        return jnp.moveaxis(self.table_NH[bucket_BLS], -1, 1)
+
     def _attend(self, q_BLHK, k_BSGK, v_BSGK, queries, keys):
         rules = dict(causal=True, window=self.window, soft_cap=self.soft_cap, backend=self.backend)
         sinks_H = self.sink if self.sinks else None
+        L, S, K = q_BLHK.shape[1], k_BSGK.shape[1], self.head_width
+        rules["bias_BHLS"] = self._bias(queries, keys, L, S)
+        if self.scaling == "yarn":  # sharper scores over more keys: Peng et al. 2023, section 3.4
+            rules["scale"] = K**-0.5 * (0.1 * math.log(self.factor) + 1) ** 2
         return attention.attend(q_BLHK, k_BSGK, v_BSGK, queries=queries, keys=keys, sinks_H=sinks_H, **rules)
 
     def _cached(self, cache, q_BLHK, k_BLGK, v_BLGK, tokens):

@@ -34,11 +34,12 @@ def attend(
     scale: float | None = None,
     soft_cap: float | None = None,
     sinks_H=None,
+    bias_BHLS=None,
     backend: Backend = "auto",
 ):
     """softmax(scale q k^T) v over the keys that each query is allowed to see.
 
-        s_ij = scale q_i . k_j,   with a soft cap c: c tanh(s_ij / c)
+        s_ij = scale q_i . k_j + bias_ij,   with a soft cap c: c tanh(s_ij / c)
         y_i  = sum_j exp(s_ij) v_j / (sum_j exp(s_ij) + exp(sink))
 
     A query that may see nothing gets zeros and passes no gradient; what nobody may see is nowhere, were it NaN.
@@ -55,6 +56,7 @@ def attend(
       scale: None: 1 / sqrt(K).
       soft_cap: scores stay within +- soft_cap (Gemma Team 2024, arXiv:2408.00118).
       sinks_H: a logit per head that takes its share and gives nothing (OpenAI 2025, arXiv:2508.10925).
+      bias_BHLS: added to the scores; (1, H, L, S) for all rows alike. Costs O(L S) memory.
       backend: "reference" holds all scores; "blockwise" those of a block, with memory linear in L, and skips blocks
         that nobody sees; "xla" and "cudnn" are `jax.nn.dot_product_attention`. "auto" takes the one for the call.
 
@@ -67,6 +69,7 @@ def attend(
     _check(q_BLHK, k_BSGK, v_BSGK, causal, window, sinks_H, backend)
     call = dict(allowed_BLS=allowed_BLS, queries=queries, keys=keys, causal=causal, window=window)
     call |= dict(scale=q_BLHK.shape[-1] ** -0.5 if scale is None else scale, soft_cap=soft_cap, sinks_H=sinks_H)
+    call["bias_BHLS"] = bias_BHLS
     if backend == "auto":
         backend = _choose(q_BLHK, k_BSGK, call)
     elif reason := _hindrance(backend, q_BLHK, k_BSGK, call):
@@ -99,9 +102,11 @@ def _hindrance(backend: str, q_BLHK, k_BSGK, call) -> str | None:
     """What stands in the way of a backend in this call; None: nothing."""
     if backend == "blockwise" and call["allowed_BLS"] is not None:
         return "it knows positions, documents, masks and windows, and allowed_BLS is given"
+    if backend == "blockwise" and call["bias_BHLS"] is not None:
+        return "it adds no bias_BHLS to scores"
     if backend not in ("xla", "cudnn"):
         return None
-    for name in ("soft_cap", "sinks_H"):
+    for name in ("soft_cap", "sinks_H", "bias_BHLS"):
         if call[name] is not None:
             return f"it has no {name}"
     if q_BLHK.dtype == jnp.float16 and jax.default_backend() == "cpu":
@@ -155,17 +160,19 @@ def _allowed(L: int, S: int, allowed_BLS, queries, keys, causal, window):
     return seen_BLS if allowed_BLS is None else seen_BLS & allowed_BLS
 
 
-def _by_blocks(q_BLHK, k_BSGK, v_BSGK, *, allowed_BLS, queries, keys, causal, window, scale, soft_cap, sinks_H):
+def _by_blocks(q_BLHK, k_BSGK, v_BSGK, *, queries, keys, causal, window, scale, soft_cap, sinks_H, **absent):
     q_BLHK = q_BLHK * jnp.asarray(scale, q_BLHK.dtype)
     rules = _blockwise.Rules(causal, window, soft_cap)
     block = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
     return _blockwise.attend(q_BLHK, k_BSGK, v_BSGK, queries, keys, sinks_H, rules, block)
 
 
-def _reference(q_BLHK, k_BSGK, v_BSGK, *, scale, soft_cap, sinks_H, **sight):
+def _reference(q_BLHK, k_BSGK, v_BSGK, *, scale, soft_cap, sinks_H, bias_BHLS, **sight):
     (B, L, H, K), (S, G), dtype = q_BLHK.shape, k_BSGK.shape[1:3], q_BLHK.dtype
     q_BLGRK = (q_BLHK * jnp.asarray(scale, dtype)).reshape(B, L, G, H // G, K)
     scores = jnp.einsum("BLGRK,BSGK->BGRLS", q_BLGRK, k_BSGK, preferred_element_type=jnp.float32)
+    if bias_BHLS is not None:
+        scores = scores + bias_BHLS.astype(jnp.float32).reshape(-1, G, H // G, L, S)
     if soft_cap is not None:
         scores = soft_cap * jnp.tanh(scores / soft_cap)
     scores = jnp.where(_allowed(L, S, **sight)[:, None, None], scores, FLOOR)
@@ -183,7 +190,7 @@ def _reference(q_BLHK, k_BSGK, v_BSGK, *, scale, soft_cap, sinks_H, **sight):
     return (y / jnp.where(total > 0, total, 1.0)).astype(dtype).reshape(B, L, H, K)
 
 
-def _library(backend, q_BLHK, k_BSGK, v_BSGK, *, scale, soft_cap, sinks_H, **sight):
+def _library(backend, q_BLHK, k_BSGK, v_BSGK, *, scale, soft_cap, sinks_H, bias_BHLS, **sight):
     """`jax.nn.dot_product_attention`, which gives a query that sees nothing a mean of everything."""
     L, S = q_BLHK.shape[1], k_BSGK.shape[1]
     run = functools.partial(jax.nn.dot_product_attention, scale=scale, implementation=backend)

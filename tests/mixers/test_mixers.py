@@ -56,7 +56,11 @@ def test_an_untrained_state_is_zero_and_an_untrained_cache_is_empty():
     [
         (dict(heads=3), "heads=3 does not divide model.width=8"),
         (dict(context=0), "context: got 0, wanted int, at least 1"),
-        (dict(positions="learned"), "wanted one of 'rotary', 'none'"),
+        (dict(positions="absolute"), "wanted one of 'rotary', 'learned', 'sinusoidal', 'alibi', 'relative', 'none'"),
+        (dict(positions="learned", window=3), "positions='learned' end at mixer.context, a window goes on for ever"),
+        (dict(positions="alibi", scaling="ntk"), "scaling='ntk' scales rotary positions, not 'alibi'"),
+        (dict(positions="relative", farthest=16), "farthest=16 is within the exact half of 32 buckets"),
+        (dict(factor=0.5), "factor: got 0.5, wanted float, at least 1"),
         (dict(base=0.0), "base: got 0.0, wanted float, above 0"),
     ],
 )

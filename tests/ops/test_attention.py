@@ -146,6 +146,18 @@ def test_any_mask():
     close(attention.attend(q, k, v, triangle), attention.attend(q, k, v, causal=True))
 
 
+def test_a_bias_is_added_to_scores():
+    """softmax(a + log b) is softmax(a) weighted by b, for every head by its own b."""
+    q, k, v = operands(heads=H)
+    b = RNG.random((1, H, L, L)) + 0.5
+    got = attention.attend(q, k, v, causal=True, bias_BHLS=jnp.log(jnp.asarray(b, jnp.float32)))
+    scores = np.exp(np.einsum("blhk,bshk->bhls", q, k) * K**-0.5) * b * np.tri(L)
+    wanted = np.einsum("bhls,bshk->blhk", scores / scores.sum(-1, keepdims=True), v)
+    np.testing.assert_allclose(got, wanted, atol=2e-5)
+    with pytest.raises(ValueError, match="blockwise' cannot serve this attention: it adds no bias_BHLS"):
+        attention.attend(q, k, v, bias_BHLS=jnp.zeros((1, H, L, L)), backend="blockwise")
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("backend", ["reference", "blockwise", "xla"])
 def test_low_precision_keeps_its_dtype_and_sums_in_float32(backend, dtype, block):
