@@ -149,7 +149,8 @@ def subject(request):
     keys = jax.random.split(jax.random.key(2), len(jax.tree.leaves(initial)))
     keys = jax.tree.unflatten(jax.tree.structure(initial), keys)
     params = jax.tree.map(lambda p, key: p + 0.1 * jax.random.normal(key, p.shape), initial, keys)
-    return Subject(module, initial, params, x)
+    yield Subject(module, initial, params, x)
+    jax.clear_caches()
 
 
 def apply(module, params, x, state=None, mask=None, reset=None):
