@@ -229,12 +229,12 @@ def test_blocks_that_cannot_meet_are_skipped(call):
 
 def test_auto_says_its_choice_once(caplog):
     attention._say.cache_clear()
-    q, k, v = (jnp.zeros((1, 256, 1, 8)),) * 3
+    q, k, v = (jnp.zeros((1, 512, 1, 8)),) * 3
     with caplog.at_level(logging.DEBUG, "seqjax"):
         for _ in range(2):
             attention.attend(q, k, v, causal=True)
             attention.attend(q[:, :1], k, v)
-            attention.attend(q, k, v, jnp.ones((1, 256, 256), bool))
+            attention.attend(q, k, v, jnp.ones((1, 512, 512), bool))
     said = [r.getMessage() for r in caplog.records]
     if jax.default_backend() == "cpu":
         assert len(said) == 3 and "backend blockwise (long" in said[0] and "reference (short" in said[1]
