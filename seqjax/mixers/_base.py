@@ -74,6 +74,12 @@ class Mixer(Module):
             check_state(kind, state, self.init_state, x_BLD.shape[0])
 
 
+def check_heads(width: int, heads: int) -> None:
+    """Raises ValueError unless the heads of a mixer divide its width."""
+    if width % heads:
+        raise ValueError(f"mixer.heads={heads} does not divide model.width={width}.")
+
+
 def one_token(module, x_BX, state, mask_B, reset_B):
     """The step of anything with the signature of a mixer: a sequence of length one."""
     widen = lambda flag_B: None if flag_B is None else flag_B[:, None]

@@ -109,8 +109,11 @@ class Recurrent(Mixer):
         if drawn and self.weight_dropout:
             recurrent = recurrent * self.draw(self.weight_dropout, recurrent.shape)
         noisy = drawn and (self.variational_dropout or self.recurrent_dropout)
-        over = self.generic if noisy or self.zoneout or not self.is_plain else self.fast
-        y_BLX, after = over(x_cast_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn)
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, remat=self.remat == "chunk")
+        if noisy or self.zoneout or not self.is_plain:
+            y_BLX, after = self.generic(x_cast_BLD, recurrent, before, initial, drawn, **flags)
+        else:
+            y_BLX, after = self.fast(x_cast_BLD, recurrent, before, initial, **flags)
         if state is not None:
             real_B = True if mask_BL is None else mask_BL.any(axis=1)
             after = self._pack(after, jnp.maximum(getattr(state, "begun_B", 0), jnp.ones((B,), jnp.int32) * real_B))
@@ -121,11 +124,11 @@ class Recurrent(Mixer):
         """Whether `fast` computes this cell with these options."""
         return True
 
-    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
-        """Calls the hand-written op of this cell: -> y, state."""
+    def fast(self, x_BLD, recurrent, before, initial, **flags):
+        """Calls the hand-written op of this cell, with its mask_BL, reset_BL and remat: -> y, state."""
         raise NotImplementedError
 
-    def generic(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
+    def generic(self, x_BLD, recurrent, before, initial, drawn, **flags):
         """The cell as a function of one token, with all options: -> y, state."""
         B, L, _ = x_BLD.shape
         step, u, rows = self.cell, {"x": self.inputs(x_BLD)}, self.rows(B)
@@ -139,8 +142,7 @@ class Recurrent(Mixer):
             if drawn:
                 shape = lambda a: (B, L, *a.shape[1:])
                 u["new"] = tuple(self.draw(self.zoneout, shape(a)) * (1 - self.zoneout) for a in before[:zoned])
-        options = dict(dtype=self.dtype, remat=self.remat == "chunk")
-        return scan.recur(step, u, self.weights(recurrent), rows, before, initial, mask_BL, reset_BL, **options)
+        return scan.recur(step, u, self.weights(recurrent), rows, before, initial, dtype=self.dtype, **flags)
 
     @property
     def cell(self):
@@ -167,6 +169,12 @@ class Recurrent(Mixer):
     def draw(self, rate: float, shape):
         """A dropout mask: 0 at `rate`, else 1 / (1 - rate)."""
         return jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape) / (1 - rate)
+
+
+def forget_open(bias: float, shape, dtype):
+    """The biases of four gates of which the second forgets: its own start at `bias`, the others at zero."""
+    N = shape[0] // 4
+    return jnp.zeros(shape, dtype).at[N : 2 * N].set(bias)
 
 
 def orthogonal_blocks(gates: int):

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.mixers._base import check_heads
 from seqjax.ops import attention, positions
 from seqjax.types import Count, Positive, Range
 
@@ -78,8 +79,7 @@ class Attention(_Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width % self.heads:
-            raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
+        check_heads(self.width, self.heads)
         if self.heads % (self.kv_heads or 1):
             raise ValueError(f"mixer.kv_heads={self.kv_heads} does not divide mixer.heads={self.heads}.")
         if self.positions == "learned" and self.window:

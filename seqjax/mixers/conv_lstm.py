@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.mixers._recurrent import Recurrent, orthogonal_blocks
+from seqjax.mixers._recurrent import Recurrent, forget_open
 from seqjax.ops import cells, scan
 from seqjax.types import Count
 
@@ -53,13 +53,12 @@ class ConvLSTM(Recurrent):
     def setup(self):
         C, k = self.channels, self.kernel_size
         self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (k, k, C, 4 * C))
-        self.recurrent = self.param("recurrent", orthogonal_blocks(4), (k, k, C, 4 * C))
+        self.recurrent = self.param("recurrent", self.init_recurrent, (k, k, C, 4 * C))
         self.bias = self.param("bias", self.init_bias, (4 * C,))
         self.setup_start()
 
     def init_bias(self, key, shape, dtype=jnp.float32):
-        C = self.channels
-        return jnp.zeros(shape, dtype).at[C : 2 * C].set(self.forget_bias)
+        return forget_open(self.forget_bias, shape, dtype)
 
     def inputs(self, x_BLD):
         B, L, _ = x_BLD.shape

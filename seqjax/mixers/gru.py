@@ -49,8 +49,7 @@ class GRU(Recurrent):
     def rows(self, batch):
         return {"bias_n": self.row(self.bias_n, batch)} if self.reset == "after" else {}
 
-    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
-        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, remat=self.remat == "chunk")
+    def fast(self, x_BLD, recurrent, before, initial, **flags):
         y_BLD, h_BD = scan.gru(x_BLD, self.kernel, recurrent, self.bias, self.bias_n, *before, *initial, **flags)
         return y_BLD, (h_BD,)
 

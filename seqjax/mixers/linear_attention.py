@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.mixers._base import check_heads
 from seqjax.ops import linear_attention
 from seqjax.types import Count
 
@@ -42,8 +43,7 @@ class LinearAttention(_Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width % self.heads:
-            raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
+        check_heads(self.width, self.heads)
 
     @property
     def _projected(self):

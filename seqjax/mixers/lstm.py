@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.mixers._recurrent import Recurrent
+from seqjax.mixers._recurrent import Recurrent, forget_open
 from seqjax.ops import cells, scan
 from seqjax.types import Count
 
@@ -77,8 +77,7 @@ class LSTM(Recurrent):
             self.bias_c = self.param("bias_c", nn.initializers.zeros, (N,))
 
     def init_bias(self, key, shape, dtype=jnp.float32):
-        N = shape[0] // 4
-        return jnp.zeros(shape, dtype).at[N : 2 * N].set(self.forget_bias)
+        return forget_open(self.forget_bias, shape, dtype)
 
     def inputs(self, x_BLD):
         u_BLM = super().inputs(x_BLD)
@@ -96,9 +95,8 @@ class LSTM(Recurrent):
             found |= {"scale": self.scales["scale"], "scale_c": self.scales["scale_c"], "bias_c": self.bias_c}
         return {name: self.row(parameter, batch) for name, parameter in found.items()}
 
-    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
-        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, remat=self.remat == "chunk", backend=self.backend)
-        return scan.lstm(x_BLD, self.kernel, recurrent, self.bias, before, initial, **flags)
+    def fast(self, x_BLD, recurrent, before, initial, **flags):
+        return scan.lstm(x_BLD, self.kernel, recurrent, self.bias, before, initial, backend=self.backend, **flags)
 
 
 Mixer = LSTM

@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.mixers._base import check_heads
 from seqjax.ops import linear
 from seqjax.types import Count
 
@@ -33,8 +34,7 @@ class RGLRU(_Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width % self.heads:
-            raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
+        check_heads(self.width, self.heads)
 
     def setup(self):
         H, K = self.heads, self.width // self.heads

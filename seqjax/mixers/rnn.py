@@ -20,9 +20,9 @@ class Elman(Recurrent):
     def cell(self):
         return getattr(cells, self.activation)
 
-    def fast(self, x_BLD, recurrent, before, initial, mask_BL, reset_BL, drawn):
-        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, remat=self.remat == "chunk", activation=self.activation)
-        y_BLD, h_BD = scan.elman(x_BLD, self.kernel, recurrent, self.bias, *before, *initial, **flags)
+    def fast(self, x_BLD, recurrent, before, initial, **flags):
+        given = (self.kernel, recurrent, self.bias, *before, *initial)
+        y_BLD, h_BD = scan.elman(x_BLD, *given, activation=self.activation, **flags)
         return y_BLD, (h_BD,)
 
 

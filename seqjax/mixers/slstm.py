@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.mixers._recurrent import Recurrent, orthogonal_blocks
+from seqjax.mixers._base import check_heads
+from seqjax.mixers._recurrent import Recurrent, forget_open, orthogonal_blocks
 from seqjax.ops import cells
 from seqjax.types import Count
 
@@ -36,8 +37,7 @@ class SLSTM(Recurrent):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width % self.heads:
-            raise ValueError(f"mixer.heads={self.heads} does not divide model.width={self.width}.")
+        check_heads(self.width, self.heads)
 
     @property
     def shapes(self):
@@ -54,8 +54,7 @@ class SLSTM(Recurrent):
         return orthogonal_blocks(4)(key, (self.heads, K, 4 * K), dtype)
 
     def init_bias(self, key, shape, dtype=jnp.float32):
-        D = self.width
-        return jnp.zeros(shape, dtype).at[D : 2 * D].set(self.forget_bias)
+        return forget_open(self.forget_bias, shape, dtype)
 
 
 Mixer = SLSTM

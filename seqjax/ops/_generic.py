@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops import _product
 from seqjax.ops._recurrence import choose, cut, in_chunks, paste, shards
 
 
@@ -85,13 +86,12 @@ class Variational:
 
 def product(a_BX, w, dtype):
     """a times w by the rank of w (see `recur`): operands in `dtype`, the result in float32 at least."""
-    a_BX, w = a_BX.astype(dtype), w.astype(dtype)
     if w.ndim == 4:  # as a matrix product, whose gradients need no talk between devices, unlike a convolution's
         a_BX, w = _patches(a_BX, *w.shape[:2]), w.reshape(-1, w.shape[-1])
     if w.ndim == 3:
         a_BX = a_BX.reshape(a_BX.shape[0], *w.shape[:2])
     equation = "BHK,HKM->BHM" if w.ndim == 3 else "...K,KM->...M"
-    return jnp.einsum(equation, a_BX, w, preferred_element_type=jnp.promote_types(dtype, jnp.float32))
+    return _product.product(equation, a_BX, w, dtype)
 
 
 def _patches(a_BHWC, height: int, width: int):

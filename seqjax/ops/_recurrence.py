@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops._product import product
 
 
 class Cell(NamedTuple):
@@ -110,12 +111,6 @@ def choose(flag_XB, yes, no):
     return jax.tree.map(lambda y, n: jnp.where(widen(n), y, n), yes, no)
 
 
-def _product(equation: str, a, b, dtype):
-    """einsum with operands in `dtype`, in float32 at least."""
-    wide = jnp.promote_types(dtype, jnp.float32)
-    return jnp.einsum(equation, a.astype(dtype), b.astype(dtype), preferred_element_type=wide)
-
-
 def shards(B: int) -> int:
     """Into how many groups the rows fall, one per device if all the batch is spread over all devices.
 
@@ -143,14 +138,14 @@ def _tokens(cell: Cell, w: Weights, initial, state, inputs, keep: bool):
     def step(before, slices):
         u, mask_B, reset_B = slices
         before = before if reset_B is None else choose(reset_B, initial, before)
-        g_BM = _product("BN,NM->BM", before[0], w.recurrent, dtype)
+        g_BM = product("BN,NM->BM", before[0], w.recurrent, dtype)
         if w.recurrent_bias is not None:
             g_BM = g_BM + w.recurrent_bias[None]
         after, kept = cell.step(u, g_BM, before)
         after = choose(mask_B, after, before)
         return after, (after[0], kept if keep else None)
 
-    u_TBM = _product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
+    u_TBM = product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
     return jax.lax.scan(step, state, (jnp.split(u_TBM, cell.parts, axis=-1), mask_TB, reset_TB))
 
 
@@ -190,14 +185,14 @@ def _run_backward(cell, T, remat, residuals, cotangents):
     w = _scaled(cell, weights)
     groups = shards(B)
     group = lambda a_TBX: a_TBX.reshape(T, groups, -1, a_TBX.shape[-1])
-    outer = lambda a_TBX, b_TBY: _product("TSRX,TSRY->SXY", group(a_TBX), group(b_TBY), dtype)
+    outer = lambda a_TBX, b_TBY: product("TSRX,TSRY->SXY", group(a_TBX), group(b_TBY), dtype)
 
     def step(carry, slices):
         dstate, dinitial = carry
         dh_BN, slopes, mask_B, reset_B = slices
         dstate = (dstate[0] + dh_BN, *dstate[1:])
         direct, dz_BM, extra = cell.back(dstate, slopes)
-        through_BN = _product("BM,MN->BN", dz_BM, back_MN, dtype)
+        through_BN = product("BM,MN->BN", dz_BM, back_MN, dtype)
         before = choose(mask_B, (direct[0] + through_BN, *direct[1:]), dstate)
         if reset_B is not None:
             none = jax.tree.map(jnp.zeros_like, before)
@@ -237,7 +232,7 @@ def _run_backward(cell, T, remat, residuals, cotangents):
             jnp.sum(group(du_TBM), axis=(0, 2)),
             None if weights.recurrent_bias is None else jnp.sum(group(dz_TBM), axis=(0, 2)),
         )
-        dx_TBD = _product("TBM,DM->TBD", du_TBM, weights.kernel, dtype)
+        dx_TBD = product("TBM,DM->TBD", du_TBM, weights.kernel, dtype)
         return (dstates, jax.tree.map(jnp.add, sums, parts), paste(dx_BLD, dx_TBD, i)), None
 
     sums = jax.tree.map(lambda a: jnp.zeros((groups, *a.shape), a.dtype), weights)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import masks
+from seqjax.ops._product import product, wide
 
 Kernel = Literal["product", "taylor"]
 CHUNK = 64  # of 32, 64, 128 and 256 the fastest, or within 15 % of it, for 16 to 153 features on a CPU
@@ -62,7 +63,7 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
     # Heads in front of tokens: XLA's CPU has no product of bfloat16 for some other layouts.
     heads_first = lambda a_CBTHX: jnp.swapaxes(a_CBTHX, 2, 3)
     slices = tuple(heads_first(cut(a)) for a in tokens), *jax.tree.map(cut, (real_BL, fresh_BL))
-    state = jax.tree.map(lambda a: a.astype(_wide(q_BLHE.dtype)), state)
+    state = jax.tree.map(lambda a: a.astype(wide(q_BLHE.dtype)), state)
     # Left to itself, autodiff would keep the weights of every chunk. (Written by hand, the way back is no faster.)
     step = jax.checkpoint(partial(_chunk, kernel), prevent_cse=False)
     state, y_CBHTK = jax.lax.scan(step, state, slices)
@@ -84,10 +85,6 @@ def taylor(x_XE):
     return jnp.concatenate([jnp.ones_like(x_XE[..., :1]), x_XE, square_XF], axis=-1)
 
 
-def _wide(dtype):
-    return jnp.promote_types(dtype, jnp.float32)
-
-
 def _chunk(kernel, state, slices):
     """T tokens: the state after them, and y."""
     S_BHFK, z_BHF = state
@@ -98,8 +95,8 @@ def _chunk(kernel, state, slices):
     allowed_BTS = masks.causal(place_1T, place_1T, segment_BT, segment_BT, real_BT)
     to_BHTX = lambda flag_BT: flag_BT[:, None, :, None]
 
-    weight_BHTS = _product("BHTE,BHSE->BHTS", q_BHTE, k_BHTE, dtype)
-    phi_q_BHTF, phi_k_BHTF = (a.astype(_wide(dtype)) for a in (q_BHTE, k_BHTE))
+    weight_BHTS = product("BHTE,BHSE->BHTS", q_BHTE, k_BHTE, dtype)
+    phi_q_BHTF, phi_k_BHTF = (a.astype(wide(dtype)) for a in (q_BHTE, k_BHTE))
     if kernel == "taylor":
         weight_BHTS = 1 + weight_BHTS + weight_BHTS**2 / 2
         phi_q_BHTF, phi_k_BHTF = taylor(phi_q_BHTF), taylor(phi_k_BHTF)
@@ -109,22 +106,17 @@ def _chunk(kernel, state, slices):
     total_BHT = jnp.sum(weight_BHTS, axis=-1) + jnp.einsum("BHTF,BHF->BHT", phi_q_BHTF, z_BHF)
     share_BHT1 = jnp.where(total_BHT > LEAST, 1 / jnp.maximum(total_BHT, LEAST), 0)[..., None]
     # A share is at most 1: weights may be larger than float16 can be.
-    y_BHTK = _product("BHTS,BHSK->BHTK", weight_BHTS * share_BHT1, v_BHTK, dtype)
+    y_BHTK = product("BHTS,BHSK->BHTK", weight_BHTS * share_BHT1, v_BHTK, dtype)
     scaled_BHFK, scale_BH11 = _scaled(S_BHFK, dtype)
-    y_BHTK += _product("BHTF,BHFK->BHTK", phi_q_BHTF, scaled_BHFK, dtype) * (share_BHT1 * scale_BH11)
+    y_BHTK += product("BHTF,BHFK->BHTK", phi_q_BHTF, scaled_BHFK, dtype) * (share_BHT1 * scale_BH11)
 
     newest_B1 = segment_BT[:, -1:]
     stays_BT = segment_BT == newest_B1 if real_BT is None else real_BT & (segment_BT == newest_B1)
     phi_k_BHTF = jnp.where(to_BHTX(stays_BT), phi_k_BHTF, 0)
     old_B111 = to_BHTX(newest_B1 == 0)
-    S_BHFK = jnp.where(old_B111, S_BHFK, 0) + _product("BHTF,BHTK->BHFK", phi_k_BHTF, v_BHTK, dtype)
+    S_BHFK = jnp.where(old_B111, S_BHFK, 0) + product("BHTF,BHTK->BHFK", phi_k_BHTF, v_BHTK, dtype)
     z_BHF = jnp.where(old_B111[..., 0], z_BHF, 0) + jnp.sum(phi_k_BHTF, axis=2)
     return (S_BHFK, z_BHF), y_BHTK.astype(dtype)
-
-
-def _product(equation: str, a, b, dtype):
-    """einsum with operands in `dtype`, in float32 at least."""
-    return jnp.einsum(equation, a.astype(dtype), b.astype(dtype), preferred_element_type=_wide(dtype))
 
 
 def _scaled(S_BHFK, dtype):
