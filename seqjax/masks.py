@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def from_lengths(length_B, L: int):
@@ -59,17 +60,113 @@ def ends(shape, mask_BL=None, reset_BL=None):
     return next_BL > segment_BL
 
 
-def together(segment_q_BL, segment_k_BS, mask_k_BS=None):
-    """Which keys are of the document of each query, and real. (B, L, S)."""
-    allowed = segment_k_BS[:, None, :] == segment_q_BL[:, :, None]
-    return allowed if mask_k_BS is None else allowed & mask_k_BS[:, None, :]
+class Blocks(NamedTuple):
+    """A sparse view in blocks of `size` places: near ones, global ones and random ones, as in BigBird.
+
+    A query sees the blocks up to `near` away from its own; the first `everywhere` blocks see all and are seen by all;
+    and each block sees `random` blocks further back, drawn (with replacement) from its number and `seed` alone, and is
+    seen by them. Zaheer et al. 2020, arXiv:2007.14062.
+    """
+
+    size: int = 64
+    near: int = 1
+    everywhere: int = 1
+    random: int = 2
+    seed: int = 0
+
+    def drawn(self, block) -> list[jax.Array]:
+        """The random blocks of block number `block`, each in its shape; -1 where there are none further back."""
+        choice = block - self.near - self.everywhere
+        found = []
+        for j in range(self.random):
+            offset = (j * 0x85EBCA77 + self.seed) % 2**32
+            bits = block.astype(jnp.uint32) * np.uint32(0x9E3779B1) + np.uint32(offset)
+            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):  # every bit of a number moves half of the others
+                bits = (bits ^ (bits >> shift)) * np.uint32(factor)
+            place = self.everywhere + (bits >> 16).astype(jnp.int32) % jnp.maximum(choice, 1)
+            found.append(jnp.where(choice > 0, place, -1))
+        return found
+
+    def sees(self, position_q, position_k):
+        """Whether a place sees another; shapes broadcast."""
+        block_q, block_k = position_q // self.size, position_k // self.size
+        seen = (jnp.abs(block_q - block_k) <= self.near) | (jnp.minimum(block_q, block_k) < self.everywhere)
+        for one, other in ((block_q, block_k), (block_k, block_q)):
+            for drawn in self.drawn(one):
+                seen |= drawn == other
+        return seen
+
+    def may(self, low_q, high_q, low_k, high_k, span: int):
+        """Whether any place of low_q ... high_q may see one of low_k ... high_k; True if in doubt.
+
+        What spreads over more than `span` places is in doubt.
+        """
+        low_q, high_q, low_k, high_k = (a // self.size for a in (low_q, high_q, low_k, high_k))
+        seen = (low_q - high_k <= self.near) & (low_k - high_q <= self.near)
+        seen |= jnp.minimum(low_q, low_k) < self.everywhere
+        if not self.random:
+            return seen
+        count = span // self.size + 2
+        for low, high, first, last in ((low_q, high_q, low_k, high_k), (low_k, high_k, low_q, high_q)):
+            seen |= high - low >= count
+            for i in range(count):
+                for drawn in self.drawn(low + i):
+                    seen |= (low + i <= high) & (drawn >= first) & (drawn <= last)
+        return seen
 
 
-def causal(position_q_BL, position_k_BS, segment_q_BL, segment_k_BS, mask_k_BS=None, window=None):
-    """Which key each query may see: not later, less than `window` before, same document, real. (B, L, S)."""
-    back_BLS = position_q_BL[:, :, None] - position_k_BS[:, None, :]
-    near = back_BLS >= 0 if window is None else (back_BLS >= 0) & (back_BLS < window)
-    return near & together(segment_q_BL, segment_k_BS, mask_k_BS)
+class Sight(NamedTuple):
+    """Which places of its own document a query sees, known when the program is made. All, unless something is said.
+
+    causal: none ahead.
+    window: none further away than `window` tokens, its own included; on both sides, unless causal.
+    dilation: only every so many-th; a window of w then reaches (w - 1) * dilation back.
+    prefix: the first so many are seen from everywhere, whatever else is said.
+    blocks: only what `Blocks` shows.
+    """
+
+    causal: bool = False
+    window: int | None = None
+    dilation: int = 1
+    prefix: int = 0
+    blocks: Blocks | None = None
+
+    @property
+    def reach(self) -> int | None:
+        """How far a window reaches; None: for ever."""
+        return None if self.window is None else (self.window - 1) * self.dilation
+
+    def sees(self, position_q, position_k):
+        """Whether a place sees another: bool, shapes broadcast; True if all see all."""
+        back, seen = position_q - position_k, True
+        if self.causal:
+            seen = back >= 0
+        if self.window is not None:
+            seen &= (back if self.causal else jnp.abs(back)) <= self.reach
+        if self.dilation > 1:
+            seen &= back % self.dilation == 0
+        if self.blocks is not None:
+            seen &= self.blocks.sees(position_q, position_k)
+        return seen | (position_k < self.prefix) if self.prefix else seen
+
+    def may(self, low_q, high_q, low_k, high_k, span: int):
+        """Whether any of the places low_q ... high_q may see one of low_k ... high_k; True if in doubt.
+
+        `span` is how many places a side has if none is left out.
+        """
+        seen = (low_q <= high_q) & (low_k <= high_k)
+        if self.causal:
+            seen &= high_q >= low_k
+        if self.window is not None:
+            seen &= low_q - high_k <= self.reach
+            if not self.causal:
+                seen &= low_k - high_q <= self.reach
+        if self.blocks is not None:
+            seen &= self.blocks.may(low_q, high_q, low_k, high_k, span)
+        return seen | ((low_k < self.prefix) & (low_q <= high_q)) if self.prefix else seen
+
+
+EVERYTHING = Sight()
 
 
 class Tokens(NamedTuple):
@@ -88,13 +185,15 @@ class Tokens(NamedTuple):
         return position_BL, jnp.zeros((1, L), jnp.int32) if self.segment_BL is None else self.segment_BL
 
 
-def visible(queries: Tokens, keys: Tokens, L: int, S: int, is_causal: bool, window=None):
-    """Which of S keys each of L queries may see; a masked query sees none. (1 or B, L, S)."""
+def visible(queries: Tokens, keys: Tokens, L: int, S: int, sight: Sight = EVERYTHING):
+    """Which of S keys each of L queries may see: of its document, real, in sight. A masked query sees none.
+
+    (1 or B, L, S).
+    """
     (position_BL, segment_BL), (position_BS, segment_BS) = queries.filled(L), keys.filled(S)
-    if is_causal:
-        allowed = causal(position_BL, position_BS, segment_BL, segment_BS, keys.mask_BL, window)
-    else:
-        allowed = together(segment_BL, segment_BS, keys.mask_BL)
+    allowed = segment_BS[:, None, :] == segment_BL[:, :, None]
+    allowed = allowed if keys.mask_BL is None else allowed & keys.mask_BL[:, None, :]
+    allowed &= sight.sees(position_BL[:, :, None], position_BS[:, None, :])
     return allowed if queries.mask_BL is None else allowed & queries.mask_BL[:, :, None]
 
 

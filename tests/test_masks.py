@@ -41,16 +41,68 @@ def test_without_masks_positions_count_and_there_is_one_document():
     np.testing.assert_array_equal(masks.segments((2, 4)), np.zeros((2, 4)))
 
 
-def test_causal():
+def test_who_is_visible():
     position_q, position_k = RNG.integers(0, 4, (2, 3)), RNG.integers(0, 4, (2, 5))
     segment_q, segment_k = RNG.integers(0, 2, (2, 3)), RNG.integers(0, 2, (2, 5))
     real = RNG.random((2, 5)) > 0.4
     wanted = np.zeros((2, 3, 5), bool)
     for b, t, s in np.ndindex(2, 3, 5):
         wanted[b, t, s] = position_k[b, s] <= position_q[b, t] and segment_k[b, s] == segment_q[b, t]
-    arguments = [jnp.array(a) for a in (position_q, position_k, segment_q, segment_k)]
-    np.testing.assert_array_equal(masks.causal(*arguments), wanted)
-    np.testing.assert_array_equal(masks.causal(*arguments, jnp.array(real)), wanted & real[:, None])
+    queries, keys = masks.Tokens(position_q, segment_q), masks.Tokens(position_k, segment_k)
+    look = lambda keys: masks.visible(queries, keys, 3, 5, masks.Sight(causal=True))
+    np.testing.assert_array_equal(look(keys), wanted)
+    np.testing.assert_array_equal(look(keys._replace(mask_BL=real)), wanted & real[:, None])
+
+
+SIGHTS = {
+    "all": masks.Sight(),
+    "causal": masks.Sight(causal=True),
+    "window": masks.Sight(causal=True, window=3),
+    "window on both sides": masks.Sight(window=3),
+    "dilated": masks.Sight(causal=True, window=3, dilation=4),
+    "dilated for ever": masks.Sight(dilation=3),
+    "prefix": masks.Sight(causal=True, prefix=5),
+    "prefix and window": masks.Sight(causal=True, window=2, prefix=3),
+    "blocks": masks.Sight(blocks=masks.Blocks(4, 1, 1, 2, 3)),
+    "blocks, causal": masks.Sight(causal=True, blocks=masks.Blocks(3, 0, 0, 1)),
+    "blocks, none random": masks.Sight(blocks=masks.Blocks(2, 1, 2, 0)),
+}
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+def test_sights(name):
+    """Pair by pair from the words; and what a range of places may see holds what any of them sees."""
+    sight, n = SIGHTS[name], 40
+    wanted = np.zeros((n, n), bool)
+    for q, k in np.ndindex(n, n):
+        fine = (q >= k or not sight.causal) and (q - k) % sight.dilation == 0
+        fine &= sight.window is None or abs(q - k) <= (sight.window - 1) * sight.dilation
+        if sight.blocks is not None:
+            size, near, everywhere, *_ = sight.blocks
+            i, j = q // size, k // size
+            one, other = (np.asarray(sight.blocks.drawn(jnp.array(b))) for b in (i, j))
+            fine &= abs(i - j) <= near or min(i, j) < everywhere or j in one or i in other
+        wanted[q, k] = fine or k < sight.prefix
+    place = jnp.arange(n)
+    np.testing.assert_array_equal(sight.sees(place[:, None], place[None]) & True, wanted)
+    for size in (1, 5, 8):
+        low, high = place[::size], place[size - 1 :: size]
+        pairs = (low[:, None], high[:, None], low[None], high[None])
+        met = wanted.reshape(n // size, size, n // size, size).any(axis=(1, 3))
+        may = np.broadcast_to(sight.may(*pairs, size), met.shape)
+        assert not np.any(met & ~may)
+        if size == 1 and sight.dilation == 1:
+            np.testing.assert_array_equal(may, met)
+
+
+def test_random_blocks_lie_further_back_and_differ():
+    blocks = masks.Blocks(size=4, near=1, everywhere=2, random=3)
+    drawn = np.stack(blocks.drawn(jnp.arange(300)), axis=1)
+    assert np.all(drawn[:4] == -1) and np.all(drawn[4:] >= 2)
+    assert np.all(drawn[4:] < np.arange(4, 300)[:, None] - 1)
+    share = drawn[4:] / (np.arange(4, 300)[:, None] - 3)
+    np.testing.assert_allclose(np.histogram(share, 4, (0, 1))[0] / share.size, 0.25, atol=0.05)
+    assert np.any(drawn != np.stack(blocks._replace(seed=1).drawn(jnp.arange(300)), axis=1))
 
 
 def test_from_lengths():

@@ -27,6 +27,7 @@ class Mixer(Module):
     dtype: Annotated[Dtype, Given] = "float32"
 
     causal = True  # whether no output depends on later tokens; what is not causal has no state
+    memory = False  # whether it reads a second sequence: `seqjax.mixers._memory`
     room = None  # how many tokens of one document the state holds; None: any number
 
     @nn.nowrap

@@ -90,9 +90,9 @@ def _chunk(kernel, state, slices):
     S_BHFK, z_BHF = state
     (q_BHTE, k_BHTE, v_BHTK), real_BT, fresh_BT = slices
     dtype, T = q_BHTE.dtype, q_BHTE.shape[2]
-    place_1T = jnp.arange(T)[None]
     segment_BT = masks.segments((1, T), None, fresh_BT)
-    allowed_BTS = masks.causal(place_1T, place_1T, segment_BT, segment_BT, real_BT)
+    tokens = masks.Tokens(segment_BL=segment_BT)
+    allowed_BTS = masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Sight(causal=True))
     to_BHTX = lambda flag_BT: flag_BT[:, None, :, None]
 
     weight_BHTS = product("BHTE,BHSE->BHTS", q_BHTE, k_BHTE, dtype)

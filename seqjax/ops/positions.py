@@ -1,7 +1,9 @@
 """Ways to tell a model where a token stands."""
 
 import math
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -76,3 +78,30 @@ def relative_bucket(distance, buckets: int, farthest: int):
     ratio = jnp.log(jnp.maximum(distance, exact).astype(jnp.float32) / exact) / math.log(farthest / exact)
     wide = exact + (ratio * (buckets - exact)).astype(jnp.int32)
     return jnp.where(distance < exact, distance, jnp.minimum(wide, buckets - 1))
+
+
+class Relative(NamedTuple):
+    """A bias on scores by how far back the key lies, d = position of the query - position of the key.
+
+        b_h(d) = -slope_h |d| + table_h(d)
+
+    The table holds d = 0 ... N - 1 if attention is causal, else -(N - 1) / 2 ... (N - 1) / 2; what is further away
+    takes the value at its end.
+    """
+
+    slope_H: jax.Array | None = None
+    table_HN: jax.Array | None = None
+
+    def place(self, back, causal: bool):
+        """Where in the table a distance stands."""
+        N = self.table_HN.shape[-1]
+        return jnp.clip(back if causal else back + N // 2, 0, N - 1)
+
+    def bias(self, back_BLS, causal: bool):
+        """(B, H, L, S), float32."""
+        bias_BHLS = jnp.float32(0)
+        if self.slope_H is not None:
+            bias_BHLS -= self.slope_H[None, :, None, None] * jnp.abs(back_BLS)[:, None].astype(jnp.float32)
+        if self.table_HN is not None:
+            bias_BHLS += jnp.swapaxes(self.table_HN.astype(jnp.float32)[:, self.place(back_BLS, causal)], 0, 1)
+        return bias_BHLS

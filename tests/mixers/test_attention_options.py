@@ -15,7 +15,7 @@ from gradients import close
 from hlo import collectives, eight_devices
 
 from seqjax.mixers.attention import Attention
-from seqjax.ops import attention, positions
+from seqjax.ops import _backends, positions
 
 B, L, D, H, G, K = 2, 11, 16, 4, 2, 4
 OPTIONS = dict(kv_heads=G, window=5, qk_norm=True, soft_cap=2.0, sinks=True)
@@ -111,7 +111,7 @@ SHARDED = {"plain": dict(sinks=True, context=64), "grouped": dict(kv_heads=2, wi
 
 def main():
     """Rows over eight devices, blocks of 16 of 40 tokens: name -> where devices meet, and how far off gradients are."""
-    attention.CPU_BLOCK = 16
+    _backends.CPU_BLOCK = 16
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     place = lambda *axes: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
     x = jax.random.normal(jax.random.key(0), (16, 40, D))

@@ -10,7 +10,7 @@ import pytest
 from gradients import close
 
 from seqjax import masks
-from seqjax.ops import _blockwise, attention
+from seqjax.ops import _backends, _blocks, attention, positions
 
 RNG = np.random.default_rng(0)
 B, L, H, G, K = 3, 40, 4, 2, 8
@@ -35,32 +35,40 @@ def packed(S=L, rows=B):
     return dict(queries=masks.Tokens(*(a[:, S - L :] for a in keys)), keys=keys)
 
 
-def wanted_of(q, k, v, queries, keys, causal, window=None, scale=None, soft_cap=None, sinks_H=None, allowed_BLS=None):
-    """From the equations, float64."""
+def wanted_of(q, k, v, queries, keys, scale=None, soft_cap=None, sinks_H=None, allowed_BLS=None, relative=None, **look):
+    """From the equations, float64; which places see each other is tests/test_masks.py's to say."""
     q, k, v = (np.asarray(a, float) for a in (q, k, v))
     S, R = k.shape[1], H // k.shape[2]
     (pq, sq), (pk, sk) = jax.tree.map(np.asarray, (queries.filled(L), keys.filled(S)))
     mq, mk = (
         np.ones((1, n), bool) if x.mask_BL is None else np.asarray(x.mask_BL) for x, n in ((queries, L), (keys, S))
     )
+    sees = np.asarray(masks.Sight(**look).sees(pq[:, :, None], pk[:, None, :]) & jnp.ones((1, L, S), bool))
+    slope, table = (None, None) if relative is None else (None if a is None else np.asarray(a) for a in relative)
     y = np.zeros(q.shape)
     for b, t, h in np.ndindex(B, L, H):
         at = lambda a, i, b=b: a[b % len(a), i]
         seen = []
         for s in range(S):
-            back = at(pq, t) - at(pk, s)
-            fine = at(sq, t) == at(sk, s) and (not causal or back >= 0) and (window is None or back < window)
+            fine = at(sq, t) == at(sk, s) and at(sees, t)[s]
             if fine and at(mq, t) and at(mk, s) and (allowed_BLS is None or at(allowed_BLS, t)[s]):
                 seen.append(s)
         if not seen:
             continue
-        scores = k[b, seen, h // R] @ q[b, t, h] * (K**-0.5 if scale is None else scale)
-        weights = np.exp(scores if soft_cap is None else soft_cap * np.tanh(scores / soft_cap))
+        score = k[b, seen, h // R] @ q[b, t, h] * (K**-0.5 if scale is None else scale)
+        back = at(pq, t) - at(pk, seen)
+        if slope is not None:
+            score -= slope[h] * np.abs(back)
+        if table is not None:
+            N = table.shape[1]
+            score += table[h, np.clip(back if look.get("causal") else back + N // 2, 0, N - 1)]
+        weights = np.exp(score if soft_cap is None else soft_cap * np.tanh(score / soft_cap))
         y[b, t, h] = weights @ v[b, seen, h // R] / (weights.sum() + (0 if sinks_H is None else np.exp(sinks_H[h])))
     return y
 
 
 SINKS = jnp.array([-1.0, 0.0, 0.5, 2.0])
+TABLE = jnp.asarray(draw(H, 11), jnp.float32)
 CASES = {
     "all see all": dict(),
     "causal": dict(causal=True),
@@ -77,7 +85,24 @@ CASES = {
     "sinks, packed": dict(causal=True, sinks_H=SINKS, **packed()),
     "cache": dict(causal=True, **packed(56)),
     "window, cache": dict(causal=True, window=9, **packed(56)),
+    "window on both sides": dict(window=7),
+    "window on both sides, packed": dict(window=3, **packed()),
+    "dilated": dict(causal=True, window=4, dilation=5),
+    "dilated for ever, packed": dict(dilation=3, **packed()),
+    "prefix": dict(causal=True, prefix=19),
+    "prefix, packed": dict(causal=True, prefix=3, **packed()),
+    "blocks": dict(blocks=masks.Blocks(4, 1, 1, 1)),
+    "blocks, causal": dict(causal=True, blocks=masks.Blocks(2, 1, 1, 2)),
+    "blocks, packed": dict(causal=True, blocks=masks.Blocks(3, 0, 0, 1), **packed()),
+    "slopes": dict(causal=True, relative=positions.Relative(slope_H=positions.alibi(H))),
+    "slopes, both directions": dict(relative=positions.Relative(slope_H=positions.alibi(H)), **packed()),
+    "table": dict(causal=True, relative=positions.Relative(table_HN=TABLE)),
+    "table, both directions": dict(relative=positions.Relative(table_HN=TABLE)),
+    "slopes, table and cap": dict(
+        causal=True, soft_cap=0.5, relative=positions.Relative(positions.alibi(H), TABLE), **packed(56)
+    ),
 }
+SPECIAL = {"sinks_H", "soft_cap", "relative"}
 BLOCKWISE = functools.partial(attention.attend, backend="blockwise")
 REFERENCE = functools.partial(attention.attend, backend="reference")
 
@@ -89,26 +114,26 @@ def length(case):
 
 @pytest.fixture(params=[BLOCK, 64], ids=["blocks", "one block"])
 def block(request, monkeypatch):
-    monkeypatch.setattr(attention, "CPU_BLOCK", request.param)
-    monkeypatch.setattr(attention, "BLOCK", request.param)
+    monkeypatch.setattr(_backends, "CPU_BLOCK", request.param)
+    monkeypatch.setattr(_backends, "BLOCK", request.param)
 
 
-def both(attend, q, k, v, sinks_H=None, **options):
+def both(attend, q, k, v, sinks_H=None, relative=None, **options):
     """Values, and gradients of <y, c> for a fixed random c."""
     c = jax.random.normal(jax.random.key(0), q.shape)
-    given = (q, k, v) if sinks_H is None else (q, k, v, sinks_H)
+    learned = {k: a for k, a in (("sinks_H", sinks_H), ("relative", relative)) if a is not None}
 
-    def f(q, k, v, *sinks):
-        y = attend(q, k, v, sinks_H=sinks[0] if sinks else None, **options)
+    def f(q, k, v, learned):
+        y = attend(q, k, v, **learned, **options)
         return jnp.vdot(y, c), y
 
-    (_, y), grads = jax.jit(jax.value_and_grad(f, tuple(range(len(given))), has_aux=True))(*given)
-    return y, grads
+    (_, y), grads = jax.jit(jax.value_and_grad(f, (0, 1, 2, 3), has_aux=True))(q, k, v, learned)
+    return y, jax.tree.leaves(grads)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_blocks_are_the_loop_and_the_reference(case, block):
-    options = {"causal": False, "queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
+    options = {"queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
     arguments = operands(length(options))
     y, grads = both(BLOCKWISE, *arguments, **options)
     np.testing.assert_allclose(y, wanted_of(*arguments, **options), rtol=2e-5, atol=2e-6)
@@ -118,8 +143,8 @@ def test_blocks_are_the_loop_and_the_reference(case, block):
 @pytest.mark.parametrize("case", CASES)
 def test_the_library_computes_the_same_where_it_serves(case):
     arguments, library = operands(length(CASES[case])), functools.partial(attention.attend, backend="xla")
-    if "sinks_H" in CASES[case] or "soft_cap" in CASES[case]:
-        with pytest.raises(ValueError, match=r"'xla' cannot serve this attention: it has no (sinks_H|soft_cap)"):
+    if SPECIAL & set(CASES[case]):
+        with pytest.raises(ValueError, match=r"'xla' cannot serve .*: it has no (sinks_H|soft_cap|relative bias)"):
             library(*arguments, **CASES[case])
     else:
         close(both(library, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
@@ -137,7 +162,7 @@ def test_key_heads_serve_query_heads_in_order(heads, block):
 def test_any_mask():
     q, k, v = operands(24)
     allowed = jnp.asarray(RNG.random((B, L, 24)) > 0.5).at[0, 2].set(False)
-    wanted = wanted_of(q, k, v, masks.Tokens(), masks.Tokens(), True, allowed_BLS=np.asarray(allowed))
+    wanted = wanted_of(q, k, v, masks.Tokens(), masks.Tokens(), causal=True, allowed_BLS=np.asarray(allowed))
     for backend in ("auto", "reference", "xla"):
         y, grads = both(functools.partial(attention.attend, backend=backend), q, k, v, allowed_BLS=allowed, causal=True)
         np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
@@ -156,6 +181,25 @@ def test_a_bias_is_added_to_scores():
     np.testing.assert_allclose(got, wanted, atol=2e-5)
     with pytest.raises(ValueError, match="blockwise' cannot serve this attention: it adds no bias_BHLS"):
         attention.attend(q, k, v, bias_BHLS=jnp.zeros((1, H, L, L)), backend="blockwise")
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "hard", "sparsemax", "entmax"])
+def test_weights_of_every_kind_are_those_that_values_get(kind):
+    """`attend`, `weigh` of its scores and the sum over `weights` are one; what is not allowed has no weight."""
+    q, k, v = operands(heads=H)
+    look = dict(causal=True, window=9, soft_cap=2.0, weights=kind, **packed())
+    real = look["keys"].mask_BL
+    score = jnp.einsum("blhk,bshk->bhls", masks.fill(q, real), masks.fill(k, real)) * K**-0.5
+    weight = attention.weights(score, **look)
+    assert weight.shape == (B, H, L, L) and not np.any(weight * ~attention.Look(**look).allowed(L, L)[:, None])
+    summed = lambda q, k, v: jnp.einsum("bhls,bshk->blhk", weight, v)
+    weighed = lambda q, k, v: attention.weigh(score, v, **look)
+    y = attention.attend(q, k, v, **look)
+    for other in (summed, weighed):
+        close(y, other(q, k, masks.fill(v, real)))
+    if kind in ("softmax", "hard", "sparsemax", "entmax"):
+        some = np.asarray(attention.Look(**look).allowed(L, L)).any(axis=-1)
+        np.testing.assert_allclose(np.moveaxis(weight.sum(axis=-1), 1, 2)[some], 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -203,32 +247,33 @@ def test_scores_are_never_all_there():
     assert temporary(4096) == temporary(4096, backend="blockwise")
 
 
-CALLS = {"all": {}, "causal": dict(causal=True), "window": dict(causal=True, window=17), "packed": dict(**packed())}
+CALLS = {
+    "all": {},
+    "causal": dict(causal=True),
+    "window": dict(causal=True, window=17),
+    "window on both sides": dict(window=9),
+    "prefix": dict(causal=True, prefix=20),
+    "blocks": dict(blocks=masks.Blocks(8, 0, 1, 1)),
+    "packed": packed(),
+    "window, packed": dict(causal=True, window=5, **packed()),
+}
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_blocks_that_cannot_meet_are_skipped(call):
-    """Each block of queries and of keys has a range: no other block holds what it may see, and its ends do."""
-    options = dict(causal=False, window=None, queries=masks.Tokens(), keys=masks.Tokens()) | CALLS[call]
-    rules = _blockwise.Rules(options["causal"], options["window"], None)
-    sides = [options[side].filled(L) for side in ("queries", "keys")]
-    cut = lambda a: a if a is None else _blockwise._blocks(a, 8, 0)
-    masked = lambda side, s, code: s if options[side].mask_BL is None else jnp.where(options[side].mask_BL, s, code)
-    segments = [
-        cut(masked(side, s, code)) for (_, s), side, code in zip(sides, ("queries", "keys"), (-1, -2), strict=True)
-    ]
-    ranges = _blockwise._ranges(rules, _blockwise.Marks(cut(sides[0][0]), cut(sides[1][0]), *segments))
-    seen = masks.visible(options["queries"], options["keys"], L, L, options["causal"], options["window"])
-    seen_nm = np.asarray(seen).reshape(-1, 5, 8, 5, 8).any(axis=(0, 2, 4))
-    for sight, first, end in ((seen_nm, *ranges[:2]), (seen_nm.T, *ranges[2:])):
-        for row, a, z in zip(sight, first, end, strict=True):
-            assert not row[:a].any() and not row[z:].any()
-            if call != "packed":  # there, blocks may overlap without a pair of tokens that meets
-                assert row[a] and row[z - 1]
+    """Each block of queries and of keys has a list: no other block holds what it may see, and those on it do."""
+    look = attention.Look(**CALLS[call])
+    meet = _blocks.meet(look.sight, _blocks.marks(look.queries, look.keys, L, L, 8, 8))
+    seen_nm = np.asarray(jnp.broadcast_to(look.allowed(L, L), (B, L, L))).reshape(-1, 5, 8, 5, 8).any(axis=(0, 2, 4))
+    for seen, order, count in ((seen_nm, *meet[:2]), (seen_nm.T, *meet[2:])):
+        for row, listed, n in zip(seen, order, count, strict=True):
+            assert not row[listed[n:]].any()
+            if "packed" not in call:  # there, blocks may overlap without a pair of tokens that meets
+                assert row[listed[:n]].all()
 
 
 def test_auto_says_its_choice_once(caplog):
-    attention._say.cache_clear()
+    _backends._say.cache_clear()
     q, k, v = (jnp.zeros((1, 512, 1, 8)),) * 3
     with caplog.at_level(logging.DEBUG, "seqjax"):
         for _ in range(2):
@@ -244,7 +289,7 @@ def test_auto_says_its_choice_once(caplog):
 def test_auto_takes_cudnn_only_where_it_computes_exactly_this(monkeypatch):
     chosen = []
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(attention, "_library", lambda backend, q, *rest, **call: chosen.append(backend) or q)
+    monkeypatch.setattr(_backends, "library", lambda backend, q, *rest: chosen.append(backend) or q)
     q, k, v = (jnp.zeros((1, 16, 4, 8), jnp.bfloat16),) * 3
     attention.attend(q, k, v, causal=True)
     attention.attend(q, k, v, causal=True, window=3)
@@ -268,10 +313,18 @@ def test_what_does_not_fit_is_refused():
         ("v \\[3, 39, 2, 8\\], wanted", (q, k, v[:, :-1]), {}),
         ("wanted \\[3, S, G, 8\\] like q", (q, k[..., :4], v[..., :4]), {}),
         ("3 key heads do not divide 4", (q, *(jnp.concatenate([a, a[:, :, :1]], axis=2) for a in (k, v))), {}),
-        ("window=0 .*at least 1", (q, k, v), dict(causal=True, window=0)),
-        ("window=2 with causal=False", (q, k, v), dict(window=2)),
+        ("window=0, .*at least 1", (q, k, v), dict(causal=True, window=0)),
+        ("dilation=0: both are at least 1", (q, k, v), dict(dilation=0)),
         ("sinks_H is \\[3\\], wanted one per head, \\[4\\]", (q, k, v), dict(sinks_H=SINKS[:3])),
         ("backend='fast'; choose from auto, reference", (q, k, v), dict(backend="fast")),
+        ("weights='max'; choose from softmax, sigmoid", (q, k, v), dict(weights="max")),
+        ("weights='sigmoid' is none: drop one", (q, k, v), dict(weights="sigmoid", sinks_H=SINKS)),
+        ("table_HN is \\[4, 4\\]", (q, k, v), dict(relative=positions.Relative(None, TABLE[:, :4]))),
+        (
+            "backend='blockwise' cannot serve .*softmax, not of entmax",
+            (q, k, v),
+            dict(backend="blockwise", weights="entmax"),
+        ),
         ("backend='blockwise' cannot serve this attention: .*allowed_BLS", (q, k, v, ones), dict(backend="blockwise")),
     ):
         with pytest.raises(ValueError, match=words):
@@ -285,7 +338,7 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.parametrize("backend", ["blockwise", "xla"])
 @pytest.mark.parametrize("case", CASES)
 def test_parity_on_a_gpu(case, backend):
-    if backend == "xla" and {"sinks_H", "soft_cap"} & set(CASES[case]):
+    if backend == "xla" and SPECIAL & set(CASES[case]):
         pytest.skip("it does not serve these")
     arguments = operands(length(CASES[case]))
     run = functools.partial(attention.attend, backend=backend)
@@ -293,7 +346,7 @@ def test_parity_on_a_gpu(case, backend):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", [c for c in CASES if not {"sinks_H", "soft_cap"} & set(CASES[c])])
+@pytest.mark.parametrize("case", [c for c in CASES if not SPECIAL & set(CASES[c])])
 def test_parity_of_cudnn_on_a_gpu(case):
     low = [a.astype(jnp.bfloat16) for a in operands(length(CASES[case]))]
     got = both(functools.partial(attention.attend, backend="cudnn"), *low, **CASES[case])

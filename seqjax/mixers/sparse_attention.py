@@ -1,0 +1,32 @@
+"""Multi-head attention with a sparse view in blocks."""
+
+from seqjax import masks
+from seqjax.mixers.attention import Attention
+from seqjax.types import Count, Natural, Seed
+
+
+class SparseAttention(Attention, kw_only=True):
+    """Attention to near, global and random blocks of places: the number of them does not grow with the length.
+
+        token t sees token s (s <= t if causal) where, with i = t // block and j = s // block,
+        |i - j| <= near   or   min(i, j) < everywhere   or   j drawn for i   or   i drawn for j
+
+    Each block draws `random` of the blocks further back, with replacement, from its number and `seed`: the same for
+    all heads and rows, and in every call. Blocks that nobody sees are not computed. All other options are those of
+    `Attention`; the cache holds all `context` tokens.
+
+    Zaheer et al. 2020, "Big Bird", arXiv:2007.14062.
+    """
+
+    block: Count = 64
+    near: Natural = 1
+    everywhere: Natural = 1
+    random: Natural = 2
+    seed: Seed = 0
+
+    @property
+    def blocks(self):
+        return masks.Blocks(self.block, self.near, self.everywhere, self.random, self.seed)
+
+
+Mixer = SparseAttention

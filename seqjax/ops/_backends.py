@@ -1,0 +1,124 @@
+"""Which of several ways computes a call of `seqjax.ops.attention.attend`, and the ways themselves."""
+
+import functools
+import importlib.util
+import logging
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.ops import _blockwise
+from seqjax.ops._blockwise import FLOOR as FLOOR
+
+Backend = Literal["auto", "reference", "blockwise", "xla", "cudnn", "tokamax"]
+# Tokens a block: the scores of one stay in the cache of a core; wider machines want more at a time.
+CPU_BLOCK, BLOCK = 128, 512
+LONG = 512  # tokens from which blocks are faster on a CPU of two cores; at 128 they take 1.3 times as long
+FEW = 256 * 2**20  # bytes of scores that an accelerator may hold at once before blocks are worth their loops
+
+log = logging.getLogger(__name__)
+
+
+def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
+    """The backend that is asked for, or the fastest that computes exactly this call.
+
+    By platform, dtype, head width, mask and length; the choice is logged once.
+
+    Raises:
+      ValueError: the one asked for cannot serve, with the reason.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend={backend!r}; choose from {', '.join(get_args(Backend))}.")
+    if backend != "auto":
+        if reason := _hindrance(backend, q_BLHK, k_BSGK, look):
+            raise ValueError(f"backend={backend!r} cannot serve this attention: {reason}. Use 'auto' or another one.")
+        return backend
+    (B, L, H, _), S, platform = q_BLHK.shape, k_BSGK.shape[1], jax.default_backend()
+    reason = _hindrance("cudnn", q_BLHK, k_BSGK, look)
+    if reason is None and _is_plain(look, L, S):
+        return _say("cudnn", f"{q_BLHK.dtype}, no mask but the causal one")
+    if hindrance := _hindrance("blockwise", q_BLHK, k_BSGK, look):
+        return _say("reference", hindrance)
+    large = min(L, S) >= LONG if platform == "cpu" else L > 1 and 4 * B * H * L * S > FEW
+    if large:
+        return _say("blockwise", f"long sequences on {platform}; cudnn: {reason or 'masks would cost it L x S memory'}")
+    return _say("reference", f"short sequences on {platform}")
+
+
+@functools.cache
+def _say(choice: str, reason: str) -> str:
+    """Logs the choice of a backend, once per choice and reason."""
+    log.log(
+        logging.INFO if jax.default_backend() == "gpu" else logging.DEBUG, "attention: backend %s (%s)", choice, reason
+    )
+    return choice
+
+
+def _hindrance(backend: str, q_BLHK, k_BSGK, look) -> str | None:
+    """What stands in the way of a backend in this call; None: nothing."""
+    if backend == "reference":
+        return None
+    if look.weights != "softmax":
+        return f"its weights are those of a softmax, not of {look.weights}"
+    if look.bias_BHLS is not None:
+        return "it adds no bias_BHLS to scores"
+    if backend == "blockwise":
+        if look.allowed_BLS is not None:
+            return "it knows positions, documents, masks and windows, and allowed_BLS is given"
+        return None
+    if look.sinks_H is not None:
+        return "it has no sinks_H"
+    if any(a is not None for a in look.relative):
+        return "it has no relative bias"
+    if look.soft_cap is not None and backend != "tokamax":
+        return "it has no soft_cap"
+    if q_BLHK.dtype == jnp.float16 and jax.default_backend() == "cpu":
+        return "its float16 products do not run on a CPU"
+    if backend == "tokamax" and importlib.util.find_spec("tokamax") is None:
+        return "tokamax is not installed: pip install 'seqjax[tokamax]'"
+    return _hindrance_of_cudnn(q_BLHK, k_BSGK, look) if backend == "cudnn" else None
+
+
+def _hindrance_of_cudnn(q_BLHK, k_BSGK, look) -> str | None:
+    if jax.default_backend() != "gpu":
+        return f"it needs an NVIDIA GPU, this is {jax.default_backend()}"
+    if q_BLHK.dtype not in (jnp.bfloat16, jnp.float16):
+        return f"it computes in 16 bit, q is {q_BLHK.dtype}"
+    if q_BLHK.shape[-1] % 8 or q_BLHK.shape[-1] > 128:
+        return f"it wants a head width that is a multiple of 8 up to 128, got {q_BLHK.shape[-1]}"
+    L, S = q_BLHK.shape[1], k_BSGK.shape[1]
+    if (L % 2 or S % 2) and not _is_plain(look, L, S):
+        return f"with a mask it wants even lengths, got {L} and {S}"
+    return None
+
+
+def _is_plain(look, L: int, S: int) -> bool:
+    """Whether who sees whom is said by `causal` and `window` alone."""
+    given = (look.allowed_BLS, *look.queries, *look.keys, look.blocks)
+    return L == S and all(a is None for a in given) and look.dilation == 1 and look.prefix == 0
+
+
+def by_blocks(q_BLHK, k_BSGK, v_BSGK, look):
+    """Attention in blocks of tokens, of a scaled q."""
+    rules = _blockwise.Rules(look.sight, look.soft_cap)
+    block = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
+    return _blockwise.attend(q_BLHK, k_BSGK, v_BSGK, look.queries, look.keys, look.sinks_H, look.relative, rules, block)
+
+
+def library(backend: str, q_BLHK, k_BSGK, v_BSGK, scale: float, look):
+    """`dot_product_attention` of JAX or tokamax, which give a query that sees nothing a mean of everything."""
+    L, S = q_BLHK.shape[1], k_BSGK.shape[1]
+    if backend == "tokamax":
+        import tokamax
+
+        run = functools.partial(tokamax.dot_product_attention, scale=scale, logits_soft_cap=look.soft_cap)
+    else:
+        run = functools.partial(jax.nn.dot_product_attention, scale=scale, implementation=backend)
+    if _is_plain(look, L, S):
+        side = None if look.window is None else look.window - 1
+        local = None if side is None else (side, 0 if look.causal else side)
+        return run(q_BLHK, k_BSGK, v_BSGK, is_causal=look.causal, local_window_size=local)
+    allowed_BLS = look.allowed(L, S)
+    y_BLHK = run(q_BLHK, k_BSGK, v_BSGK, mask=allowed_BLS[:, None])
+    return jnp.where(allowed_BLS.any(axis=-1)[:, :, None, None], y_BLHK, 0)

@@ -1,0 +1,48 @@
+"""How well a key answers a query: scores (B, H, L, S), float32, for `seqjax.ops.attention.weigh`.
+
+The bilinear forms are products of a changed q or k, so that `seqjax.ops.attention.attend` computes them in blocks:
+dot (scale 1), scaled dot (scale 1 / sqrt(K)), general (`general` on either) and cosine (`unit` on both).
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def dot(q_BLHK, k_BSGK):
+    """q . k; each of G key heads serves the H / G query heads that stand together."""
+    (B, L, H, K), (S, G) = q_BLHK.shape, k_BSGK.shape[1:3]
+    q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K)
+    scores = jnp.einsum("BLGRK,BSGK->BGRLS", q_BLGRK, k_BSGK, preferred_element_type=jnp.float32)
+    return scores.reshape(B, H, L, S)
+
+
+def general(x_BLHK, w_HJK):
+    """W_h x, so that its product with the other side is bilinear: (B, L, H, J). Luong et al. 2015, arXiv:1508.04025."""
+    return jnp.einsum("BLHK,HJK->BLHJ", x_BLHK, w_HJK.astype(x_BLHK.dtype))
+
+
+def unit(x_BLHK, epsilon: float = 1e-6):
+    """x / |x| per head, so that a product is a cosine; near zero it stays near zero. Norms are float32.
+
+    Graves et al. 2014, arXiv:1410.5401; with a learned temperature: Henry et al. 2020, arXiv:2010.04245.
+    """
+    x = x_BLHK.astype(jnp.float32)
+    return (x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + epsilon**2)).astype(x_BLHK.dtype)
+
+
+def additive(q_BLHK, k_BSHK, v_HK):
+    """v . tanh(q + k), both projected already; holds (B, L, S, H, K). Bahdanau et al. 2014, arXiv:1409.0473."""
+    hidden_BLSHK = jnp.tanh(q_BLHK[:, :, None].astype(jnp.float32) + k_BSHK[:, None].astype(jnp.float32))
+    return jnp.einsum("BLSHK,HK->BHLS", hidden_BLSHK, v_HK.astype(jnp.float32))
+
+
+def location(score_BLHP, position_BS):
+    """What a query says of places, whatever is there: score[position of the key]. (1 or B, S) -> (B, H, L, S).
+
+    A key beyond the last of P places scores as that one. The location-based function of Luong et al. 2015, section 3.1,
+    arXiv:1508.04025.
+    """
+    B, L, H, P = score_BLHP.shape
+    place_B11S = jnp.broadcast_to(jnp.clip(position_BS, 0, P - 1), (B, position_BS.shape[1]))[:, None, None]
+    index_BHLS = jnp.broadcast_to(place_B11S, (B, H, L, position_BS.shape[1]))
+    return jnp.take_along_axis(jnp.moveaxis(score_BLHP.astype(jnp.float32), 2, 1), index_BHLS, axis=-1)
