@@ -1,0 +1,186 @@
+"""Attention with every score, weight and view: from the equations, by its weights, and how it decodes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import close
+
+from seqjax.mixers.attention import Attention
+from seqjax.mixers.sparse_attention import SparseAttention
+from seqjax.ops import positions, weights
+
+B, L, D, H, G, K = 2, 9, 16, 4, 2, 4
+SCORES = ["scaled_dot", "dot", "general", "cosine", "additive", "location"]
+
+
+def drawn(module, batch=B):
+    """A module's parameters, none of them where it starts, and an input."""
+    params = module.init(jax.random.key(0), jnp.zeros((1, 2, D)))["params"]
+    keys = iter(jax.random.split(jax.random.key(1), 20))
+    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(keys), p.shape), params)
+    return params, jax.random.normal(jax.random.key(2), (batch, L, D))
+
+
+def looked(module, params, x, **flags):
+    """The output, and the weights that were collected."""
+    (y, _), collected = module.apply({"params": params}, x, mutable=["intermediates"], **flags)
+    return y, collected["intermediates"]["weights"][0]
+
+
+def by_score(name, p, q, k, x):
+    """(B, H, L, L) from the words of the docstring, with numpy."""
+    k = np.repeat(k, H // k.shape[2], axis=2)
+    dots = np.einsum("blhk,bshk->bhls", q, k)
+    if name == "scaled_dot":
+        return dots / np.sqrt(K)
+    if name == "dot":
+        return dots
+    if name == "general":
+        return np.einsum("blhk,hjk,bshj->bhls", q, p["bilinear"], k)
+    if name == "cosine":
+        length = lambda a: np.moveaxis(np.linalg.norm(a, axis=-1), 2, 1)
+        hot = np.exp(p["log_temperature"])[None, :, None, None]
+        return hot * dots / length(q)[..., None] / length(k)[:, :, None]
+    if name == "additive":
+        return np.einsum("blshk,hk->bhls", np.tanh(q[:, :, None] + k[:, None]), p["direction"])
+    places = (x @ p["location"]["kernel"]).reshape(B, L, H, -1)
+    return np.moveaxis(places, 2, 1)[..., :L]
+
+
+@pytest.mark.parametrize("kv_heads", [H, G])
+@pytest.mark.parametrize("name", SCORES)
+def test_scores_are_the_equations(name, kv_heads):
+    module = Attention(width=D, heads=H, kv_heads=kv_heads, context=L, score=name, positions="none")
+    params, x = drawn(module)
+    p = jax.tree.map(lambda a: np.asarray(a, float), params)
+    projected = np.asarray(x, float) @ p["qkv"]["kernel"]
+    E = 0 if name == "location" else K
+    q, k, v = np.split(projected, [H * E, (H + kv_heads) * E], axis=-1)
+    q, k, v = q.reshape(B, L, H, E), k.reshape(B, L, kv_heads, E), v.reshape(B, L, kv_heads, K)
+    score = np.where(np.tri(L, dtype=bool), by_score(name, p, q, k, np.asarray(x, float)), -np.inf)
+    weight = np.exp(score - score.max(-1, keepdims=True))
+    weight /= weight.sum(-1, keepdims=True)
+    y, got = looked(module, params, x)
+    np.testing.assert_allclose(got, weight, rtol=1e-3, atol=1e-4)
+    read = np.einsum("bhls,bshk->blhk", weight, np.repeat(v, H // kv_heads, axis=2)).reshape(B, L, D)
+    np.testing.assert_allclose(y, read @ p["out"]["kernel"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "hard", "sparsemax", "entmax"])
+def test_weights_are_those_of_the_scores(kind):
+    module = Attention(width=D, heads=H, context=L, weights=kind, positions="none")
+    params, x = drawn(module)
+    q, k, _ = np.split(np.asarray(x @ params["qkv"]["kernel"]), 3, axis=-1)
+    score = np.einsum("blhk,bshk->bhls", *(a.reshape(B, L, H, K) for a in (q, k))) / np.sqrt(K)
+    if kind == "sigmoid":
+        start = module.init(jax.random.key(0), x)["params"]["bias"]
+        np.testing.assert_allclose(start, -np.log(L), rtol=1e-6)
+        score = score + np.asarray(params["bias"])[None, :, None, None]
+    allowed = np.broadcast_to(np.tri(L, dtype=bool), score.shape)
+    close(looked(module, params, x)[1], getattr(weights, kind)(jnp.asarray(score), jnp.asarray(allowed)))
+
+
+VIEWS = {
+    "bidirectional": (Attention, dict(sight="bidirectional"), lambda t, s: True),
+    "prefix": (Attention, dict(prefix=4), lambda t, s: s <= t or s < 4),
+    "dilated": (Attention, dict(window=3, dilation=2), lambda t, s: t - s in (0, 2, 4)),
+    "both sides": (Attention, dict(sight="bidirectional", window=3), lambda t, s: abs(t - s) < 3),
+    "blocks": (
+        SparseAttention,
+        dict(block=2, near=1, everywhere=1, random=0),
+        lambda t, s: s <= t and (t // 2 - s // 2 <= 1 or s < 2),
+    ),
+    "blocks, both sides": (
+        SparseAttention,
+        dict(block=3, near=0, everywhere=1, random=0, sight="bidirectional"),
+        lambda t, s: t // 3 == s // 3 or min(t, s) < 3,
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "blockwise"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_views(name, backend):
+    """Exactly what is in view has weight; a masked token is in nobody's; and another document neither."""
+    kind, options, sees = VIEWS[name]
+    module = kind(width=D, heads=H, context=L, backend=backend, **options)
+    params, x = drawn(module)
+    wanted = np.array([[sees(t, s) for s in range(L)] for t in range(L)])
+    y, weight = looked(module, params, x)
+    np.testing.assert_array_equal(weight > 0, np.broadcast_to(wanted, weight.shape))
+    mask = jnp.ones((B, L), bool).at[1, jnp.array([1, 6])].set(False)
+    reset = jnp.zeros((B, L), bool).at[0, 5].set(True)
+    y, weight = looked(module, params, x, mask_BL=mask, reset_BL=reset)
+    assert not np.any(weight[0, :, :5, 5:]) and not np.any(weight[0, :, 5:, :5])
+    assert not np.any(weight[1, :, :, [1, 6]]) and not np.any(y[1, jnp.array([1, 6])])
+    alone, _ = module.apply({"params": params}, x[1:, np.flatnonzero(mask[1])])
+    close(y[1, np.flatnonzero(mask[1])], alone[0])
+    late, _ = module.apply({"params": params}, x[:1, 5:])
+    close(y[0, 5:], late[0])
+
+
+def test_relative_positions_tell_before_from_after():
+    module = Attention(width=D, heads=H, sight="bidirectional", positions="relative", buckets=4, farthest=6)
+    params, _ = drawn(module)
+    table = np.asarray(params["relative"])
+    assert table.shape == (8, H)
+    bias = module.bind({"params": params}).relative().bias(jnp.arange(-8, 9)[None, None], causal=False)[0, :, 0]
+    for i, back in enumerate(range(-8, 9)):
+        bucket = int(positions.relative_bucket(jnp.array(abs(back)), 4, 6))
+        np.testing.assert_allclose(bias[:, i], table[bucket + (4 if back < 0 else 0)])
+
+
+def test_what_has_no_past_has_no_state():
+    with pytest.raises(ValueError, match=r"no state: set mixer\.sight='causal'"):
+        Attention(width=D, sight="bidirectional").init_state(2)
+    assert not Attention(width=D, sight="bidirectional").causal and Attention(width=D).causal
+
+
+def test_a_dilated_window_keeps_what_it_reaches():
+    assert Attention(width=D, window=3, dilation=4).init_state(1).position_BW.shape == (1, 9)
+
+
+@pytest.mark.parametrize("size", [4, 6])
+def test_a_prefix_comes_in_one_call(size):
+    module = Attention(width=D, context=12, prefix=4)
+    params, x = drawn(module)
+    call = lambda x, state, **flags: module.apply({"params": params}, x, state, **flags)
+    whole, _ = call(x, None)
+    first, state = call(x[:, :size], module.init_state(B))
+    rest, state = call(x[:, size:], state)
+    close(jnp.concatenate([first, rest], axis=1), whole)
+    close(call(x[:, :4], state, reset_BL=jnp.zeros((B, 4), bool).at[:, 0].set(True))[0], whole[:, :4])
+
+
+def test_a_prefix_in_pieces_is_never_silent():
+    module = Attention(width=D, context=12, prefix=4)
+    params, x = drawn(module)
+    call = lambda x, state, **flags: module.apply({"params": params}, x, state, **flags)
+    _, state = call(x[:, :3], module.init_state(B))
+    reset = jnp.zeros((B, 6), bool).at[:, 2].set(True)
+    y, state = call(jnp.concatenate([x[:, 3:5], x[:, :4]], axis=1), state, reset_BL=reset)
+    assert np.isnan(y[:, :2]).all()
+    close(y[:, 2:], call(x[:, :4], None)[0])
+    assert np.isfinite(call(x[:, 4:5], state)[0]).all()
+    _, state = call(x[:, :3], module.init_state(B))
+    for t in range(3, 6):
+        y, state = call(x[:, t : t + 1], state)
+        assert np.isnan(y).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(sight="bidirectional", prefix=2), "mixer.prefix=2 is for causal attention without a window"),
+        (dict(window=4, prefix=2), "mixer.prefix=2 is for causal attention without a window"),
+        (dict(score="location"), "'location' has no q and k: choose mixer.positions that do not turn them"),
+        (dict(sinks=True, weights="sparsemax"), "mixer.sinks are of a softmax, mixer.weights='sparsemax' is none"),
+        (dict(score="additive", backend="blockwise"), "mixer.score='additive' is none: leave it at 'auto'"),
+        (dict(score="bilinear"), "wanted one of 'scaled_dot', 'dot', 'general', 'cosine', 'additive', 'location'"),
+        (dict(positions="learned", window=3, sight="bidirectional"), "a window goes on for ever"),
+    ],
+)
+def test_what_it_refuses(options, words):
+    with pytest.raises(ValueError, match=words):
+        Attention(width=D, **options)
