@@ -32,6 +32,8 @@ class LinearAttention(_Mixer):
     feature_width: E; None: 16 for "taylor", as in its paper, and K for the others.
 
     There are no positions: the order of the past does not matter. State: S (B, H, F, K) and z (B, H, F), float32.
+    With `apply(..., mutable=["intermediates"])` the weights (B, H, L, L) of the tokens of this call are found under
+    "weights"; what is missing to one went to earlier calls.
 
     Raises:
       ValueError: heads do not divide the width.
@@ -71,15 +73,16 @@ class LinearAttention(_Mixer):
         qk_BLM, v_BLD = jnp.split(self.qkv(masks.fill(x_BLD, mask_BL)), [2 * H * E], axis=-1)
         phi_BL2HF = self._features(qk_BLM.reshape(B, L, 2, H, E))
         start = self.init_state(B) if state is None else state
-        y_BLHK, end = linear_attention.attend(
-            phi_BL2HF[:, :, 0],
-            phi_BL2HF[:, :, 1],
-            v_BLD.reshape(B, L, H, -1),
-            start,
-            mask_BL,
-            reset_BL,
-            "taylor" if self.features == "taylor" else "product",
+        kernel = "taylor" if self.features == "taylor" else "product"
+        read = lambda v_BLHX, S_BHFX: linear_attention.attend(
+            phi_BL2HF[:, :, 0], phi_BL2HF[:, :, 1], v_BLHX, (S_BHFX, start[1]), mask_BL, reset_BL, kernel
         )
+        y_BLHK, end = read(v_BLD.reshape(B, L, H, -1), start[0])
+        if self.is_mutable_collection("intermediates"):
+            # What is read where each token is a value of its own.
+            own_BLHL = jnp.broadcast_to(jnp.eye(L)[None, :, None], (B, L, H, L))
+            weight_BLHL, _ = read(own_BLHL, jnp.zeros((*start[0].shape[:3], L)))
+            self.sow("intermediates", "weights", jnp.swapaxes(weight_BLHL, 1, 2).astype(jnp.float32))
         y_BLD = self.out(y_BLHK.reshape(B, L, self.width))
         return y_BLD.astype(x_BLD.dtype), None if state is None else end
 

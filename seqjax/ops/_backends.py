@@ -111,7 +111,10 @@ def library(backend: str, q_BLHK, k_BSGK, v_BSGK, scale: float, look):
     L, S = q_BLHK.shape[1], k_BSGK.shape[1]
     if backend == "tokamax":
         import tokamax
+        from absl import flags
 
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # or tokamax takes the command line for its own
         run = functools.partial(tokamax.dot_product_attention, scale=scale, logits_soft_cap=look.soft_cap)
     else:
         run = functools.partial(jax.nn.dot_product_attention, scale=scale, implementation=backend)

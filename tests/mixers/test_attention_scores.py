@@ -7,6 +7,7 @@ import pytest
 from gradients import close
 
 from seqjax.mixers.attention import Attention
+from seqjax.mixers.linear_attention import LinearAttention
 from seqjax.mixers.sparse_attention import SparseAttention
 from seqjax.ops import positions, weights
 
@@ -79,6 +80,21 @@ def test_weights_are_those_of_the_scores(kind):
         score = score + np.asarray(params["bias"])[None, :, None, None]
     allowed = np.broadcast_to(np.tri(L, dtype=bool), score.shape)
     close(looked(module, params, x)[1], getattr(weights, kind)(jnp.asarray(score), jnp.asarray(allowed)))
+
+
+@pytest.mark.parametrize("features", ["elu", "taylor", "learned"])
+def test_weights_of_linear_attention_are_what_values_get(features):
+    module = LinearAttention(width=D, heads=H, features=features)
+    params, x = drawn(module)
+    reset = jnp.zeros((B, L), bool).at[0, 5].set(True)
+    y, weight = looked(module, params, x, reset_BL=reset)
+    v_BLHK = (x @ params["qkv"]["kernel"])[..., -D:].reshape(B, L, H, K)
+    close(y, jnp.einsum("bhls,bshk->blhk", weight, v_BLHK).reshape(B, L, D) @ params["out"]["kernel"])
+    np.testing.assert_allclose(weight.sum(-1), 1, rtol=1e-5)
+    assert not np.any(np.triu(weight, 1)) and not np.any(weight[0, :, 5:, :5])
+    (_, state), _ = module.apply({"params": params}, x[:, :3], module.init_state(B), mutable=["intermediates"])
+    _, found = module.apply({"params": params}, x[:, 3:], state, mutable=["intermediates"])
+    close(found["intermediates"]["weights"][0][1], weight[1, :, 3:, 3:])
 
 
 VIEWS = {

@@ -1,6 +1,7 @@
 """Attention by every backend against a loop in numpy: values, and gradients against those of the reference."""
 
 import functools
+import importlib.util
 import logging
 
 import jax
@@ -148,6 +149,20 @@ def test_the_library_computes_the_same_where_it_serves(case):
             library(*arguments, **CASES[case])
     else:
         close(both(library, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not {"sinks_H", "relative"} & set(CASES[c])])
+def test_tokamax_computes_the_same(case):
+    pytest.importorskip("tokamax")
+    arguments = operands(length(CASES[case]))
+    tokamax = functools.partial(attention.attend, backend="tokamax")
+    close(both(tokamax, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tokamax") is not None, reason="tokamax is installed")
+def test_tokamax_is_asked_for_by_its_extra():
+    with pytest.raises(ValueError, match=r"tokamax is not installed: pip install 'seqjax\[tokamax\]'"):
+        attention.attend(*operands(), backend="tokamax")
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
