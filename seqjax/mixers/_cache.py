@@ -9,51 +9,65 @@ from seqjax import masks
 
 
 class KV(NamedTuple):
-    """The cache: what the tokens of the current document left behind, W slots per row.
+    """Keys and values of the document so far, W slots per row.
 
-    Slot `position % W` holds the token at that position; `position_BW` is -1 where a slot is empty, which makes
-    every mask one comparison. `count_B` is the number of tokens in the document so far. Heads are those of keys.
+    Slot `position % W` holds the token at that position; `position_BW` is -1 where a slot is empty, and what stands
+    there is zero. `count_B` is the number of tokens in the document so far. Heads are those of keys. Slots come last:
+    one query reads memory fastest that way.
     """
 
-    k_BWHK: jax.Array
-    v_BWHK: jax.Array
+    k_BHKW: jax.Array
+    v_BHKW: jax.Array
     position_BW: jax.Array
     count_B: jax.Array
 
     @classmethod
     def empty(cls, batch: int, slots: int, heads: int, widths: tuple[int, int], dtype) -> "KV":
         """No token yet; `widths` are those of k and v."""
-        k, v = (jnp.zeros((batch, slots, heads, width), dtype) for width in widths)
+        k, v = (jnp.zeros((batch, heads, width, slots), dtype) for width in widths)
         return cls(k, v, jnp.full((batch, slots), -1, jnp.int32), jnp.zeros((batch,), jnp.int32))
 
-    def joined(self, k_BLHK, v_BLHK, tokens: masks.Tokens):
-        """Keys and values of cache and chunk, side by side, and where they stand."""
-        real_BL = jnp.ones(k_BLHK.shape[:2], bool) if tokens.mask_BL is None else tokens.mask_BL
-        join = lambda old, new: jnp.concatenate([old, new], axis=1)
-        keys = masks.Tokens(
-            join(self.position_BW, tokens.position_BL),
-            join(jnp.zeros_like(self.position_BW), tokens.segment_BL),
+    def keys(self, tokens: masks.Tokens) -> masks.Tokens:
+        """Where the slots and then the tokens of a chunk stand."""
+        position_BL, segment_BL, mask_BL = tokens
+        real_BL = jnp.ones(position_BL.shape, bool) if mask_BL is None else mask_BL
+        join = lambda old_BW, new_BL: jnp.concatenate([old_BW, new_BL], axis=1)
+        return masks.Tokens(
+            join(self.position_BW, position_BL),
+            join(jnp.zeros_like(self.position_BW), segment_BL),
             join(self.position_BW >= 0, real_BL),
         )
-        return join(self.k_BWHK, k_BLHK), join(self.v_BWHK, v_BLHK), keys
 
-    def written(self, k_BLHK, v_BLHK, tokens: masks.Tokens, rolls: bool) -> "KV":
+    def joined(self, k_BLHK, v_BLHK):
+        """The keys of the slots and then those of a chunk, and the values: a copy of all."""
+        join = lambda old_BHKW, new_BLHK: jnp.concatenate([jnp.moveaxis(old_BHKW, 3, 1), new_BLHK], axis=1)
+        return join(self.k_BHKW, k_BLHK), join(self.v_BHKW, v_BLHK)
+
+    def written(self, k_BLHK, v_BLHK, tokens: masks.Tokens, read_BLx, rolls: bool) -> "KV":
         """The cache after a chunk: the newest tokens of the newest document live on.
 
         A cache that `rolls` forgets the oldest for the newest; another keeps the first and drops what does not fit.
+        `read_BLx` is what was read of the cache before: writing waits for it, and then needs no copy of the cache.
         """
         position_BL, segment_BL, mask_BL = tokens
         W = self.position_BW.shape[1]
         newest_B1 = segment_BL[:, -1:]
         keep_BL = segment_BL == newest_B1 if mask_BL is None else mask_BL & (segment_BL == newest_B1)
         keep_BL &= position_BL > position_BL[:, -1:] - W if rolls else position_BL < W
+        # No number is above infinity, but XLA does not know: it cannot write before it has read.
+        keep_BL &= ~jnp.any(read_BLx > jnp.inf, axis=tuple(range(2, read_BLx.ndim)))
         slot_BL = jnp.where(keep_BL, position_BL % W, W)  # slot W does not exist
         # Row by row, which needs no exchange where rows are spread over devices.
-        put = jax.vmap(lambda old, new, slot_L: old.at[slot_L].set(new, mode="drop"))
-        write = lambda old, new: put(old, new.astype(old.dtype), slot_BL)
+        put = jax.vmap(lambda old_XW, new_XL, slot_L: old_XW.at[..., slot_L].set(new_XL, mode="drop"))
+        again_B1 = newest_B1 > 0
+
+        def write(old_BHKW, new_BLHK):
+            kept_BHKW = jnp.where(again_B1[:, :, None, None], jnp.zeros((), old_BHKW.dtype), old_BHKW)
+            return put(kept_BHKW, jnp.moveaxis(new_BLHK, 1, 3).astype(old_BHKW.dtype), slot_BL)
+
         return KV(
-            write(self.k_BWHK, k_BLHK),
-            write(self.v_BWHK, v_BLHK),
-            write(jnp.where(newest_B1 > 0, -1, self.position_BW), position_BL),
+            write(self.k_BHKW, k_BLHK),
+            write(self.v_BHKW, v_BLHK),
+            put(jnp.where(again_B1, -1, self.position_BW), position_BL, slot_BL),
             position_BL[:, -1] + 1,  # a masked last token repeats the place before it
         )

@@ -21,7 +21,7 @@ class Attention(Positioned):
         y_t = W_o sum_{s <= t} softmax_s(q_t . k_s / sqrt(K)) v_s
 
     State: a cache of `context` slots, made by `init_state`. A document that outgrows it gives NaN, never a shortened
-    view. With `apply(..., mutable=["intermediates"])` the weights (B, H, L, S) are found under "weights"; S is the
+    view. With `apply(..., mutable=["intermediates"])` the weights (B, H, L, S) are found under "weights"; S are the
     slots of the cache, if there is one, then the tokens.
 
     Heads. `kv_heads`: G, which divides H; 1 is multi-query (Shazeer 2019, arXiv:1911.02150), between them grouped-query
@@ -115,13 +115,6 @@ class Attention(Positioned):
     def _key_width(self) -> int:
         return 0 if self.score == "location" else self.head_width
 
-    @property
-    def _look(self) -> dict:
-        """Which places see each other."""
-        return dict(
-            causal=self.causal, window=self.window, dilation=self.dilation, prefix=self.prefix, blocks=self.blocks
-        )
-
     def setup(self):
         super().setup()
         H, K = self.heads, self.head_width
@@ -177,9 +170,10 @@ class Attention(Positioned):
             # What does not fit is never seen, so that its NaN ends with its document.
             fits_BL = None if self.room is None else position_BL < self.context
             k_BLGK, v_BLGK = masks.fill(k_BLGK, fits_BL), masks.fill(v_BLGK, fits_BL)
-            y_BLHK = self._attend(x_BLD, q_BLHK, *state.joined(k_BLGK, v_BLGK, tokens), tokens)
+            keys, look_back = state.keys(tokens), self._attend if L > 1 or self._held else self._decode
+            y_BLHK = look_back(x_BLD, q_BLHK, k_BLGK, v_BLGK, keys, tokens, state)
+            state = state.written(k_BLGK, v_BLGK, tokens, y_BLHK, rolls=self.room is None)
             y_BLHK = masks.fill(y_BLHK, fits_BL, jnp.nan)
-            state = state.written(k_BLGK, v_BLGK, tokens, rolls=self.room is None)
         if self.gate != "none":
             gate_BLG = jax.nn.sigmoid(self.gates(x_BLD).astype(jnp.float32)).astype(y_BLHK.dtype)
             y_BLHK = y_BLHK * gate_BLG.reshape(B, L, self.heads, -1)
@@ -208,21 +202,41 @@ class Attention(Positioned):
             return 1.0
         return self.head_width**-0.5 * self.sharper**2
 
-    def _attend(self, x_BLD, q_BLHK, k_BSGK, v_BSGK, keys, queries):
-        look = self._look | dict(queries=queries, keys=keys, soft_cap=self.soft_cap, relative=self.relative())
-        look |= dict(weights=self.weights, sinks_H=self.sink if self.sinks else None)
-        if self.weights == "sigmoid":
-            look["bias_BHLS"] = self.bias_H[None, :, None, None]
+    def _rules(self, queries, keys) -> dict:
+        """Who sees whom, and what scores become."""
+        look = dict(queries=queries, keys=keys, soft_cap=self.soft_cap, relative=self.relative(), weights=self.weights)
+        look |= dict(causal=self.causal, window=self.window, dilation=self.dilation, prefix=self.prefix)
+        bias_BHLS = self.bias_H[None, :, None, None] if self.weights == "sigmoid" else None
+        return look | dict(blocks=self.blocks, sinks_H=self.sink if self.sinks else None, bias_BHLS=bias_BHLS)
+
+    def _attend(self, x_BLD, q_BLHK, k_BSGK, v_BSGK, keys, queries, cache: KV | None = None):
+        if cache is not None:
+            k_BSGK, v_BSGK = cache.joined(k_BSGK, v_BSGK)
+        look = self._rules(queries, keys)
         if self._held:
             score_BHLS = self._score(x_BLD, q_BLHK, k_BSGK, keys)
-            y_BLHK = attention.weigh(score_BHLS, v_BSGK, **look)
-        else:
-            y_BLHK = attention.attend(q_BLHK, k_BSGK, v_BSGK, scale=self._scale, backend=self.backend, **look)
-        if self.is_mutable_collection("intermediates"):
-            if not self._held:
-                score_BHLS = scores.dot(q_BLHK * jnp.asarray(self._scale, q_BLHK.dtype), k_BSGK)
+            self._show(score_BHLS, look)
+            return attention.weigh(score_BHLS, v_BSGK, **look)
+        if self._shows:
+            self._show(scores.dot(q_BLHK, k_BSGK) * self._scale, look)
+        return attention.attend(q_BLHK, k_BSGK, v_BSGK, scale=self._scale, backend=self.backend, **look)
+
+    def _decode(self, x_BLD, q_BLHK, k_BLGK, v_BLGK, keys, queries, cache: KV):
+        """`_attend` without a copy of the cache."""
+        look = self._rules(queries, keys)
+        if self._shows:
+            self._show(scores.dot(q_BLHK, cache.joined(k_BLGK, v_BLGK)[0]) * self._scale, look)
+        cached = cache.k_BHKW, cache.v_BHKW
+        return attention.decode(q_BLHK, cached, (k_BLGK, v_BLGK), scale=self._scale, **look)
+
+    @property
+    def _shows(self) -> bool:
+        """Whether somebody asks for intermediates."""
+        return self.is_mutable_collection("intermediates")
+
+    def _show(self, score_BHLS, look) -> None:
+        if self._shows:
             self.sow("intermediates", "weights", attention.weights(score_BHLS, **look))
-        return y_BLHK
 
     def _score(self, x_BLD, q_BLHK, k_BSGK, keys):
         """The scores that are no product, (B, H, L, S)."""

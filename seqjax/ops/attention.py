@@ -1,5 +1,6 @@
 """Attention on arrays: softmax attention by whatever computes it fastest and exactly, and all other kinds."""
 
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -113,6 +114,38 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
     if backend == "blockwise":
         return _backends.by_blocks(q_BLHK, k_BSGK, v_BSGK, look)
     return _mix(scores.dot(q_BLHK, k_BSGK), v_BSGK, look, q_BLHK.dtype)
+
+
+def decode(q_BLHK, cached, new, *, scale: float | None = None, **look):
+    """`attend` for a query or a few, to keys and values in a cache and to some that are not in it yet: (B, L, H, K).
+
+    Nothing is copied, so that what nobody may see must be finite.
+
+    Args:
+      cached: k and v (B, G, K, W), places last: one query reads memory fastest that way.
+      new: k and v (B, N, G, K).
+      look: the fields of `Look`; its keys are the W cached ones and then the N new ones.
+
+    Raises:
+      ValueError: options that do not fit.
+    """
+    look, product = Look(**look), partial(jnp.einsum, preferred_element_type=jnp.float32)
+    (B, L, H, K), dtype = q_BLHK.shape, q_BLHK.dtype
+    look.check(H)
+    (k_BGKW, v_BGKW), (k_BNGK, v_BNGK) = jax.tree.map(lambda a: a.astype(dtype), (cached, new))
+    G, W = k_BGKW.shape[1], k_BGKW.shape[3]
+    q_BLHK = masks.fill(q_BLHK, _rows(look.queries.mask_BL, q_BLHK))
+    q_BLHK = q_BLHK * jnp.asarray(K**-0.5 if scale is None else scale, dtype)
+    # Queries of a group together: in this order of axes no product on a CPU turns the cache around.
+    q_BGMK = jnp.moveaxis(q_BLHK.reshape(B, L, G, H // G, K), 1, 3).reshape(B, G, -1, K)
+    score_BHLW = product("BGMK,BGKW->BGMW", q_BGMK, k_BGKW).reshape(B, H, L, W)
+    score_BHLS = jnp.concatenate([score_BHLW, scores.dot(q_BLHK, k_BNGK)], axis=-1)
+    weight_BHLS, total_BHL1 = _weights(score_BHLS, look)
+    share_BHLS = (weight_BHLS / jnp.where(total_BHL1 > 0, total_BHL1, 1.0)).astype(dtype)
+    share_BGMS = share_BHLS.reshape(B, G, -1, score_BHLS.shape[-1])
+    y_BGMK = product("BGMW,BGKW->BGMK", share_BGMS[..., :W], v_BGKW)
+    y_BGMK += product("BGMN,BGNK->BGMK", share_BGMS[..., W:], jnp.swapaxes(v_BNGK, 1, 2))
+    return jnp.swapaxes(y_BGMK.reshape(B, H, L, K), 1, 2).astype(dtype)
 
 
 def weigh(score_BHLS, v_BSGK, allowed_BLS=None, **look):

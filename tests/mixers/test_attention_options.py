@@ -75,14 +75,14 @@ def test_a_prompt_in_chunks_leaves_the_same_cache(options, sizes):
         kept = {place % W: place for place in range(max(0, n - W), n)}
         np.testing.assert_array_equal(state.position_BW[b], [kept.get(slot, -1) for slot in range(W)])
     whole = call(x, module.init_state(B), mask, reset)[1]
-    filled = (state.position_BW >= 0)[..., None, None]
-    close(*(jax.tree.map(lambda a: jnp.where(filled, a, 0), (s.k_BWHK, s.v_BWHK)) for s in (state, whole)))
+    filled = (state.position_BW >= 0)[:, None, None]
+    close(*(jax.tree.map(lambda a: jnp.where(filled, a, 0), (s.k_BHKW, s.v_BHKW)) for s in (state, whole)))
 
 
 def test_a_window_is_never_full():
     assert Attention(width=D, window=3).room is None and Attention(width=D, context=7).room == 7
     state = Attention(width=D, window=3, kv_heads=1).init_state(B)
-    assert state.k_BWHK.shape == (B, 3, 1, K)
+    assert state.k_BHKW.shape == (B, 1, K, 3)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def main():
 
         def loss(params, x, mask, reset, module=module):
             y, state = module.apply(params, x, module.init_state(16), mask_BL=mask, reset_BL=reset)
-            return jnp.sum(y**2) + jnp.sum(state.k_BWHK)
+            return jnp.sum(y**2) + jnp.sum(state.k_BHKW)
 
         slope = functools.partial(jax.jit, jax.grad(loss))
         arguments, places = (params, x, *flags), (place(), *(place("data"),) * 3)
