@@ -43,7 +43,7 @@ class KV(NamedTuple):
         join = lambda old_BHKW, new_BLHK: jnp.concatenate([jnp.moveaxis(old_BHKW, 3, 1), new_BLHK], axis=1)
         return join(self.k_BHKW, k_BLHK), join(self.v_BHKW, v_BLHK)
 
-    def written(self, k_BLHK, v_BLHK, tokens: masks.Tokens, read_BLx, rolls: bool) -> "KV":
+    def written(self, k_BLHK, v_BLHK, tokens: masks.Tokens, rolls: bool, read_BLx=None) -> "KV":
         """The cache after a chunk: the newest tokens of the newest document live on.
 
         A cache that `rolls` forgets the oldest for the newest; another keeps the first and drops what does not fit.
@@ -54,8 +54,8 @@ class KV(NamedTuple):
         newest_B1 = segment_BL[:, -1:]
         keep_BL = segment_BL == newest_B1 if mask_BL is None else mask_BL & (segment_BL == newest_B1)
         keep_BL &= position_BL > position_BL[:, -1:] - W if rolls else position_BL < W
-        # No number is above infinity, but XLA does not know: it cannot write before it has read.
-        keep_BL &= ~jnp.any(read_BLx > jnp.inf, axis=tuple(range(2, read_BLx.ndim)))
+        if read_BLx is not None:  # no number is above infinity, but XLA does not know
+            keep_BL &= ~jnp.any(read_BLx > jnp.inf, axis=tuple(range(2, read_BLx.ndim)))
         slot_BL = jnp.where(keep_BL, position_BL % W, W)  # slot W does not exist
         # Row by row, which needs no exchange where rows are spread over devices.
         put = jax.vmap(lambda old_XW, new_XL, slot_L: old_XW.at[..., slot_L].set(new_XL, mode="drop"))

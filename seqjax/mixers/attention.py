@@ -172,7 +172,7 @@ class Attention(Positioned):
             k_BLGK, v_BLGK = masks.fill(k_BLGK, fits_BL), masks.fill(v_BLGK, fits_BL)
             keys, look_back = state.keys(tokens), self._attend if L > 1 or self._held else self._decode
             y_BLHK = look_back(x_BLD, q_BLHK, k_BLGK, v_BLGK, keys, tokens, state)
-            state = state.written(k_BLGK, v_BLGK, tokens, y_BLHK, rolls=self.room is None)
+            state = state.written(k_BLGK, v_BLGK, tokens, self.room is None, y_BLHK)
             y_BLHK = masks.fill(y_BLHK, fits_BL, jnp.nan)
         if self.gate != "none":
             gate_BLG = jax.nn.sigmoid(self.gates(x_BLD).astype(jnp.float32)).astype(y_BLHK.dtype)

@@ -1,0 +1,140 @@
+"""Attention in both directions between a sequence x and a memory m, of which the way back grows with x.
+
+    S_ts = cap tanh((q_t . k_s + b_t + b_s) / cap),   E = exp(S)
+    r_t  = sum_s a_ts m_s,   a_ts = E_ts / sum_s E_ts                           the token reads the memory
+    u_ts = sum_{t' <= t} E_t's x_t' / Z_ts,   Z_ts = sum_{t' <= t} E_t's         the memory reads the tokens so far
+    c_t  = sum_s a_ts u_ts                                                      the token reads what the memory has read
+
+No u is ever held: c_t = sum_t' W_tt' x_t' with W = sum_s (a_ts / Z_ts) E_t's, over the tokens of a chunk, and for all
+that came before, sums of fixed size. As scores are capped, no sum needs a running maximum.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import masks
+from seqjax.ops._product import product, wide
+
+CHUNK = 64
+
+
+class Sums(NamedTuple):
+    """What each place of the memory has read: sums of E x and of E over the tokens of a document, float32."""
+
+    total_BHSK: jax.Array
+    weight_BHS: jax.Array
+
+
+class Scores(NamedTuple):
+    """What scores are made of: products of q and k, and a bias for each token and each place, float32."""
+
+    q_BLHK: jax.Array
+    k_BSHK: jax.Array
+    bias_BLH: jax.Array
+    bias_BHS: jax.Array
+
+
+def attend(scores, x_BLHK, m_BSHK, sums, real_BS, mask_BL=None, reset_BL=None, *, cap, causal=True, chunk=CHUNK):
+    """r and c of every token, (B, L, H, K), float32, and the sums after the last one.
+
+    A masked token leaves the sums alone and gets zeros; a reset (on a real token) puts zeros before it. Where the
+    memory is empty, r and c are zeros without a gradient. Operands of products have the dtype of x, but for E, whose
+    range float16 cannot hold. Memory is linear in L if causal: the backward pass keeps one state per chunk.
+
+    Args:
+      scores: `Scores`.
+      x_BLHK, m_BSHK: what is read.
+      sums: `Sums` of the tokens before; zeros to start with.
+      real_BS: bool, the real places of the memory.
+      mask_BL, reset_BL: bool, as in a mixer.
+      cap: scores stay within +- cap.
+      causal: False: every t' of the document in the place of t' <= t; in one chunk, O(L (L + S)) memory, and the sums
+        that are given have no say.
+      chunk: tokens per chunk, at most. It changes the speed only.
+
+    Xiong et al. 2016, arXiv:1611.01604; Lu et al. 2016, arXiv:1606.00061; Seo et al. 2016, arXiv:1611.01603.
+    """
+    B, L = x_BLHK.shape[:2]
+    count = math.ceil(L / chunk) if causal else 1
+    T = math.ceil(L / count)
+    real_BL = jnp.ones((B, L), bool) if mask_BL is None else mask_BL
+    fresh_BL = real_BL & (jnp.zeros((B, L), bool) if reset_BL is None else reset_BL)
+
+    def cut(a_BLX):
+        """(B, L, ...) -> chunks in front; the last one is filled up with what is not real."""
+        a_BLX = jnp.pad(a_BLX, [(0, 0), (0, count * T - L)] + [(0, 0)] * (a_BLX.ndim - 2))
+        return jnp.moveaxis(a_BLX.reshape(B, count, T, *a_BLX.shape[2:]), 1, 0)
+
+    tokens = (masks.fill(a, mask_BL) for a in (scores.q_BLHK, scores.bias_BLH, x_BLHK))
+    # Heads in front of tokens: XLA's CPU has no product of bfloat16 for some other layouts.
+    slices = *(jnp.swapaxes(cut(a), 2, 3) for a in tokens), cut(real_BL), cut(fresh_BL)
+    k_BHSK, m_BHSK = (jnp.swapaxes(a, 1, 2) for a in (scores.k_BSHK, m_BSHK))
+    memory = k_BHSK, scores.bias_BHS, m_BHSK, real_BS
+    step = jax.checkpoint(partial(_chunk, cap, causal), prevent_cse=False)
+    sums, (r_CBHTK, c_CBHTK) = jax.lax.scan(partial(step, memory), sums, slices)
+    join = lambda a_CBHTK: jnp.moveaxis(a_CBHTK, (0, 2), (1, 3)).reshape(B, count * T, *x_BLHK.shape[2:])[:, :L]
+    return masks.fill(join(r_CBHTK), mask_BL), masks.fill(join(c_CBHTK), mask_BL), sums
+
+
+def weights(scores, real_BS, mask_BL=None, reset_BL=None, *, cap):
+    """Who reads whom, float32: a (B, H, L, S), and b (B, H, S, L), which sums to one over the tokens of a document.
+
+    b_st = E_ts / sum_t' E_t's, the weights of a place of the memory at the end of each document, of these tokens alone.
+    """
+    L = scores.q_BLHK.shape[1]
+    real_BL = jnp.ones(scores.q_BLHK.shape[:2], bool) if mask_BL is None else mask_BL
+    q_BHLK, bias_BHL = (jnp.swapaxes(masks.fill(a, mask_BL), 1, 2) for a in (scores.q_BLHK, scores.bias_BLH))
+    e_BHLS = _exp(q_BHLK, bias_BHL, jnp.swapaxes(scores.k_BSHK, 1, 2), scores.bias_BHS, real_BL, real_BS, cap)
+    same_BLL = _seen(masks.segments(real_BL.shape, mask_BL, reset_BL), real_BL, L, causal=False)
+    z_BHLS = jnp.einsum("BLT,BHTS->BHLS", same_BLL.astype(e_BHLS.dtype), e_BHLS)
+    return _shares(e_BHLS, jnp.sum(e_BHLS, axis=-1, keepdims=True)), jnp.swapaxes(_shares(e_BHLS, z_BHLS), 2, 3)
+
+
+def _exp(q_BHTK, bias_BHT, k_BHSK, bias_BHS, real_BT, real_BS, cap):
+    """E, zero where token or place is masked."""
+    score_BHTS = product("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, q_BHTK.dtype)
+    score_BHTS = cap * jnp.tanh((score_BHTS + bias_BHT[..., None] + bias_BHS[:, :, None]) / cap)
+    return jnp.where((real_BT[:, :, None] & real_BS[:, None])[:, None], jnp.exp(score_BHTS), 0.0)
+
+
+def _shares(part, whole):
+    """part / whole, zero where there is nothing."""
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)
+
+
+def _seen(segment_BT, real_BT, T: int, causal: bool):
+    """Which tokens of a chunk count for which: (B, T, T)."""
+    tokens = masks.Tokens(segment_BL=segment_BT)
+    return masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Sight(causal=causal))
+
+
+def _chunk(cap, causal, memory, sums, slices):
+    """T tokens: the sums after them, and (r, c)."""
+    (k_BHSK, bias_BHS, m_BHSK, real_BS), (q_BHTK, bias_BHT, x_BHTK, real_BT, fresh_BT) = memory, slices
+    dtype, T = x_BHTK.dtype, x_BHTK.shape[2]
+    long = wide(dtype) if dtype == jnp.float16 else dtype  # whose range holds E and its sums
+    segment_BT = masks.segments((1, T), None, fresh_BT)
+    seen_BTT = _seen(segment_BT, real_BT, T, causal)
+    old_B1T1 = (segment_BT == 0)[:, None, :, None] if causal else jnp.zeros((1, 1, T, 1), bool)
+
+    e_BHTS = _exp(q_BHTK, bias_BHT, k_BHSK, bias_BHS, real_BT, real_BS, cap)
+    a_BHTS = _shares(e_BHTS, jnp.sum(e_BHTS, axis=-1, keepdims=True))
+    r_BHTK = product("BHTS,BHSK->BHTK", a_BHTS, m_BHSK, dtype)
+
+    z_BHTS = jnp.einsum("BTU,BHUS->BHTS", seen_BTT.astype(e_BHTS.dtype), e_BHTS)
+    z_BHTS += jnp.where(old_B1T1, sums.weight_BHS[:, :, None], 0.0)
+    p_BHTS = _shares(a_BHTS, z_BHTS)
+    w_BHTU = jnp.where(seen_BTT[:, None], product("BHTS,BHUS->BHTU", p_BHTS, e_BHTS, long), 0.0)
+    c_BHTK = product("BHTU,BHUK->BHTK", w_BHTU, x_BHTK, dtype)
+    c_BHTK += product("BHTS,BHSK->BHTK", jnp.where(old_B1T1, p_BHTS, 0.0), sums.total_BHSK, long)
+
+    stays_BT = segment_BT == segment_BT[:, -1:]
+    keep_B111 = (segment_BT[:, -1] == 0)[:, None, None, None]
+    e_BHTS = jnp.where(stays_BT[:, None, :, None], e_BHTS, 0.0)
+    total_BHSK = jnp.where(keep_B111, sums.total_BHSK, 0.0) + product("BHTS,BHTK->BHSK", e_BHTS, x_BHTK, long)
+    weight_BHS = jnp.where(keep_B111[..., 0], sums.weight_BHS, 0.0) + jnp.sum(e_BHTS, axis=2)
+    return Sums(total_BHSK, weight_BHS), (r_BHTK, c_BHTK)

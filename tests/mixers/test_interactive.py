@@ -1,0 +1,190 @@
+"""Two sequences that read each other, token by token from the equations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import close, evaluate
+
+from seqjax.mixers.gru import GRU
+from seqjax.mixers.interactive import Interactive
+from seqjax.models import seq2seq
+from seqjax.types import Spec
+
+B, L, S, D = 3, 6, 5, 4
+REAL_S = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]], bool)
+REAL_L = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 0]], bool)
+FRESH_L = np.array([[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0]], bool)
+FLAGS = dict(mask_BL=REAL_L, reset_BL=FRESH_L)
+OPTIONS = [
+    {},
+    dict(heads=2, score="general", fusion="coattention", soft_cap=1.0),
+    dict(heads=2, score="scaled_dot", soft_cap=30.0),
+    dict(heads=2, sight="bidirectional"),
+    dict(score="general", fusion="coattention", sight="bidirectional"),
+]
+NAMES = ["-".join(map(str, o.values())) or "default" for o in OPTIONS]
+
+
+def loop(o, p, x, memory):
+    """Token by token: y, a, and b of the whole documents."""
+    H, K = o.heads, D // o.heads
+    y, weights, back = np.zeros((B, L, D)), np.zeros((B, H, L, S)), np.zeros((B, H, S, L))
+    r, c = np.zeros((B, L, D)), np.zeros((B, L, D))
+    for b, h in np.ndindex(B, H):
+        own, places, tokens = slice(h * K, h * K + K), np.flatnonzero(REAL_S[b]), np.flatnonzero(REAL_L[b])
+        document = np.cumsum(FRESH_L[b] & REAL_L[b])
+        m, x_h, e = memory[b, :, own], x[b, :, own], np.zeros((L, S))
+        for t, s in np.ndindex(L, S):
+            both = np.concatenate([x_h[t], m[s], x_h[t] * m[s]])
+            score = {
+                "trilinear": lambda both=both, h=h: np.concatenate([p["w_x"][h], p["w_m"][h], p["w_xm"][h]]) @ both,
+                "general": lambda q=x_h[t], k=m[s], h=h: q @ p["key"][h] @ k,
+                "scaled_dot": lambda q=x_h[t], k=m[s]: q @ k / np.sqrt(K),
+            }[o.score]()
+            e[t, s] = np.exp(o.soft_cap * np.tanh(score / o.soft_cap))
+        for t in tokens:
+            together = [i for i in tokens if document[i] == document[t]]
+            seen = [i for i in together if i <= t or o.sight == "bidirectional"]
+            for s in places:
+                a = e[t, s] / e[t, places].sum()
+                r[b, t, own] += a * m[s]
+                c[b, t, own] += a * (e[seen, s] @ x_h[seen]) / e[seen, s].sum()
+                weights[b, h, t, s], back[b, h, s, t] = a, e[t, s] / e[together, s].sum()
+    for b, t in zip(*np.nonzero(REAL_L), strict=True):
+        parts = (r[b, t], c[b, t]) if o.fusion == "coattention" else (r[b, t], x[b, t] * r[b, t], x[b, t] * c[b, t])
+        y[b, t] = np.concatenate([x[b, t], *parts]) @ p["out"]
+    return y, weights, back
+
+
+def drawn(options):
+    """A module, its parameters, none of them where it starts, an input and a memory."""
+    module = Interactive(width=D, **options)
+    keys = iter(jax.random.split(jax.random.key(0), 20))
+    x, memory = (jax.random.normal(next(keys), (B, n, D)) for n in (L, S))
+    params = module.init(next(keys), memory, REAL_S, method="prefill")
+    return module, jax.tree.map(lambda a: a + 0.3 * jax.random.normal(next(keys), a.shape), params), x, memory
+
+
+def call(module, params, x, memory, mutable=False, **flags):
+    """From the memory on."""
+
+    def f(params, x, memory):
+        state = module.apply(params, memory, REAL_S, method="prefill")
+        return module.apply(params, x, state, mutable=mutable, **flags)
+
+    return jax.jit(f)(params, x, memory)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+def test_it_is_the_equations(options):
+    module, params, x, memory = drawn(options)
+    p = jax.tree.map(lambda a: np.asarray(a, float), params["params"])
+    wanted, weights, back = loop(module, p, np.asarray(x, float), np.asarray(memory, float))
+    (y, _), seen = call(module, params, x, memory, mutable=["intermediates"], **FLAGS)
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(seen["intermediates"]["weights"][0], weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(seen["intermediates"]["weights_back"][0], back, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(call(module, params, x, memory, **FLAGS)[0], y)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+def test_gradients_are_slopes(options):
+    """<gradient, v> is the slope in a random direction v, of parameters, input and memory."""
+    module, *arguments = drawn(options)
+    leaves, tree = jax.tree.flatten(tuple(arguments))
+    v = [jax.random.normal(jax.random.key(i), a.shape) for i, a in enumerate(leaves)]
+    f = jax.jit(lambda *a: call(module, *a, **FLAGS)[0])
+    c = jax.random.normal(jax.random.key(9), (B, L, D))
+    gradients = jax.jit(jax.grad(lambda a: jnp.vdot(f(*a), c)))(tuple(arguments))
+    away = lambda h: np.asarray(f(*tree.unflatten([a + h * d for a, d in zip(leaves, v, strict=True)])), float)
+    slope = np.vdot((away(1e-3) - away(-1e-3)) / 2e-3, c)
+    got = sum(np.vdot(g, d) for g, d in zip(jax.tree.leaves(gradients), v, strict=True))
+    np.testing.assert_allclose(got, slope, rtol=0.01, atol=0.01)
+    assert all(np.any(g) for g in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("options", OPTIONS[:3], ids=NAMES[:3])
+def test_pieces_are_the_whole(options):
+    module, params, x, memory = drawn(options)
+    y, last = call(module, params, x, memory, **FLAGS)
+    state, pieces = module.apply(params, memory, REAL_S, method="prefill"), []
+    one = jax.jit(lambda x, state, mask, reset: module.apply(params, x, state, mask_BL=mask, reset_BL=reset))
+    for start in range(0, L, 2):
+        now = slice(start, start + 2)
+        piece, state = one(x[:, now], state, REAL_L[:, now], FRESH_L[:, now])
+        pieces.append(piece)
+    close((jnp.concatenate(pieces, axis=1), state), (y, last))
+
+
+@pytest.mark.parametrize("options", [{}, dict(sight="bidirectional")], ids=["causal", "bidirectional"])
+def test_what_is_masked_changes_nothing(options):
+    module, params, x, memory = drawn(options)
+    f = lambda both, memory: call(module, *both, memory, **FLAGS)[0]
+    noisy = [jnp.where(real[..., None], a, jnp.nan) for real, a in ((REAL_L, x), (REAL_S, memory))]
+    y, gradients = evaluate(f, (params, noisy[0]), noisy[1])
+    close((y, gradients), evaluate(f, (params, x), memory))
+    assert not np.any(y[~REAL_L]) and not np.any(gradients[0][1][~REAL_L]) and not np.any(gradients[1][~REAL_S])
+
+
+def test_with_an_empty_memory_it_is_a_product():
+    module, params, x, memory = drawn({})
+    y, _ = call(module, params, x, memory)
+    np.testing.assert_allclose(y[2], x[2] @ params["params"]["out"][:D], rtol=1e-5, atol=1e-5)
+    slope = jax.grad(lambda x: call(module, params, x, memory)[0][2].sum())(x)[2]
+    np.testing.assert_allclose(slope, np.broadcast_to(params["params"]["out"][:D].sum(1), (L, D)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_bidirectional_one_sees_all_and_does_not_go_on():
+    module, params, x, memory = drawn(dict(sight="bidirectional"))
+    assert not module.causal and Interactive(width=D).causal
+    y, after = call(module, params, x, memory)
+    moved, _ = call(module, params, x.at[:, -1].add(1.0), memory)
+    assert np.all(np.abs(moved - y).max(axis=2)[:2] > 0)
+    with pytest.raises(
+        ValueError, match="the state is None, Interactive wants its Interaction of 3 rows: make it with"
+    ):
+        module.apply(params, x, after)
+    state = module.apply(params, memory, method="prefill")
+    with pytest.raises(ValueError, match=r"'bidirectional' reads whole sequences and has no step: set mixer\.sight"):
+        module.apply(params, x[:, 0], state, method="step")
+
+
+def test_a_decoder_takes_a_causal_one_only():
+    spec = Spec(vocabulary=5, source_vocabulary=5, source_length=3)
+    build = lambda **o: seq2seq.Model(
+        inputs=spec, outputs=5, width=D, mixer=GRU, cross=lambda **k: Interactive(**k, **o)
+    )
+    build()
+    with pytest.raises(ValueError, match="must not see the tokens it predicts, and Interactive does"):
+        build(sight="bidirectional")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(heads=3), "mixer.heads=3 does not divide model.width=4"),
+        (dict(soft_cap=0.0), "soft_cap: got 0.0, wanted float, above 0 and at most 30"),
+        (dict(soft_cap=80.0), "soft_cap: got 80.0"),
+        (dict(score="dot"), "score: got 'dot', wanted one of 'trilinear'"),
+    ],
+)
+def test_what_it_refuses(options, words):
+    with pytest.raises(ValueError, match=words):
+        Interactive(width=D, **options)
+
+
+def test_what_does_not_fit_is_refused():
+    module, params, x, memory = drawn({})
+    for wrong, words in [
+        (lambda: module.init_state(B), r"reads a memory.*call prefill\(memory_BSD"),
+        (lambda: module.apply(params, x), r"the state is None.*make it with prefill"),
+        (
+            lambda: module.apply(params, memory[..., :2], method="prefill"),
+            r"\[3, 5, 2\], Interactive wants \[B, S, 4\]",
+        ),
+        (lambda: call(module, params, x[..., :2], memory), r"\[3, 6, 2\], Interactive wants \[B, L, 4\]"),
+        (lambda: call(module, params, x[:2], memory), "Interactive wants its Interaction of 2 rows"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            wrong()
