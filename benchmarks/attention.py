@@ -11,8 +11,8 @@ whole); packed (causal, four documents a row). `--memory` compiles training for 
 
 import numpy as np
 
-from benchmarks import harness, session
-from benchmarks.harness import Built, Contender
+from benchmarks import ready, session
+from benchmarks.ready import Built
 from benchmarks.results import Target
 
 H, K, WINDOW = 4, 64, 256
@@ -61,9 +61,9 @@ def layer(apply, what: str, B: int, L: int, *rest) -> Built:
 
     *qkv, dy = arrays(B, L)
     if what == "inference":
-        return harness.jitted(apply, *qkv, *rest)
+        return ready.jitted(apply, *qkv, *rest)
     loss = lambda qkv, dy, *rest: jnp.vdot(apply(*qkv, *rest), dy)
-    return harness.jitted(jax.value_and_grad(loss), tuple(qkv), dy, *rest)
+    return ready.jitted(jax.value_and_grad(loss), tuple(qkv), dy, *rest)
 
 
 def ours(what, kind, B, L, backend="auto") -> Built:
@@ -109,30 +109,20 @@ def torch(what, kind, B, L) -> Built:
     """`torch.nn.functional.scaled_dot_product_attention`, eager; on the GPU if it has one."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    q, k, v, dy = (torch.from_numpy(a).to(device) for a in arrays(B, L))
+    q, k, v, dy = ready.tensors(*arrays(B, L))
     qkv = [a.requires_grad_(what == "training") for a in (q, k, v)]
-    mask = None if kind in ("causal", "full") else torch.from_numpy(allowed(kind, B, L)).to(device)
+    mask = None if kind in ("causal", "full") else ready.tensors(allowed(kind, B, L))[0]
 
     def attend():
         heads_first = (a.transpose(1, 2) for a in qkv)
         sdpa = torch.nn.functional.scaled_dot_product_attention
         return sdpa(*heads_first, attn_mask=mask, is_causal=kind == "causal").transpose(1, 2)
 
-    def call():
-        if what == "inference":
-            with torch.inference_mode():
-                out = attend()
-        else:
-            out = torch.autograd.grad(torch.sum(attend() * dy), qkv)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return out
-
-    return Built(call, torch.cuda.get_device_name() if device == "cuda" else "cpu")
+    return ready.eager(attend, qkv, dy if what == "training" else None)
 
 
 OPPONENTS = {"naive": naive, "jax": jax, "flax": flax, "torch": torch}
+OWN = ("naive",)
 
 # At least so many times faster than torch, by length.
 TORCH = {"training": {256: 0.9, 1024: 1.1, 2048: 1.1, 4096: 1.1}, "inference": {1024: 1.2, 4096: 1.2, 8192: 1.0}}
@@ -170,26 +160,19 @@ def memory(lengths: list[int]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses, times case by case, and writes the results after each."""
-    parser = session.parser("attention", __doc__)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--opponents", nargs="+", choices=OPPONENTS, default=list(OPPONENTS))
-    parser.add_argument("--what", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--shapes", nargs="+", type=session.sizes("B,L"), help="instead of the standard ones")
+    parser = session.parser("attention", __doc__, OPPONENTS, "B,L", kinds=KINDS, what=SHAPES)
     parser.add_argument("--memory", nargs="+", type=int, help="temporary memory at these lengths, nothing timed")
     args = session.parse(parser, argv)
     if args.memory:
         memory(args.memory)
         return
-    keep = ("naive",)
-    contenders = [Contender("ours", ours, "keep")]
-    contenders += [Contender(name, OPPONENTS[name], "keep" if name in keep else "default") for name in args.opponents]
     cases = [
         {"what": what, "kind": kind, "B": B, "L": L}
         for what in args.what
         for kind in args.kinds
         for B, L in args.shapes or (SHAPES[what] if kind == "causal" else [(2, 4096)])
     ]
-    session.run(args, cases, contenders, targets)
+    session.run(args, cases, session.contenders(args, ours, OPPONENTS, OWN), targets)
 
 
 if __name__ == "__main__":

@@ -16,19 +16,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from benchmarks.ready import Built, Decoded
 
 QUIET = 0.1  # of a core for everyone else
 ENOUGH = 3  # visits to take a median of
-
-
-class Built(NamedTuple):
-    """A contender, ready: `call` does the work once and returns when the result is there."""
-
-    call: Callable[[], Any]
-    device: str
-    compile_s: float | None = None  # lowering and compiling
-    temp_mb: float | None = None  # temporary memory of the compiled program
 
 
 class Contender(NamedTuple):
@@ -60,6 +53,7 @@ class Timing(NamedTuple):
     compile_s: float | None
     temp_mb: float | None
     peak_mb: float | None  # resident memory of the process, libraries and compilation included; None if shared
+    decoded: Decoded | None = None
 
 
 class Plan(NamedTuple):
@@ -217,27 +211,3 @@ def peak_mb() -> float:
     """The most resident memory this process has had."""
     status = Path("/proc/self/status").read_text()  # getrusage would count what the parent had before exec
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
-
-
-def jitted(function: Callable, *args) -> Built:
-    """Compiles a JAX function for these arguments and tries it: everything in its result must be finite."""
-    import jax
-    import jax.numpy as jnp
-
-    args = jax.device_put(args)
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*args).compile()
-    seconds = time.perf_counter() - start
-    for path, leaf in jax.tree_util.tree_leaves_with_path(compiled(*args)):
-        if not jnp.isfinite(leaf).all():
-            raise ValueError(f"result{jax.tree_util.keystr(path)} has numbers that are not finite.")
-    temp = compiled.memory_analysis().temp_size_in_bytes / 2**20
-    return Built(lambda: jax.block_until_ready(compiled(*args)), device(), seconds, temp)
-
-
-def device() -> str:
-    """`cpu`, or the name of the accelerator that JAX computes on."""
-    import jax
-
-    first = jax.devices()[0]
-    return "cpu" if first.platform == "cpu" else first.device_kind

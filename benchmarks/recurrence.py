@@ -11,8 +11,8 @@ import os
 
 import numpy as np
 
-from benchmarks import harness, session
-from benchmarks.harness import Built, Contender
+from benchmarks import ready, session
+from benchmarks.ready import Built
 from benchmarks.results import Target
 
 CELLS = ("lstm", "gru", "elman")
@@ -35,13 +35,13 @@ def layer(apply, params, what: str, B: int, L: int, D: int, *rest) -> Built:
     if (y_BLD.shape, y_BLD.dtype) != (x_BLD.shape, x_BLD.dtype):
         raise ValueError(f"the output is {y_BLD.dtype}{list(y_BLD.shape)}, wanted float32{[B, L, D]}.")
     if what == "inference":
-        return harness.jitted(apply, params, x_BLD, *rest)
+        return ready.jitted(apply, params, x_BLD, *rest)
 
     def loss(params, x_BLD, dy_BLD, *rest):
         y_BLD, other = apply(params, x_BLD, *rest)
         return jnp.vdot(y_BLD, dy_BLD), other
 
-    return harness.jitted(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), params, x_BLD, dy_BLD, *rest)
+    return ready.jitted(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), params, x_BLD, dy_BLD, *rest)
 
 
 def ours(what, cell, B, L, D) -> Built:
@@ -138,7 +138,7 @@ def products(what, cell, B, L, D) -> Built:
         return jax.lax.scan(chunk, (jnp.zeros_like(kernel), jnp.zeros_like(recurrent)), (x_CRD, h_CRD))
 
     work = forwards if what == "inference" else both
-    return harness.jitted(work, w["kernel"], w["recurrent"], x_CRD, h_CRD)
+    return ready.jitted(work, w["kernel"], w["recurrent"], x_CRD, h_CRD)
 
 
 def linen(what, cell, B, L, D) -> Built:
@@ -168,24 +168,12 @@ def torch(what, cell, B, L, D) -> Built:
     """`torch.nn`, eager, with as many threads as it takes; on the GPU if it has one."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}[cell]
-    rnn = kind(D, D, batch_first=True, device=device)
-    x_BLD, dy_BLD = (torch.from_numpy(a).to(device) for a in arrays(B, L, D))
+    x_BLD, dy_BLD = ready.tensors(*arrays(B, L, D))
+    rnn = kind(D, D, batch_first=True, device=x_BLD.device)
     x_BLD.requires_grad_(what == "training")
     wanted = [x_BLD, *rnn.parameters()]
-
-    def call():
-        if what == "inference":
-            with torch.inference_mode():
-                out = rnn(x_BLD)[0]
-        else:
-            out = torch.autograd.grad(torch.vdot(rnn(x_BLD)[0].reshape(-1), dy_BLD.reshape(-1)), wanted)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return out
-
-    return Built(call, torch.cuda.get_device_name() if device == "cuda" else "cpu")
+    return ready.eager(lambda: rnn(x_BLD)[0], wanted, dy_BLD if what == "training" else None)
 
 
 def keras(what, cell, B, L, D) -> Built:
@@ -246,22 +234,14 @@ def targets(what, cell, B, L, D) -> list[Target]:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses, times case by case, and writes the results after each."""
-    parser = session.parser("recurrence", __doc__)
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
-    parser.add_argument("--opponents", nargs="+", choices=OPPONENTS, default=list(OPPONENTS))
-    parser.add_argument("--what", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--shapes", nargs="+", type=session.sizes("B,L,D"), help="instead of the standard ones")
-    args = session.parse(parser, argv)
-    contenders = [Contender("ours", ours, "keep")]
-    for name in args.opponents:
-        contenders.append(Contender(name, OPPONENTS[name], "keep" if name in OWN else "default"))
+    args = session.parse(session.parser("recurrence", __doc__, OPPONENTS, "B,L,D", cells=CELLS, what=SHAPES), argv)
     cases = [
         {"what": what, "cell": cell, **dict(zip("BLD", shape, strict=True))}
         for what in args.what
         for cell in args.cells
         for shape in args.shapes or SHAPES[what]
     ]
-    session.run(args, cases, contenders, targets)
+    session.run(args, cases, session.contenders(args, ours, OPPONENTS, OWN), targets)
 
 
 if __name__ == "__main__":

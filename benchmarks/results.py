@@ -8,10 +8,16 @@ from typing import NamedTuple
 from benchmarks.harness import ENOUGH, Timing
 
 OURS = "ours"
+CAPTIONS = {
+    "time": "Speed: their time / ours",
+    "byte": "Time per byte of state: theirs / ours",
+    "memory": "Temporary memory: ours / theirs",
+}
 
 
 class Target(NamedTuple):
-    """A bound on our ratio to an opponent, of time (theirs / ours) or of temporary memory (ours / theirs)."""
+    """A bound on our ratio to an opponent, of "time" or time per "byte" of state (theirs / ours), or of temporary
+    "memory" (ours / theirs)."""
 
     against: str
     least: float | None = None
@@ -49,6 +55,17 @@ def summary(timing: Timing, clock: str) -> dict:
         "counted": len(counted),
         "noisy": noisy,
         **{key: getattr(timing, key) for key in ("compile_s", "temp_mb", "peak_mb", "allocator")},
+        **(_per_token(median, *timing.decoded) if timing.decoded else {}),
+    }
+
+
+def _per_token(ms: float, steps: int, rows: int, state_bytes: int) -> dict:
+    """What a call of so many milliseconds comes to for one token of each row."""
+    return {
+        "us_token": 1e3 * ms / steps,
+        "tokens_s": 1e3 * rows * steps / ms,
+        "state_mb": state_bytes / 2**20,
+        "ns_byte": 1e6 * ms / steps / state_bytes,
     }
 
 
@@ -64,11 +81,13 @@ def row(case: dict, timings: dict[str, Timing], clock: str, targets: list[Target
         found = [
             ("time", theirs["ms"] / mine["ms"], theirs["low_ms"] / mine["high_ms"], theirs["high_ms"] / mine["low_ms"])
         ]
+        if (name, "byte") in bounds:
+            found.append(("byte", *(r * mine["state_mb"] / theirs["state_mb"] for r in found[0][1:])))
         if mine["temp_mb"] and theirs["temp_mb"]:
             found.append(("memory", *(mine["temp_mb"] / theirs["temp_mb"],) * 3))
         for of, ratio, low, high in found:
             bound = bounds.get((name, of))
-            noisy = of == "time" and (mine["noisy"] or theirs["noisy"])
+            noisy = of != "memory" and (mine["noisy"] or theirs["noisy"])
             ratios.append(
                 {
                     "against": name,
@@ -103,7 +122,7 @@ def cell(ratio: dict) -> str:
 def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
     """Caption and cells (the first line is the head) of: speed, memory, everyone's figures."""
     out = []
-    for of, caption in (("time", "Speed: their time / ours"), ("memory", "Temporary memory: ours / theirs")):
+    for of, caption in CAPTIONS.items():
         names = list(dict.fromkeys(r["against"] for row in rows for r in row["ratios"] if r["of"] == of))
         if not names:
             continue
@@ -119,8 +138,11 @@ def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
 def _shown(name: str, figures: dict) -> dict[str, str]:
     """Figures of one contender as they stand in a table."""
     number = lambda key, form: "" if figures[key] is None else format(figures[key], form)
+    token = {"µs / token": "us_token", "tokens / s": "tokens_s", "state MB": "state_mb", "ns / byte": "ns_byte"}
+    forms = {"us_token": ".1f", "tokens_s": ",.0f", "state_mb": ".3f", "ns_byte": ".3f"}
     return {
         "who": name,
+        **{head: number(key, forms[key]) for head, key in token.items() if key in figures},
         "ms": "~" * figures["noisy"] + number("ms", ".2f"),
         "quartiles": f"{number('low_ms', '.2f')}–{number('high_ms', '.2f')}",
         "wall ms": number("wall_ms", ".2f"),

@@ -9,7 +9,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -36,8 +36,8 @@ def sizes(letters: str) -> Callable[[str], tuple[int, ...]]:
     return parse
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The options that all benchmarks share."""
+def parser(name: str, description: str, opponents: Iterable[str], letters: str, **words) -> argparse.ArgumentParser:
+    """The options of a benchmark: those of all, `--shapes` of these letters, and for each of `words` its choices."""
     out = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description)
     out.formatter_class = argparse.RawDescriptionHelpFormatter
     out.set_defaults(benchmark=name)
@@ -46,6 +46,9 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     out.add_argument("--shared", action="store_true", help="all contenders in one process, with one allocator")
     out.add_argument("--allocator", choices=("keep", "default"), help="for all; else ours keeps its pages, theirs not")
     out.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the results")
+    for option, choices in {**words, "opponents": opponents}.items():
+        out.add_argument(f"--{option}", nargs="+", choices=list(choices), default=list(choices))
+    out.add_argument("--shapes", nargs="+", type=sizes(letters), help=f"{letters}, instead of the standard ones")
     return out
 
 
@@ -58,8 +61,17 @@ def parse(options: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     return args
 
 
-def run(args, cases: list[dict], contenders: list[harness.Contender], targets: Callable) -> dict:
+def contenders(args, ours: Callable, opponents: dict[str, Callable], own: Iterable[str]) -> list[harness.Contender]:
+    """Ours and the opponents asked for. Those of our `own` have our allocator, the others that of their users."""
+    found = {results.OURS: ours, **{name: opponents[name] for name in args.opponents}}
+    keeps = {results.OURS, *own}
+    return [harness.Contender(n, build, "keep" if n in keeps else "default") for n, build in found.items()]
+
+
+def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lambda name, case: True) -> dict:
     """Races case by case, prints ratios as they come, saves after each case; returns the result.
+
+    `serves(name, case)`: whether a contender has a part in a case.
 
     Raises:
       SystemExit: an opponent is not installed, or options contradict each other.
@@ -77,7 +89,7 @@ def run(args, cases: list[dict], contenders: list[harness.Contender], targets: C
     result = about(args, clock, contenders)
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for case in cases:
-        timings = harness.race(contenders, case, plan)
+        timings = harness.race([c for c in contenders if serves(c.name, case)], case, plan)
         result["hardware"]["device"] = device = timings[results.OURS].device
         if args.pin and device != "cpu":
             sys.exit(f"--pin compares CPU time, which says nothing about {device}: leave it out.")

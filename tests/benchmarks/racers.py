@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.harness import Built
+from benchmarks.ready import Built
 
 
 def _racer(name: str, device: str, log: str) -> Built:

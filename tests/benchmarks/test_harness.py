@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import racers
 
-from benchmarks import harness, recurrence, results, session
+from benchmarks import harness, ready, recurrence, results, session
 from benchmarks.harness import Contender, Plan, Timing, Visit
 from benchmarks.results import Target
 
@@ -81,11 +81,11 @@ def test_a_visit_measures_what_the_call_does():
 
 
 def test_jitted_refuses_numbers_that_are_not_finite():
-    built = harness.jitted(lambda x: {"y": 2 * x}, np.ones(3, np.float32))
+    built = ready.jitted(lambda x: {"y": 2 * x}, np.ones(3, np.float32))
     assert built.device == "cpu" and built.compile_s > 0 and built.temp_mb is not None
     np.testing.assert_array_equal(built.call()["y"], 2.0)
     with pytest.raises(ValueError, match=r"result\['y'\] has numbers that are not finite"):
-        harness.jitted(lambda x: {"y": jnp.log(x)}, -np.ones(3, np.float32))
+        ready.jitted(lambda x: {"y": jnp.log(x)}, -np.ones(3, np.float32))
 
 
 @pytest.mark.parametrize("values", [[3.0], [1.0, 2.0], [5.0, 1.0, 9.0, 2.0], list(range(11))])
@@ -123,6 +123,21 @@ def test_the_spread_of_a_ratio_holds_quartiles_against_quartiles():
     assert (ratio["target"], ratio["met"]) == (None, None)
 
 
+def test_tokens_are_counted_and_bytes_of_their_state_compared():
+    held = {"ours": (timing(2, 2, 2), ready.Decoded(4, 8, 1000)), "short": (timing(1, 1, 1), ready.Decoded(4, 8, 250))}
+    timings = {name: seen._replace(decoded=decoded) for name, (seen, decoded) in held.items()}
+    row = results.row({"what": "x", "S": 3}, timings, "wall", [Target("short", least=0.6, of="byte")])
+    mine = row["contenders"]["ours"]
+    found = {key: mine[key] for key in ("us_token", "tokens_s", "ns_byte")}
+    assert found == {"us_token": 500, "tokens_s": 16_000, "ns_byte": 500}
+    assert mine["state_mb"] == pytest.approx(1000 / 2**20)
+    assert {r["of"]: (r["ratio"], r["met"]) for r in row["ratios"]} == {"time": (0.5, None), "byte": (2.0, True)}
+    tables = dict(results.tables([row]))
+    assert tables["Time per byte of state: theirs / ours"][1] == ["x (3)", "2.00 ≥ 0.6 ✓"]
+    head, first, _ = tables["Everyone"]
+    assert dict(zip(head, first, strict=True)).items() >= {"µs / token": "500.0", "tokens / s": "16,000"}.items()
+
+
 def test_a_ratio_with_a_noisy_side_says_so():
     timings = {"ours": timing(1, 1, 1), "theirs": timing(2, 2, 2, others=1.0)}
     targets = [Target("theirs", least=1.5)]
@@ -153,9 +168,8 @@ def test_files_are_named_after_the_device():
 
 @pytest.mark.parametrize("text", ["1,2", "1,2,x", "1,0,3", ""])
 def test_sizes_are_refused_with_an_example(text, capsys):
-    parser = session.parser("recurrence", "")
-    parser.add_argument("--shapes", type=session.sizes("B,L,D"))
-    assert parser.parse_args(["--shapes", "4,5,6"]).shapes == (4, 5, 6)
+    parser = session.parser("recurrence", "", {}, "B,L,D")
+    assert parser.parse_args(["--shapes", "4,5,6"]).shapes == [(4, 5, 6)]
     with pytest.raises(SystemExit):
         parser.parse_args(["--shapes", text])
     assert "wanted B,L,D" in capsys.readouterr().err

@@ -3,14 +3,13 @@
 Run as a script in a process that simulates eight devices, it prints what is inside the loops of compiled programs.
 """
 
-import json
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hlo import collectives, eight_devices
+from hlo import eight_devices, report
 
 from seqjax import lookup
 from seqjax.mixers.lru import LRU
@@ -168,20 +167,6 @@ def programs():
     return out
 
 
-def main():
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    everywhere, by_row = (
-        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",))
-    )
-    batch = jnp.zeros((8, L, 8)), jnp.ones((8, L), bool), jnp.ones((8, L), bool)
-    found = {}
-    for name, (f, weights) in programs().items():
-        loss = lambda *arguments, f=f: jnp.sum(f(*arguments) ** 2)
-        gradient = jax.jit(jax.grad(loss, (0, 1)), in_shardings=(everywhere, by_row, by_row, by_row))
-        found[name] = collectives(gradient.lower(weights, *batch).compile().as_text())
-    print(json.dumps(found))
-
-
 @pytest.fixture(scope="module")
 def found():
     return eight_devices(__file__)
@@ -302,4 +287,4 @@ def test_gates_of_the_rg_lru_may_shut(size):
 
 
 if __name__ == "__main__":
-    main()
+    report(programs(), jnp.zeros((8, L, 8)), *(jnp.ones((8, L), bool),) * 2)

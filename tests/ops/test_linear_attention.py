@@ -3,14 +3,13 @@
 Run as a script in a process that simulates eight devices, it prints where they meet in the compiled programs.
 """
 
-import json
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hlo import collectives, eight_devices
+from hlo import eight_devices, report
 
 from seqjax.mixers.linear_attention import LinearAttention
 from seqjax.ops import linear_attention
@@ -236,23 +235,6 @@ def programs():
     return out
 
 
-def main():
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    everywhere, by_row = (
-        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",))
-    )
-    length = 2 * linear_attention.CHUNK + 1  # three chunks, the last filled up
-    batch = jnp.zeros((8, length, 8)), *(jnp.ones((8, length), bool),) * 2
-    found = {}
-    for name, (f, weights) in programs().items():
-        loss = lambda *arguments, f=f: jnp.sum(f(*arguments) ** 2)
-        slope = jax.jit(
-            jax.grad(loss, (0, 1)), in_shardings=(everywhere, *(by_row,) * 3), out_shardings=(everywhere, by_row)
-        )
-        found[name] = collectives(slope.lower(weights, *batch).compile().as_text())
-    print(json.dumps(found))
-
-
 @pytest.fixture(scope="module")
 def found():
     return eight_devices(__file__)
@@ -333,4 +315,5 @@ def test_heads_divide_the_width():
 
 
 if __name__ == "__main__":
-    main()
+    length = 2 * linear_attention.CHUNK + 1  # three chunks, the last filled up
+    report(programs(), jnp.zeros((8, length, 8)), *(jnp.ones((8, length), bool),) * 2)

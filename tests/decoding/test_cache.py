@@ -1,0 +1,126 @@
+"""The cache of attention: filled in any pieces it is the same, and generating neither compiles anew nor moves it."""
+
+import functools
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.decoding import Sampling, sample
+from seqjax.mixers.attention import Attention
+from seqjax.models.lm import LanguageModel
+from seqjax.types import Spec
+
+B, L, D, MORE = 4, 9, 8, 3
+KINDS = {
+    "full": {},
+    "window": {"window": 4},
+    "grouped": {"kv_heads": 2},
+    "multi-query window": dict(kv_heads=1, window=3),
+}
+SPLITS = [(1,) * L, (2, 7), (5, 1, 3), (8, 1)]
+RAGGED = np.array(
+    [
+        [1, 1, 1, 1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 1, 1, 1, 1, 1, 1],  # padded on the left
+        [1, 1, 1, 0, 1, 1, 0, 0, 0],  # a hole, and padded on the right
+        [0, 0, 0, 0, 0, 0, 0, 0, 0],  # empty
+    ],
+    bool,
+)
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@functools.cache
+def mixer(kind: str, context: int = L + MORE):
+    module = Attention(width=D, heads=4, context=context, **KINDS[kind])
+    return module, module.init(jax.random.key(0), jnp.zeros((1, 1, D)))
+
+
+@functools.cache
+def run(kind: str):
+    """x, state, mask -> y, state."""
+    module, params = mixer(kind)
+    return jax.jit(lambda x, state, mask: module.apply(params, x, state, mask_BL=mask))
+
+
+def prefilled(kind, x, mask, sizes):
+    """What comes out, and the cache, when a prompt is read in chunks of these sizes."""
+    state, out, start = mixer(kind)[0].init_state(len(x)), [], 0
+    for size in sizes:
+        now = slice(start, start + size)
+        y, state = run(kind)(x[:, now], state, mask[:, now])
+        out.append(y)
+        start += size
+    return jnp.concatenate(out, axis=1), state
+
+
+@each_kind
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("sizes", SPLITS, ids=str)
+def test_chunks_leave_the_same_cache_and_continuation(kind, ragged, sizes):
+    x = jax.random.normal(jax.random.key(1), (B, L + MORE, D))
+    prompt, mask = x[:, :L], RAGGED if ragged else np.ones((B, L), bool)
+    (y, state), (wanted, whole) = prefilled(kind, prompt, mask, sizes), prefilled(kind, prompt, mask, (L,))
+    np.testing.assert_allclose(y, wanted, atol=1e-6)
+    jax.tree.map(lambda got, held: np.testing.assert_allclose(got, held, rtol=1e-6, atol=1e-6), state, whole)
+    np.testing.assert_array_equal(state.count_B, mask.sum(axis=1))
+
+    module, params = mixer(kind)
+    step = jax.jit(lambda x_BD, state: module.apply(params, x_BD, state, method="step"))
+    at_once = module.apply(params, x, mask_BL=np.concatenate([mask, np.ones((B, MORE), bool)], axis=1))[0]
+    for t in range(L, L + MORE):
+        (y, state), (wanted, whole) = step(x[:, t], state), step(x[:, t], whole)
+        np.testing.assert_allclose(y, wanted, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(y, at_once[:, t], rtol=1e-5, atol=1e-6)
+
+
+def compilations(caplog, run) -> int:
+    """How many programs JAX compiles, or takes from the disk, while `run()` runs."""
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        jax.block_until_ready(run())
+    return sum("Compiling" in record.getMessage() for record in caplog.records)
+
+
+@each_kind
+def test_other_prompts_of_the_same_shape_compile_nothing(kind, caplog):
+    attention = functools.partial(Attention, heads=4, context=L + MORE, **KINDS[kind])
+    model = LanguageModel(inputs=Spec(vocabulary=5), outputs=5, width=D, layers=1, mixer=attention, expansion=0)
+    prompts = np.random.default_rng(0).integers(0, 5, (3, B, L))
+    params = jax.jit(model.init)(jax.random.key(1), jnp.asarray(prompts[0]))["params"]
+    keys = list(jax.random.split(jax.random.key(2), 3))
+    masks = [jnp.asarray(mask) for mask in (RAGGED | (np.arange(L) == 2), np.ones((B, L), bool), RAGGED[::-1])]
+    go_on = lambda i: sample(
+        model, params, jnp.asarray(prompts[i]), keys[i], length=MORE, sampling=Sampling(top_k=3), mask_BL=masks[i]
+    )
+    assert compilations(caplog, lambda: go_on(0)) > 0
+    assert [compilations(caplog, lambda i=i: go_on(i)) for i in (1, 2)] == [0, 0]
+
+
+@functools.cache
+def donating(kind: str, context: int):
+    module, params = mixer(kind, context)
+    return jax.jit(lambda x_BD, state: module.apply(params, x_BD, state, method="step"), donate_argnums=1)
+
+
+@each_kind
+def test_steps_compile_once_and_write_where_the_cache_is(kind, caplog):
+    module, step = mixer(kind)[0], donating(kind, L + MORE)
+    state = jax.tree.map(jnp.array, module.init_state(B))
+    x_LBD = list(jax.random.normal(jax.random.key(1), (L, B, D)))
+    places = [a.unsafe_buffer_pointer() for a in state]
+    assert compilations(caplog, lambda: step(x_LBD[0], jax.tree.map(jnp.array, state))) > 0
+
+    def go_on(state):
+        for x_BD in x_LBD:
+            _, new = step(x_BD, state)
+            assert all(a.is_deleted() for a in state)
+            state = new
+        return state
+
+    assert compilations(caplog, lambda: [places.append(a.unsafe_buffer_pointer()) for a in go_on(state)]) == 0
+    assert step._cache_size() == 1
+    assert places[: len(state)] == places[len(state) :]
