@@ -121,15 +121,16 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(
         "generate",
         _generate,
-        "Sample text from a checkpoint; writes samples.json.",
+        "Sample text from a checkpoint, or answers to what it reads; writes samples.json.",
         "  seqjax generate --workdir runs/gru --prompt 'The ' --tokens 300\n"
         "  seqjax generate --workdir runs/gru --temperature 0           (greedy)\n"
-        "  seqjax generate --workdir runs/gru --top_k 40 --top_p 0.95 --samples 3 --seed 1",
+        "  seqjax generate --workdir runs/gru --top_k 40 --top_p 0.95 --samples 3 --seed 1\n"
+        "  seqjax generate --workdir runs/reverse --samples 4           (answers to sources)",
     )
     _reads_run(sub)
-    sub.add_argument("--prompt", default="\n", help="text to go on from (default: a new line)")
+    sub.add_argument("--prompt", help="text to go on from (default: a new line)")
     sub.add_argument("--tokens", type=int, default=None, help="how many new tokens (default: to the trained length)")
-    sub.add_argument("--samples", type=int, default=1, help="how many continuations (default: 1)")
+    sub.add_argument("--samples", type=int, default=1, help="continuations, or validation examples (default: 1)")
     sub.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")
     sub.add_argument("--top_k", type=int, default=None, help="draw from the k likeliest (default: all)")
     sub.add_argument("--top_p", type=float, default=1.0, help="draw from the likeliest that make up p (default: 1)")
@@ -210,7 +211,7 @@ def _evaluate(args) -> None:
 def _generate(args) -> None:
     from seqjax import runtime
     from seqjax.decoding import Sampling
-    from seqjax.decoding.text import generate
+    from seqjax.decoding.show import show
     from seqjax.training.trained import Trained
 
     try:
@@ -219,11 +220,8 @@ def _generate(args) -> None:
         raise ConfigError(str(error)) from error
     runtime.setup()
     trained = Trained.load(args.workdir, args.checkpoint)
-    texts = generate(trained, args.prompt, tokens=args.tokens, samples=args.samples, seed=args.seed, sampling=sampling)
-    for i, text in enumerate(texts):
-        if args.samples > 1:
-            print(f"--- sample {i + 1} of {args.samples}, step {trained.step}")
-        print(args.prompt + text)
+    how = dict(samples=args.samples, seed=args.seed, sampling=sampling)
+    print(show(trained, prompt=args.prompt, tokens=args.tokens, **how))
 
 
 def _report(args) -> None:

@@ -216,6 +216,8 @@ class Spec(Checked):
     features: Count | None = None
     classes: Count | None = None
     length: Count = 1  # of the longest example
+    source_vocabulary: Count | None = None  # of a second sequence that each example is the answer to: `source`
+    source_length: Count | None = None  # of the longest of them
     unit: str = "token"  # what one token is: character, byte, ...
     splits: tuple[str, ...] = ("train",)
 
@@ -223,3 +225,8 @@ class Spec(Checked):
         super().__post_init__()
         if (self.vocabulary is None) == (self.features is None):
             raise ValueError(f"Spec needs either vocabulary or features, got {self.vocabulary} and {self.features}.")
+        if (self.source_vocabulary is None) != (self.source_length is None):
+            raise ValueError(
+                f"Spec needs source_vocabulary and source_length together, got {self.source_vocabulary} and "
+                f"{self.source_length}."
+            )

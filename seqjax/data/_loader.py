@@ -23,7 +23,8 @@ class Loader(Checked):
 
     Sequences are padded on the right to the shortest bucket that holds them; rows of one batch share a bucket, and
     the model is compiled once per bucket. No buckets: one, of `spec.length`. What is longer than the last bucket is
-    an error, is cut at the end, or loses a random start and end (`crop`; cut in validation and test).
+    an error, is cut at the end, or loses a random start and end (`crop`; cut in validation and test). What tokens
+    are the answer to (`source`) is padded to `spec.source_length` under `source_mask`, and never cut.
 
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. Endless sources are read on and on, each seed in a stretch of its own.
@@ -116,15 +117,24 @@ class Batches:
     def _check(self, example, where: str) -> None:
         spec = self.source.spec
         x = "features" if spec.vocabulary is None else "tokens"
-        for field in [x] + ["label"] * (spec.classes is not None):
+        answers = spec.source_vocabulary is not None
+        for field in [x] + ["label"] * (spec.classes is not None) + ["source"] * answers:
             if field not in example:
                 raise DataError(f"{where} has {', '.join(example) or 'no fields'}; its spec promises {field!r}.")
-        L = len(example[x])
+        if "source" in example and not answers:
+            raise DataError(f"{where} has a source; its spec says nothing of it: set source_vocabulary in the spec.")
+        L, S = len(example[x]), np.size(example.get("source", ()))
         shapes = {"tokens": (L,), "features": (L, spec.features), "scored": (L,), "reset": (L,), "label": ()}
-        for field, shape in shapes.items():
+        for field, shape in {**shapes, "source": (S,)}.items():
             if field in example and np.shape(example[field]) != shape:
                 raise DataError(f"{where}: {field} has shape {list(np.shape(example[field]))}, wanted {list(shape)}.")
-        for field, bound in (("tokens", spec.vocabulary), ("label", spec.classes)):
+        if answers and spec.source_length < S:
+            raise DataError(f"{where}: source has length {S}, its spec promises {spec.source_length} at most.")
+        for field, bound in (
+            ("tokens", spec.vocabulary),
+            ("label", spec.classes),
+            ("source", spec.source_vocabulary),
+        ):
             if field not in example or bound is None:
                 continue
             values = np.asarray(example[field])
@@ -163,23 +173,30 @@ class Batches:
                     f"record {index} of split {self.split!r} has {', '.join(example)}, "
                     f"record {indices[0]} has {', '.join(examples[0])}: give all the same fields."
                 )
+        padded = {**dict.fromkeys(PADDED, length), "source": self.source.spec.source_length}
         for key, first in examples[0].items():
             first = np.asarray(first)
-            shape = (B, length, *first.shape[1:]) if key in PADDED else (B, *first.shape)
+            shape = (B, padded[key], *first.shape[1:]) if key in padded else (B, *first.shape)
             dtype = np.int32 if first.dtype.kind in "iu" else np.float32 if first.dtype.kind == "f" else first.dtype
             out = np.zeros(shape, dtype)
             for row, example in enumerate(examples):
                 value = np.asarray(example[key])
-                if key in PADDED:
+                if key in padded:
                     out[row, : len(value)] = value
                 else:
                     out[row] = value
             batch[key] = out
-        lengths = np.zeros(B, np.int32)
-        lengths[: len(examples)] = [len(e["tokens"] if "tokens" in e else e["features"]) for e in examples]
-        batch["mask"] = np.arange(length)[None, :] < lengths[:, None]
+        batch["mask"] = self._mask(examples, "tokens" if "tokens" in batch else "features", length)
+        if "source" in batch:
+            batch["source_mask"] = self._mask(examples, "source", padded["source"])
         batch["weight"] = (np.arange(B) < len(examples)).astype(np.float32)
         return batch
+
+    def _mask(self, examples, field: str, length: int):
+        """Where a padded field is real: (B, length)."""
+        lengths = np.zeros(self.loader.batch, np.int32)
+        lengths[: len(examples)] = [len(e[field]) for e in examples]
+        return np.arange(length)[None, :] < lengths[:, None]
 
     @functools.cached_property
     def first(self) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ class Source(Checked):
         label     int                 class in 0 ... spec.classes - 1, where there are classes
         scored    bool (L,)           optional: which tokens count when they are predicted; all, if absent
         reset     bool (L,)           optional: where a document begins; the first token needs no mark
+        source    int32 (S,)          ids in 0 ... spec.source_vocabulary - 1, where tokens answer another sequence
 
     Any other split or index is a programming error, not a user's. Sources with labels also offer `classes`, their
     names in order.

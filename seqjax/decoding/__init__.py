@@ -1,4 +1,4 @@
-"""From a causal model to new sequences, through `Model.step`."""
+"""From a causal model, with or without a source, to new sequences, through `Model.step`."""
 
 from seqjax.decoding.sample import Sampling, sample
 

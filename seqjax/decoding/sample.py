@@ -47,18 +47,31 @@ class Sampling(Checked):
 
 
 @partial(jax.jit, static_argnames=("model", "length", "sampling"))
-def sample(model, params, prompt_BL, key, *, length: int, sampling: Sampling = Sampling(), mask_BL=None):
+def sample(
+    model,
+    params,
+    prompt_BL,
+    key,
+    *,
+    length: int,
+    sampling: Sampling = Sampling(),
+    mask_BL=None,
+    source_BS=None,
+    source_mask_BS=None,
+):
     """Continues prompts by `length` tokens each.
 
     Args:
       model: a causal model; hashable, so that one compilation serves all calls.
       prompt_BL: int32 tokens, at least one real per row; padded anywhere under `mask_BL`.
+      source_BS, source_mask_BS: what a seq2seq model reads before; its prompt is what its answers begin with.
 
     Returns:
       int32 (B, length). The same key gives the same tokens; greedy needs no key but takes one.
 
     Raises:
-      ValueError: the prompt is empty, or prompt and continuation outgrow the model's cache.
+      ValueError: the prompt is empty, or prompt and continuation outgrow the model's cache; a source that the model
+        does not read, or none where it does.
     """
     B, L = prompt_BL.shape
     if L == 0:
@@ -72,7 +85,13 @@ def sample(model, params, prompt_BL, key, *, length: int, sampling: Sampling = S
     mask_BL = jnp.ones((B, L), bool) if mask_BL is None else mask_BL
     masks.check(mask_BL, (B, L))
     variables = {"params": params}
-    logits_BLV, state = model.apply(variables, prompt_BL, model.init_state(B), mask_BL=mask_BL)
+    if source_BS is None:
+        state = model.init_state(B)
+    elif hasattr(model, "prefill"):
+        state = model.apply(variables, source_BS, source_mask_BS, method="prefill")
+    else:
+        raise ValueError(f"{type(model).__name__} reads no source: leave source_BS out, or train model.name='seq2seq'.")
+    logits_BLV, state = model.apply(variables, prompt_BL, state, mask_BL=mask_BL)
     last_B = jnp.max(jnp.where(mask_BL, jnp.arange(L)[None, :], 0), axis=1)
     logits_BV = jnp.take_along_axis(logits_BLV, last_B[:, None, None], axis=1)[:, 0]
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer
+from seqjax.mixers._memory import check_alone
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Part
 
@@ -32,7 +33,8 @@ class Bidirectional(Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        self.mixer(width=self.width, dtype=self.dtype, parent=None)  # refuses its options now, if it does
+        inner = self.mixer(width=self.width, dtype=self.dtype, parent=None)  # refuses its options now, if it does
+        check_alone([inner], "a bidirectional mixer")
 
     def setup(self):
         self.forward = self.mixer(width=self.width, dtype=self.dtype)

@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer, Mixers
+from seqjax.mixers._memory import check_alone
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Count, Fraction
 
@@ -29,7 +30,7 @@ class Stacked(Mixer):
         super().__post_init__()
         if self.mixer == ():
             raise ValueError("mixer.mixer is an empty list: give at least one mixer for the layers to cycle through.")
-        self.stack()  # a mixer that refuses its options refuses them now
+        check_alone(self.stack(), "a stack")  # a mixer that refuses its options refuses them now, too
 
     @nn.nowrap
     def stack(self, parent=None) -> list[Mixer]:

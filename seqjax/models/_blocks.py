@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixers, check_state
+from seqjax.mixers._memory import check_alone
 from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Spec
 
 Norm = Literal["layer", "rms"]
@@ -47,6 +48,10 @@ class Block(nn.Module):
     def init_state(self, batch: int):
         return self.mixer.init_state(batch)
 
+    def prefill(self, memory_BSD, mask_BS=None):
+        """The state before the first token, of a mixer that reads a memory."""
+        return self.mixer.prefill(memory_BSD, mask_BS)
+
     @nn.compact
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         self.mixer.check(x_BLD, state, mask_BL, reset_BL)
@@ -79,26 +84,43 @@ class Backbone(Module, kw_only=True):
     norm: Norm = "layer"
     dtype: Dtype = "float32"
 
+    called = "a model"  # in errors
+
     def __post_init__(self):
         super().__post_init__()
-        if self.mixer == ():
-            raise ValueError("model.mixer is an empty list: give at least one mixer for the layers to cycle through.")
-        self.stack(parent=None)  # a mixer that refuses its options refuses them now
+        self.check_reads([block.mixer for block in self.stack(parent=None)])  # what refuses its options does so now
+
+    @nn.nowrap
+    def check_reads(self, mixers) -> None:
+        """Raises ValueError if a mixer wants a second sequence, or the data has one: this model reads one alone."""
+        check_alone(mixers, self.called)
+        if self.inputs.source_vocabulary is not None:
+            raise ValueError(
+                f"the examples of this data have a source, which {self.called} does not read: choose "
+                "model.name='seq2seq'."
+            )
 
     @nn.nowrap
     def stack(self, **kwargs) -> list[Block]:
         """One block per layer; unbound unless called in `setup`."""
-        mixers = self.mixer if isinstance(self.mixer, (tuple, list)) else (self.mixer,)
-        options = (self.width, self.expansion, self.dropout, self.norm, self.dtype)
-        return [
-            Block(mixers[i % len(mixers)](width=self.width, dtype=self.dtype, parent=None), *options, **kwargs)
-            for i in range(self.layers)
-        ]
+        return [self.block(mixer, **kwargs) for mixer in cycle(self.mixer, self.layers, "model.mixer")]
+
+    @nn.nowrap
+    def block(self, mixer, expansion: float | None = None, **kwargs) -> Block:
+        """A block around what a factory of mixers makes."""
+        inner = mixer(width=self.width, dtype=self.dtype, parent=None)
+        expansion = self.expansion if expansion is None else expansion
+        return Block(inner, self.width, expansion, self.dropout, self.norm, self.dtype, **kwargs)
 
     @nn.nowrap
     def init_state(self, batch: int):
         """One state per layer."""
         return tuple(block.init_state(batch) for block in self.stack(parent=None))
+
+    @nn.nowrap
+    def check_state(self, state, batch: int) -> None:
+        """Raises ValueError unless a state is one of this model."""
+        check_state(type(self).__name__, state, self.init_state, batch)
 
     def setup(self):
         self.blocks = self.stack()
@@ -109,10 +131,25 @@ class Backbone(Module, kw_only=True):
         """Dropout, all blocks, and the last norm: -> x_BLD, state."""
         x_BLD = self.drop(masks.fill(x_BLD, mask_BL), deterministic=deterministic)
         if state is not None:
-            check_state(type(self).__name__, state, self.init_state, x_BLD.shape[0])
-        states = (None,) * self.layers if state is None else state
-        after = []
-        for block, before in zip(self.blocks, states, strict=True):
-            x_BLD, new = block(x_BLD, before, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
-            after.append(new)
-        return self.norm_out(x_BLD), None if state is None else tuple(after)
+            self.check_state(state, x_BLD.shape[0])
+        states = (None,) * len(self.blocks) if state is None else state
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+        x_BLD, after = through(self.blocks, x_BLD, states, **flags)
+        return self.norm_out(x_BLD), None if state is None else after
+
+
+def cycle(mixers, layers: int, name: str) -> list:
+    """A factory for each layer: `mixers` is one, or a tuple that the layers cycle through."""
+    if mixers == ():
+        raise ValueError(f"{name} is an empty list: give at least one mixer for the layers to cycle through.")
+    mixers = mixers if isinstance(mixers, (tuple, list)) else (mixers,)
+    return [mixers[i % len(mixers)] for i in range(layers)]
+
+
+def through(blocks, x_BLD, states, **flags):
+    """x through one block after the other, each with its state: -> x_BLD, states."""
+    after = []
+    for block, before in zip(blocks, states, strict=True):
+        x_BLD, new = block(x_BLD, before, **flags)
+        after.append(new)
+    return x_BLD, tuple(after)

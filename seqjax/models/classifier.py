@@ -26,6 +26,8 @@ class Classifier(Backbone, kw_only=True):
     pool: Pool = "mean"
     pool_weights: Weights = "softmax"
 
+    called = "a classifier"
+
     def __post_init__(self):
         super().__post_init__()
         if self.pool_weights != "softmax" and self.pool != "attention":

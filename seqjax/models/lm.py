@@ -18,15 +18,17 @@ class LanguageModel(Backbone, kw_only=True):
 
     tied: bool = False
 
+    called = "a language model"
+
     def __post_init__(self):
         super().__post_init__()
         if blind := [b.mixer for b in self.stack(parent=None) if not b.mixer.causal]:
             raise ValueError(
-                f"a language model must not see the tokens it predicts, and {type(blind[0]).__name__} does: choose a "
+                f"{self.called} must not see the tokens it predicts, and {type(blind[0]).__name__} does: choose a "
                 "causal mixer, or model.name='classifier'."
             )
         if self.inputs.vocabulary is None:
-            raise ValueError("a language model reads tokens, this source has features: choose model.name='classifier'.")
+            raise ValueError(f"{self.called} reads tokens, this source has features: choose model.name='classifier'.")
         if self.tied and self.inputs.vocabulary != self.outputs:
             raise ValueError(
                 f"model.tied needs as many outputs as inputs, got {self.outputs} and {self.inputs.vocabulary}."

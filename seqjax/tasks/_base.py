@@ -12,7 +12,7 @@ class Task(Checked):
 
     A batch is what the loader makes of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right,
     `mask` (B, L) True = real, `weight` (B,) 0 for the rows that fill up the last batch, and whatever else the
-    source gives (`label`, `scored`, `reset`).
+    source gives (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
 
     `monitor` is the validation metric that chooses the best checkpoint and stops early.
     """
@@ -33,6 +33,10 @@ class Task(Checked):
     def resets(self, batch):
         """Where documents begin in what the model reads: reset_BL, or None."""
         return None
+
+    def context(self, batch) -> dict:
+        """What else the model reads, as keyword arguments."""
+        return {}
 
     def loss(self, prediction, batch) -> dict:
         """Name -> Ratio; "loss" is the one that is trained on."""

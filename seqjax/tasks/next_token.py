@@ -16,8 +16,8 @@ class NextToken(_Task):
 
         loss = - mean_t log p(token_t | token_0 ... token_{t-1})      in nats
 
-    over real tokens, and only the `scored` ones if the source says which. Nothing comes before the first token of a
-    document (`reset`): it is not predicted. Also reported: `accuracy`,
+    over real tokens, and only the `scored` ones if the source says which; given the `source` too, where examples have
+    one. Nothing comes before the first token of a document (`reset`): it is not predicted. Also reported: `accuracy`,
     `bits_per_<unit>` = loss / ln 2, and where tokens are `scored` `exact_match`, the share of rows
     in which every scored token is right (rows in which none is scored do not count).
 
@@ -42,6 +42,9 @@ class NextToken(_Task):
 
     def resets(self, batch):
         return batch["reset"][:, :-1] if "reset" in batch else None
+
+    def context(self, batch):
+        return {"source_BS": batch["source"], "source_mask_BS": batch["source_mask"]} if "source" in batch else {}
 
     def loss(self, prediction, batch):
         target_BL = batch["tokens"][:, 1:]

@@ -38,6 +38,8 @@ def show(experiment: Experiment) -> None:
     ]
     if carried := cost.nbytes(e.shapes.carry):
         rows.append(("carried state", f"{carried:,} bytes, in {e.loader.batch} streams of {epoch:,} windows"))
+    if "source" in batch:
+        rows.append(("first source", str(batch["source"][0][batch["source_mask"][0]][:32].tolist())))
     if e.source.spec.vocabulary is not None:
         rows.append(("first row", _readable(e.source, batch["tokens"][0][batch["mask"][0]])))
     for name, text in rows:

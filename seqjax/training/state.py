@@ -35,7 +35,7 @@ def init(model, task, tx, batch, seed: int, ema: bool) -> State:
     key = jax.random.key(seed)
     init_key, run_key = jax.random.split(key)
     x, mask_BL = task.inputs(batch)
-    params = model.init(init_key, x, mask_BL=mask_BL)["params"]
+    params = model.init(init_key, x, mask_BL=mask_BL, **task.context(batch))["params"]
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -34,7 +34,7 @@ def make_train_step(
 
     def summed_loss(params, batch, carry, key):
         x, mask_BL = task.inputs(batch)
-        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": False}
+        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": False, **task.context(batch)}
         prediction, carry = model.apply({"params": use(params)}, x, carry, **flags, rngs={"dropout": key})
         metrics = task.loss(prediction, batch)
         return metrics["loss"].total, (metrics, carry)
@@ -115,7 +115,7 @@ def make_eval_step(model, task):
 
     def eval_step(params, batch, carry=None):
         x, mask_BL = task.inputs(batch)
-        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": True}
+        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": True, **task.context(batch)}
         prediction, carry = model.apply({"params": params}, x, carry, **flags)
         return task.loss(prediction, batch), carry
 

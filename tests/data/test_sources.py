@@ -16,6 +16,7 @@ CASES = {
     "names": [{"dir": "FOLDER"}],
     "recall": [{}, {"pairs": 3, "keys": 40, "values": 50, "examples": 30}],
     "reference": [{}, {"length": 100, "tokens": "byte"}],
+    "reverse": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
     "table": [
         {"train": "FOLDER/train.csv", "validation": "FOLDER/dev*.jsonl", "text": "text", "label": "class"},
         {"train": "FOLDER/train.csv", "text": "text", "tokens": "byte"},
@@ -138,16 +139,20 @@ def test_finite_splits_end(source):
 def test_values_fit_the_spec(source):
     spec = source.spec
     for example in examples(source):
-        assert example.keys() <= {"tokens", "features", "label", "scored"}
+        assert example.keys() <= {"tokens", "features", "label", "scored", "source"}
         assert ("tokens" in example) == (spec.vocabulary is not None)
         assert ("features" in example) == (spec.features is not None)
         assert ("label" in example) == (spec.classes is not None)
+        assert ("source" in example) == (spec.source_vocabulary is not None)
         if "tokens" in example:
             assert example["tokens"].dtype == np.int32 and example["tokens"].ndim == 1
             assert example["tokens"].min() >= 0 and example["tokens"].max() < spec.vocabulary
         else:
             assert example["features"].dtype == np.float32 and example["features"].shape[1:] == (spec.features,)
             assert np.isfinite(example["features"]).all()
+        if "source" in example:
+            assert example["source"].dtype == np.int32 and example["source"].shape <= (spec.source_length,)
+            assert example["source"].min() >= 0 and example["source"].max() < spec.source_vocabulary
         if "label" in example:
             assert isinstance(example["label"], (int, np.integer)) and 0 <= example["label"] < spec.classes
         if "scored" in example:

@@ -11,6 +11,7 @@ from seqjax.decoding import Sampling, sample
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.models.lm import LanguageModel
+from seqjax.models.seq2seq import Seq2Seq
 from seqjax.types import Spec
 
 V, GREEDY = 6, Sampling(temperature=0.0)
@@ -114,3 +115,45 @@ def test_one_compilation_serves_all_calls():
     for seed in range(3):
         sample(model, params, jnp.array([[1, 2, 3, 4, 5]]), jax.random.key(seed), length=3)
     assert sample._cache_size() == before + 1
+
+
+@functools.cache
+def pair():
+    spec = Spec(vocabulary=V, source_vocabulary=4, source_length=3)
+    mixers = (functools.partial(Attention, heads=2, context=16), GRU)
+    model = Seq2Seq(inputs=spec, outputs=V, width=8, layers=2, mixer=mixers, encoder_layers=1, expansion=0)
+    source, mask = jnp.array([[1, 2, 3], [0, 3, 99]]), jnp.array([[True, True, True], [True, True, False]])
+    given = dict(source_BS=source, source_mask_BS=mask)
+    params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((2, 2), jnp.int32), **given)["params"]
+    return model, jax.tree.map(lambda p: p * 3, params), given
+
+
+def test_an_answer_is_the_argmax_of_full_passes():
+    model, params, given = pair()
+    tokens = np.array([[1, 2], [3, 0]])
+    got = sample(model, params, jnp.asarray(tokens), KEY, length=5, sampling=GREEDY, **given)
+    full_pass = jax.jit(lambda tokens: model.apply({"params": params}, tokens, **given)[0])
+    for _ in range(5):
+        logits = full_pass(tokens)
+        tokens = np.concatenate([tokens, np.argmax(logits[:, -1:], axis=-1)], axis=1)
+    np.testing.assert_array_equal(got, tokens[:, 2:])
+
+
+def test_each_row_answers_its_own_source():
+    model, params, given = pair()
+    both = sample(model, params, jnp.array([[1], [1]]), KEY, length=6, sampling=GREEDY, **given)
+    for row, real in enumerate((3, 2)):
+        source_BS = given["source_BS"][row : row + 1, :real]
+        alone = sample(model, params, jnp.array([[1]]), KEY, length=6, sampling=GREEDY, source_BS=source_BS)
+        np.testing.assert_array_equal(both[row], alone[0])
+    assert np.any(both[0] != both[1])
+
+
+def test_a_source_is_neither_forgotten_nor_ignored():
+    model, params, given = pair()
+    with pytest.raises(ValueError, match="reads a source, from which its first state is made"):
+        sample(model, params, jnp.array([[1], [1]]), KEY, length=1)
+    with pytest.raises(ValueError, match="LanguageModel reads no source: leave source_BS out"):
+        sample(*trained("gru"), jnp.array([[1], [1]]), KEY, length=1, **given)
+    with pytest.raises(ValueError, match="need 17 places, the attention cache has 16"):
+        sample(model, params, jnp.array([[1], [1]]), KEY, length=16, **given)

@@ -15,7 +15,8 @@ RECURRENT = {"elman": (Elman, 1), "gru": (GRU, 3), "lstm": (LSTM, 4)}
 
 
 def params(module, D=8):
-    return module.init(jax.random.key(0), jnp.zeros((1, 2, D)))["params"]
+    read = lambda module, x: module(x, module.prefill(x) if module.memory else None)
+    return module.init(jax.random.key(0), jnp.zeros((1, 2, D)), method=read)["params"]
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
@@ -47,7 +48,7 @@ def test_the_forget_gate_starts_open():
 def test_an_untrained_state_is_zero_and_an_untrained_cache_is_empty():
     assert not any(np.any(a) for a in jax.tree.leaves(LSTM(width=8).init_state(2)))
     cache = Attention(width=8, context=3).init_state(2)
-    assert cache.k_BWHK.shape == (2, 3, 4, 2) and not np.any(cache.count_B)
+    assert cache.k_BHKW.shape == (2, 4, 2, 3) and not np.any(cache.count_B)
     np.testing.assert_array_equal(cache.position_BW, -1)
 
 

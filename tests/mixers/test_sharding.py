@@ -5,6 +5,7 @@ Run as a script in a process that simulates eight devices, it compiles and runs 
 
 import functools
 import json
+import re
 from unittest import mock
 
 import jax
@@ -18,6 +19,7 @@ from seqjax.mixers.rnn import Elman
 
 B, L, D = 64, 17, 8  # three chunks, the last filled up
 OPTIONS = {
+    "attention_rnn": [{}, dict(style="luong", cell="lstm", view="local_p", radius=2)],
     "bidirectional": [dict(mixer=Elman)],
     "conv_lstm": [dict(kernel_size=2, initial="learned")],
     "gru": [{}, dict(reset="before", remat="chunk")],
@@ -27,27 +29,35 @@ OPTIONS = {
     "slstm": [dict(heads=2, zoneout=0.2)],
     "stacked": [dict(mixer=Elman, dropout=0.3, residual=True)],
 }
+# Other attention: test_attention_options.py, test_linear_attention.py. An interactive one has no loop at this length.
+FOUND = [n for n in lookup.names("seqjax.mixers") if n == "attention_rnn" or not re.search("attention|interactive", n)]
 PROGRAMS = {
     "-".join([name, *(getattr(v, "__name__", str(v)) for v in options.values())]): (name, options)
-    for name in lookup.names("seqjax.mixers")
-    if "attention" not in name  # test_attention_options.py, test_linear_attention.py
+    for name in FOUND
     for options in OPTIONS.get(name, [{}])
 }
 CONTROLS = ["scan", "scan in a scan"]
 
 
 def of_mixer(name, options):
-    """(parameters, x, mask, reset, state) -> y and the last state, and parameters. In training, with all its noise."""
+    """(parameters, x, mask, reset, state) -> y and the last state, and parameters. In training, with all its noise.
+
+    The state of what reads a memory is made inside, of the memory.
+    """
     rng = np.random.default_rng(0)
-    module = lookup.find(name, "seqjax.mixers", "Mixer")(width=D, **options)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, D)))["params"]
+    module, x = lookup.find(name, "seqjax.mixers", "Mixer")(width=D, **options), jnp.zeros((1, 1, D))
+    read = lambda module, x, memory, **options: module(x, module.prefill(memory), **options)
+    read = read if module.memory else None
+    state = np.float32(rng.normal(size=(B, 5, D))) if module.memory else module.init_state(B) if module.causal else None
+    init = functools.partial(module.init, method=read)
+    shapes = jax.eval_shape(init, jax.random.key(0), x, *[x] * module.memory)["params"]
     params = jax.tree.map(lambda p: np.float32(0.3 * rng.normal(size=p.shape)), shapes)
 
     def f(params, x, mask, reset, state):
         options = dict(mask_BL=mask, reset_BL=reset, deterministic=False, rngs={"dropout": jax.random.key(1)})
-        return module.apply({"params": params}, x, state, **options)
+        return module.apply({"params": params}, x, state, **options, method=read)
 
-    return f, params, module.init_state(B) if module.causal else None
+    return f, params, state
 
 
 def of_control(name):

@@ -102,3 +102,13 @@ def test_tasks_refuse_data_that_they_cannot_use():
         NextToken(spec=Spec(features=2))
     with pytest.raises(ValueError, match="this source has none"):
         Classification(spec=Spec(vocabulary=2))
+
+
+def test_a_source_is_given_to_the_model_where_there_is_one():
+    task, data = NextToken(spec=SPEC), batch()
+    assert task.context(data) == {}
+    pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "source_mask": RNG.random((B, 3)) > 0.5}
+    given = task.context(pairs)
+    assert set(given) == {"source_BS", "source_mask_BS"}
+    np.testing.assert_array_equal(given["source_BS"], pairs["source"])
+    np.testing.assert_array_equal(given["source_mask_BS"], pairs["source_mask"])

@@ -1,0 +1,38 @@
+"""Reverse: read up to 16 random symbols, then write them backwards. An encoder, and a decoder that looks at it.
+
+seqjax train --config experiments/reverse.py --workdir runs/reverse
+seqjax evaluate --workdir runs/reverse --split test
+seqjax generate --workdir runs/reverse --samples 4 --temperature 0
+
+2 cores of an AMD EPYC, CPU: 2 min of CPU time, seed 0: 0.998 of 512 validation rows are wholly right, 0.996 of 512 test
+rows (accuracy per symbol 0.9999 and 0.9998; guessing: 0.176).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "attention"):
+    tiny = variant == "tiny"
+    decoders = {
+        "tiny": dict(mixer=dict(name="gru"), cross=dict(name="cross_attention")),
+        "attention": dict(mixer=dict(name="attention"), cross=dict(name="cross_attention")),
+    }
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="reverse", length=4 if tiny else 16, symbols=8),
+            task=dict(name="next_token"),
+            model=dict(
+                name="seq2seq",
+                width=8 if tiny else 64,
+                encoder=dict(name="bidirectional", mixer=dict(name="gru")),
+                encoder_layers=1,
+                layers=1,
+                expansion=2,
+                **decoders[variant],
+            ),
+            optim=dict(peak=3e-3, warmup=2 if tiny else 100),
+            loader=dict(batch=8 if tiny else 64),
+            train=dict(steps=2 if tiny else 3000, log_every=100, eval_every=500, checkpoint_every=500),
+        )
+    )

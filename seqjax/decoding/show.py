@@ -1,0 +1,29 @@
+"""What `seqjax generate` prints."""
+
+from seqjax.decoding.answers import answer
+from seqjax.decoding.sample import Sampling
+from seqjax.decoding.text import generate
+from seqjax.training.trained import Trained
+from seqjax.types import ConfigError
+
+
+def show(
+    trained: Trained, *, prompt: str | None, tokens: int | None, samples: int, seed: int, sampling: Sampling
+) -> str:
+    """Continuations of a prompt (None: a new line), or answers to validation examples where there is a source.
+
+    Raises:
+      ConfigError: a prompt or a number of tokens where sources are answered; see `generate` and `answer`.
+    """
+    how = dict(samples=samples, seed=seed, sampling=sampling)
+    if trained.experiment.source.spec.source_vocabulary is not None:
+        if prompt is not None or tokens is not None:
+            raise ConfigError("this model answers the sources of its data: leave --prompt and --tokens out.")
+        names = {"source": "source", "wanted": "wanted", "text": "generated"}
+        rows = answer(trained, "validation", **how)
+        return "\n\n".join("\n".join(f"{names[k]:11}{row[k]}" for k in names) for row in rows)
+    prompt = "\n" if prompt is None else prompt
+    texts = [prompt + text for text in generate(trained, prompt, tokens=tokens, **how)]
+    if samples == 1:
+        return texts[0]
+    return "\n".join(f"--- sample {i} of {samples}, step {trained.step}\n{t}" for i, t in enumerate(texts, start=1))

@@ -1,0 +1,103 @@
+"""Examples with a source: how they are drawn, padded and checked."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from seqjax.data import Batches, Loader, Source, reverse
+from seqjax.types import DataError, Spec
+
+V, LONGEST = 9, 4
+
+
+@dataclasses.dataclass(kw_only=True)
+class Pairs(Source):
+    """The sources it is given, each with as many tokens as its number tells."""
+
+    sources: list
+    source_vocabulary: int | None = V
+
+    def __post_init__(self):
+        super().__post_init__()
+        known = {} if self.source_vocabulary is None else dict(source_length=LONGEST)
+        self.spec = Spec(vocabulary=V, length=8, source_vocabulary=self.source_vocabulary, **known)
+
+    def size(self, split):
+        return len(self.sources)
+
+    def example(self, split, index):
+        source = self.sources[index]
+        return {"tokens": np.arange(1 + index)} | ({} if source is None else {"source": source})
+
+
+def batches(sources, split="train", batch=4, source_vocabulary=V, **loader):
+    pairs = Pairs(sources=sources, source_vocabulary=source_vocabulary)
+    return Batches(pairs, split, Loader(batch=batch, **loader))
+
+
+def test_sources_are_padded_to_their_own_length_in_every_bucket():
+    given = [[1, 2, 3, 4], [], [8], [5, 6], [7, 7, 7]]
+    for loader in ({}, dict(buckets=(2, 8)), dict(buckets=(2,), overlong="truncate")):
+        seen = 0
+        of = batches([np.array(s, np.int32) for s in given], **loader)
+        for batch in of.iterate(0, of.per_epoch):
+            assert batch["source"].shape == batch["source_mask"].shape == (4, LONGEST)
+            assert batch["source"].dtype == np.int32 and batch["source_mask"].dtype == bool
+            for row in range(4):
+                source = batch["source"][row][batch["source_mask"][row]]
+                rest = batch["source"][row][~batch["source_mask"][row]]
+                wanted = given[int(batch["mask"][row].sum()) - 1] if batch["weight"][row] else []
+                if "overlong" not in loader:  # then the number of tokens tells no more which one it is
+                    np.testing.assert_array_equal(source, wanted)
+                assert not rest.any() and list(batch["source_mask"][row]) == sorted(batch["source_mask"][row])[::-1]
+                seen += len(source)
+        assert seen == sum(map(len, given))
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.arange(5), "source has length 5, its spec promises 4 at most"),
+        (np.array([1, V]), "source[1] is 9, wanted 0 to 8"),
+        (np.array([-1]), "source[0] is -1, wanted 0 to 8"),
+        (np.array([1.0]), "source is float64, wanted integers"),
+        (np.array([[1, 2]]), "source has shape [1, 2], wanted [2]"),
+        (None, "its spec promises 'source'"),
+    ],
+)
+@pytest.mark.parametrize("overlong", ["error", "truncate", "crop"])
+def test_a_bad_source_is_named(bad, words, overlong):
+    good = np.arange(3)
+    with pytest.raises(DataError) as error:
+        batches([good, good, bad, good], overlong=overlong)[0]
+    assert "record 2 of split 'train'" in str(error.value) and words in str(error.value)
+
+
+def test_a_source_that_the_spec_does_not_know_is_refused():
+    with pytest.raises(DataError, match=r"record 0 .* has a source; its spec says nothing of it"):
+        batches([np.arange(3)] * 4, source_vocabulary=None)[0]
+    assert "source" not in batches([None] * 4, source_vocabulary=None)[0]
+
+
+def test_reverse_is_backwards_between_its_marks():
+    source = reverse.Source(length=6, min_length=2, symbols=4, examples=50)
+    assert (source.spec.vocabulary, source.spec.source_vocabulary) == (6, 4)
+    assert (source.spec.length, source.spec.source_length) == (8, 6)
+    for split, few in (("train", 2), ("validation", 6), ("test", 6)):
+        counts = set()
+        for index in range(50):
+            example = source.example(split, index)
+            np.testing.assert_array_equal(example["tokens"], [4, *example["source"][::-1], 5])
+            np.testing.assert_array_equal(example["scored"], [False] + [True] * (len(example["source"]) + 1))
+            counts.add(len(example["source"]))
+        assert counts == set(range(few, 7))
+
+
+def test_guessing_reverse_is_right_as_often_as_the_baseline_says():
+    source = reverse.Source(length=5, symbols=3, examples=500)
+    answers = [source.example("test", i)["tokens"][1:] for i in range(500)]
+    right = np.mean([answer == np.array([1, 1, 1, 1, 1, 4]) for answer in answers])
+    assert source.baselines("test")["accuracy"]["guessing"] == pytest.approx(right, abs=0.03)
+    with pytest.raises(ValueError, match="min_length=4 is above length=3"):
+        reverse.Source(length=3, min_length=4)

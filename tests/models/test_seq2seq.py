@@ -1,0 +1,201 @@
+"""What the laws do not say about encoder and decoder: how they are built, trained and asked, and what they refuse."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import launch
+import numpy as np
+import pytest
+
+from seqjax.mixers.attention import Attention
+from seqjax.mixers.cross_attention import CrossAttention
+from seqjax.mixers.gru import GRU
+from seqjax.mixers.rnn import Elman
+from seqjax.models.classifier import Classifier
+from seqjax.models.lm import LanguageModel
+from seqjax.models.seq2seq import Seq2Seq
+from seqjax.types import Spec
+
+SPEC = Spec(vocabulary=7, source_vocabulary=5, source_length=4)
+HEADS2 = functools.partial(Attention, heads=2)
+SOURCE_BS, MASK_BS = jnp.array([[1, 2, 3, 4], [4, 0, 9, 9]]), np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
+TOKENS_BL = jnp.array([[1, 2, 3], [6, 5, 4]])
+SECOND = dict(source_BS=SOURCE_BS, source_mask_BS=MASK_BS)
+
+
+def seq2seq(**options):
+    return Seq2Seq(**{"inputs": SPEC, "outputs": 7, "width": 8, "mixer": GRU, "layers": 1, **options})
+
+
+def made(**options):
+    model = seq2seq(**options)
+    return model, model.init(jax.random.key(0), TOKENS_BL, **SECOND)
+
+
+def test_a_layer_is_a_mixer_a_look_at_the_memory_and_an_mlp():
+    """From the parts, each called by itself."""
+    model, params = made(encoder=Elman, encoder_layers=1, norm="rms")
+    got, state = model.apply(params, TOKENS_BL, **SECOND)
+    assert got.dtype == jnp.float32 and state is None
+    p = params["params"]
+    dense = lambda q, x: x @ q["kernel"] + q["bias"]
+    rms = lambda q, x: x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6) * q["scale"][None, None]
+    mlp = lambda q, x: dense(q["down"], jax.nn.gelu(dense(q["up"], x)))
+
+    def block(q, x, mixer):
+        x = x + mixer(rms(q["norm_mixer"], x))
+        return x + mlp(q["mlp"], rms(q["norm_mlp"], x)) if "mlp" in q else x
+
+    with jax.numpy_rank_promotion("allow"):
+        of = lambda kind, q: lambda x, *state, **flags: kind(width=8).apply({"params": q["mixer"]}, x, *state, **flags)
+        first, own, cross = p["encoder_blocks_0"], p["blocks_0"], p["blocks_1"]
+        encode = lambda x: of(Elman, first)(x, mask_BL=MASK_BS)[0]
+        memory = block(first, p["source_embedding"]["embedding"][jnp.where(MASK_BS, SOURCE_BS, 0)], encode)
+        memory = rms(p["norm_memory"], memory)
+        read = CrossAttention(width=8).apply({"params": cross["mixer"]}, memory, MASK_BS, method="prefill")
+        x = block(own, p["embedding"]["embedding"][TOKENS_BL], lambda x: of(GRU, own)(x)[0])
+        x = block(cross, x, lambda x: of(CrossAttention, cross)(x, read)[0])
+        wanted = dense(p["head"], rms(p["norm_out"], x))
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+    assert "mlp" not in own and "mlp" in cross
+
+
+def test_encoder_and_decoder_cycle_through_their_mixers():
+    model, params = made(layers=3, mixer=(GRU, HEADS2), encoder=(Elman, GRU), encoder_layers=3, tied=True)
+    state = model.apply(params, SOURCE_BS, MASK_BS, method="prefill")
+    kinds = [type(s).__name__ for s in state]
+    assert kinds == ["ArrayImpl", "Memory", "KV", "Memory", "ArrayImpl", "Memory"]
+    assert [params["params"][f"encoder_blocks_{i}"]["mixer"]["recurrent"].shape for i in range(3)] == [
+        (8, 8),
+        (8, 24),
+        (8, 8),
+    ]
+    assert "head" not in params["params"]
+
+
+def test_a_mixer_that_reads_the_memory_itself_needs_no_other():
+    model, params = made(mixer=CrossAttention, cross=None)
+    assert [type(s).__name__ for s in model.apply(params, SOURCE_BS, MASK_BS, method="prefill")] == ["Memory"]
+
+
+def test_dropout_is_drawn_in_the_encoder_too():
+    model, params = made(dropout=0.5, encoder_layers=1)
+    run = lambda **options: model.apply(params, SOURCE_BS, MASK_BS, method="encode", **options)
+    drop = lambda seed: run(deterministic=False, rngs={"dropout": jax.random.key(seed)})
+    np.testing.assert_array_equal(run(), run())
+    assert np.any(drop(1) != drop(2)) and np.any(drop(1) != run())
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: seq2seq(cross=None), "neither model.mixer nor model.cross read the memory, wanted one of them"),
+        (
+            lambda: seq2seq(mixer=(GRU, CrossAttention), layers=2),
+            "CrossAttention of model.mixer and model.cross read the memory",
+        ),
+        (lambda: seq2seq(cross=GRU), "model.cross does not read a memory: choose one that does"),
+        (lambda: seq2seq(encoder=CrossAttention), "CrossAttention reads a memory, an encoder has none"),
+        (lambda: seq2seq(encoder=()), "model.encoder is an empty list"),
+        (lambda: seq2seq(mixer=()), "model.mixer is an empty list"),
+        (lambda: seq2seq(inputs=Spec(vocabulary=7)), "this data has none: choose model.name='lm'"),
+        (lambda: seq2seq(cross=functools.partial(CrossAttention, heads=3)), "heads=3 does not divide model.width=8"),
+        (lambda: LanguageModel(inputs=SPEC, outputs=7, mixer=GRU), "which a language model does not read: choose"),
+        (lambda: Classifier(inputs=SPEC, outputs=7, mixer=GRU), "which a classifier does not read: choose"),
+        (
+            lambda: Spec(vocabulary=7, source_vocabulary=5),
+            "source_length together, got 5 and None",
+        ),
+    ],
+)
+def test_what_is_refused_when_it_is_built(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            dict(source_BS=SOURCE_BS[..., None]),
+            r"int32\[2, 4, 1\], a seq2seq model wants integers \[B, S\]",
+        ),
+        (dict(source_BS=SOURCE_BS * 1.0), r"source_BS is float32\[2, 4\]"),
+        (
+            dict(source_BS=SOURCE_BS, source_mask_BS=MASK_BS[:, 1:]),
+            r"source_mask_BS is bool\[2, 3\], wanted",
+        ),
+        (dict(source_BS=SOURCE_BS[:1]), r"\[1, 4, 4, 2\].*wants its Memory of 2 rows"),
+        (dict(), "got neither source_BS nor a state"),
+        (dict(source_BS=SOURCE_BS, state=(None, None)), "got source_BS and a state"),
+        (dict(state=(jnp.zeros((2, 8)),)), "wants one for each of 2 blocks: make it with prefill"),
+    ],
+)
+def test_what_is_refused_when_it_is_called(options, words):
+    model, params = made()
+    with pytest.raises(ValueError, match=words):
+        model.apply(params, TOKENS_BL, **options)
+
+
+# The way of a user.
+
+PAIRS = dict(
+    data=dict(name="reverse", length=3, symbols=3, examples=8),
+    model=dict(name="seq2seq", width=16, layers=1, encoder_layers=1, expansion=0, mixer="gru", encoder="gru"),
+)
+
+
+def config(tmp_path, *overrides, **sections):
+    return launch.write(tmp_path / "config.json", launch.tiny(*overrides) | PAIRS | sections)
+
+
+def test_it_learns_resumes_and_answers(tmp_path):
+    file, run = config(tmp_path, "train.steps=200", "optim.peak=0.02", "loader.batch=32"), tmp_path / "run"
+    assert launch.main("train", "--config", file, "--workdir", run).code == 0
+    assert launch.rows(run)[-1]["exact_match"] > 0.9
+    done = launch.main("evaluate", "--workdir", run, "--split", "test")
+    assert done.code == 0 and "exact_match" in done.out
+    done = launch.main("generate", "--workdir", run, "--samples", 5, "--temperature", 0)
+    assert done.code == 0, done.err
+    answers = [[line.split() for line in block.splitlines()] for block in done.out.strip().split("\n\n")]
+    assert len(answers) == 5
+    for source, wanted, generated in answers:
+        assert (source[0], wanted[0], generated[0]) == ("source", "wanted", "generated")
+        assert wanted[1:] == [*source[:0:-1], "4"] and len(generated) == len(wanted)
+    assert sum(wanted[1:] == generated[1:] for _, wanted, generated in answers) >= 4
+    assert done.out == launch.main("generate", "--workdir", run, "--samples", 5, "--temperature", 0).out
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        (dict(model=dict(name="lm", mixer="gru")), "model: the examples of this data have a source"),
+        (dict(data=dict(name="copy")), "model: a seq2seq model reads a source, and this data has none"),
+        (dict(model=dict(name="seq2seq", mixer="gru", cross=None)), "model: neither model.mixer nor model.cross"),
+        (dict(task=dict(name="next_token", carry_state=True)), "there is no state to carry"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_a_sentence(tmp_path, sections, words):
+    done = launch.main("train", "--config", config(tmp_path, **sections), "--dry_run")
+    assert done.code == 2 and words in done.err and len(done.err.splitlines()) == 1
+
+
+def test_a_dry_run_shows_a_source(tmp_path):
+    done = launch.main("train", "--config", config(tmp_path), "--dry_run")
+    assert done.code == 0 and "first source" in done.out and "source_mask" in done.out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--prompt", "a"), "leave --prompt and --tokens out"),
+        (("--samples", 0), "samples=0"),
+        (("--samples", 9), "has 8 examples, asked for 9"),
+    ],
+)
+def test_what_cannot_be_answered_is_a_sentence(tmp_path, args, words):
+    file, run = config(tmp_path, "train.steps=1"), tmp_path / "run"
+    assert launch.main("train", "--config", file, "--workdir", run).code == 0
+    done = launch.main("generate", "--workdir", run, *args)
+    assert done.code == 2 and words in done.err and len(done.err.splitlines()) == 1
