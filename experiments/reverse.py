@@ -16,6 +16,9 @@ def get_config(variant: str = "attention"):
     decoders = {
         "tiny": dict(mixer=dict(name="gru"), cross=dict(name="cross_attention")),
         "attention": dict(mixer=dict(name="attention"), cross=dict(name="cross_attention")),
+        "bahdanau": dict(mixer=dict(name="attention_rnn"), cross=None),
+        "luong": dict(mixer=dict(name="attention_rnn", style="luong", score="general"), cross=None),
+        "interactive": dict(mixer=dict(name="gru"), cross=dict(name="interactive")),
     }
     return ConfigDict(
         dict(

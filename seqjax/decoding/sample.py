@@ -82,6 +82,8 @@ def sample(
             f"{L} tokens of prompt and {length} new ones need {L + length} places, the attention cache has {room}: "
             "ask for fewer, or set model.mixer.context."
         )
+    if model.prefix > L:
+        raise ValueError(f"the model reads the first {model.prefix} tokens as a whole, the prompt has {L}: give more.")
     mask_BL = jnp.ones((B, L), bool) if mask_BL is None else mask_BL
     masks.check(mask_BL, (B, L))
     variables = {"params": params}

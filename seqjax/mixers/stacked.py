@@ -48,6 +48,10 @@ class Stacked(Mixer):
         return all(mixer.causal for mixer in self.stack())
 
     @property
+    def prefix(self):
+        return max(mixer.prefix for mixer in self.stack())
+
+    @property
     def room(self):
         return min((mixer.room for mixer in self.stack() if mixer.room is not None), default=None)
 

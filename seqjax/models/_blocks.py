@@ -112,6 +112,11 @@ class Backbone(Module, kw_only=True):
         expansion = self.expansion if expansion is None else expansion
         return Block(inner, self.width, expansion, self.dropout, self.norm, self.dtype, **kwargs)
 
+    @property
+    def prefix(self) -> int:
+        """How many first tokens of a document see each other."""
+        return max(block.mixer.prefix for block in self.stack(parent=None))
+
     @nn.nowrap
     def init_state(self, batch: int):
         """One state per layer."""

@@ -1,6 +1,7 @@
 """The contract of a task."""
 
 import dataclasses
+import math
 from typing import Annotated
 
 from seqjax.types import Checked, Given, Spec
@@ -20,6 +21,7 @@ class Task(Checked):
     spec: Annotated[Spec, Given]
     monitor: str = "loss"
 
+    given = math.inf  # how many first tokens of a document are not predicted: all, unless a task predicts tokens
     carry_state = False  # no field: only a task whose batches can go on where the one before ended has the choice
 
     def outputs(self) -> int:

@@ -5,9 +5,11 @@ import math
 
 import jax.numpy as jnp
 
+from seqjax import masks
 from seqjax.metrics import Ratio
 from seqjax.ops import losses
 from seqjax.tasks._base import Task as _Task
+from seqjax.types import Natural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,18 +23,25 @@ class NextToken(_Task):
     `bits_per_<unit>` = loss / ln 2, and where tokens are `scored` `exact_match`, the share of rows
     in which every scored token is right (rows in which none is scored do not count).
 
+    `given`: the first so many tokens of a document are not predicted: what a prefix language model sees as a whole.
+
     `carry_state` is truncated back-propagation through time: rows are long streams of running text, a batch goes on
     with the state that the batch before it left (see `seqjax.data.Streams`), and the gradient ends at its first token.
     It is so in evaluation, too. Williams and Peng 1990, Neural Computation 2(4); streams as in Zaremba et al. 2014,
     arXiv:1409.2329.
     """
 
+    given: Natural = 0
     carry_state: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         if self.spec.vocabulary is None:
             raise ValueError("next_token needs tokens, this source has features: choose task.name='classification'.")
+        if self.given and self.carry_state:
+            raise ValueError(
+                f"task.given={self.given} counts from the start of a document, which task.carry_state cuts: drop one."
+            )
 
     def outputs(self) -> int:
         return self.spec.vocabulary
@@ -51,6 +60,9 @@ class NextToken(_Task):
         weight_BL = batch["mask"][:, 1:] * batch["weight"][:, None]
         if "reset" in batch:
             weight_BL = weight_BL * ~batch["reset"][:, 1:]
+        if self.given:
+            place_BL = masks.positions(batch["mask"].shape, batch["mask"], batch.get("reset"))
+            weight_BL = weight_BL * (place_BL[:, 1:] >= self.given)
         nll_BL = losses.cross_entropy(prediction, target_BL)
         right_BL = jnp.argmax(prediction, axis=-1) == target_BL
         metrics = {}

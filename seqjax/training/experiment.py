@@ -87,6 +87,12 @@ class Experiment:
         self.model = config.build(
             part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
         )
+        if self.model.prefix > self.task.given:
+            raise ConfigError(
+                f"mixer.prefix={self.model.prefix} shows the first {self.model.prefix} tokens to each other, and "
+                f"task.given={self.task.given} has all after the first {self.task.given} predicted: set "
+                f"task.given={self.model.prefix}."
+            )
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
         self.tx = self.optim.build(self.train.steps)

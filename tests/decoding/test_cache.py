@@ -124,3 +124,20 @@ def test_steps_compile_once_and_write_where_the_cache_is(kind, caplog):
     assert compilations(caplog, lambda: [places.append(a.unsafe_buffer_pointer()) for a in go_on(state)]) == 0
     assert step._cache_size() == 1
     assert places[: len(state)] == places[len(state) :]
+
+
+@each_kind
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_token_copies_no_cache(kind, rows):
+    """One step, and a scan over steps, need a fraction of the cache beside it."""
+    size = {"window": 2048} if "window" in KINDS[kind] else {}
+    module = Attention(width=64, heads=4, context=2048, **KINDS[kind] | size)
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, 64)))
+    state = jax.eval_shape(lambda: module.init_state(rows))
+    step = lambda params, x_BD, state: module.apply(params, x_BD, state, method="step")
+    scan = lambda params, x_LBD, state: jax.lax.scan(lambda s, x: step(params, x, s)[::-1], state, x_LBD)
+    held = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(state))
+    for program, shape in ((step, (rows, 64)), (scan, (3, rows, 64))):
+        compiled = jax.jit(program, donate_argnums=2).lower(params, jax.ShapeDtypeStruct(shape, jnp.float32), state)
+        # A copy of k or of v alone would be nearly half of it.
+        assert compiled.compile().memory_analysis().temp_size_in_bytes < 0.4 * held

@@ -16,6 +16,7 @@ from seqjax.types import Spec
 
 V, GREEDY = 6, Sampling(temperature=0.0)
 KEY = jax.random.key(0)
+WORDS = dict(inputs=Spec(vocabulary=V), outputs=V, width=8, expansion=0)
 
 
 @functools.cache
@@ -23,7 +24,7 @@ def trained(name: str):
     """A model with logits far enough apart for an argmax to be safe."""
     attention = functools.partial(Attention, heads=2, context=16)
     mixers = {"gru": (GRU,), "attention": (attention,), "hybrid": (attention, GRU)}[name]
-    model = LanguageModel(inputs=Spec(vocabulary=V), outputs=V, width=8, layers=len(mixers), mixer=mixers, expansion=0)
+    model = LanguageModel(**WORDS, layers=len(mixers), mixer=mixers)
     params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 2), jnp.int32))["params"]
     return model, jax.tree.map(lambda p: p * 3, params)
 
@@ -105,6 +106,9 @@ def test_what_cannot_be_continued():
         sample(model, params, jnp.zeros((1, 0), jnp.int32), KEY, length=1)
     with pytest.raises(ValueError, match="need 17 places, the attention cache has 16"):
         sample(model, params, jnp.zeros((1, 4), jnp.int32), KEY, length=13)
+    prefix = LanguageModel(**WORDS, mixer=functools.partial(Attention, heads=2, prefix=5), layers=1)
+    with pytest.raises(ValueError, match="the model reads the first 5 tokens as a whole, the prompt has 4: give more"):
+        sample(prefix, params, jnp.zeros((1, 4), jnp.int32), KEY, length=1)
     with pytest.raises(ValueError, match="temperature: got -1"):
         Sampling(temperature=-1)
 

@@ -69,6 +69,20 @@ def test_features_of_another_width_are_refused():
         model.init(jax.random.key(0), np.concatenate([x, x[..., :1]], axis=-1))
 
 
+def test_a_prefix_language_model_knows_nothing_of_what_it_has_to_predict():
+    """The logits for token t, beyond the prefix, are the same whatever token t and those after it are."""
+    model, x, P, L = lm(mixer=(functools.partial(Attention, heads=2, prefix=4), GRU)), draw(TOKENS, 2, 9), 4, 9
+    params = model.init(jax.random.key(0), x)
+    logits = model.apply(params, x)[0]
+    assert model.prefix == P
+    for t in range(P, L):
+        other = np.concatenate([x[:, :t], (x[:, t:] + 1) % 7], axis=1)
+        np.testing.assert_allclose(model.apply(params, other)[0][:, P - 1 : t], logits[:, P - 1 : t], atol=1e-6)
+    ahead = x.copy()
+    ahead[:, P - 1] = (ahead[:, P - 1] + 1) % 7
+    assert np.any(np.abs(model.apply(params, ahead)[0][:, 0] - logits[:, 0]) > 1e-3)
+
+
 def test_a_tied_head_is_the_embedding():
     x = draw(TOKENS, 2, 4)
     tied, free = (lm(tied=t).init(jax.random.key(0), x)["params"] for t in (True, False))

@@ -70,6 +70,27 @@ def test_the_first_token_of_a_document_is_not_asked_for():
     np.testing.assert_array_equal(task.resets(marked), reset_BL[:, :-1])
 
 
+def test_what_is_given_is_not_asked_for():
+    """The first tokens of each document, counted without what is masked."""
+    data, logits = batch(), jnp.asarray(RNG.normal(size=(B, L - 1, V)), jnp.float32)
+    data["mask"][0, 1] = False
+    data["reset"] = np.zeros((B, L), bool)
+    data["reset"][0, 3] = True
+    place = np.zeros((B, L), int)
+    for b in range(B):
+        count = 0
+        for t in range(L):
+            count = 0 if data["reset"][b, t] else count
+            place[b, t] = count
+            count += data["mask"][b, t]
+    gone = {**data, "scored": data["scored"] & (place >= 2)}
+    for name, ratio in NextToken(spec=SPEC).loss(logits, jax.tree.map(jnp.asarray, gone)).items():
+        got = NextToken(spec=SPEC, given=2).loss(logits, jax.tree.map(jnp.asarray, data))[name]
+        np.testing.assert_allclose(got, ratio, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"task\.given=2 counts from the start of a document"):
+        NextToken(spec=SPEC, given=2, carry_state=True)
+
+
 def test_classification():
     data, logits = batch(), RNG.normal(size=(B, V))
     got = Classification(spec=SPEC).loss(jnp.asarray(logits, jnp.float32), jax.tree.map(jnp.asarray, data))

@@ -45,6 +45,13 @@ def test_sizes_travel_from_data_to_model():
     assert params["embedding"]["embedding"].shape == (6, 8) and params["head"]["kernel"].shape == (8, 6)
 
 
+def test_a_prefix_is_not_predicted():
+    prefix = ("model.mixer.name=attention", "model.mixer.heads=2", "model.mixer.prefix=3")
+    with pytest.raises(ConfigError, match=r"mixer\.prefix=3 shows .* task\.given=2 has .*: set task\.given=3"):
+        Experiment(resolve(launch.tiny(*prefix, "task.given=2")))
+    assert Experiment(resolve(launch.tiny(*prefix, "task.given=3"))).model.prefix == 3
+
+
 def test_building_does_not_depend_on_what_was_built_before():
     """Two experiments of one config are equal where it counts: digest, batches, sizes."""
     a, b = (Experiment(resolve(launch.tiny())) for _ in range(2))
