@@ -26,7 +26,6 @@ from seqjax import lookup, masks
 from seqjax.mixers._base import check_state
 from seqjax.models import lm, seq2seq
 from seqjax.models._blocks import Backbone
-from seqjax.training import carry
 from seqjax.types import Spec
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -174,7 +173,7 @@ SUBJECTS["lm(attention,gru)"] = lm.Model(**TOKENS, mixer=(ATTENTION, GRU), layer
 SUBJECTS["seq2seq(attention,gru)"] = Given(functools.partial(seq2seq.Model, **PAIRS, mixer=(ATTENTION, GRU)))
 READERS = [name for name, module in SUBJECTS.items() if isinstance(module, Given)]
 ROOM = {name: module.make() if name in READERS else module for name, module in SUBJECTS.items()}
-ROOM = {name: carry.room(module) if isinstance(module, Backbone) else module.room for name, module in ROOM.items()}
+ROOM = {name: module.room for name, module in ROOM.items()}
 CACHED = [name for name, room in ROOM.items() if room is not None]
 
 

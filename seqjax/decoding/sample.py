@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
-from seqjax.training import carry as carry_lib
 from seqjax.types import Checked, Count, NonNegative, Range
 
 
@@ -76,14 +75,15 @@ def sample(
     B, L = prompt_BL.shape
     if L == 0:
         raise ValueError("the prompt is empty: give at least one token to go on from.")
-    room = carry_lib.room(model)
+    # A model of one's own may have neither.
+    room, prefix = getattr(model, "room", None), getattr(model, "prefix", 0)
     if room is not None and L + length > room:
         raise ValueError(
             f"{L} tokens of prompt and {length} new ones need {L + length} places, the attention cache has {room}: "
             "ask for fewer, or set model.mixer.context."
         )
-    if model.prefix > L:
-        raise ValueError(f"the model reads the first {model.prefix} tokens as a whole, the prompt has {L}: give more.")
+    if prefix > L:
+        raise ValueError(f"the model reads the first {prefix} tokens as a whole, the prompt has {L}: give more.")
     mask_BL = jnp.ones((B, L), bool) if mask_BL is None else mask_BL
     masks.check(mask_BL, (B, L))
     variables = {"params": params}

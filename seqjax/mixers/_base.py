@@ -76,6 +76,19 @@ class Mixer(Module):
             check_state(kind, state, self.init_state, x_BLD.shape[0])
 
 
+def cycle(mixers, layers: int, name: str) -> list[Callable]:
+    """A factory for each layer: `mixers` is one, or a tuple that the layers cycle through."""
+    if mixers == ():
+        raise ValueError(f"{name} is an empty list: give at least one mixer for the layers to cycle through.")
+    mixers = mixers if isinstance(mixers, (tuple, list)) else (mixers,)
+    return [mixers[i % len(mixers)] for i in range(layers)]
+
+
+def least_room(mixers) -> int | None:
+    """How many tokens of one document the states of all mixers hold; None: any number."""
+    return min((mixer.room for mixer in mixers if mixer.room is not None), default=None)
+
+
 def check_heads(width: int, heads: int) -> None:
     """Raises ValueError unless the heads of a mixer divide its width."""
     if width % heads:

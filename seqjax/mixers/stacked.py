@@ -1,11 +1,9 @@
 """Several mixers on top of each other."""
 
-from collections.abc import Callable
-
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixer, Mixers
+from seqjax.mixers._base import Mixer, Mixers, cycle, least_room
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Count, Fraction
@@ -28,16 +26,14 @@ class Stacked(Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.mixer == ():
-            raise ValueError("mixer.mixer is an empty list: give at least one mixer for the layers to cycle through.")
         check_alone(self.stack(), "a stack")  # a mixer that refuses its options refuses them now, too
 
     @nn.nowrap
     def stack(self, parent=None) -> list[Mixer]:
         """One mixer per layer, unbound without a parent."""
-        mixers: tuple[Callable, ...] = self.mixer if isinstance(self.mixer, (tuple, list)) else (self.mixer,)
         given = dict(width=self.width, dtype=self.dtype, parent=parent)
-        return [mixers[i % len(mixers)](**given, name=f"layers_{i}") for i in range(self.layers)]
+        mixers = cycle(self.mixer, self.layers, "mixer.mixer")
+        return [mixer(**given, name=f"layers_{i}") for i, mixer in enumerate(mixers)]
 
     def setup(self):
         self.inner = self.stack(parent=self)
@@ -53,7 +49,7 @@ class Stacked(Mixer):
 
     @property
     def room(self):
-        return min((mixer.room for mixer in self.stack() if mixer.room is not None), default=None)
+        return least_room(self.stack())
 
     @nn.nowrap
     def init_state(self, batch: int):

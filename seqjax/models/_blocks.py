@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixers, check_state
+from seqjax.mixers._base import Mixers, check_state, cycle, least_room
 from seqjax.mixers._memory import check_alone
 from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Spec
 
@@ -117,6 +117,11 @@ class Backbone(Module, kw_only=True):
         """How many first tokens of a document see each other."""
         return max(block.mixer.prefix for block in self.stack(parent=None))
 
+    @property
+    def room(self) -> int | None:
+        """How many tokens of one document the states hold; None: any number."""
+        return least_room(block.mixer for block in self.stack(parent=None))
+
     @nn.nowrap
     def init_state(self, batch: int):
         """One state per layer."""
@@ -141,14 +146,6 @@ class Backbone(Module, kw_only=True):
         flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
         x_BLD, after = through(self.blocks, x_BLD, states, **flags)
         return self.norm_out(x_BLD), None if state is None else after
-
-
-def cycle(mixers, layers: int, name: str) -> list:
-    """A factory for each layer: `mixers` is one, or a tuple that the layers cycle through."""
-    if mixers == ():
-        raise ValueError(f"{name} is an empty list: give at least one mixer for the layers to cycle through.")
-    mixers = mixers if isinstance(mixers, (tuple, list)) else (mixers,)
-    return [mixers[i % len(mixers)] for i in range(layers)]
 
 
 def through(blocks, x_BLD, states, **flags):

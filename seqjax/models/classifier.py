@@ -7,10 +7,9 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.models._blocks import Backbone
-from seqjax.ops import pooling
+from seqjax.ops import attention, pooling, weights
 
 Pool = Literal["mean", "last", "max", "attention"]
-Weights = Literal["softmax", "sigmoid", "hard", "sparsemax", "entmax"]
 
 
 class Classifier(Backbone, kw_only=True):
@@ -19,12 +18,13 @@ class Classifier(Backbone, kw_only=True):
         x = E[token] or W x + b,  x = block_i(x),  logits = W_o pool(norm(x)) + b_o
 
     `pool` is over real tokens: their mean, the last, the maximum per feature, or a sum weighted by a learned score
-    ("attention"), in which `pool_weights` turns scores into weights: see `seqjax/ops/weights.py`.
+    ("attention"), in which `pool_weights` turns scores into weights: see `seqjax/ops/weights.py`. With
+    `apply(..., mutable=["intermediates"])` the weights (B, L) are found under "weights".
     It reads whole sequences, so it has no state.
     """
 
     pool: Pool = "mean"
-    pool_weights: Weights = "softmax"
+    pool_weights: attention.Weights = "softmax"
 
     called = "a classifier"
 
@@ -62,7 +62,9 @@ class Classifier(Backbone, kw_only=True):
         x_BLD = self.embedding(masks.fill(x_BL, mask_BL))
         x_BLD, _ = self.run(x_BLD, None, mask_BL, reset_BL, deterministic)
         if self.pool == "attention":
-            x_BD = pooling.attention(x_BLD, self.score(x_BLD)[..., 0], mask_BL, self.pool_weights)
+            score_BL = self.score(x_BLD)[..., 0]
+            x_BD = pooling.attention(x_BLD, score_BL, mask_BL, self.pool_weights)
+            self.sow("intermediates", "weights", getattr(weights, self.pool_weights)(score_BL, mask_BL))
         else:
             pool = {"mean": pooling.mean, "last": pooling.last, "max": pooling.maximum}[self.pool]
             x_BD = pool(x_BLD, mask_BL)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixers
+from seqjax.mixers._base import Mixers, cycle
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.cross_attention import CrossAttention
-from seqjax.models._blocks import Block, cycle, norm, through
+from seqjax.models._blocks import Block, norm, through
 from seqjax.models.lm import LanguageModel
 from seqjax.types import Count, Part
 

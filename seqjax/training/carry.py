@@ -6,12 +6,6 @@ from seqjax.data import Streams
 from seqjax.types import ConfigError
 
 
-def room(model) -> int | None:
-    """How many tokens of one document the caches of a model hold; None: any number."""
-    mixers = [block.mixer for block in model.stack(parent=None)] if hasattr(model, "stack") else []
-    return min((mixer.room for mixer in mixers if mixer.room is not None), default=None)
-
-
 def check(model, source, loader) -> None:
     """Refuses `task.carry_state` where there is nothing to carry, or no room for it.
 
@@ -24,7 +18,7 @@ def check(model, source, loader) -> None:
         jax.eval_shape(lambda: model.init_state(loader.batch))
     except (AttributeError, NotImplementedError, ValueError) as error:
         raise ConfigError(f"task.carry_state needs a model with a state: {error}") from error
-    most = room(model)
+    most = getattr(model, "room", None)
     for stream in streams:
         if most is not None and stream.longest > most:
             raise ConfigError(

@@ -87,11 +87,11 @@ class Experiment:
         self.model = config.build(
             part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
         )
-        if self.model.prefix > self.task.given:
+        prefix, given = getattr(self.model, "prefix", 0), self.task.given
+        if prefix > given:
             raise ConfigError(
-                f"mixer.prefix={self.model.prefix} shows the first {self.model.prefix} tokens to each other, and "
-                f"task.given={self.task.given} has all after the first {self.task.given} predicted: set "
-                f"task.given={self.model.prefix}."
+                f"mixer.prefix={prefix} shows the first {prefix} tokens to each other, and task.given={given} has all "
+                f"after the first {given} predicted: set task.given={prefix}."
             )
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)

@@ -52,6 +52,15 @@ def test_padding_changes_no_class(pool, weights, spec):
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_the_weights_of_pooling_are_handed_out():
+    model, x = classifier(pool="attention", pool_weights="sparsemax"), draw(TOKENS, 2, 6)
+    mask = np.array([[1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 0]], bool)
+    (_, _), found = model.apply(model.init(jax.random.key(0), x), x, mask_BL=mask, mutable=["intermediates"])
+    weights_BL = found["intermediates"]["weights"][0]
+    assert weights_BL.shape == mask.shape and not np.any(weights_BL[~mask])
+    np.testing.assert_allclose(weights_BL.sum(axis=1), 1, rtol=1e-6)
+
+
 def test_an_empty_row_has_a_class_all_the_same():
     model, x = classifier(), draw(TOKENS, 2, 4)
     logits, _ = model.apply(model.init(jax.random.key(0), x), x, mask_BL=np.array([[True] * 4, [False] * 4]))
