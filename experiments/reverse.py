@@ -4,8 +4,9 @@ seqjax train --config experiments/reverse.py --workdir runs/reverse
 seqjax evaluate --workdir runs/reverse --split test
 seqjax generate --workdir runs/reverse --samples 4 --temperature 0
 
-2 cores of an AMD EPYC, CPU: 2 min of CPU time, seed 0: 0.998 of 512 validation rows are wholly right, 0.996 of 512 test
-rows (accuracy per symbol 0.9999 and 0.9998; guessing: 0.176).
+2 cores of an AMD EPYC, CPU: 2 to 3 min of CPU time each, seed 0; wholly right of 512 validation and of 512 test rows:
+0.998 and 0.996 (attention), 1.000 and 1.000 (`:bahdanau`), 1.000 and 0.994 (`:luong`), 0.988 and 0.988
+(`:interactive`). Guessing a symbol: 0.176.
 """
 
 from ml_collections import ConfigDict

@@ -40,7 +40,7 @@ def test_links_lead_somewhere(doc):
 
 def test_the_readme_names_everything_that_exists():
     from seqjax import lookup
-    from seqjax.cli import KINDS
+    from seqjax.commands.list import KINDS
 
     readme = (ROOT / "README.md").read_text()
     for package, _ in KINDS.values():

@@ -3,7 +3,7 @@
 import pytest
 
 from seqjax import lookup
-from seqjax.cli import KINDS
+from seqjax.commands.list import KINDS
 from seqjax.mixers.gru import GRU
 from seqjax.types import ConfigError
 

@@ -1,0 +1,1 @@
+"""The commands of `seqjax`: one file each, with `ABOUT`, `EXAMPLES`, `options(parser)` and `run(args)`."""

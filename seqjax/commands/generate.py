@@ -1,0 +1,41 @@
+"""seqjax generate."""
+
+from seqjax.commands import _run_folder
+from seqjax.types import ConfigError
+
+ABOUT = "Sample text from a checkpoint, or answers to what it reads; writes samples.json."
+EXAMPLES = """\
+  seqjax generate --workdir runs/gru --prompt 'The ' --tokens 300
+  seqjax generate --workdir runs/gru --temperature 0           (greedy)
+  seqjax generate --workdir runs/gru --top_k 40 --top_p 0.95 --samples 3 --seed 1
+  seqjax generate --workdir runs/reverse --samples 4           (answers to sources)"""
+
+
+def options(parser) -> None:
+    """The options of the command."""
+    _run_folder.options(parser)
+    add = parser.add_argument
+    add("--prompt", help="text to go on from (default: a new line)")
+    add("--tokens", type=int, default=None, help="how many new tokens (default: to the trained length)")
+    add("--samples", type=int, default=1, help="continuations, or validation examples (default: 1)")
+    add("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")
+    add("--top_k", type=int, default=None, help="draw from the k likeliest (default: all)")
+    add("--top_p", type=float, default=1.0, help="draw from the likeliest that make up p (default: 1)")
+    add("--seed", type=int, default=0, help="same seed, same text (default: 0)")
+
+
+def run(args) -> None:
+    """Samples, prints and writes."""
+    from seqjax import runtime
+    from seqjax.decoding import Sampling
+    from seqjax.decoding.show import show
+    from seqjax.training.trained import Trained
+
+    try:
+        sampling = Sampling(args.temperature, args.top_k, args.top_p)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    runtime.setup()
+    trained = Trained.load(args.workdir, args.checkpoint)
+    how = dict(samples=args.samples, seed=args.seed, sampling=sampling)
+    print(show(trained, prompt=args.prompt, tokens=args.tokens, **how))

@@ -1,0 +1,40 @@
+"""seqjax list."""
+
+ABOUT = "Show every mixer, model, task and source, or one of these kinds."
+EXAMPLES = """\
+  seqjax list
+  seqjax list mixers"""
+KINDS = {
+    "mixers": ("seqjax.mixers", "Mixer"),
+    "models": ("seqjax.models", "Model"),
+    "tasks": ("seqjax.tasks", "Task"),
+    "sources": ("seqjax.data", "Source"),
+}
+
+
+def options(parser) -> None:
+    """The options of the command."""
+    parser.add_argument("kind", nargs="?", choices=list(KINDS), help="only this kind")
+
+
+def run(args) -> None:
+    """Prints one table per kind."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from seqjax import lookup
+
+    console = Console(highlight=False)
+    console.on_broken_pipe = _broken_pipe
+    for kind, (package, symbol) in KINDS.items():
+        if args.kind not in (None, kind):
+            continue
+        table = Table(title=kind, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+        for name in lookup.names(package):
+            table.add_row(f"  {name}", lookup.summary(package, name, symbol))
+        console.print(table)
+        console.print()
+
+
+def _broken_pipe():
+    raise BrokenPipeError  # rich would exit with 1

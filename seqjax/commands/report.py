@@ -1,0 +1,25 @@
+"""seqjax report."""
+
+from pathlib import Path
+
+ABOUT = "Write report.html and report.md from one or several run folders."
+EXAMPLES = "  seqjax report runs/gru runs/attention --out runs"
+
+
+def options(parser) -> None:
+    """The options of the command."""
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="run folders")
+    parser.add_argument("--out", metavar="DIR", help="where to (default: the first folder)")
+    parser.add_argument("--figure", metavar="FILE.svg", help="also save the main figure by itself")
+
+
+def run(args) -> None:
+    """Writes the page and says where."""
+    from seqjax import report
+
+    folders = [Path(f) for f in args.folders]
+    out = Path(args.out) if args.out else folders[0]
+    path = report.write(folders, out)
+    if args.figure:
+        report.figure(folders, Path(args.figure))
+    print(f"report: {path}")

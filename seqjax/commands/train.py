@@ -1,0 +1,53 @@
+"""seqjax train."""
+
+from seqjax.types import ConfigError
+
+ABOUT = "Train what a config describes; run the same command again to resume."
+EXAMPLES = """\
+  seqjax train --config experiments/quickstart.py:gru --workdir runs/gru
+  seqjax train --config experiments/quickstart.py:gru --config.optim.peak=3e-4 --workdir runs/gru-3e-4
+  seqjax train --config runs/gru/config.json --workdir runs/gru-again      (replays a run)
+  seqjax train --config experiments/names.py --dry_run"""
+
+
+def options(parser) -> None:
+    """The options of the command."""
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE[:VARIANT]", help="a .py with get_config, or config.json")
+    add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
+    add("--workdir", metavar="DIR", help="the run folder; resumed if it holds a run")
+    add("--restart", action="store_true", help="delete the folder's checkpoints and begin at step 0")
+    add("--dry_run", action="store_true", help="build everything, train nothing, print what it would cost")
+    add("--print_config", action="store_true", help="print the resolved config as JSON and stop")
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(args) -> None:
+    """Trains, or shows what would be trained."""
+    import json
+
+    from seqjax import config, runtime
+    from seqjax.training import experiment as experiment_lib
+
+    tree = experiment_lib.resolve(config.override(config.load(args.config), args.overrides))
+    runtime.setup()
+    if args.print_config:
+        print(json.dumps(tree, indent=1))
+        return
+    if args.workdir is None and not args.dry_run:
+        raise ConfigError("--workdir is missing: say where the run should live, for example --workdir runs/first.")
+    if args.dry_run:
+        from seqjax.training import dry_run
+
+        dry_run.show(experiment_lib.Experiment(tree))
+        return
+    from seqjax.training import history, loop
+    from seqjax.training.workdir import Workdir
+
+    workdir = Workdir(args.workdir)
+    experiment = experiment_lib.Experiment(tree)
+    step = None if args.restart else history.finished(experiment, workdir)
+    if step is not None:
+        print(f"already done at step {step}: {workdir.path}")
+        return
+    loop.train(experiment, workdir, restart=args.restart, command=args.command_line, quiet=args.quiet)
