@@ -54,6 +54,12 @@ def _overrides(args, rest: list[str]) -> list[str]:
     return out
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog):
+        super().__init__(prog)
+        self._action_max_length = 13  # argparse forgets that the names of commands are indented once more
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         self.print_usage(sys.stderr)
@@ -65,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="seqjax",
         description="Attention or recurrence, at this task, budget and length?",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"seqjax {__version__}")
     commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True, parser_class=_Parser)
@@ -78,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
             help=module.ABOUT,
             description=module.ABOUT,
             epilog=f"examples:\n{module.EXAMPLES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
         module.options(sub)

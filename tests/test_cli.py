@@ -10,6 +10,7 @@ import launch
 import pytest
 
 from seqjax import __version__, cli, lookup
+from seqjax.commands.list import KINDS
 from seqjax.training.experiment import resolve
 
 COMMANDS = tuple(cli._parser().subcommands.choices)
@@ -58,21 +59,23 @@ def test_every_command_has_a_help_with_an_example(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_options_of_the_examples_exist(command):
-    parser = cli._parser().subcommands.choices[command]
-    known = {name for action in parser._actions for name in action.option_strings}
-    used = set(re.findall(r"(--[a-z_]+)(?!\.)\b", parser.epilog))
-    assert used <= known
+    commands = cli._parser().subcommands.choices
+    for line in commands[command].epilog.splitlines()[1:]:
+        for part in line.split(" -- "):  # what comes after is another command
+            parser = commands[re.match(r" *seqjax (\w+)", part)[1]]
+            known = {name for action in parser._actions for name in action.option_strings}
+            assert set(re.findall(r"(--[a-z_]+)(?!\.)\b", part)) <= known
 
 
 # list
 
 
-@pytest.mark.parametrize("kind", [None, *cli.KINDS])
+@pytest.mark.parametrize("kind", [None, *KINDS])
 def test_list_shows_every_name_with_a_description(kind, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     outcome = launch.main("list", *([kind] if kind else []))
     assert outcome.code == 0
-    for one, (package, symbol) in cli.KINDS.items():
+    for one, (package, symbol) in KINDS.items():
         for name in lookup.names(package):
             summary = lookup.summary(package, name, symbol)
             assert summary.endswith((".", ":")) or len(summary) > 10

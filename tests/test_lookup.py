@@ -25,7 +25,7 @@ def test_spellings(spec):
     ("spec", "words"),
     [
         ("grru", "Did you mean 'gru'"),
-        ("zzz", "It has: attention, bidirectional, conv_lstm, gru"),
+        ("zzz", "It has: attention, attention_rnn, bidirectional"),
         ("gru:GRUU", "no 'GRUU' in seqjax.mixers.gru. Did you mean 'GRU'"),
         ("no.such.module:Thing", "no module 'no.such.module'"),
         (".gru", "no module '.gru'"),
