@@ -166,6 +166,20 @@ def test_tokamax_is_asked_for_by_its_extra():
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 3])
+def test_decoding_is_attention_to_cache_and_tokens(heads, count):
+    """With as few products as there are queries of a group, and with one for all of them."""
+    q, k, v = operands(24, heads)
+    q, W = q[:, :count], 24 - count
+    keys = masks.Tokens(jnp.arange(24)[None] - 3, None, jnp.asarray(RNG.random((B, 24)) > 0.3).at[-1].set(False))
+    queries = masks.Tokens(jnp.arange(20, 20 + count)[None])
+    look = dict(causal=True, window=15, soft_cap=2.0, sinks_H=SINKS, queries=queries, keys=keys, scale=0.4)
+    cached = tuple(jnp.moveaxis(a[:, :W], 1, 3) for a in (k, v))
+    got = attention.decode(q, cached, (k[:, W:], v[:, W:]), **look)
+    close(got, attention.attend(q, k, v, backend="reference", **look))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
 def test_key_heads_serve_query_heads_in_order(heads, block):
     q, k, v = operands(heads=heads)
     repeated = (jnp.repeat(a, H // heads, axis=2) for a in (k, v))

@@ -316,7 +316,7 @@ ORACLES = {
     "cells": {"tanh", "relu", "layer_norm", "lstm", "lstm_projected", "gru", "gru_before", "mgu", "slstm"},
     "linear": {"diagonal"},  # in test_linear.py
     "linear_attention": {"attend", "taylor"},  # in test_linear_attention.py
-    "attention": {"attend", "weigh", "weights"},  # in test_attention.py
+    "attention": {"attend", "decode", "weigh", "weights"},  # in test_attention.py
     "scores": {"dot", "general", "unit", "additive", "location"},  # in test_scores.py
     "positions": {"frequencies", "rotary", "sinusoidal", "alibi", "relative_bucket"},
     "interactive": {"attend", "weights"},  # in test_interactive_sums.py
