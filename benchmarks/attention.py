@@ -209,7 +209,7 @@ def targets(what, kind, B, L) -> list[Target]:
         found.append(Target("torch", least=5.0))
     if (what, kind, L) == ("training", "causal", 4096):
         found.append(Target("naive", most=1 / 25, of="memory"))
-    if kind != "causal":  # a block within 15 % of what it costs there
+    if kind in ("full", "padded", "packed"):  # a block within 15 % of what it costs in causal attention
         found.append(Target("causal", least=blocks("causal", B, L) / blocks(kind, B, L) / 1.15))
     return found
 

@@ -202,9 +202,9 @@ def serves(name: str, case: dict) -> bool:
 def targets(what, kind, dtype, B, S) -> list[Target]:
     """A token costs no more than it costs others, and a byte of a long cache about what it costs in a short one.
 
-    About: a short cache lies in those of the processor, from where a byte comes three times as fast.
+    About: a short cache lies in those of the processor, from where a byte comes up to twice as fast.
     """
-    return [Target("short", least=0.25, of="byte"), Target("torch", least=1.0), Target("flax", least=1.0)]
+    return [Target("short", least=0.5, of="byte"), Target("torch", least=1.0), Target("flax", least=1.0)]
 
 
 def main(argv: list[str] | None = None) -> None:

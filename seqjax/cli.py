@@ -57,7 +57,7 @@ def _overrides(args, rest: list[str]) -> list[str]:
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog):
         super().__init__(prog)
-        self._action_max_length = 13  # argparse forgets that the names of commands are indented once more
+        self._action_max_length = 17  # argparse forgets that the names of commands are indented once more
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in lookup.names("seqjax.commands"):
         module = importlib.import_module(f"seqjax.commands.{name}")
         sub = commands.add_parser(
-            name,
+            name.replace("_", "-"),
             help=module.ABOUT,
             description=module.ABOUT,
             epilog=f"examples:\n{module.EXAMPLES}",

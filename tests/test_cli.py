@@ -62,7 +62,7 @@ def test_the_options_of_the_examples_exist(command):
     commands = cli._parser().subcommands.choices
     for line in commands[command].epilog.splitlines()[1:]:
         for part in line.split(" -- "):  # what comes after is another command
-            parser = commands[re.match(r" *seqjax (\w+)", part)[1]]
+            parser = commands[re.match(r" *seqjax ([\w-]+)", part)[1]]
             known = {name for action in parser._actions for name in action.option_strings}
             assert set(re.findall(r"(--[a-z_]+)(?!\.)\b", part)) <= known
 

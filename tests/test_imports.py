@@ -16,7 +16,19 @@ ROOT = Path(seqjax.__file__).parent
 ROOMS = (
     *("types", "lookup", "config", "masks", "metrics"),
     *("ops", "mixers", "converters", "models", "probabilistic", "data", "tasks"),
-    *("training", "decoding", "analysis", "search", "report", "runtime", "supervise", "commands", "cli", "__main__"),
+    *(
+        "training",
+        "decoding",
+        "analysis",
+        "search",
+        "report",
+        "runtime",
+        "supervise",
+        "verify",
+        "commands",
+        "cli",
+        "__main__",
+    ),
 )
 # On the ground floor, too, nobody reaches up: what each of these may import.
 GROUND = {"types": [], "lookup": ["types"], "config": ["types", "lookup"], "masks": [], "metrics": []}

@@ -14,7 +14,7 @@ from seqjax.ops._blockwise import FLOOR as FLOOR
 Backend = Literal["auto", "reference", "blockwise", "xla", "cudnn", "tokamax"]
 # Tokens a block: the scores of one stay in the cache of a core; wider machines want more at a time.
 CPU_BLOCK, BLOCK = 128, 512
-LONG = 512  # tokens from which blocks are faster on a CPU of two cores; at 128 they take 1.3 times as long
+LONG = 256  # tokens from which blocks are faster on one core of a CPU and on two; at 128 two are slower by a tenth
 FEW = 256 * 2**20  # bytes of scores that an accelerator may hold at once before blocks are worth their loops
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,128 @@
+"""Whether a run that is killed and started again ends with the same bits as one left alone."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from seqjax import runtime
+from seqjax.training import loop
+from seqjax.training.checkpoint import Checkpoints, digest
+from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.workdir import MetricsFile, Workdir
+from seqjax.types import CheckpointError, ConfigError, SeqjaxError
+
+CLOCK = ("seconds", "tokens_per_s", "steps_per_s")  # of a row of metrics: no part of the promise
+
+
+class Verdict(NamedTuple):
+    """`kills`: the steps at which the second run was killed. `digest`: of the state that both ended with."""
+
+    steps: int
+    kills: list[int]
+    digest: str
+
+
+def shortened(tree: dict, steps: int, kills: int) -> dict:
+    """A resolved config, cut to so many steps: every step is logged, and there are two checkpoints between kills."""
+    tree = json.loads(json.dumps(tree))
+    train, every = tree["train"], max(1, steps // (2 * (kills + 1)))
+    train.update(steps=steps, log_every=1, checkpoint_every=every, patience=None)
+    train["eval_every"] = min(train["eval_every"], max(1, steps // 3)) if train["eval_every"] else None
+    tree["optim"]["warmup"] = min(tree["optim"]["warmup"], steps)
+    return resolve(tree)
+
+
+def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=print) -> Verdict:
+    """Trains what a config describes twice, once straight and once killed (SIGKILL) at random steps, in processes.
+
+    Raises:
+      ConfigError: fewer steps than kills, or no kill.
+      CheckpointError: the two runs differ; says from where on.
+      SeqjaxError: a run ended by itself with an error.
+    """
+    if not 1 <= kills < steps:
+        raise ConfigError(f"got {kills} kills in {steps} steps: there must be at least one, and fewer than steps.")
+    tree = shortened(tree, steps, kills)
+    file = folder / "config.json"
+    file.write_text(json.dumps(tree, indent=1))
+    straight, killed = folder / "straight", folder / "killed"
+    say(f"training {steps} steps straight")
+    _run(file, straight)
+    at = sorted(random.Random(seed).sample(range(1, steps), kills))
+    for step in at:
+        say(f"training until it is killed at step {step}")
+        _run(file, killed, step)
+    say("training to the end")
+    _run(file, killed)
+    return Verdict(steps, at, compare(straight, killed))
+
+
+def compare(straight: Path, killed: Path) -> str:
+    """The digest of the state that both folders ended with.
+
+    Raises:
+      CheckpointError: they differ; names the first step whose metrics do, and the arrays.
+    """
+    rows, others = _rows(straight), _rows(killed)
+    first = next((a for a, b in zip(rows, others, strict=False) if a != b), None)
+    found = []
+    if first is not None:
+        other = others[rows.index(first)]
+        names = [k for k in first if first[k] != other.get(k)]
+        values = ", ".join(f"{k} {first[k]} and {other.get(k)}" for k in names)
+        found.append(f"metrics from step {first['step']} ({first['split']}) on: {values}")
+    elif len(rows) != len(others):
+        found.append(f"{len(rows)} rows of metrics and {len(others)}")
+    state, other = _last(straight), _last(killed)
+    pairs = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(other), strict=True)
+    apart = [jax.tree_util.keystr(path) for (path, a), b in pairs if np.asarray(a).tobytes() != np.asarray(b).tobytes()]
+    if apart:
+        found.append(f"{len(apart)} arrays of the state, the first of them {apart[0]}")
+    if found:
+        raise CheckpointError(f"the run that was killed differs from the one left alone: {'; '.join(found)}.")
+    return digest(state)
+
+
+def child(file: str, folder: str, kill: int | None) -> None:
+    """Trains, in the process that it is called in, which kills itself as soon as it has logged step `kill`."""
+    write = MetricsFile.write
+
+    def deadly(self, row):
+        write(self, row)
+        if kill is not None and row["step"] >= kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    MetricsFile.write = deadly
+    runtime.setup()
+    experiment = Experiment(resolve(json.loads(Path(file).read_text())))
+    loop.train(experiment, Workdir(folder), command="seqjax verify-resume", quiet=True)
+
+
+def _run(file: Path, folder: Path, kill: int | None = None) -> None:
+    """`child` in a process of its own, which ends as it should."""
+    code = f"from seqjax import verify; verify.child({str(file)!r}, {str(folder)!r}, {kill})"
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    if done.returncode != (0 if kill is None else -signal.SIGKILL):
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise SeqjaxError(f"a run ended with code {done.returncode}, and said last: {said[-1]}")
+
+
+def _rows(folder: Path) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines]
+
+
+def _last(folder: Path):
+    """The state of the newest checkpoint."""
+    workdir = Workdir(folder)
+    e = Experiment(resolve(workdir.config()))
+    layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
+    return Checkpoints(workdir.checkpoints).restore(layout.abstract(e.shapes))[0]

@@ -1,0 +1,85 @@
+"""`seqjax verify-resume`: same bits are confirmed, and what does not resume is found out."""
+
+import json
+import os
+import shutil
+import sys
+
+import launch
+import pytest
+
+from seqjax import verify
+from seqjax.training.experiment import resolve
+from seqjax.types import CheckpointError, ConfigError, SeqjaxError
+
+FORGETFUL = """
+import numpy as np
+from seqjax.data.copy import Copy
+
+other = np.random.default_rng()  # seeded by the clock: another process, other data
+
+class Source(Copy):
+    def draw(self, random, split):
+        return super().draw(other, split)
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A config file; (name of a source) -> its path."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "forgetful.py").write_text(FORGETFUL)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write = lambda name: launch.write(tmp_path / "c.json", launch.tiny(f"data.name={name}", "model.dropout=0.2"))
+    yield write
+    for name in ("outside", "outside.forgetful"):
+        sys.modules.pop(name, None)
+
+
+def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(config, tmp_path):
+    command = ["--steps", 4, "--kills", 1, "--workdir", tmp_path / "proof"]
+    outcome = launch.main("verify-resume", "--config", config("copy"), *command)
+    assert outcome.code == 0, outcome
+    step, digest = launch.final(tmp_path / "proof" / "killed")
+    assert f"same bits after {step} steps" in outcome.out and digest in outcome.out
+    assert len(json.loads((tmp_path / "proof" / "killed" / "run.json").read_text())["starts"]) == 2
+    assert launch.rows(tmp_path / "proof" / "killed") == launch.rows(tmp_path / "proof" / "straight")
+
+    # The same folders again, with other bits in one place.
+    rows = tmp_path / "proof" / "killed" / "metrics.jsonl"
+    lines = rows.read_text().splitlines(keepends=True)
+    row = json.loads(lines[2])
+    rows.write_text("".join([*lines[:2], json.dumps({**row, "loss": row["loss"] + 1}) + "\n", *lines[3:]]))
+    with pytest.raises(CheckpointError, match=rf"metrics from step {row['step']} \({row['split']}\) on: loss"):
+        verify.compare(tmp_path / "proof" / "straight", tmp_path / "proof" / "killed")
+
+    shutil.rmtree(tmp_path / "proof")
+    outcome = launch.main("verify-resume", "--config", config("outside.forgetful:Source"), *command)
+    assert outcome.code == 4, outcome
+    assert "differs from the one left alone: metrics from step 1 (train) on: " in outcome.err
+    assert "arrays of the state, the first of them" in outcome.err
+
+
+@pytest.mark.parametrize(("steps", "kills"), [(3, 3), (3, 0), (1, 1)])
+def test_kills_fit_into_steps(steps, kills, tmp_path):
+    with pytest.raises(ConfigError, match=f"got {kills} kills in {steps} steps"):
+        verify.verify(resolve(launch.tiny()), tmp_path, steps=steps, kills=kills, seed=0)
+
+
+def test_what_is_trained_is_the_config_but_for_its_length():
+    tree = resolve(launch.tiny("train.eval_every=500", "train.steps=1000", "optim.warmup=100", "model.dropout=0.2"))
+    short = verify.shortened(tree, 20, 4)
+    assert {k: v for k, v in short.items() if k not in ("train", "optim")} == {
+        k: v for k, v in tree.items() if k not in ("train", "optim")
+    }
+    assert short["train"] | {"patience": None} == tree["train"] | dict(
+        steps=20, log_every=1, checkpoint_every=2, eval_every=6, patience=None
+    )
+    assert short["optim"] == tree["optim"] | {"warmup": 20}
+
+
+def test_a_run_that_fails_by_itself_says_why(tmp_path):
+    tree = resolve(launch.tiny("loader.buckets=[2]"))  # no example is as short as that
+    with pytest.raises(SeqjaxError, match=r"a run ended with code 1, and said last: .*DataError: .*loader\.buckets"):
+        verify.verify(tree, tmp_path, steps=3, kills=1, seed=0)
