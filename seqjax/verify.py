@@ -72,16 +72,15 @@ def compare(straight: Path, killed: Path) -> str:
       CheckpointError: they differ; names the first step whose metrics do, and the arrays.
     """
     rows, others = _rows(straight), _rows(killed)
-    first = next((a for a, b in zip(rows, others, strict=False) if a != b), None)
+    first, other = next(((a, b) for a, b in zip(rows, others, strict=False) if a != b), (None, None))
     found = []
     if first is not None:
-        other = others[rows.index(first)]
         names = [k for k in first if first[k] != other.get(k)]
         values = ", ".join(f"{k} {first[k]} and {other.get(k)}" for k in names)
         found.append(f"metrics from step {first['step']} ({first['split']}) on: {values}")
     elif len(rows) != len(others):
         found.append(f"{len(rows)} rows of metrics and {len(others)}")
-    state, other = _last(straight), _last(killed)
+    (state, _), (other, _) = last(straight), last(killed)
     pairs = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(other), strict=True)
     apart = [jax.tree_util.keystr(path) for (path, a), b in pairs if np.asarray(a).tobytes() != np.asarray(b).tobytes()]
     if apart:
@@ -120,9 +119,9 @@ def _rows(folder: Path) -> list[dict]:
     return [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines]
 
 
-def _last(folder: Path):
-    """The state of the newest checkpoint."""
+def last(folder: Path):
+    """The newest checkpoint of a run: its state, and what is said of it."""
     workdir = Workdir(folder)
     e = Experiment(resolve(workdir.config()))
     layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
-    return Checkpoints(workdir.checkpoints).restore(layout.abstract(e.shapes))[0]
+    return Checkpoints(workdir.checkpoints).restore(layout.abstract(e.shapes))

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import seqjax
-from seqjax import cli, config
-from seqjax.training.checkpoint import Checkpoints, digest
-from seqjax.training.experiment import Experiment, resolve
-from seqjax.training.workdir import Workdir
+from seqjax import cli, config, verify
+from seqjax.training.checkpoint import digest
 
 TINY = {
     "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
@@ -25,7 +23,6 @@ TINY = {
     "loader": {"batch": 4},
     "train": {"steps": 4, "log_every": 1},
 }
-CLOCK = ("seconds", "tokens_per_s", "steps_per_s")
 
 
 def tiny(*overrides: str) -> dict:
@@ -97,7 +94,7 @@ def rows(workdir: Path) -> list[dict]:
     file = Path(workdir) / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     found = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [{k: v for k, v in row.items() if k not in CLOCK} for row in found]
+    return [{k: v for k, v in row.items() if k not in verify.CLOCK} for row in found]
 
 
 def tree_of(folder: Path) -> dict[str, tuple]:
@@ -119,10 +116,7 @@ def session(leader: int) -> list[int]:
 
 def final(workdir: Path) -> tuple[int, str]:
     """The step and the digest of the newest checkpoint."""
-    folder = Workdir(workdir)
-    e = Experiment(resolve(folder.config()))
-    layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
-    state, meta = Checkpoints(folder.checkpoints).restore(layout.abstract(e.shapes))
+    state, meta = verify.last(workdir)
     return meta["step"], digest(state)
 
 

@@ -1,5 +1,6 @@
 """seqjax train."""
 
+from seqjax.commands import _config
 from seqjax.types import ConfigError
 
 ABOUT = "Train what a config describes; run the same command again to resume."
@@ -12,9 +13,8 @@ EXAMPLES = """\
 
 def options(parser) -> None:
     """The options of the command."""
+    _config.options(parser)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE[:VARIANT]", help="a .py with get_config, or config.json")
-    add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
     add("--workdir", metavar="DIR", help="the run folder; resumed if it holds a run")
     add("--restart", action="store_true", help="delete the folder's checkpoints and begin at step 0")
     add("--dry_run", action="store_true", help="build everything, train nothing, print what it would cost")
@@ -26,11 +26,9 @@ def run(args) -> None:
     """Trains, or shows what would be trained."""
     import json
 
-    from seqjax import config, runtime
-    from seqjax.training import experiment as experiment_lib
+    from seqjax.training.experiment import Experiment
 
-    tree = experiment_lib.resolve(config.override(config.load(args.config), args.overrides))
-    runtime.setup()
+    tree = _config.resolved(args)
     if args.print_config:
         print(json.dumps(tree, indent=1))
         return
@@ -39,13 +37,13 @@ def run(args) -> None:
     if args.dry_run:
         from seqjax.training import dry_run
 
-        dry_run.show(experiment_lib.Experiment(tree))
+        dry_run.show(Experiment(tree))
         return
     from seqjax.training import history, loop
     from seqjax.training.workdir import Workdir
 
     workdir = Workdir(args.workdir)
-    experiment = experiment_lib.Experiment(tree)
+    experiment = Experiment(tree)
     step = None if args.restart else history.finished(experiment, workdir)
     if step is not None:
         print(f"already done at step {step}: {workdir.path}")

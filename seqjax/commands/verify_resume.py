@@ -1,5 +1,7 @@
 """seqjax verify-resume."""
 
+from seqjax.commands import _config
+
 ABOUT = "Prove that a config resumes to the same bits: train straight, train with kills, compare."
 EXAMPLES = """\
   seqjax verify-resume --config experiments/quickstart.py:gru
@@ -8,9 +10,8 @@ EXAMPLES = """\
 
 def options(parser) -> None:
     """The options of the command."""
+    _config.options(parser)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE[:VARIANT]", help="a .py with get_config, or config.json")
-    add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
     add("--steps", type=int, default=30, metavar="N", help="train so many steps, twice (default: 30)")
     add("--kills", type=int, default=3, metavar="N", help="kill the second run so often (default: 3)")
     add("--seed", type=int, default=0, help="which steps it is killed at (default: 0)")
@@ -23,11 +24,9 @@ def run(args) -> None:
     import tempfile
     from pathlib import Path
 
-    from seqjax import config, runtime, verify
-    from seqjax.training import experiment
+    from seqjax import verify
 
-    tree = experiment.resolve(config.override(config.load(args.config), args.overrides))
-    runtime.setup()
+    tree = _config.resolved(args)
     with contextlib.ExitStack() as stack:
         folder = Path(args.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="seqjax-verify-")))
         folder.mkdir(parents=True, exist_ok=True)

@@ -46,3 +46,22 @@ class Generated(Source):
     def lengths(self, split):
         # Those of a finite split are all as long as can be.
         return np.full(self.size(split), self.spec.length)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Strings(Generated):
+    """Strings of `min_length` ... `length` out of `symbols` in train, of exactly `length` in validation and test."""
+
+    length: Count = 16
+    min_length: Count = 1
+    symbols: Count = 8
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.min_length > self.length:
+            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower it.")
+
+    def string(self, random: np.random.Generator, split: str) -> np.ndarray:
+        """Independent and uniform symbols, int32."""
+        count = random.integers(self.min_length, self.length + 1) if split == "train" else self.length
+        return random.integers(self.symbols, size=count, dtype=np.int32)

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Generated
-from seqjax.types import Count, Spec
+from seqjax.data._random import Strings
+from seqjax.types import Spec
 
 
 @dataclasses.dataclass(kw_only=True)
-class Copy(Generated):
+class Copy(Strings):
     """Copy: read random symbols, then, after a separator, write them again.
 
         length=4, symbols=8:
@@ -27,23 +27,16 @@ class Copy(Generated):
     The task of Graves et al. 2014, "Neural Turing machines", arXiv:1410.5401.
     """
 
-    length: Count = 16
-    min_length: Count = 1
-    symbols: Count = 8
-
     def __post_init__(self):
         super().__post_init__()
-        if self.min_length > self.length:
-            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower it.")
         self.spec = Spec(
             vocabulary=self.symbols + 1, length=2 * self.length + 1, splits=("train", "validation", "test")
         )
 
     def draw(self, random, split):
-        count = random.integers(self.min_length, self.length + 1) if split == "train" else self.length
-        symbols = random.integers(self.symbols, size=count, dtype=np.int32)
+        symbols = self.string(random, split)
         tokens_L = np.concatenate([symbols, np.array([self.symbols], np.int32), symbols])
-        return {"tokens": tokens_L, "scored": np.arange(len(tokens_L)) > count}
+        return {"tokens": tokens_L, "scored": np.arange(len(tokens_L)) > len(symbols)}
 
     def baselines(self, split):
         return {"accuracy": {"guessing": 1 / self.symbols}}

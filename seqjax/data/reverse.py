@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Generated
-from seqjax.types import Count, Spec
+from seqjax.data._random import Strings
+from seqjax.types import Spec
 
 
 @dataclasses.dataclass(kw_only=True)
-class Reverse(Generated):
+class Reverse(Strings):
     """Reverse: given a source of random symbols, write it from its last to its first, and end.
 
         length=4, symbols=8:
@@ -29,14 +29,8 @@ class Reverse(Generated):
     Reversal as a test of sequence transduction: Grefenstette et al. 2015, arXiv:1506.02516.
     """
 
-    length: Count = 16
-    min_length: Count = 1
-    symbols: Count = 8
-
     def __post_init__(self):
         super().__post_init__()
-        if self.min_length > self.length:
-            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower it.")
         self.spec = Spec(
             vocabulary=self.symbols + 2,
             length=self.length + 2,
@@ -46,8 +40,7 @@ class Reverse(Generated):
         )
 
     def draw(self, random, split):
-        count = random.integers(self.min_length, self.length + 1) if split == "train" else self.length
-        source_S = random.integers(self.symbols, size=count, dtype=np.int32)
+        source_S = self.string(random, split)
         begin, end = np.array([[self.symbols], [self.symbols + 1]], np.int32)
         tokens_L = np.concatenate([begin, source_S[::-1], end])
         return {"source": source_S, "tokens": tokens_L, "scored": np.arange(len(tokens_L)) > 0}

@@ -89,10 +89,12 @@ def least_room(mixers) -> int | None:
     return min((mixer.room for mixer in mixers if mixer.room is not None), default=None)
 
 
-def check_heads(width: int, heads: int) -> None:
-    """Raises ValueError unless the heads of a mixer divide its width."""
+def check_heads(width: int, heads: int, kv_heads: int | None = None) -> None:
+    """Raises ValueError unless the heads of a mixer divide its width, and those of keys its heads."""
     if width % heads:
         raise ValueError(f"mixer.heads={heads} does not divide model.width={width}.")
+    if heads % (kv_heads or 1):
+        raise ValueError(f"mixer.kv_heads={kv_heads} does not divide mixer.heads={heads}.")
 
 
 def one_token(module, x_BX, state, mask_B, reset_B):
@@ -102,10 +104,14 @@ def one_token(module, x_BX, state, mask_B, reset_B):
     return y_BLX[:, 0], state
 
 
+def describe(state):
+    """A state with the dtype and the shape of each array in its place, for error messages."""
+    return jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", state)
+
+
 def check_state(kind: str, state, init_state, batch: int) -> None:
     """Raises ValueError unless a state has the structure, shapes and dtypes that `init_state(batch)` has."""
     wanted = jax.eval_shape(lambda: init_state(batch))
-    describe = lambda tree: jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", tree)
     if jax.tree.structure(state) != jax.tree.structure(wanted) or describe(state) != describe(wanted):
         raise ValueError(
             f"the state is {describe(state)}, {kind} wants {describe(wanted)}: make it with init_state({batch})."

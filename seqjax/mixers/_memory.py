@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixer
+from seqjax.mixers._base import Mixer, describe
 
 
 class MemoryMixer(Mixer):
@@ -57,10 +57,9 @@ class MemoryMixer(Mixer):
         fits = isinstance(state, self.State) and all(a.shape[0] == rows for a in leaves)
         floats = {str(a.dtype) for a in leaves if fits and jnp.issubdtype(a.dtype, jnp.floating)}
         if not fits or floats - {"float32", self.dtype}:
-            got = jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", state)
             raise ValueError(
-                f"the state is {got}, {type(self).__name__} wants its {self.State.__name__} of {rows} rows: make it "
-                "with prefill(memory_BSD, mask_BS)."
+                f"the state is {describe(state)}, {type(self).__name__} wants its {self.State.__name__} of {rows} "
+                "rows: make it with prefill(memory_BSD, mask_BS)."
             )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.mixers._base import Mixer, check_heads
+from seqjax.mixers._base import Mixer
 from seqjax.ops import positions
 from seqjax.types import Count, Positive, Range
 
@@ -33,7 +33,6 @@ class Positioned(Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        check_heads(self.width, self.heads)
         if self.scaling != "none" and self.positions != "rotary":
             raise ValueError(f"mixer.scaling={self.scaling!r} scales rotary positions, not {self.positions!r}.")
         if self.positions == "relative" and self.farthest <= self.buckets // 2:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
+from seqjax.mixers._base import check_heads
 from seqjax.mixers._cache import KV
 from seqjax.mixers._positions import Positioned
 from seqjax.ops import attention, scores
@@ -67,8 +68,7 @@ class Attention(Positioned):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.heads % (self.kv_heads or 1):
-            raise ValueError(f"mixer.kv_heads={self.kv_heads} does not divide mixer.heads={self.heads}.")
+        check_heads(self.width, self.heads, self.kv_heads)
         at_odds = [
             (
                 self.positions == "learned" and self.window,
@@ -215,28 +215,22 @@ class Attention(Positioned):
         look = self._rules(queries, keys)
         if self._held:
             score_BHLS = self._score(x_BLD, q_BLHK, k_BSGK, keys)
-            self._show(score_BHLS, look)
+            self._show(lambda: score_BHLS, look)
             return attention.weigh(score_BHLS, v_BSGK, **look)
-        if self._shows:
-            self._show(scores.dot(q_BLHK, k_BSGK) * self._scale, look)
+        self._show(lambda: scores.dot(q_BLHK, k_BSGK) * self._scale, look)
         return attention.attend(q_BLHK, k_BSGK, v_BSGK, scale=self._scale, backend=self.backend, **look)
 
     def _decode(self, x_BLD, q_BLHK, k_BLGK, v_BLGK, keys, queries, cache: KV):
         """`_attend` without a copy of the cache."""
         look = self._rules(queries, keys)
-        if self._shows:
-            self._show(scores.dot(q_BLHK, cache.joined(k_BLGK, v_BLGK)[0]) * self._scale, look)
+        self._show(lambda: scores.dot(q_BLHK, cache.joined(k_BLGK, v_BLGK)[0]) * self._scale, look)
         cached = cache.k_BHKW, cache.v_BHKW
         return attention.decode(q_BLHK, cached, (k_BLGK, v_BLGK), scale=self._scale, **look)
 
-    @property
-    def _shows(self) -> bool:
-        """Whether somebody asks for intermediates."""
-        return self.is_mutable_collection("intermediates")
-
-    def _show(self, score_BHLS, look) -> None:
-        if self._shows:
-            self.sow("intermediates", "weights", attention.weights(score_BHLS, **look))
+    def _show(self, score, look) -> None:
+        """Hands out the weights of `score()` where somebody asks for intermediates."""
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "weights", attention.weights(score(), **look))
 
     def _score(self, x_BLD, q_BLHK, k_BSGK, keys):
         """The scores that are no product, (B, H, L, S)."""

@@ -51,9 +51,7 @@ class CrossAttention(MemoryMixer):
 
     def __post_init__(self):
         super().__post_init__()
-        check_heads(self.width, self.heads)
-        if self.heads % (self.kv_heads or 1):
-            raise ValueError(f"mixer.kv_heads={self.kv_heads} does not divide mixer.heads={self.heads}.")
+        check_heads(self.width, self.heads, self.kv_heads)
 
     def setup(self):
         dense = lambda n: nn.Dense(n, use_bias=False, dtype=self.dtype)

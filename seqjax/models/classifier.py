@@ -64,7 +64,8 @@ class Classifier(Backbone, kw_only=True):
         if self.pool == "attention":
             score_BL = self.score(x_BLD)[..., 0]
             x_BD = pooling.attention(x_BLD, score_BL, mask_BL, self.pool_weights)
-            self.sow("intermediates", "weights", getattr(weights, self.pool_weights)(score_BL, mask_BL))
+            if self.is_mutable_collection("intermediates"):
+                self.sow("intermediates", "weights", getattr(weights, self.pool_weights)(score_BL, mask_BL))
         else:
             pool = {"mean": pooling.mean, "last": pooling.last, "max": pooling.maximum}[self.pool]
             x_BD = pool(x_BLD, mask_BL)

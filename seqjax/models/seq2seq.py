@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixers, cycle
+from seqjax.mixers._base import Mixers, cycle, describe
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.cross_attention import CrossAttention
@@ -90,10 +89,9 @@ class Seq2Seq(LanguageModel, kw_only=True):
     def check_state(self, state, batch: int) -> None:
         blocks = len(self.stack(parent=None))
         if not isinstance(state, tuple) or len(state) != blocks:  # each block looks at its own
-            got = jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", state)
             raise ValueError(
-                f"the state is {got}, {type(self).__name__} wants one for each of {blocks} blocks: make it with "
-                "prefill(source_BS, mask_BS)."
+                f"the state is {describe(state)}, {type(self).__name__} wants one for each of {blocks} blocks: make it "
+                "with prefill(source_BS, mask_BS)."
             )
 
     def encode(self, source_BS, mask_BS=None, deterministic=True):

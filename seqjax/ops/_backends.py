@@ -2,22 +2,19 @@
 
 import functools
 import importlib.util
-import logging
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from seqjax.ops import _blockwise
-from seqjax.ops._blockwise import FLOOR as FLOOR
+from seqjax.ops._say import say
 
 Backend = Literal["auto", "reference", "blockwise", "xla", "cudnn", "tokamax"]
 # Tokens a block: the scores of one stay in the cache of a core; wider machines want more at a time.
 CPU_BLOCK, BLOCK = 128, 512
 LONG = 256  # tokens from which blocks are faster on one core of a CPU and on two; at 128 two are slower by a tenth
 FEW = 256 * 2**20  # bytes of scores that an accelerator may hold at once before blocks are worth their loops
-
-log = logging.getLogger(__name__)
 
 
 def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
@@ -37,22 +34,14 @@ def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
     (B, L, H, _), S, platform = q_BLHK.shape, k_BSGK.shape[1], jax.default_backend()
     reason = _hindrance("cudnn", q_BLHK, k_BSGK, look)
     if reason is None and _is_plain(look, L, S):
-        return _say("cudnn", f"{q_BLHK.dtype}, no mask but the causal one")
+        return say("attention", "cudnn", f"{q_BLHK.dtype}, no mask but the causal one")
     if hindrance := _hindrance("blockwise", q_BLHK, k_BSGK, look):
-        return _say("reference", hindrance)
+        return say("attention", "reference", hindrance)
     large = min(L, S) >= LONG if platform == "cpu" else L > 1 and 4 * B * H * L * S > FEW
     if large:
-        return _say("blockwise", f"long sequences on {platform}; cudnn: {reason or 'masks would cost it L x S memory'}")
-    return _say("reference", f"short sequences on {platform}")
-
-
-@functools.cache
-def _say(choice: str, reason: str) -> str:
-    """Logs the choice of a backend, once per choice and reason."""
-    log.log(
-        logging.INFO if jax.default_backend() == "gpu" else logging.DEBUG, "attention: backend %s (%s)", choice, reason
-    )
-    return choice
+        against = reason or "masks would cost it L x S memory"
+        return say("attention", "blockwise", f"long sequences on {platform}; cudnn: {against}")
+    return say("attention", "reference", f"short sequences on {platform}")
 
 
 def _hindrance(backend: str, q_BLHK, k_BSGK, look) -> str | None:

@@ -1,14 +1,11 @@
 """The LSTM of NVIDIA's cuDNN, where it computes exactly what `scan.lstm` does."""
 
 import functools
-import logging
 
 import jax
 import jax.numpy as jnp
 
 from seqjax import masks
-
-log = logging.getLogger(__name__)
 
 
 def hindrance(dtype, reset_BL) -> str | None:
@@ -22,13 +19,6 @@ def hindrance(dtype, reset_BL) -> str | None:
     if jax.device_count() > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
         return "it cannot be cut over devices by jit; parallel.mode='pmap' runs it on each"
     return None
-
-
-@functools.cache
-def say(choice: str, reason: str) -> None:
-    """Logs the choice of a backend, once per choice and reason; where there is no choice, for debugging only."""
-    level = logging.INFO if jax.default_backend() == "gpu" else logging.DEBUG
-    log.log(level, "LSTM: backend %s (%s)", choice, reason)
 
 
 def lstm(x_BLD, kernel, recurrent, bias, state, mask_BL, otherwise):

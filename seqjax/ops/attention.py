@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from seqjax import masks
 from seqjax.ops import _backends, scores
 from seqjax.ops import weights as kinds
-from seqjax.ops._backends import FLOOR, Backend
+from seqjax.ops._backends import Backend
+from seqjax.ops._blockwise import FLOOR
 from seqjax.ops.positions import Relative
 
 Weights = Literal["softmax", "sigmoid", "hard", "sparsemax", "entmax"]

@@ -12,6 +12,7 @@ from seqjax import masks
 from seqjax.ops import _cudnn
 from seqjax.ops._generic import Variational, Zoneout, product, recur
 from seqjax.ops._recurrence import Cell, Weights, run
+from seqjax.ops._say import say
 
 __all__ = ["Variational", "Zoneout", "elman", "gru", "lstm", "product", "recur"]
 
@@ -141,12 +142,12 @@ def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=
 
     reason = "forced" if backend == "scan" else _cudnn.hindrance(x_BLD.dtype, reset_BL)
     if reason is None:
-        _cudnn.say("cudnn", "float32 on a GPU; the scan for masks that are not padding on the right")
+        say("LSTM", "cudnn", "float32 on a GPU; the scan for masks that are not padding on the right")
         x_BLD = masks.fill(x_BLD, mask_BL)
         return _cudnn.lstm(x_BLD, kernel, recurrent, bias, state, mask_BL, by_scan)
     if backend == "cudnn":
         raise ValueError(f"backend='cudnn' cannot serve this LSTM: {reason}. Use 'auto' or 'scan'.")
-    _cudnn.say("scan", reason)
+    say("LSTM", "scan", reason)
     return by_scan(x_BLD, kernel, recurrent, bias, state)
 
 

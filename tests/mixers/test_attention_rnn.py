@@ -3,21 +3,20 @@
 Run as a script in a process that simulates eight devices, it tells where devices meet in its gradients.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reading
 from gradients import close, evaluate
 from hlo import eight_devices, report
+from reading import FLAGS, FRESH_L, REAL_L, REAL_S, B, D, L, S, call
 
 from seqjax.mixers.attention_rnn import AttentionRNN
 
-B, L, S, D = 3, 6, 5, 4
-REAL_S = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]], bool)
-REAL_L = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 0]], bool)
-FRESH_L = np.array([[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0]], bool)
-FLAGS = dict(mask_BL=REAL_L, reset_BL=FRESH_L)
-
+drawn = functools.partial(reading.drawn, AttentionRNN)
 OPTIONS = [
     {},
     dict(cell="lstm", score="general", view="local_m", radius=1),
@@ -108,29 +107,6 @@ def loop(o, p, x, memory):
     return y, weights
 
 
-def drawn(options, seed=0):
-    """A module, its parameters, none of them where it starts, an input and a memory."""
-    module = AttentionRNN(width=D, **options)
-    keys = iter(jax.random.split(jax.random.key(seed), 40))
-    x, memory = (jax.random.normal(next(keys), (B, n, D)) for n in (L, S))
-    params = module.init(next(keys), memory, REAL_S, method="prefill")
-    return module, jax.tree.map(lambda a: a + 0.3 * jax.random.normal(next(keys), a.shape), params), x, memory
-
-
-def call(module, params, x, memory, mutable=False, mask_BS=REAL_S, **flags):
-    """From the memory on."""
-    f = jax.jit(
-        lambda params, x, memory: module.apply(
-            params,
-            x,
-            module.apply(params, memory, mask_BS, method="prefill"),
-            mutable=mutable,
-            **flags,
-        )
-    )
-    return f(params, x, memory)
-
-
 @pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
 def test_it_is_the_equations(options):
     module, params, x, memory = drawn(options)
@@ -208,19 +184,7 @@ def test_what_it_refuses(options, words):
 
 
 def test_what_does_not_fit_is_refused():
-    module, params, x, memory = drawn({})
-    for wrong, words in [
-        (lambda: module.init_state(B), r"reads a memory.*call prefill\(memory_BSD"),
-        (lambda: module.apply(params, x), r"the state is None.*make it with prefill"),
-        (
-            lambda: module.apply(params, memory[..., :2], method="prefill"),
-            r"\[3, 5, 2\], AttentionRNN wants \[B, S, 4\]",
-        ),
-        (lambda: call(module, params, x[..., :2], memory), r"\[3, 6, 2\], AttentionRNN wants \[B, L, 4\]"),
-        (lambda: call(module, params, x[:2], memory), "AttentionRNN wants its Decoding of 2 rows"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            wrong()
+    reading.check_refusals(AttentionRNN, "Decoding")
 
 
 SHARDED = {

@@ -1,21 +1,21 @@
 """Two sequences that read each other, token by token from the equations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reading
 from gradients import close, evaluate
+from reading import FLAGS, FRESH_L, REAL_L, REAL_S, B, D, L, S, call
 
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.interactive import Interactive
 from seqjax.models import seq2seq
 from seqjax.types import Spec
 
-B, L, S, D = 3, 6, 5, 4
-REAL_S = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]], bool)
-REAL_L = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 0]], bool)
-FRESH_L = np.array([[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0]], bool)
-FLAGS = dict(mask_BL=REAL_L, reset_BL=FRESH_L)
+drawn = functools.partial(reading.drawn, Interactive)
 OPTIONS = [
     {},
     dict(heads=2, score="general", fusion="coattention", soft_cap=1.0),
@@ -55,25 +55,6 @@ def loop(o, p, x, memory):
         parts = (r[b, t], c[b, t]) if o.fusion == "coattention" else (r[b, t], x[b, t] * r[b, t], x[b, t] * c[b, t])
         y[b, t] = np.concatenate([x[b, t], *parts]) @ p["out"]
     return y, weights, back
-
-
-def drawn(options):
-    """A module, its parameters, none of them where it starts, an input and a memory."""
-    module = Interactive(width=D, **options)
-    keys = iter(jax.random.split(jax.random.key(0), 20))
-    x, memory = (jax.random.normal(next(keys), (B, n, D)) for n in (L, S))
-    params = module.init(next(keys), memory, REAL_S, method="prefill")
-    return module, jax.tree.map(lambda a: a + 0.3 * jax.random.normal(next(keys), a.shape), params), x, memory
-
-
-def call(module, params, x, memory, mutable=False, **flags):
-    """From the memory on."""
-
-    def f(params, x, memory):
-        state = module.apply(params, memory, REAL_S, method="prefill")
-        return module.apply(params, x, state, mutable=mutable, **flags)
-
-    return jax.jit(f)(params, x, memory)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
@@ -175,16 +156,4 @@ def test_what_it_refuses(options, words):
 
 
 def test_what_does_not_fit_is_refused():
-    module, params, x, memory = drawn({})
-    for wrong, words in [
-        (lambda: module.init_state(B), r"reads a memory.*call prefill\(memory_BSD"),
-        (lambda: module.apply(params, x), r"the state is None.*make it with prefill"),
-        (
-            lambda: module.apply(params, memory[..., :2], method="prefill"),
-            r"\[3, 5, 2\], Interactive wants \[B, S, 4\]",
-        ),
-        (lambda: call(module, params, x[..., :2], memory), r"\[3, 6, 2\], Interactive wants \[B, L, 4\]"),
-        (lambda: call(module, params, x[:2], memory), "Interactive wants its Interaction of 2 rows"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            wrong()
+    reading.check_refusals(Interactive, "Interaction")

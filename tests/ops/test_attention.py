@@ -12,6 +12,7 @@ from gradients import close
 
 from seqjax import masks
 from seqjax.ops import _backends, _blocks, attention, positions
+from seqjax.ops._say import say
 
 RNG = np.random.default_rng(0)
 B, L, H, G, K = 3, 40, 4, 2, 8
@@ -302,7 +303,7 @@ def test_blocks_that_cannot_meet_are_skipped(call):
 
 
 def test_auto_says_its_choice_once(caplog):
-    _backends._say.cache_clear()
+    say.cache_clear()
     q, k, v = (jnp.zeros((1, 512, 1, 8)),) * 3
     with caplog.at_level(logging.DEBUG, "seqjax"):
         for _ in range(2):

@@ -10,7 +10,8 @@ from gradients import close
 from jax.experimental import rnn
 
 from seqjax.mixers.lstm import LSTM
-from seqjax.ops import _cudnn, scan
+from seqjax.ops import scan
+from seqjax.ops._say import say
 
 B, L, D, N = 4, 6, 5, 3
 LENGTHS = np.array([6, 3, 0, 1])
@@ -68,7 +69,7 @@ def test_parity_on_a_gpu(mask):
 
 
 def test_auto_chooses_by_what_stands_in_the_way_and_says_so_once(as_if_on_a_gpu, caplog):
-    _cudnn.say.cache_clear()
+    say.cache_clear()
     x, *rest = arguments()
     state = rest[-1]
     reset_BL = jnp.zeros((B, L), bool)
