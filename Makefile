@@ -1,5 +1,6 @@
 # make quickstart   install, train a GRU and an attention model, write runs/quickstart/report.html
-# make test         install, run all tests but those that need a GPU
+# make test         install, run all tests but those that need a GPU or many minutes
+# make test-slow    the latter: faults, restarts, several processes
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,14 +8,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install quickstart test lint format clean
+.PHONY: install quickstart test test-slow lint format clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqjax needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,eval,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,eval,slurm,sweep,test]'
 	touch $@
 
 quickstart: $(STAMP)
@@ -28,6 +29,10 @@ quickstart: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

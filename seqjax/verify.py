@@ -19,7 +19,7 @@ from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.workdir import MetricsFile, Workdir
 from seqjax.types import CheckpointError, ConfigError, SeqjaxError
 
-CLOCK = ("seconds", "tokens_per_s", "steps_per_s")  # of a row of metrics: no part of the promise
+CLOCK = ("seconds", "tokens_per_s", "steps_per_s", "jit_compiles")  # of a start: no part of the promise
 
 
 class Verdict(NamedTuple):
@@ -33,9 +33,12 @@ class Verdict(NamedTuple):
 def shortened(tree: dict, steps: int, kills: int) -> dict:
     """A resolved config, cut to so many steps: every step is logged, and there are two checkpoints between kills."""
     tree = json.loads(json.dumps(tree))
-    train, every = tree["train"], max(1, steps // (2 * (kills + 1)))
-    train.update(steps=steps, log_every=1, checkpoint_every=every, patience=None)
-    train["eval_every"] = min(train["eval_every"], max(1, steps // 3)) if train["eval_every"] else None
+    train = tree["train"]
+    k = train["steps_per_call"]
+    whole = lambda n: max(n // k, 1) * k
+    every = whole(steps // (2 * (kills + 1)))
+    train.update(steps=whole(steps), log_every=k, checkpoint_every=every, patience=None)
+    train["eval_every"] = min(train["eval_every"], whole(steps // 3)) if train["eval_every"] else None
     tree["optim"]["warmup"] = min(tree["optim"]["warmup"], steps)
     return resolve(tree)
 
@@ -48,9 +51,10 @@ def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=p
       CheckpointError: the two runs differ; says from where on.
       SeqjaxError: a run ended by itself with an error.
     """
+    tree = shortened(tree, steps, kills)
+    steps = tree["train"]["steps"]
     if not 1 <= kills < steps:
         raise ConfigError(f"got {kills} kills in {steps} steps: there must be at least one, and fewer than steps.")
-    tree = shortened(tree, steps, kills)
     file = folder / "config.json"
     file.write_text(json.dumps(tree, indent=1))
     straight, killed = folder / "straight", folder / "killed"

@@ -55,9 +55,14 @@ def main(*args) -> Outcome:
 
 def start(*args, **env) -> subprocess.Popen:
     """`seqjax ARGS` in a process and session of its own."""
+    return run("-m", "seqjax", *args, **env)
+
+
+def run(*args, **env) -> subprocess.Popen:
+    """`python ARGS` in a process and session of its own."""
     paths = [str(Path(seqjax.__file__).parents[1]), *sys.path]  # what a test can import, its runs can
     return subprocess.Popen(
-        [sys.executable, "-m", "seqjax", *map(str, args)],
+        [sys.executable, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

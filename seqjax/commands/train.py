@@ -20,6 +20,16 @@ def options(parser) -> None:
     add("--dry_run", action="store_true", help="build everything, train nothing, print what it would cost")
     add("--print_config", action="store_true", help="print the resolved config as JSON and stop")
     add("--quiet", action="store_true", help="print nothing but errors")
+    group = parser.add_argument_group(
+        "several processes", "one run on several hosts; SLURM, Open MPI, Kubernetes and TPU pods say these by themselves"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, the same for all")
+    group.add_argument("--processes", type=int, metavar="N", help="how many; 1 ignores a launcher")
+    group.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
+    group.add_argument("--join", type=int, default=300, metavar="SECONDS", help="wait so long for all (default: 300)")
+    group.add_argument(
+        "--heartbeat", type=int, default=100, metavar="SECONDS", help="who is silent so long is dead (default: 100)"
+    )
 
 
 def run(args) -> None:
@@ -39,13 +49,17 @@ def run(args) -> None:
 
         dry_run.show(Experiment(tree))
         return
-    from seqjax.training import history, loop
+    from seqjax import config
+    from seqjax.training import facts, history, loop, processes
     from seqjax.training.workdir import Workdir
 
-    workdir = Workdir(args.workdir)
-    experiment = Experiment(tree)
+    processes.join(args.coordinator, args.processes, args.process_id, args.join, args.heartbeat)
+    processes.agree({**tree, "versions": facts.versions()}, config.differences)
+    workdir = Workdir(args.workdir, writes=processes.is_first())
+    experiment = processes.together(lambda: Experiment(tree))
     step = None if args.restart else history.finished(experiment, workdir)
     if step is not None:
-        print(f"already done at step {step}: {workdir.path}")
+        if processes.is_first():
+            print(f"already done at step {step}: {workdir.path}")
         return
     loop.train(experiment, workdir, restart=args.restart, command=args.command_line, quiet=args.quiet)

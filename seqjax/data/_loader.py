@@ -5,7 +5,7 @@ A batch is a pure function of (seed, step): a resumed run needs a number, not an
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -76,9 +76,17 @@ class Batches:
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         """Batch number `step`, counted on through all epochs: (B, L) arrays and `weight` (B,)."""
+        return self.part(step, None)
+
+    def part(self, step: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Some rows of batch number `step`, and nothing read but them; None: all."""
         bucket, indices, epoch = self._rows(step)
-        examples = [self._example(int(i), epoch) for i in indices]
-        return self._collate(examples, indices, self.buckets[bucket])
+        B = self.loader.batch if rows is None else len(rows)
+        mine = indices if rows is None else indices[rows[rows < len(indices)]]
+        # Where no row is real, an example of the others says what empty rows look like.
+        read = mine if len(mine) else indices[:1]
+        batch = self._collate([self._example(int(i), epoch) for i in read], read, self.buckets[bucket], B)
+        return batch if len(mine) else {key: np.zeros_like(array) for key, array in batch.items()}
 
     def _rows(self, step: int):
         """Which examples stand in batch `step`, and in which bucket and epoch."""
@@ -164,8 +172,7 @@ class Batches:
             start = int(bits.random_raw() % (length - longest + 1))
         return {k: v[start : start + longest] if k in PADDED else v for k, v in example.items()}
 
-    def _collate(self, examples, indices, length: int):
-        B = self.loader.batch
+    def _collate(self, examples, indices, length: int, B: int):
         batch = {}
         for index, example in zip(indices, examples, strict=True):
             if example.keys() != examples[0].keys():
@@ -186,28 +193,41 @@ class Batches:
                 else:
                     out[row] = value
             batch[key] = out
-        batch["mask"] = self._mask(examples, "tokens" if "tokens" in batch else "features", length)
+        batch["mask"] = _mask(examples, "tokens" if "tokens" in batch else "features", B, length)
         if "source" in batch:
-            batch["source_mask"] = self._mask(examples, "source", padded["source"])
+            batch["source_mask"] = _mask(examples, "source", B, padded["source"])
         batch["weight"] = (np.arange(B) < len(examples)).astype(np.float32)
         return batch
-
-    def _mask(self, examples, field: str, length: int):
-        """Where a padded field is real: (B, length)."""
-        lengths = np.zeros(self.loader.batch, np.int32)
-        lengths[: len(examples)] = [len(e[field]) for e in examples]
-        return np.arange(length)[None, :] < lengths[:, None]
 
     @functools.cached_property
     def first(self) -> dict[str, np.ndarray]:
         """Batch 0: what everything is built for. Raises as `iterate`."""
         return next(read([0], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
 
-    def iterate(self, first: int, last: int, give_up: Callable = lambda: False):
-        """Batches first ... last - 1, read ahead of their use; fewer if `give_up()` while none is there.
+    def iterate(self, first: int, last: int, give_up: Callable = lambda: False, rows: np.ndarray | None = None):
+        """Batches first ... last - 1, or these rows of them, read ahead of their use; fewer if `give_up()` while none
+        is there.
 
         Raises:
           DataError: a source raised, a worker died, or nothing came for `loader.timeout` seconds.
         """
+        return self._read(range(first, last), functools.partial(self.part, rows=rows), give_up)
+
+    def stacks(self, ranges: Sequence[range], give_up: Callable = lambda: False, rows: np.ndarray | None = None):
+        """As `iterate`, but the batches of each range of steps in one: (steps, B, L)."""
+        return self._read(ranges, functools.partial(self._stack, rows=rows), give_up)
+
+    def _stack(self, steps: range, rows) -> dict[str, np.ndarray]:
+        parts = [self.part(step, rows) for step in steps]
+        return {key: np.stack([part[key] for part in parts]) for key in parts[0]}
+
+    def _read(self, steps, part: Callable, give_up: Callable):
         loader = self.loader
-        return read(range(first, last), self.__getitem__, loader.workers, loader.prefetch, loader.timeout, give_up)
+        return read(steps, part, loader.workers, loader.prefetch, loader.timeout, give_up)
+
+
+def _mask(examples, field: str, B: int, length: int):
+    """Where a padded field is real: (B, length)."""
+    lengths = np.zeros(B, np.int32)
+    lengths[: len(examples)] = [len(e[field]) for e in examples]
+    return np.arange(length)[None, :] < lengths[:, None]

@@ -57,9 +57,9 @@ class Streams(Batches):
         begins = [self._first_B * self.length, np.flatnonzero(self.stream.get("reset", ())), [last]]
         return int(np.diff(np.unique(np.minimum(np.concatenate(begins), last))).max())
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """Batch number `step`, counted on through all epochs, with `reset` (B, L)."""
-        batch = super().__getitem__(step)
+    def part(self, step: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Batch number `step`, counted on through all epochs, with `reset` (B, L); or some rows of it."""
+        batch = super().part(step, rows)
         reset_BL = batch.setdefault("reset", np.zeros_like(batch["mask"]))
         reset_BL[:, 0] |= step % self.per_epoch == 0
         return batch

@@ -1,9 +1,11 @@
 """Checkpoints that are never restored wrongly in silence: orbax, plus our own checksums.
 
 One directory per step, committed by orbax with a rename. Its metadata holds the name, shape, dtype and checksum of
-every array, so that another model is told apart from a damaged file, and both from a good one.
+every array, so that another model is told apart from a damaged file, and both from a good one. Of several processes,
+each saves and restores its part; the first alone makes, renames and deletes folders.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -15,6 +17,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from seqjax.training import cost, processes
+from seqjax.training.workdir import free
 from seqjax.types import CheckpointError, WorkdirError
 
 log = logging.getLogger(__name__)
@@ -80,54 +84,58 @@ class Checkpoints:
         sums = jax.device_get(_checksums(_named(state)))
         arrays = {name: [*kind, int(sums[name])] for name, kind in describe(state).items()}
         meta = {**meta, "arrays": arrays}
-        step = int(meta["step"])
+        step, self._bytes = int(meta["step"]), cost.nbytes(state)
         meta["seal"] = _seal(meta)
 
-        def write():
-            # Where no folder can be made, orbax fails too, but its threads live on for five minutes.
+        def make_folder():
+            # Where none can be made, orbax fails too, but its threads live on for five minutes.
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryDirectory(suffix=TEMPORARY, dir=self.root).cleanup()
+
+        def write():
+            processes.first(make_folder)
             return ocp.save_async(self.root / str(step), state, custom_metadata=meta, overwrite=True)
 
-        self._pending = (self._retry(write, step), write, step)
+        self._pending = (self._twice(step, write, write), write, step)
 
-    def _retry(self, write, step: int):
+    def _twice(self, step: int, action, again):
+        """`action()`; should it fail, in one process or more, all clean up and try `again()`."""
         try:
-            return write()
+            return processes.together(action)
         except Exception as error:
             log.warning("saving step %d failed (%s), trying again", step, error)
-            self._clean(step)
+            self._clean(f"{step}{TEMPORARY}*")
             try:
-                return write()
-            except Exception as again:
-                raise self._failed(step, again) from again
+                return processes.together(again)
+            except Exception as failed:
+                self._clean(f"{step}{TEMPORARY}*")
+                raise self._failed(step, failed) from failed
 
     def wait(self) -> None:
-        """Blocks until the last save stands on disk, then drops what is older than the newest `keep`."""
+        """Blocks until the last save stands on disk; it and the newest others stay, `keep` in all."""
         if self._pending is None:
             return
         (response, write, step), self._pending = self._pending, None
-        try:
-            response.result()
-        except Exception as error:
-            log.warning("saving step %d failed (%s), trying again", step, error)
-            self._clean(step)
-            try:
-                write().result()
-            except Exception as again:
-                self._clean(step)
-                raise self._failed(step, again) from again
-        for old in self.steps()[self.keep :]:
-            shutil.rmtree(self.root / str(old), ignore_errors=True)
+        self._twice(step, response.result, lambda: write().result())
+        self._remove(lambda: [self.root / str(old) for old in self.steps() if old != step][self.keep - 1 :])
 
-    def _clean(self, step: int) -> None:
-        for left in self.root.glob(f"{step}{TEMPORARY}*"):
-            shutil.rmtree(left, ignore_errors=True)
+    def _clean(self, pattern: str) -> None:
+        """Removes what a save that did not end left behind."""
+        self._remove(lambda: self.root.glob(pattern))
+
+    def _remove(self, folders) -> None:
+        def remove():
+            for folder in folders():
+                shutil.rmtree(folder, ignore_errors=True)
+
+        processes.first(remove)
 
     def _failed(self, step: int, error: Exception) -> WorkdirError:
-        free = shutil.disk_usage(next(p for p in (self.root, *self.root.parents) if p.exists())).free
         reason = str(error).strip().split("\n")[0]
-        return WorkdirError(f"cannot save step {step} to {self.root} ({free:,} bytes free): {reason}")
+        return WorkdirError(
+            f"cannot save step {step} ({self._bytes:,} bytes) to {self.root} ({free(self.root)}): {reason}; make room "
+            "and run the same command again."
+        )
 
     def restore(self, abstract, step: int | None = None):
         """The newest good state (or that of `step`) and its metadata; None if there is no checkpoint at all.
@@ -142,12 +150,11 @@ class Checkpoints:
           CheckpointError: the checkpoint is of another model or optimiser, or none is usable.
         """
         if step is None:
-            for left in self.root.glob(f"*{TEMPORARY}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            self._clean(f"*{TEMPORARY}*")
         steps = self.steps() if step is None else [step]
         for one in steps:
             try:
-                return self._load(self.root / str(one), abstract)
+                return processes.together(functools.partial(self._load, self.root / str(one), abstract))
             except CheckpointError:
                 raise
             except Exception as error:
@@ -168,16 +175,22 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Deletes all checkpoints: the run begins anew."""
-        if self.root.is_dir():
-            shutil.rmtree(self.root)
+        processes.first(lambda: shutil.rmtree(self.root) if self.root.is_dir() else None)
+
+    def forget(self, first: int) -> None:
+        """Deletes the steps from `first` on, as the run goes back to before them; but the oldest stays in any case."""
+        self._remove(lambda: [self.root / str(step) for step in self.steps()[:-1] if step >= first])
 
     def _set_aside(self, step: int) -> None:
-        target = self.root / f"{step}.corrupt"
-        n = 1
-        while target.exists():
-            n += 1
-            target = self.root / f"{step}.corrupt{n}"
-        (self.root / str(step)).rename(target)
+        def rename():
+            target = self.root / f"{step}.corrupt"
+            n = 1
+            while target.exists():
+                n += 1
+                target = self.root / f"{step}.corrupt{n}"
+            (self.root / str(step)).rename(target)
+
+        processes.first(rename)
 
     def _load(self, path: Path, abstract):
         from orbax.checkpoint import v1 as ocp

@@ -12,6 +12,7 @@ from seqjax import config
 from seqjax.data import Batches, Loader, Streams
 from seqjax.training import carry
 from seqjax.training import state as state_lib
+from seqjax.training.guard import Guard
 from seqjax.training.optim import Optim
 from seqjax.training.parallel import Parallel
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
@@ -21,22 +22,27 @@ from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, mar
 class Train(Checked):
     """How long, and how often what is looked at and saved (in steps; None: never).
 
-    `accumulate` micro-batches make one batch. `patience` evaluations without a better `task.monitor` end the run
-    early. The newest `keep` checkpoints stay, and the best. `max_bad_steps` steps in a row with a loss or gradient
-    that is not finite end the run.
+    `accumulate` micro-batches make one batch. `steps_per_call` steps are one program, with their batches sent at once:
+    for models so small that the host would be the slower part. All that happens every so many steps happens at
+    multiples of it. `patience` evaluations without a better `task.monitor` end the run
+    early. The newest `keep` checkpoints stay, and the best.
     """
 
     steps: Count
     accumulate: Count = 1
+    steps_per_call: Count = 1
     log_every: Count = 50
     eval_every: Count | None = None
     checkpoint_every: Count | None = 500
     keep: Count = 2
     patience: Count | None = None
-    max_bad_steps: Count = 10
 
     def __post_init__(self):
         super().__post_init__()
+        for name in ("steps", "log_every", "eval_every", "checkpoint_every"):
+            if (getattr(self, name) or 0) % self.steps_per_call:
+                got = f"{name}={getattr(self, name)}"
+                raise ValueError(f"{got} is not a multiple of steps_per_call={self.steps_per_call}: make it one.")
         if self.patience and not self.eval_every:
             raise ValueError("patience counts evaluations: set train.eval_every.")
 
@@ -52,6 +58,7 @@ class Schema:
     optim: Optim = dataclasses.field(default_factory=Optim)
     loader: Loader = dataclasses.field(default_factory=Loader)
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
+    guard: Guard = dataclasses.field(default_factory=Guard)
     seed: Seed = 0
 
 
@@ -65,6 +72,11 @@ def resolve(tree: dict) -> dict:
     optim, train = tree["optim"], tree["train"]
     if optim["warmup"] > train["steps"]:
         raise ConfigError(f"optim.warmup={optim['warmup']} is longer than train.steps={train['steps']}: lower it.")
+    if train["steps_per_call"] > 1 and len(tree["loader"]["buckets"]) > 1:
+        raise ConfigError(
+            f"train.steps_per_call={train['steps_per_call']} puts batches of one length into one program, got "
+            f"loader.buckets={tree['loader']['buckets']}: leave one of them out."
+        )
     return tree
 
 
@@ -80,6 +92,7 @@ class Experiment:
         self.seed = tree["seed"]
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
         self.optim, self.parallel = Optim(**tree["optim"]), Parallel(**tree["parallel"])
+        self.guard = Guard(**tree["guard"])
         self.parallel.sizes(self.loader.batch, self.train.accumulate)
         part = {k: marker(hint, Part) for k, (hint, _) in fields_of(Schema).items()}
         self.source = config.build(part["data"], tree["data"], "data")
@@ -93,9 +106,32 @@ class Experiment:
                 f"mixer.prefix={prefix} shows the first {prefix} tokens to each other, and task.given={given} has all "
                 f"after the first {given} predicted: set task.given={prefix}."
             )
+        if self.parallel.sequence > 1:
+            self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
         self.tx = self.optim.build(self.train.steps)
+
+    def _check_cuts(self, n: int) -> None:
+        """Refuses sequences that cannot be cut into `n` equal chunks, or a model that wants them whole."""
+        if whole := getattr(self.model, "whole", [type(self.model).__name__]):
+            raise ConfigError(
+                f"parallel.sequence={n} cuts sequences over devices, which {', '.join(dict.fromkeys(whole))} cannot "
+                "work on: choose attention or a linear recurrence, or parallel.sequence=1."
+            )
+        for length in self.loader.buckets or (self.source.spec.length,):
+            if self.reads(length) % n:
+                raise ConfigError(
+                    f"parallel.sequence={n} does not divide the {self.reads(length)} tokens that the model reads of "
+                    f"examples of length {length}: choose another data.length, loader.buckets or parallel.sequence."
+                )
+
+    def reads(self, length: int) -> int:
+        """How many tokens the model reads of `length`: all, or all but the last where it predicts the next."""
+        spec, shape_BL = self.source.spec, (1, length)
+        example = {"tokens": np.zeros(shape_BL, np.int32), "mask": np.ones(shape_BL, bool)}
+        example["features"] = np.zeros((*shape_BL, spec.features or 1), np.float32)
+        return self.task.inputs(example)[0].shape[1]
 
     @cached_property
     def batches(self) -> Batches:
@@ -109,7 +145,8 @@ class Experiment:
         """() -> the state before the first step."""
         batch = jax.tree.map(np.zeros_like, self.batches.first)
         ema = self.optim.ema is not None
-        return partial(state_lib.init, self.model, self.task, self.tx, batch, self.seed, ema)
+        spike = self.guard.spike is not None
+        return partial(state_lib.init, self.model, self.task, self.tx, batch, self.seed, ema, spike)
 
     @cached_property
     def shapes(self) -> state_lib.State:

@@ -55,6 +55,7 @@ def hardware() -> dict:
         "platform": device.platform,
         "device_kind": device.device_kind,
         "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "host_cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

@@ -1,6 +1,7 @@
 """What is known of a run beyond its arrays: from earlier starts, and from the steps so far."""
 
 import dataclasses
+import hashlib
 
 from seqjax import config
 from seqjax.training.checkpoint import Checkpoints
@@ -10,6 +11,7 @@ from seqjax.types import CheckpointError
 
 # Changing one of these would continue another experiment under the same name.
 DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong")
+PLACES = ("data.dir",)  # but for these: whether the data there are the same is looked at
 
 
 @dataclasses.dataclass
@@ -20,6 +22,9 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     stale: int = 0  # evaluations since the best
+    owed: bool = False  # an evaluation of this step that a signal cut short
+    rollbacks: int = 0
+    passed: int = 0  # batches that rollbacks passed over: step + passed have been seen
 
 
 def finished(experiment: Experiment, workdir: Workdir) -> int | None:
@@ -40,9 +45,36 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
         return {}
     found = config.differences(old, experiment.config)
     for key, (before, now) in found.items():
-        if key.startswith(DATA_KEYS) and Checkpoints(workdir.checkpoints).steps():
+        if key.startswith(DATA_KEYS) and key not in PLACES and Checkpoints(workdir.checkpoints).steps():
             raise CheckpointError(
                 f"{key} was {before!r} and is now {now!r}: these would be other data in the same run; "
                 "choose another --workdir, or pass --restart to begin at step 0."
             )
     return {key: list(pair) for key, pair in found.items()}
+
+
+def fingerprint(experiment: Experiment) -> dict:
+    """What tells the training data from others under the same config: their number, and the first batch of them."""
+    h = hashlib.sha256()
+    for name, array in sorted(experiment.batches.first.items()):
+        h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return {"records": experiment.source.size("train"), "first": h.hexdigest()}
+
+
+def check_data(saved: dict, now: dict) -> None:
+    """Holds the data that a checkpoint was trained on against those at hand.
+
+    Raises:
+      CheckpointError: they are others.
+    """
+    if saved == now:
+        return
+    count = lambda n: "endless" if n is None else f"{n:,} records"
+    if saved["records"] != now["records"]:
+        found = f"the training data were {count(saved['records'])} and are now {count(now['records'])}"
+    else:
+        found = "the first batch of the training data is not what it was"
+    raise CheckpointError(
+        f"{found}: these would be other data in the same run; put back what it began with, choose another --workdir, "
+        "or pass --restart to begin at step 0."
+    )

@@ -1,5 +1,6 @@
-"""How a step is spread over devices: jit on a mesh, or pmap."""
+"""How a step is spread over devices, of one process or several: jit on a mesh, or pmap."""
 
+import contextlib
 import dataclasses
 from typing import Literal
 
@@ -9,103 +10,89 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seqjax.types import Checked, ConfigError, Count
 
-AXES = ("data", "fsdp", "tensor")
-
-
-def _by_row(rows, rest, tree):
-    """Maps `rows` over the carried state, which goes with the rows of a batch, and `rest` over all else."""
-    carry = jax.tree_util.GetAttrKey("carry")
-    return jax.tree_util.tree_map_with_path(lambda path, a: (rows if path[:1] == (carry,) else rest)(a), tree)
+AXES = ("data", "fsdp", "sequence", "tensor")
+ROWS = ("data", "fsdp")  # the axes that the rows of a batch are split over
+# Products that read what the product before them wrote: cut along their inputs, so that a pair meets in one sum
+# (Shoeybi et al. 2019, arXiv:1909.08053). All other matrices are cut along their outputs.
+INWARD = ("down", "out")
 
 
 @dataclasses.dataclass(frozen=True)
 class Parallel(Checked):
     """How many devices do what.
 
-    mode="jit": a mesh of `data` x `fsdp` x `tensor` devices. Batches are split over data and fsdp, parameters and
-    optimiser state over fsdp and tensor. mode="pmap": every device holds everything and takes a share of the batch.
-    data=None takes the devices that fsdp and tensor leave.
+    mode="jit": a mesh of `data` x `fsdp` x `sequence` x `tensor` devices. The rows of a batch are split over data and
+    fsdp, its tokens over sequence (attention in a ring, linear recurrences chunk by chunk), parameters and optimiser
+    state over fsdp and tensor. mode="pmap": every device holds everything and takes a share of the rows.
+    data=None takes the devices that the others leave.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
     data: Count | None = None
     fsdp: Count = 1
+    sequence: Count = 1
     tensor: Count = 1
 
     def __post_init__(self):
         super().__post_init__()
-        if self.mode == "pmap" and (self.fsdp > 1 or self.tensor > 1):
-            raise ValueError(
-                f"mode='pmap' is data-parallel only, got fsdp={self.fsdp}, tensor={self.tensor}: use mode='jit'."
-            )
+        others = {name: getattr(self, name) for name in AXES[1:]}
+        if self.mode == "pmap" and max(others.values()) > 1:
+            got = ", ".join(f"{name}={size}" for name, size in others.items())
+            raise ValueError(f"mode='pmap' is data-parallel only, got {got}: use mode='jit'.")
 
     def sizes(self, batch: int, accumulate: int) -> dict[str, int]:
-        """Devices per axis, for the devices at hand.
+        """Devices per axis, for the devices of all processes.
 
         Raises:
           ConfigError: they do not divide the devices, or the batch.
         """
-        devices = jax.device_count()
-        model = self.fsdp * self.tensor
+        devices, processes = jax.device_count(), jax.process_count()
+        at_hand = f"{devices} devices" + (f" of {processes} processes" if processes > 1 else "")
+        model = self.fsdp * self.sequence * self.tensor
         data = self.data or max(devices // model, 1)
-        if data * model > devices or (self.data is None and data * model != devices):
-            raise ConfigError(
-                f"parallel: data={data} x fsdp={self.fsdp} x tensor={self.tensor} does not fit {devices} devices."
-            )
+        # One process may leave devices alone; of several, none may be left out.
+        if data * model > devices or (data * model != devices and (self.data is None or processes > 1)):
+            axes = dict(data=data, fsdp=self.fsdp, sequence=self.sequence, tensor=self.tensor)
+            shown = " x ".join(f"{name}={size}" for name, size in axes.items() if size > 1 or name != "sequence")
+            raise ConfigError(f"parallel: {shown} does not fit {at_hand}.")
         shares = data * self.fsdp * accumulate
         if batch % shares:
             raise ConfigError(
-                f"loader.batch={batch} is not divisible by {data * self.fsdp} devices x train.accumulate={accumulate}:"
-                f" choose a multiple of {shares}."
+                f"loader.batch={batch} is not divisible by {data * self.fsdp} devices x train.accumulate={accumulate}"
+                f"{f' ({at_hand})' if processes > 1 else ''}: choose a multiple of {shares}."
             )
-        return {"data": data, "fsdp": self.fsdp, "tensor": self.tensor}
+        return {"data": data, "fsdp": self.fsdp, "sequence": self.sequence, "tensor": self.tensor}
 
     def layout(self, batch: int, accumulate: int) -> "Jit | Pmap":
         """The layout for the devices at hand."""
         sizes = self.sizes(batch, accumulate)
-        return Jit(sizes) if self.mode == "jit" else Pmap(sizes["data"])
+        return Jit(sizes) if self.mode == "jit" else Pmap(sizes)
 
 
-class Jit:
-    """One program over a mesh; XLA puts in the collectives."""
-
-    axis = None
+class Layout:
+    """A mesh over the devices of all processes. Global arrays live on it: what is checkpointed and evaluated."""
 
     def __init__(self, sizes: dict[str, int]):
-        shape = tuple(sizes[a] for a in AXES)
-        devices = np.array(jax.devices()[: int(np.prod(shape))]).reshape(shape)
-        self.mesh = jax.sharding.Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-        self.everywhere = NamedSharding(self.mesh, PartitionSpec())
-        self.by_row = NamedSharding(self.mesh, PartitionSpec(("data", "fsdp")))
+        shape = tuple(sizes[axis] for axis in AXES)
+        devices = jax.devices()[: int(np.prod(shape))]
+        self.mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+        self.shares = sizes["data"] * sizes["fsdp"]
+        self.everywhere, self.by_row = self.named(), self.named(ROWS)
+
+    def named(self, *axes) -> NamedSharding:
+        """Dimensions cut by these axes of the mesh."""
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+    def for_rows(self, size: int) -> NamedSharding:
+        """Where a batch of so many rows lives: whole everywhere, if the devices do not divide it (evaluation only)."""
+        return self.everywhere if size % self.shares else self.by_row
 
     def shardings(self, state):
-        """Where each array of a state lives: matrices are cut along their last axis by `tensor`, and everything along
-        the longest other axis by `fsdp`, where the sizes divide. A carried state is cut as batches are."""
-        shares = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-        # Evaluation loads a state whatever the devices are.
-        rows = lambda leaf: self.everywhere if leaf.shape[0] % shares else self.by_row
-        return _by_row(rows, self._where, state)
+        """Where each array of a state lives."""
+        return _by_row(lambda path, leaf: self.for_rows(leaf.shape[0]), self._where, state)
 
-    def _where(self, leaf, fsdp: bool = True) -> NamedSharding:
-        spec: list = [None] * len(leaf.shape)
-        if len(spec) > 1 and leaf.shape[-1] % self.mesh.shape["tensor"] == 0:
-            spec[-1] = "tensor"
-        free = [d for d, cut in enumerate(spec) if cut is None and leaf.shape[d] % self.mesh.shape["fsdp"] == 0]
-        if free and fsdp:
-            spec[max(free, key=lambda d: leaf.shape[d])] = "fsdp"
-        return NamedSharding(self.mesh, PartitionSpec(*spec))
-
-    def use(self, params):
-        """Parameters as the model reads them, and gradients as they come back: whole along fsdp.
-
-        Left to itself, XLA silently computes wrong gradients of a scan whose weights are cut by fsdp and tensor while
-        data is larger than one (jax 0.10.2 and 0.12.0).
-        """
-        return jax.lax.with_sharding_constraint(params, jax.tree.map(lambda p: self._where(p, fsdp=False), params))
-
-    def init(self, make_state):
-        """Makes a state in place, each device its own part."""
-        return jax.jit(make_state, out_shardings=self.shardings(jax.eval_shape(make_state)))()
+    def _where(self, path, leaf) -> NamedSharding:
+        return self.everywhere
 
     def abstract(self, shapes):
         """Shapes, dtypes and shardings that a checkpoint is restored to."""
@@ -113,56 +100,158 @@ class Jit:
             lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, self.shardings(shapes)
         )
 
-    def compile(self, train_step, state):
-        """The step over this mesh; the state is reused in place."""
-        where = self.shardings(state)
-        return jax.jit(
-            train_step,
-            in_shardings=(where, self.everywhere, self.by_row),
-            out_shardings=(where, self.everywhere),
-            donate_argnums=0,
+    def init(self, make_state):
+        """Makes a state in place, each device its own part."""
+        return self.spread(jax.jit(make_state, out_shardings=self.shardings(jax.eval_shape(make_state)))())
+
+    def rows(self, batch: int) -> np.ndarray | None:
+        """The rows of a batch that this process reads; None: all."""
+        if jax.process_count() == 1:
+            return None
+        places = self.by_row.addressable_devices_indices_map((batch,)).values()
+        return np.unique(np.concatenate([np.arange(batch)[place] for place in places]))
+
+    def place(self, batch, size: int):
+        """The rows that this process read, of a batch of `size` -> global arrays."""
+        if jax.process_count() == 1:
+            return jax.device_put(batch, self.for_rows(size))
+        return self._join(batch, size, self.by_row, axis=0)
+
+    def _join(self, batch, size: int, where: NamedSharding, axis: int):
+        """Arrays of the rows (along `axis`) that each process read -> global arrays."""
+        rows = self.rows(size)
+
+        def one(a):
+            mine = lambda index: a[index[:axis]].take(np.searchsorted(rows, np.arange(size)[index[axis]]), axis=axis)
+            return jax.make_array_from_callback((*a.shape[:axis], size, *a.shape[axis + 1 :]), where, mine)
+
+        return jax.tree.map(one, batch)
+
+    def evaluate(self, eval_step, size: int):
+        """An evaluation step over this mesh, for batches of `size` rows."""
+        return self._within(jax.jit(eval_step, out_shardings=(self.everywhere, self.for_rows(size))))
+
+    def _global(self, leaf):
+        """A value that every process has -> a global array."""
+        if isinstance(leaf, jax.Array) and leaf.sharding == self.everywhere:
+            return leaf
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, self.everywhere, lambda index: value[index])
+
+    def _within(self, compiled):
+        """The ring and the chunks of a sequence find their axis in the ambient mesh."""
+        ambient = jax.set_mesh if self.mesh.shape["sequence"] > 1 else contextlib.nullcontext
+
+        def call(*args):
+            with ambient(self.mesh):
+                return compiled(*args)
+
+        return call
+
+
+class Jit(Layout):
+    """One program over the mesh; XLA puts in the collectives."""
+
+    axis = None
+
+    def _where(self, path, leaf, fsdp: bool = True) -> NamedSharding:
+        """Matrices are cut along their outputs by `tensor`, or along their inputs by name (`INWARD`), and everything
+        along the longest other axis by `fsdp`, where the sizes divide. Moments of the optimiser go with parameters."""
+        spec: list = [None] * len(leaf.shape)
+        names = {getattr(key, "key", None) for key in path}
+        axis = -2 if names & {*INWARD} else -1
+        if len(spec) > 1 and leaf.shape[axis] % self.mesh.shape["tensor"] == 0:
+            spec[axis] = "tensor"
+        free = [d for d, cut in enumerate(spec) if cut is None and leaf.shape[d] % self.mesh.shape["fsdp"] == 0]
+        if free and fsdp:
+            spec[max(free, key=lambda d: leaf.shape[d])] = "fsdp"
+        return self.named(*spec)
+
+    def use(self, params):
+        """Parameters as the model reads them, and gradients as they come back: whole along fsdp.
+
+        Left to itself, XLA silently computes wrong gradients of a scan whose weights are cut by fsdp and tensor while
+        data is larger than one (jax 0.10.2 and 0.12.0).
+        """
+        where = jax.tree_util.tree_map_with_path(lambda path, p: self._where(path, p, fsdp=False), params)
+        return jax.lax.with_sharding_constraint(params, where)
+
+    def compile(self, train_step, state, size: int, axis: int = 0):
+        """The step over this mesh, for batches with `size` rows along `axis`; the state is reused in place."""
+        where, rows = self.shardings(state), self.named(*[None] * axis, ROWS)
+        compiled = self._within(
+            jax.jit(
+                train_step,
+                in_shardings=(where, self.everywhere, rows),
+                out_shardings=(where, self.everywhere),
+                donate_argnums=0,
+            )
         )
+        if jax.process_count() == 1:  # jit places what is on the host, faster than we could
+            return compiled
+        return lambda state, totals, batch: compiled(state, totals, self._join(batch, size, rows, axis))
 
     def spread(self, tree):
-        """A tree on the host or one device -> as the compiled step takes it (parameters have their own shardings)."""
-        return jax.device_put(tree, self.everywhere)
+        """A tree on the host, or global arrays -> as the compiled step takes it."""
+        return jax.tree.map(lambda a: a if isinstance(a, jax.Array) and a.committed else self._global(a), tree)
 
     def gather(self, tree):
-        """As the compiled step gives it -> plain arrays."""
+        """As the compiled step gives it -> global arrays."""
         return tree
 
+    def fetch(self, tree):
+        """As the compiled step gives it, the same everywhere -> on the host."""
+        return jax.device_get(tree)
 
-class Pmap:
-    """The same program on every device, each with its share of the batch; gradients meet in a psum."""
+
+class Pmap(Layout):
+    """The same program on every device, each with its share of the rows; gradients meet in a psum.
+
+    Arrays of a step have the devices of this process in front.
+    """
 
     axis = "data"
 
-    def __init__(self, devices: int):
-        self.devices = jax.devices()[:devices]
+    def __init__(self, sizes: dict[str, int]):
+        super().__init__(sizes)
+        self.local = [d for d in self.mesh.devices.flat if d.process_index == jax.process_index()]
+        mesh = jax.sharding.Mesh(np.array(self.local), (self.axis,), axis_types=(AxisType.Auto,))
+        self.in_front = NamedSharding(mesh, PartitionSpec(self.axis))
 
     def use(self, params):
         return params
 
-    def init(self, make_state):
-        return self.spread(jax.jit(make_state)())
-
-    def abstract(self, shapes):
-        where = jax.sharding.SingleDeviceSharding(self.devices[0])
-        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
-
-    def compile(self, train_step, state):
-        step = jax.pmap(train_step, axis_name=self.axis, devices=self.devices, donate_argnums=0)
-        n = len(self.devices)
-        share = lambda a: a.reshape(n, a.shape[0] // n, *a.shape[1:])
+    def compile(self, train_step, state, size: int, axis: int = 0):
+        # Of several processes, each names all devices by naming none.
+        devices, n = self.local if jax.process_count() == 1 else None, len(self.local)
+        step = jax.pmap(train_step, axis_name=self.axis, devices=devices, donate_argnums=0)
+        share = lambda a: np.moveaxis(a.reshape(*a.shape[:axis], n, -1, *a.shape[axis + 1 :]), axis, 0)
         return lambda state, totals, batch: step(state, totals, jax.tree.map(share, batch))
 
     def spread(self, tree):
-        n = len(self.devices)
-        mesh = jax.sharding.Mesh(np.array(self.devices), (self.axis,), axis_types=(AxisType.Auto,))
-        where = NamedSharding(mesh, PartitionSpec(self.axis))
-        share = lambda a: np.asarray(a).reshape(n, -1, *a.shape[1:])
-        copies = lambda a: np.broadcast_to(np.asarray(a), (n, *a.shape))
-        return jax.device_put(_by_row(share, copies, tree), where)
+        def put(leaf, shard):
+            shards = [shard(s.data) for s in leaf.addressable_shards]
+            shape = (len(shards), *shards[0].shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, self.in_front, shards)
+
+        whole = lambda path, leaf: put(self._global(leaf), lambda a: a[None])
+        rows = lambda path, leaf: put(jax.device_put(leaf, self.by_row), lambda a: a[None])
+        return _by_row(rows, whole, tree)
 
     def gather(self, tree):
-        return _by_row(lambda a: a.reshape(-1, *a.shape[2:]), lambda a: a[0], tree)
+        def join(leaf, where, shape):
+            shards = [s.data.reshape(s.data.shape[1:]) for s in leaf.addressable_shards]
+            return jax.make_array_from_single_device_arrays(shape, where, shards)
+
+        whole = lambda path, leaf: join(leaf, self.everywhere, leaf.shape[1:])
+        rows = lambda path, leaf: join(leaf, self.by_row, (self.shares * leaf.shape[1], *leaf.shape[2:]))
+        return _by_row(rows, whole, tree)
+
+    def fetch(self, tree):
+        return jax.tree.map(lambda a: np.asarray(a.addressable_shards[0].data)[0], tree)
+
+
+def _by_row(rows, rest, tree):
+    """Maps `rows` over the carried state, which goes with the rows of a batch, and `rest` over all else."""
+    carry = jax.tree_util.GetAttrKey("carry")
+    return jax.tree_util.tree_map_with_path(lambda path, a: (rows if path[:1] == (carry,) else rest)(path, a), tree)

@@ -2,25 +2,58 @@
 
 import os
 import signal
+import threading
+
+import jax
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Interrupt:
-    """While entered, a signal sets `asked` to its name instead of ending the process."""
+    """While entered, a signal sets `asked` to its name instead of ending the process.
+
+    Of several processes, all must end behind the same step, and the signal may come to one: JAX, which then owns
+    SIGTERM, makes them agree.
+    """
 
     def __init__(self):
         self.asked: str | None = None
+        self.several = jax.process_count() > 1
 
     def __enter__(self):
-        self._before = {s: signal.signal(s, self._handle) for s in SIGNALS}
+        mine = SIGNALS[1:] if self.several else SIGNALS
+        self._before = {s: signal.signal(s, self._handle) for s in mine}
+        ear, self._mouth = os.pipe()
+        os.set_blocking(self._mouth, False)
+        self._other = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, args=(ear,), daemon=True, name="seqjax-signals").start()
         return self
 
     def __exit__(self, *error):
+        signal.set_wakeup_fd(self._other)
+        os.close(self._mouth)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def at(self, call: int) -> str | None:
+        """The signal that asks for an end behind this call of the step. Every process must ask, each time."""
+        if self.several and self.asked is None:
+            from jax.experimental.multihost_utils import reached_preemption_sync_point
+
+            self.asked = "SIGTERM" if reached_preemption_sync_point(call) else None
+        return self.asked
+
     def _handle(self, number, frame):
-        if self.asked:
-            os._exit(128 + number)
+        if self.several:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         self.asked = signal.Signals(number).name
+
+    def _listen(self, ear: int) -> None:
+        """Ends the process at a second signal: in a thread, as the main one may be in a compiler for minutes."""
+        told = False
+        while byte := os.read(ear, 1):
+            if told and byte[0] in SIGNALS:
+                os._exit(128 + byte[0])
+            told = told or byte[0] in SIGNALS
+        os.close(ear)

@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from seqjax.training.guard import Norms
+
 
 @struct.dataclass
 class State:
     """The train state; a pytree of arrays, the same for every way of running it.
 
     step: int32, steps done. key: raw bits of the run's PRNG key; a step draws from fold_in(key, step).
-    ema: moving average of params, or None. bad: int32, steps in a row whose numbers were not finite.
+    ema: moving average of params, or None. bad: int32, bad steps in a row up to this one (see `guard.Guard`).
     carry: the model's state after the last batch, one row for each of the batch's, or None if none is carried.
+    norms: running mean of gradient norms, or None if spikes are not looked for.
     """
 
     step: jax.Array
@@ -23,6 +26,7 @@ class State:
     ema: Any
     bad: jax.Array
     carry: Any = None
+    norms: Norms | None = None
 
     @property
     def eval_params(self):
@@ -30,7 +34,7 @@ class State:
         return self.params if self.ema is None else self.ema
 
 
-def init(model, task, tx, batch, seed: int, ema: bool) -> State:
+def init(model, task, tx, batch, seed: int, ema: bool, spike: bool = False) -> State:
     """The state before the first step; jit it, or `jax.eval_shape` it for shapes alone."""
     key = jax.random.key(seed)
     init_key, run_key = jax.random.split(key)
@@ -44,4 +48,5 @@ def init(model, task, tx, batch, seed: int, ema: bool) -> State:
         ema=jax.tree.map(jnp.copy, params) if ema else None,
         bad=jnp.zeros((), jnp.int32),
         carry=model.init_state(len(batch["weight"])) if task.carry_state else None,
+        norms=Norms.zero() if spike else None,
     )

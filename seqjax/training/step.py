@@ -18,6 +18,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema: float | None = None,
+    spike: float | None = None,
     axis: str | None = None,
     use: Callable = lambda params: params,
 ):
@@ -25,8 +26,9 @@ def make_train_step(
 
     The gradient is that of the batch's summed loss, divided by its summed weight: micro-batches (`accumulate`) and
     devices (`axis`, under pmap) change nothing but the order of additions. A step whose loss or gradient is not
-    finite changes no parameter; it is counted in `state.bad` and under "skipped". `use` is what a mesh does to
-    parameters before the model reads them.
+    finite, or a `spike` (see `guard.Guard`), changes no parameter; it is counted in `state.bad` and under "skipped".
+    The totals hold `state.bad` as well, as it is: the host can read them after the state was given away. `use` is
+    what a mesh does to parameters before the model reads them.
 
     A carried state enters as data, so that the gradient ends where the batch begins. It goes on after a skipped step,
     too, as the parameters it was made with stay; a row in which it is not finite starts afresh.
@@ -73,6 +75,8 @@ def make_train_step(
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         norm = optax.tree.norm(grads)
         ok = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(norm)
+        if spike is not None:
+            ok &= ~state.norms.is_spike(norm, spike)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -94,10 +98,34 @@ def make_train_step(
             ema=keep(average, state.ema),
             bad=jnp.where(ok, 0, state.bad + 1),
             carry=_finite_rows(carry, model),
+            norms=None if spike is None else keep(state.norms.add(norm), state.norms),
         )
-        return state, {k: totals[k] + v for k, v in metrics.items()}
+        totals = {k: totals[k] + v for k, v in metrics.items()}
+        return state, {**totals, "bad": Ratio(state.bad.astype(jnp.float32), one)}
 
     return train_step
+
+
+def traced(step):
+    """The step, with the number of `times` that JAX has read it: once for each program that it compiles."""
+
+    @functools.wraps(step)
+    def reading(*args):
+        reading.times += 1
+        return step(*args)
+
+    reading.times = 0
+    return reading
+
+
+def stacked(train_step):
+    """The same for a stack of batches (steps, B, ...), one step after the other in one program."""
+
+    def steps(state: State, totals, batches):
+        one = lambda carried, batch: (train_step(*carried, batch), None)
+        return jax.lax.scan(one, (state, totals), batches)[0]
+
+    return steps
 
 
 def _finite_rows(carry, model):

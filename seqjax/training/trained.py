@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
+from seqjax.training import room
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment, resolve
-from seqjax.training.parallel import Parallel
+from seqjax.training.parallel import Layout, Parallel
 from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, DataError
 
@@ -20,6 +21,7 @@ class Trained:
 
     experiment: Experiment
     workdir: Workdir
+    layout: Layout
     params: Any
     step: int
 
@@ -41,18 +43,22 @@ class Trained:
             raise CheckpointError(f"no checkpoint in {checkpoints.root}: train first, or pass --checkpoint latest.")
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
         state, meta = checkpoints.restore(layout.abstract(experiment.shapes), steps[0])
-        return cls(experiment, workdir, state.eval_params, meta["step"])
+        return cls(experiment, workdir, layout, state.eval_params, meta["step"])
 
-    def evaluate(self, split: str, on_batch=lambda done, total: None) -> dict:
-        """Evaluates a split and writes it to results.json: step, examples, metrics.
+    def at(self, assignment: str) -> "Trained":
+        """The same parameters on other data: `trained.at("data.length=512")`; see `room.elsewhere`."""
+        return dataclasses.replace(self, experiment=room.elsewhere(self.experiment, assignment))
+
+    def evaluate(self, split: str, on_batch=lambda done, total: None, name: str | None = None) -> dict:
+        """Evaluates a split and writes it to results.json, as `name` or under its own: step, examples, metrics.
 
         Raises:
           DataError: the split is endless.
         """
         e = self.experiment
-        evaluator = Evaluator(e.model, e.task, e.source, e.loader, split)
+        evaluator = Evaluator(e.model, e.task, e.source, e.loader, split, self.layout)
         if evaluator.examples is None:
             raise DataError(f"split {split!r} is endless: evaluate one of a fixed size, such as validation.")
         result = {"step": self.step, "examples": evaluator.examples, "metrics": evaluator(self.params, on_batch)}
-        self.workdir.write("results.json", {**self.workdir.read("results.json", {}), split: result})
+        self.workdir.write("results.json", {**self.workdir.read("results.json", {}), name or split: result})
         return result

@@ -13,6 +13,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import socket
 import tempfile
 from pathlib import Path
@@ -27,7 +28,8 @@ class Workdir:
       WorkdirError: it cannot be made, is not writable, or another run holds it.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, writes: bool = True):
+        self.writes = writes  # of several processes that share it, one does
         self.path = Path(path).absolute()
         self.checkpoints = self.path / "ckpt"
         self.best = self.path / "ckpt_best"
@@ -74,6 +76,8 @@ class Workdir:
 
     def write(self, name: str, tree) -> None:
         """Writes a JSON file whole or not at all."""
+        if not self.writes:
+            return
         file = self.path / name
         temporary = file.with_name(f".{name}.{os.getpid()}")
         text = json.dumps(tree, indent=1)
@@ -84,7 +88,12 @@ class Workdir:
                 os.fsync(f.fileno())
             temporary.replace(file)
         except OSError as error:
-            raise WorkdirError(f"cannot write {file}: {error.strerror}.") from error
+            raise WorkdirError(f"cannot write {file}: {error.strerror} ({free(self.path)}).") from error
+
+    def remove(self, *names: str) -> None:
+        """Deletes files of the folder, where they are."""
+        for name in names if self.writes else ():
+            (self.path / name).unlink(missing_ok=True)
 
     def config(self) -> dict:
         """The resolved config of the run that lives here."""
@@ -101,14 +110,17 @@ class Workdir:
 class MetricsFile:
     """metrics.jsonl: appended to and flushed line by line."""
 
-    def __init__(self, path: Path, step: int):
-        """Opens it behind the lines of steps up to `step`; later ones, and a torn last line, are dropped."""
+    def __init__(self, path: Path, step: int, owed: bool = False):
+        """Opens it behind the lines of steps up to `step`; later ones, and a torn last line, are dropped, and so are
+        validation metrics of `step` itself, if they are still `owed`."""
         self.path = path
         lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
         kept = []
         for line in lines:
             try:
-                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                row = json.loads(line)
+                again = owed and (row["step"], row.get("split")) == (step, "validation")
+                if line.endswith("\n") and row["step"] <= step and not again:
                     kept.append(line)
             except (ValueError, TypeError, KeyError):
                 continue
@@ -124,10 +136,16 @@ class MetricsFile:
             self._file.write(json.dumps(_finite(row)) + "\n")
             self._file.flush()
         except OSError as error:
-            raise WorkdirError(f"cannot write {self.path}: {error.strerror}.") from error
+            raise WorkdirError(f"cannot write {self.path}: {error.strerror} ({free(self.path.parent)}).") from error
 
     def close(self) -> None:
         self._file.close()
+
+
+def free(folder: Path) -> str:
+    """The room that is left where a folder is, or would be."""
+    place = next(p for p in (folder, *folder.parents) if p.exists())
+    return f"{shutil.disk_usage(place).free:,} bytes free"
 
 
 def _finite(row: dict) -> dict:

@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import launch
 
+from seqjax.training.experiment import Experiment, resolve
+
 WAYS = {
     "one": ("data=1",),
     "data": ("data=8",),
@@ -14,10 +16,11 @@ WAYS = {
     "tensor": ("tensor=2",),
     "all": ("data=2", "fsdp=2", "tensor=2"),
     "pmap": ("mode=pmap",),
+    "pmap of four": ("mode=pmap", "data=4"),
     "pmap of two": ("mode=pmap", "data=2"),
 }
 # One way for the first three steps, another for the last three, from the checkpoint of the first.
-CHAINS = (("pmap", "data"), ("all", "pmap of two"), ("tensor", "fsdp"))
+CHAINS = (("pmap", "data"), ("all", "pmap of four"), ("tensor", "one"), ("one", "fsdp"))
 
 
 def tree(root: Path) -> dict:
@@ -26,7 +29,7 @@ def tree(root: Path) -> dict:
     (root / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = launch.tiny("loader.batch=16", "train.steps=6", "optim.schedule=constant", "model.layers=2")
     out["data"] = {"name": "table", "train": str(root / "lines.jsonl"), "text": "t"}
-    out["model"] |= {"mixer": [{"name": "gru"}, {"name": "attention", "heads": 2}]}
+    out["model"] |= {"expansion": 1, "mixer": [{"name": "gru"}, {"name": "attention", "heads": 2}]}
     return out
 
 
@@ -55,14 +58,20 @@ def main(root: Path):
     for before, after in CHAINS:
         folder = root / f"{before} to {after}"
         train(folder, before, "train.steps=3")
-        train(folder, after, *(["train.accumulate=2"] if after == "pmap of two" else []))
+        train(folder, after, *(["train.accumulate=2"] if after == "pmap of four" else []))
         starts = json.loads((folder / "run.json").read_text())["starts"]
         result["chains"][folder.name] = {"rows": launch.rows(folder), "starts": [s["step"] for s in starts]}
     result["evaluated"] = []
-    for name in ("one", "tensor to fsdp"):
+    for name in ("one", "one to fsdp"):
         outcome = launch.main("evaluate", "--workdir", root / name, "--checkpoint", "latest", "--split", "train")
         assert outcome.code == 0, outcome
         result["evaluated"].append(json.loads((root / name / "results.json").read_text())["train"])
+    result["generated"] = []
+    for name in ("one", "all to pmap of four"):
+        words = ("--checkpoint", "latest", "--temperature", 0, "--prompt", "abc", "--tokens", 6)
+        outcome = launch.main("generate", "--workdir", root / name, *words)
+        assert outcome.code == 0, outcome
+        result["generated"].append(outcome.out)
     result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
     carry = launch.write(root / "carry.json", running(root))
     train(root / "streams", "one", config=carry)
@@ -71,7 +80,17 @@ def main(root: Path):
     assert launch.main("evaluate", "--workdir", root / "chained", "--checkpoint", "latest").code == 0
     result["carried"] = [launch.rows(root / name) for name in ("streams", "chained")]
     result["carried evaluated"] = json.loads((root / "chained" / "results.json").read_text())["validation"]
+    result["share"] = share()
     print(json.dumps(result))
+
+
+def share() -> float:
+    """The part of a state of usual size that one of eight devices holds under fsdp=8."""
+    e = Experiment(resolve(launch.tiny("loader.batch=8", "model.width=64", "model.layers=2", "model.expansion=4",
+                                       "model.mixer=attention", "parallel.fsdp=8")))  # fmt: skip
+    state = e.parallel.layout(8, 1).init(e.make_state)
+    leaves = jax.tree.leaves(state)
+    return sum(a.addressable_shards[0].data.nbytes for a in leaves) / sum(a.nbytes for a in leaves)
 
 
 if __name__ == "__main__":

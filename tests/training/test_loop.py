@@ -30,7 +30,7 @@ def rows(tmp_path, split):
 
 def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_last_good_parameters(tmp_path):
     outcome = train(tmp_path, "optim.name=sgd", "optim.peak=1e30", "optim.clip=none", "train.steps=30",
-                    "train.max_bad_steps=3", "train.checkpoint_every=2", code=6)  # fmt: skip
+                    "guard.max_bad_steps=3", "train.checkpoint_every=2", code=6)  # fmt: skip
     assert "3 steps in a row" in outcome.err or "4 steps in a row" in outcome.err
     assert str(tmp_path / "run" / "ckpt") in outcome.err and "optim.peak" in outcome.err
     assert status(tmp_path)["status"] == "failed" and "NumericsError" in status(tmp_path)["error"]
@@ -48,7 +48,7 @@ def _leaves(tree):
 def test_skipped_steps_are_counted_between_two_lines(tmp_path):
     """All of them, here; and none of them enters the mean."""
     train(tmp_path, "optim.name=sgd", "optim.peak=1e38", "optim.clip=none", "train.steps=9", "train.log_every=4",
-          "train.max_bad_steps=100")  # fmt: skip
+          "guard.max_bad_steps=100")  # fmt: skip
     found = rows(tmp_path, "train")
     assert [row["step"] for row in found] == [4, 8, 9]
     assert found[1]["skipped_steps"] == 4 and found[1]["loss"] is None and found[2]["skipped_steps"] == 1
@@ -58,7 +58,7 @@ def test_patience_ends_a_run_that_does_not_get_better(tmp_path, monkeypatch):
     """And the best checkpoint is that of the best evaluation; a metric that is not finite is never the best."""
     values = iter([2.0, 1.5, math.nan, 1.7, 1.6, 1.0])
     monkeypatch.setattr(
-        "seqjax.training.evaluate.Evaluator.__call__", lambda self, params, on_batch: {"loss": next(values)}
+        "seqjax.training.evaluate.Evaluator.__call__", lambda self, params, on_batch, give_up: {"loss": next(values)}
     )
     outcome = train(tmp_path, "train.steps=20", "train.eval_every=2", "train.patience=3")
     assert "stopped early at step 10" in outcome.out and "best at step 4" in outcome.out

@@ -7,8 +7,10 @@ import sys
 
 import eight_devices
 import jax
+import launch
 import pytest
 
+from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.parallel import Parallel
 from seqjax.types import ConfigError
 
@@ -50,6 +52,11 @@ def test_evaluation_is_the_same_everywhere(runs):
     assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
 
 
+def test_what_many_devices_trained_decodes_as_what_one_did(runs):
+    one, other = runs["generated"]
+    assert one == other and "abc" in one
+
+
 def test_a_carried_state_follows_its_rows(runs):
     """From a mesh of 2 x 2 x 2 to a pmap with micro-batches; and evaluated where the devices do not divide the rows."""
     one, chained = ({(row["split"], row["step"]): row["loss"] for row in found} for found in runs["carried"])
@@ -63,15 +70,20 @@ def test_a_batch_that_eight_devices_do_not_divide_is_refused(runs):
     assert code == 2 and "12" in err and "8" in err
 
 
+def test_one_of_eight_devices_holds_an_eighth_of_the_state(runs):
+    assert 1 / 8 <= runs["share"] <= 1 / 8 * 1.05
+
+
 @pytest.mark.parametrize(
     ("devices", "options", "wanted"),
     [
-        (8, {}, (8, 1, 1)),
-        (8, dict(fsdp=4), (2, 4, 1)),
-        (8, dict(fsdp=2, tensor=2), (2, 2, 2)),
-        (8, dict(data=2), (2, 1, 1)),
-        (1, {}, (1, 1, 1)),
-        (6, dict(tensor=3), (2, 1, 3)),
+        (8, {}, (8, 1, 1, 1)),
+        (8, dict(fsdp=4), (2, 4, 1, 1)),
+        (8, dict(fsdp=2, tensor=2), (2, 2, 1, 2)),
+        (8, dict(sequence=4), (2, 1, 4, 1)),
+        (8, dict(data=2), (2, 1, 1, 1)),
+        (1, {}, (1, 1, 1, 1)),
+        (6, dict(tensor=3), (2, 1, 1, 3)),
     ],
 )
 def test_data_takes_the_devices_that_are_left(monkeypatch, devices, options, wanted):
@@ -84,6 +96,23 @@ def test_what_does_not_fit_the_devices_is_refused(monkeypatch, options):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     with pytest.raises(ConfigError, match="8 devices"):
         Parallel(**options).sizes(48, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("model.mixer=gru",), ("GRU", "parallel.sequence=2")),
+        (("model.mixer=['lru','lstm']", "model.layers=2"), ("LSTM",)),
+        (("model.mixer=attention", "parallel.sequence=4"), ("6 tokens", "length 7")),
+        (("model.mixer=attention", "loader.buckets=[5,8]"), ("7 tokens", "length 8")),
+    ],
+)
+def test_sequences_that_cannot_be_cut_are_refused(monkeypatch, overrides, words):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    tree = resolve(launch.tiny("loader.batch=8", "parallel.sequence=2", *overrides))
+    with pytest.raises(ConfigError) as refused:
+        Experiment(tree)
+    assert all(word in str(refused.value) for word in words), refused.value
 
 
 def test_every_array_of_a_state_has_a_place():

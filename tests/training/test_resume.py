@@ -1,7 +1,7 @@
 """A run that is stopped anywhere and started again ends with the same bits and the same metrics.
 
-Everything that could tell two runs apart is on: dropout, shuffling, buckets with partial batches, accumulation, a
-moving average, warm-up, and intervals that do not divide each other.
+Everything that could tell two runs apart is on: dropout, shuffling, random crops, buckets with partial batches,
+accumulation, a moving average, the mean of gradient norms, warm-up, and intervals that do not divide each other.
 """
 
 import json
@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 
 import launch
 import pytest
+from held.sources import Held
 
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.workdir import Workdir
@@ -22,8 +24,9 @@ TREE = {
     "task": {"name": "next_token"},
     "model": {"name": "lm", "width": 8, "layers": 1, "expansion": 1, "dropout": 0.2, "mixer": {"name": "gru"}},
     "optim": {"peak": 0.01, "warmup": 3, "ema": 0.9, "decay": 0.1},
-    "loader": {"batch": 4, "buckets": [4, 8]},
+    "loader": {"batch": 4, "buckets": [4, 6], "overlong": "crop"},
     "train": {"steps": STEPS, "log_every": 2, "eval_every": 4, "checkpoint_every": 3, "accumulate": 2},
+    "guard": {"spike": 100.0},
 }
 
 
@@ -134,6 +137,32 @@ def test_asked_to_stop(config, undisturbed, tmp_path, number, examples):
     check_same(folder, undisturbed)
 
 
+def test_asked_twice_it_does_not_finish_what_it_is_at():
+    """Even if that is a call into other code, such as a compiler, from which no handler in Python comes in between."""
+    code = (
+        "import hashlib\nfrom seqjax.training.signals import Interrupt\n"
+        "with Interrupt():\n  print('busy', flush=True)\n  hashlib.pbkdf2_hmac('sha256', b'', b'', 10**10)"
+    )
+    process = launch.run("-c", code)
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert launch.end(process, timeout=30).code == 128 + signal.SIGTERM
+
+
+def test_two_runs_at_once(config, undisturbed, tmp_path):
+    """The second is told who holds the folder; the first ends as if nobody had come."""
+    folder = tmp_path / "run"
+    process, hold = stopped(config, folder, tmp_path, 45, 3)
+    outcome = train(config, folder)
+    assert outcome.code == 5 and f"process {process.pid} on " in outcome.err and "another --workdir" in outcome.err
+    hold.unlink()
+    assert launch.end(process).code == 0
+    check_same(folder, undisturbed)
+
+
 def test_a_finished_run_is_left_alone(config, finished):
     before = launch.tree_of(finished)
     outcome = train(config, finished)
@@ -153,9 +182,13 @@ def test_more_steps_go_on_where_it_ended(config, finished):
 
 
 def test_restart_forgets_and_begins_anew(config, finished, undisturbed):
+    """Also what was found with the parameters of before."""
+    for name in ("results.json", "samples.json"):
+        (finished / name).write_text("{}")
     assert train(config, finished, "--restart").code == 0
     check_same(finished, undisturbed)
     assert [start["step"] for start in starts(finished)] == [0, 0]
+    assert not (finished / "results.json").exists() and not (finished / "samples.json").exists()
 
 
 def test_a_folder_in_use_is_left_alone(config, finished):
@@ -195,6 +228,27 @@ def test_other_data_are_refused(config, finished, override):
     outcome = train(config, finished, f"--config.{override}")
     assert outcome.code == 4 and override.partition("=")[0] in outcome.err and "--restart" in outcome.err
     assert launch.tree_of(finished) == before
+
+
+def test_data_that_changed_under_the_same_config_are_refused(config, finished, monkeypatch):
+    """More records, or other ones; but where they are read from may change."""
+    (finished / "status.json").unlink()
+    real = Held.example
+    with monkeypatch.context() as patch:
+        patch.setattr(Held, "size", lambda self, split: 12 if split == "train" else 5)
+        outcome = train(config, finished)
+    assert outcome.code == 4 and "were 10 records and are now 12 records" in outcome.err and "--restart" in outcome.err
+    with monkeypatch.context() as patch:
+        patch.setattr(Held, "example", lambda *args: {k: (v + 1) % 5 for k, v in real(*args).items()})
+        outcome = train(config, finished)
+    assert outcome.code == 4 and "first batch" in outcome.err and "--restart" in outcome.err
+    assert Checkpoints(finished / "ckpt").steps() == [STEPS, 12]
+
+
+def test_data_may_move(config, finished):
+    """`data.dir` is a place: whether the data there are the same is seen by other means."""
+    outcome = train(config, finished, "--config.data.dir=there", f"--config.train.steps={STEPS + 1}")
+    assert outcome.code == 0 and "data.dir was 'here', is 'there'" in outcome.out
 
 
 def flip(folder):

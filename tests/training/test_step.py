@@ -15,6 +15,7 @@ from seqjax.models import classifier, lm
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
 from seqjax.training import state as state_lib
+from seqjax.training.guard import Norms
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.types import Spec
 
@@ -57,7 +58,8 @@ class Steps:
     def __init__(self, model, task, data, *, tx=None, seed=0, **options):
         tx = tx or optax.sgd(1.0)
         step = make_train_step(model, task, tx, **options)
-        init = functools.partial(state_lib.init, model, task, tx, data, seed, options.get("ema") is not None)
+        looks = [options.get(name) is not None for name in ("ema", "spike")]
+        init = functools.partial(state_lib.init, model, task, tx, data, seed, *looks)
         self.state = jax.jit(init)()
         self.zeros = zero_totals(step, self.state, data)
         self.step = jax.jit(step)
@@ -163,6 +165,33 @@ def test_a_poisoned_batch_changes_nothing_but_the_counters(poison, accumulate):
     good_again, totals = steps(good, state=after)
     assert int(good_again.bad) == 0 and totals["loss"].weight > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good_again))
+
+
+def test_the_mean_of_norms_is_that_of_a_loop():
+    """Over good steps: all of them at first, then with a weight of one hundredth; and it says what a spike is."""
+    norms, mean, random = Norms.zero(), 0.0, np.random.default_rng(0)
+    add = jax.jit(lambda norms, norm: norms.add(norm))
+    for t, norm in enumerate(random.exponential(size=130), 1):
+        assert bool(norms.is_spike(jnp.float32(4.1 * mean + 0.1), 4.0)) == (t > 10)
+        assert not norms.is_spike(jnp.float32(3.9 * mean), 4.0)
+        norms = add(norms, jnp.float32(norm))
+        mean += (norm - mean) / min(t, 100)
+        assert float(norms.mean) == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize(("spike", "skipped"), [(2.0, 1), (4.0, 0)])
+def test_a_spike_changes_nothing_but_the_counters(spike, skipped):
+    """Here the norm is three times the mean it is held against, which a spike does not enter."""
+    model, task = language_model()
+    steps = Steps(model, task, batch(), spike=spike)
+    norm = steps(batch())[1]["grad_norm"].total
+    before = steps.state.replace(norms=Norms(norm / 3, jnp.float32(50)))
+    after, totals = steps(batch(), state=before)
+    assert totals["skipped"].total == totals["bad"].total == after.bad == skipped
+    if skipped:
+        equal((after.params, after.norms), (before.params, before.norms))
+    else:
+        assert float(after.norms.mean) == pytest.approx(float(norm) * (1 / 3 + 2 / 3 / 51), rel=1e-5)
 
 
 def test_dropout_is_a_function_of_seed_and_step():

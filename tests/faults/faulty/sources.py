@@ -1,4 +1,4 @@
-"""Sources that break their promises at record 5."""
+"""Sources that break their promises."""
 
 import dataclasses
 
@@ -46,3 +46,54 @@ class Unbuildable(Faulty):
 
     def __post_init__(self):
         raise ValueError("the cupboard is bare")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Signs(Source):
+    """Endless: one feature at three places, whose sign is the label; batch number n holds records n * batch and on.
+
+    In the batches `huge` a feature is 3e38, which no sum survives; in those `loud` the field of that name is 1e4; of
+    those `empty` nothing is left; those `more` have another field.
+    """
+
+    batch: int = 4
+    huge: tuple[int, ...] = ()
+    loud: tuple[int, ...] = ()
+    empty: tuple[int, ...] = ()
+    more: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.spec = Spec(features=1, classes=2, length=3)
+
+    def size(self, split):
+        return None
+
+    def example(self, split, index):
+        number, label = index // self.batch, index % 2
+        features = np.random.default_rng(index).normal(2.0 * label - 1, 0.5, (3, 1)).astype(np.float32)
+        if number in self.huge:
+            features[:] = 3e38
+        if number in self.empty:
+            features = features[:0]
+        out = {"features": features, "label": label, "loud": np.float32(1e4 if number in self.loud else 1)}
+        return out | ({"more": 1} if number in self.more else {})
+
+
+@dataclasses.dataclass(kw_only=True)
+class Growing(Source):
+    """Four short records to each long one."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.spec = Spec(vocabulary=5, length=8, splits=("train",))
+
+    def size(self, split):
+        return 20
+
+    def lengths(self, split):
+        return np.where(np.arange(20) < 16, 4, 8)
+
+    def example(self, split, index):
+        tokens = np.random.default_rng(index).integers(5, size=8 if index >= 16 else 4, dtype=np.int32)
+        return {"tokens": tokens}

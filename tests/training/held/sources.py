@@ -19,6 +19,7 @@ class Held(Source):
     """
 
     count: Count = 10
+    dir: str = "here"  # a place, as other sources have one
 
     def __post_init__(self):
         super().__post_init__()

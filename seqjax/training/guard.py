@@ -1,0 +1,101 @@
+"""What becomes of a run whose numbers are bad."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.types import Checked, Count, Natural, NumericsError, Range
+
+SPAN = 100  # good steps that the mean of gradient norms looks back on, roughly
+WARM_UP = 10  # good steps before one can stand out
+
+
+@dataclasses.dataclass(frozen=True)
+class Guard(Checked):
+    """A step is bad if its loss or gradient is not finite, or if it is a spike; it then changes no parameter.
+
+        spike:  |g| > spike * mean of |g| over good steps
+
+    The mean runs over all good steps until there are 100 of them, and from then on moves by a hundredth of each; in
+    the first 10 good steps nothing is a spike. `spike=None` takes any finite step. The mean is part of the state: a
+    run that began without it cannot take it up.
+
+    policy="skip": bad steps are skipped, but `max_bad_steps` in a row end the run. "stop": the first one ends it.
+    "rollback": `max_bad_steps` in a row take the run back to the newest checkpoint from before them; the batches that
+    were seen since are passed over for good. After `max_rollbacks` of these the next one ends it.
+
+    Before a checkpoint is written its parameters are looked at: if one is not finite, that is as bad as too many bad
+    steps, and nothing is written. With `train.steps_per_call` the steps are counted at the end of each call.
+    """
+
+    policy: Literal["skip", "stop", "rollback"] = "skip"
+    max_bad_steps: Count = 10
+    spike: Annotated[float, Range(above=1, below=math.inf)] | None = None
+    max_rollbacks: Natural = 3
+
+    def check(self, step: int, bad: int) -> None:
+        """Raises TooBad if `bad` steps in a row up to `step` are more than are borne."""
+        most = 1 if self.policy == "stop" else self.max_bad_steps
+        if bad >= most:
+            first = step - bad + 1
+            last = first + most - 1  # however late it is noticed, what follows is the same
+            raise TooBad(first, last, f"{most} steps in a row up to step {last} were bad: {self._bad()}")
+
+    def check_parameters(self, step: int, params) -> None:
+        """Raises TooBad if a parameter of a state that is about to be saved is not finite."""
+        if not jax.device_get(_finite(params)):
+            raise TooBad(step, step, f"a parameter is not finite after step {step}")
+
+    def allows_rollback(self, before: int) -> bool:
+        """Whether a run that went back `before` times may do it once more."""
+        return self.policy == "rollback" and before < self.max_rollbacks
+
+    def verdict(self, bad: "TooBad", rollbacks: int, checkpoints: Path) -> NumericsError:
+        """What ends the run."""
+        after = f" after {rollbacks} rollbacks" if self.policy == "rollback" else ""
+        return NumericsError(
+            f"{bad}{after}; the last good parameters are in {checkpoints}: lower optim.peak, set optim.clip, or check "
+            "the data."
+        )
+
+    def _bad(self) -> str:
+        spike = "" if self.spike is None else f", or the gradient's norm above {self.spike:g} x its mean"
+        return "loss or gradient not finite" + spike
+
+
+class TooBad(Exception):
+    """Bad steps, `first` to `last`, that the run cannot go on from."""
+
+    def __init__(self, first: int, last: int, reason: str):
+        super().__init__(reason)
+        self.first, self.last = first, last
+
+
+class Norms(NamedTuple):
+    """The running mean of gradient norms over good steps, and their number, counted to SPAN."""
+
+    mean: jax.Array
+    count: jax.Array
+
+    @classmethod
+    def zero(cls) -> "Norms":
+        """Before the first step."""
+        return cls(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
+
+    def is_spike(self, norm, factor: float):
+        """Whether a norm stands out."""
+        return (self.count >= WARM_UP) & (norm > factor * self.mean)
+
+    def add(self, norm) -> "Norms":
+        """With one more."""
+        count = jnp.minimum(self.count + 1, SPAN)
+        return Norms(self.mean + (norm.astype(jnp.float32) - self.mean) / count, count)
+
+
+@jax.jit
+def _finite(tree):
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))

@@ -1,0 +1,44 @@
+"""What is told of a run while it goes on: metrics.jsonl, TensorBoard, and the terminal."""
+
+import contextlib
+import math
+
+from seqjax.training.progress import Display
+from seqjax.training.workdir import MetricsFile, Workdir
+
+
+class Journal:
+    """Rows of metrics, written as they come; of several processes, one writes."""
+
+    def __init__(self, workdir: Workdir, steps: int, step: int, quiet: bool, owed: bool):
+        self.workdir = workdir
+        self.display = Display(workdir.path.name, steps, step, quiet or not workdir.writes)
+        self._file = self._board = None
+        self.cut(step, owed)
+
+    def cut(self, step: int, owed: bool = False) -> None:
+        """Forgets the steps behind `step`; if its evaluation is still `owed`, what stands there of it, too."""
+        if not self.workdir.writes:
+            return
+        from tensorboardX import SummaryWriter
+
+        self.close()
+        self._file = MetricsFile(self.workdir.path / "metrics.jsonl", step, owed)
+        self._board = SummaryWriter(str(self.workdir.path / "tensorboard"), purge_step=step + 1)
+
+    def write(self, row: dict) -> None:
+        """One row, of `step` and `split`."""
+        if not self.workdir.writes:
+            return
+        self._file.write(row)
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):
+                self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def close(self) -> None:
+        """Closes the files. A full disk was said before, where it mattered."""
+        for file in (self._file, self._board):
+            with contextlib.suppress(OSError):
+                if file:
+                    file.close()
+        self._file = self._board = None

@@ -1,0 +1,53 @@
+"""How many tokens a model reads of one example, caches with room for exactly those, and the model on other data."""
+
+import numpy as np
+
+from seqjax import config
+from seqjax.training import cost
+from seqjax.training.experiment import Experiment, resolve
+from seqjax.types import ConfigError
+
+
+def tokens_read(experiment: Experiment) -> int:
+    """The tokens that the model reads of the longest example: all, or all but the last where it predicts the next."""
+    spec = experiment.source.spec
+    shape_BL = (1, spec.length)
+    example = {"tokens": np.zeros(shape_BL, np.int32), "mask": np.ones(shape_BL, bool)}
+    example["features"] = np.zeros((*shape_BL, spec.features or 1), np.float32)
+    return experiment.task.inputs(example)[0].shape[1]
+
+
+def fitted(section, slots: int, given=None):
+    """A resolved section in which every cache (`context`) holds `slots` tokens, but where `given` says otherwise.
+
+    `given` is the section before its defaults were filled in; None: it says nothing.
+    """
+    if isinstance(section, list):
+        wished = given if isinstance(given, list) else [given] * len(section)
+        return [fitted(s, slots, g) for s, g in zip(section, wished, strict=True)]
+    if not isinstance(section, dict):
+        return section
+    given = given if isinstance(given, dict) else {}
+    return {
+        key: slots if key == "context" and "context" not in given else fitted(value, slots, given.get(key))
+        for key, value in section.items()
+    }
+
+
+def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
+    """The same model on other data: `elsewhere(experiment, "data.length=512")`. Caches grow where it needs more room.
+
+    Raises:
+      ConfigError: no key of data, or the model has other parameters there.
+    """
+    if not assignment.startswith("data."):
+        raise ConfigError(f"got {assignment}, wanted a key of data, such as data.length=512.")
+    tree = resolve(config.override(experiment.config, [assignment]))
+    there = Experiment(tree)
+    slots, have = tokens_read(there), getattr(there.model, "room", None)
+    if have is not None and have < slots:
+        there = Experiment({**tree, "model": fitted(tree["model"], slots)})
+    new, old = (cost.parameter_table(e.shapes.params) for e in (there, experiment))
+    if changed := [path for path, shape, size in new if (path, shape, size) not in old]:
+        raise ConfigError(f"with {assignment} the model has another {changed[0]}: it cannot be evaluated there.")
+    return there
