@@ -29,6 +29,7 @@ class Mixer(Module):
     causal = True  # whether no output depends on later tokens; what is not causal has no state
     memory = False  # whether it reads a second sequence: `seqjax.mixers._memory`
     prefix = 0  # how many first tokens of a document see each other, also ahead
+    cuttable = False  # whether a sequence may be cut over devices: `seqjax.ops.ring`
     room = None  # how many tokens of one document the state holds; None: any number
 
     @nn.nowrap

@@ -11,7 +11,7 @@ from seqjax import masks
 from seqjax.mixers._base import check_heads
 from seqjax.mixers._cache import KV
 from seqjax.mixers._positions import Positioned
-from seqjax.ops import attention, scores
+from seqjax.ops import attention, ring, scores
 from seqjax.types import Count, Natural, Positive
 
 
@@ -49,7 +49,7 @@ class Attention(Positioned):
 
     Raises:
       ValueError: heads do not divide the width, or kv_heads the heads; options that exclude each other; more than
-        `context` tokens in one call without a window; a backend that cannot serve.
+        `context` tokens in one call without a window; a backend that cannot serve; a cache where sequences are cut.
     """
 
     kv_heads: Count | None = None
@@ -100,6 +100,10 @@ class Attention(Positioned):
     @property
     def room(self):
         return self.context if self.window is None else None
+
+    @property
+    def cuttable(self):
+        return self.weights == "softmax" and not self._held and self.backend in ("auto", "blockwise")
 
     @property
     def groups(self) -> int:
@@ -155,6 +159,9 @@ class Attention(Positioned):
         B, L, D = x_BLD.shape
         if self.room is not None and self.room < L:
             raise ValueError(f"x_BLD has {L} tokens, attention has room for {self.room}: raise mixer.context.")
+        if ring.devices(L) > 1 and (state is not None or self._held):
+            what = f"mixer.score={self.score!r}" if self._held else "a cache"
+            raise ValueError(f"attention with {what} is not cut over devices: set parallel.sequence=1.")
         start_B = None if state is None else state.count_B
         if start_B is not None and self.prefix:  # one that comes in pieces finds no room
             start_B = jnp.where((start_B > 0) & (start_B < self.prefix), start_B + self.context, start_B)

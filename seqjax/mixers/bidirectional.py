@@ -33,8 +33,15 @@ class Bidirectional(Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        inner = self.mixer(width=self.width, dtype=self.dtype, parent=None)  # refuses its options now, if it does
-        check_alone([inner], "a bidirectional mixer")
+        check_alone([self._inner], "a bidirectional mixer")  # a mixer that refuses its options refuses them now, too
+
+    @property
+    def _inner(self) -> Mixer:
+        return self.mixer(width=self.width, dtype=self.dtype, parent=None)
+
+    @property
+    def cuttable(self):
+        return self._inner.cuttable
 
     def setup(self):
         self.forward = self.mixer(width=self.width, dtype=self.dtype)

@@ -43,6 +43,8 @@ class LinearAttention(_Mixer):
     features: Literal["elu", "taylor", "learned"] = "elu"
     feature_width: Count | None = None
 
+    cuttable = True
+
     def __post_init__(self):
         super().__post_init__()
         check_heads(self.width, self.heads)

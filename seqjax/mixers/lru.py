@@ -34,6 +34,8 @@ class LRU(_Mixer):
     r_max: Annotated[float, Range(above=0, most=1)] = 1.0
     max_phase: Positive = 6.28
 
+    cuttable = True
+
     def __post_init__(self):
         super().__post_init__()
         if self.r_min >= self.r_max:

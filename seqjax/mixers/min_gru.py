@@ -27,6 +27,8 @@ class MinGRU(_Mixer):
 
     candidate: Literal["linear", "positive"] = "linear"
 
+    cuttable = True
+
     def setup(self):
         self.inputs = nn.Dense(2 * self.width, dtype=self.dtype)
 

@@ -32,6 +32,8 @@ class RGLRU(_Mixer):
 
     heads: Count = 4
 
+    cuttable = True
+
     def __post_init__(self):
         super().__post_init__()
         check_heads(self.width, self.heads)

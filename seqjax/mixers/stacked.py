@@ -44,6 +44,10 @@ class Stacked(Mixer):
         return all(mixer.causal for mixer in self.stack())
 
     @property
+    def cuttable(self):
+        return all(mixer.cuttable for mixer in self.stack())
+
+    @property
     def prefix(self):
         return max(mixer.prefix for mixer in self.stack())
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._base import Mixers, check_state, cycle, least_room
 from seqjax.mixers._memory import check_alone
+from seqjax.ops import ring
 from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Spec
 
 Norm = Literal["layer", "rms"]
@@ -118,6 +119,16 @@ class Backbone(Module, kw_only=True):
         return max(block.mixer.prefix for block in self.stack(parent=None))
 
     @property
+    def cuttable(self) -> bool:
+        """Whether a sequence may be cut over devices: `seqjax.ops.ring`."""
+        return not self.whole
+
+    @property
+    def whole(self) -> list[str]:
+        """The kinds of mixers that want their sequences whole, on one device."""
+        return [type(b.mixer).__name__ for b in self.stack(parent=None) if not b.mixer.cuttable]
+
+    @property
     def room(self) -> int | None:
         """How many tokens of one document the states hold; None: any number."""
         return least_room(block.mixer for block in self.stack(parent=None))
@@ -139,7 +150,12 @@ class Backbone(Module, kw_only=True):
 
     def run(self, x_BLD, state, mask_BL, reset_BL, deterministic):
         """Dropout, all blocks, and the last norm: -> x_BLD, state."""
-        x_BLD = self.drop(masks.fill(x_BLD, mask_BL), deterministic=deterministic)
+        if ring.devices(x_BLD.shape[1]) > 1 and self.whole:
+            raise ValueError(
+                f"{self.whole[0]}, with its options here, wants whole sequences, and these are cut over devices: choose "
+                "another mixer, or parallel.sequence=1."
+            )
+        x_BLD = self.drop(masks.fill(ring.spread(x_BLD), mask_BL), deterministic=deterministic)
         if state is not None:
             self.check_state(state, x_BLD.shape[0])
         states = (None,) * len(self.blocks) if state is None else state

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from seqjax.ops import _blockwise
+from seqjax.ops import _blockwise, _ring_attention, ring
 from seqjax.ops._say import say
 
 Backend = Literal["auto", "reference", "blockwise", "xla", "cudnn", "tokamax"]
@@ -18,7 +18,7 @@ FEW = 256 * 2**20  # bytes of scores that an accelerator may hold at once before
 
 
 def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
-    """The backend that is asked for, or the fastest that computes exactly this call.
+    """The backend that is asked for, or the fastest that computes exactly this call; "ring" over several devices.
 
     By platform, dtype, head width, mask and length; the choice is logged once.
 
@@ -27,6 +27,16 @@ def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend={backend!r}; choose from {', '.join(get_args(Backend))}.")
+    if q_BLHK.shape[1] == k_BSGK.shape[1] and (n := ring.devices(q_BLHK.shape[1])) > 1:
+        reason = _hindrance("blockwise", q_BLHK, k_BSGK, look)
+        if backend not in ("auto", "blockwise"):
+            reason = f"backend={backend!r} runs on one"
+        if reason:
+            raise ValueError(
+                f"attention in blocks, as it goes round {n} devices, cannot serve this one: {reason}. Take that out, "
+                "or leave sequences whole: parallel.sequence=1."
+            )
+        return say("attention", "ring", f"sequences are cut over {n} devices")
     if backend != "auto":
         if reason := _hindrance(backend, q_BLHK, k_BSGK, look):
             raise ValueError(f"backend={backend!r} cannot serve this attention: {reason}. Use 'auto' or another one.")
@@ -88,11 +98,12 @@ def _is_plain(look, L: int, S: int) -> bool:
     return L == S and all(a is None for a in given) and look.dilation == 1 and look.prefix == 0
 
 
-def by_blocks(q_BLHK, k_BSGK, v_BSGK, look):
-    """Attention in blocks of tokens, of a scaled q."""
+def by_blocks(backend: str, q_BLHK, k_BSGK, v_BSGK, look):
+    """Attention in blocks of tokens, of a scaled q: on one device, or over several."""
     rules = _blockwise.Rules(look.sight, look.soft_cap)
     block = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
-    return _blockwise.attend(q_BLHK, k_BSGK, v_BSGK, look.queries, look.keys, look.sinks_H, look.relative, rules, block)
+    way = _ring_attention if backend == "ring" else _blockwise
+    return way.attend(q_BLHK, k_BSGK, v_BSGK, look.queries, look.keys, look.sinks_H, look.relative, rules, block)
 
 
 def library(backend: str, q_BLHK, k_BSGK, v_BSGK, scale: float, look):

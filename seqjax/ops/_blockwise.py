@@ -36,25 +36,34 @@ class Extras(NamedTuple):
     table_GRN: jax.Array | None
 
 
-def attend(q_BLHK, k_BSGK, v_BSGK, queries, keys, sinks_H, relative: Relative, rules: Rules, block: int):
+def attend(q_BLHK, k_BSGK, v_BSGK, queries, keys, sinks_H, relative: Relative, rules: Rules, block: int, run=None):
     """Attention whose memory grows as L + S: see `seqjax.ops.attention.attend`. q is scaled, masked tokens are zero.
 
-    Under sharding of rows or heads nothing is exchanged inside the loops.
+    Under sharding of rows or heads nothing is exchanged inside the loops. `run`: what goes through the blocks, if they
+    are not all there is: `seqjax.ops._ring_attention`.
     """
     B, L, H, K = q_BLHK.shape
     S, G = k_BSGK.shape[1:3]
     R, M, C = H // G, _blocks.size(L, block), _blocks.size(S, block)
     marks = _blocks.marks(queries, keys, L, S, M, C)
-    meet = _blocks.meet(rules.sight, marks)
-    turned = [a if a is None or i % 2 else jnp.tile(a, R) for i, a in enumerate(marks)]
     q = jnp.moveaxis(_blocks.cut(q_BLHK, M, 0).reshape(-1, B, M, G, R, K), 2, 4).reshape(-1, B, G, R * M, K)
     k, v = (jnp.swapaxes(_blocks.cut(a, C, 0), 2, 3) for a in (k_BSGK, v_BSGK))
     each = lambda x_H: None if x_H is None else jnp.repeat(x_H.astype(jnp.float32).reshape(G, R), M, axis=1)
     table = relative.table_HN
     table = None if table is None else table.astype(jnp.float32).reshape(G, R, -1)
     extras = Extras(each(sinks_H), each(relative.slope_H), table)
-    y = _run(rules, q, k, v, extras, _blocks.Marks(*turned), meet).reshape(-1, B, G, R, M, K)
+    y = (run or _alone)(rules, q, k, v, extras, marks).reshape(-1, B, G, R, M, K)
     return jnp.moveaxis(y, (1, 4), (0, 2)).reshape(B, -1, H, K)[:, :L]
+
+
+def by_head(marks: _blocks.Marks, q) -> _blocks.Marks:
+    """Marks of tokens -> of queries, which are those of all heads of a group; keys have one each."""
+    R = q.shape[3] // marks.position_q.shape[2]
+    return _blocks.Marks(*(a if a is None or i % 2 else jnp.tile(a, R) for i, a in enumerate(marks)))
+
+
+def _alone(rules, q, k, v, extras, marks):
+    return _run(rules, q, k, v, extras, by_head(marks, q), _blocks.meet(rules.sight, marks))
 
 
 def _loop(order, count, body, carry):
@@ -104,39 +113,78 @@ def _run(rules, q, k, v, extras, marks, meet):
 
 
 def _forward(rules, q, k, v, extras, marks, meet):
-    n, B, G, M, K = q.shape
-    vT, sinks_GM = jnp.swapaxes(v, 3, 4), extras.sinks_GM
+    vT, (n, B, G, M, K) = jnp.swapaxes(v, 3, 4), q.shape
+    carry = fresh(extras, (B, G, M), K)
 
     def row(_, slices):
-        i, q_BGMK, order_m, count = slices
-
-        def block(j, carry):
-            y_BGKM, peak_BGM, total_BGM = carry
-            s_BGCM, _ = _scores(rules, extras, q_BGMK, _at(k, j), *_pick(marks, i, j))
-            new_BGM = jnp.maximum(peak_BGM, jnp.max(s_BGCM, axis=2))
-            p_BGCM, keep_BGM = jnp.exp(s_BGCM - new_BGM[:, :, None]), jnp.exp(peak_BGM - new_BGM)
-            y_BGKM = y_BGKM * keep_BGM[:, :, None] + _product("BGKC,BGCM->BGKM", _at(vT, j), p_BGCM.astype(q.dtype))
-            return y_BGKM, new_BGM, total_BGM * keep_BGM + jnp.sum(p_BGCM, axis=2)
-
-        # A peak well above the floor: what may not be seen has weight zero even where there is nothing else.
-        peak, total = (FLOOR / 2, 0.0) if sinks_GM is None else (sinks_GM[None], 1.0)
-        whole = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), (B, G, M))
-        carry = jnp.zeros((B, G, K, M), jnp.float32), whole(peak), whole(total)
-        y_BGKM, peak_BGM, total_BGM = _loop(order_m, count, block, carry)
-        some_BGM = total_BGM > 0
-        total_BGM = jnp.where(some_BGM, total_BGM, 1.0)
-        y_BGKM = (y_BGKM / total_BGM[:, :, None]).astype(q.dtype)
-        return None, (y_BGKM, jnp.where(some_BGM, peak_BGM + jnp.log(total_BGM), 0.0))
+        return None, finished(_row(rules, k, vT, extras, marks, carry, *slices), q.dtype)
 
     _, (yT, sums) = jax.lax.scan(row, None, (jnp.arange(n), q, meet.keys_nm, meet.count_n))
     y = jnp.swapaxes(yT, 3, 4)
     return y, (q, k, v, extras, marks, meet, y, sums)
 
 
+def fresh(extras, shape, K):
+    """Softmax before the first key, for queries of shape (..., G, M): weighted values, peak and total of weights."""
+    # A peak well above the floor: what may not be seen has weight zero even where there is nothing else.
+    peak, total = (FLOOR / 2, 0.0) if extras.sinks_GM is None else (extras.sinks_GM, 1.0)
+    whole = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape)
+    return jnp.zeros((*shape[:-1], K, shape[-1]), jnp.float32), whole(peak), whole(total)
+
+
+def _row(rules, k, vT, extras, marks, carry, i, q_BGMK, order_m, count):
+    """The softmax of one block of queries goes on from `carry` over the keys of `count` blocks."""
+
+    def block(j, carry):
+        y_BGKM, peak_BGM, total_BGM = carry
+        s_BGCM, _ = _scores(rules, extras, q_BGMK, _at(k, j), *_pick(marks, i, j))
+        new_BGM = jnp.maximum(peak_BGM, jnp.max(s_BGCM, axis=2))
+        p_BGCM, keep_BGM = jnp.exp(s_BGCM - new_BGM[:, :, None]), jnp.exp(peak_BGM - new_BGM)
+        y_BGKM = y_BGKM * keep_BGM[:, :, None] + _product("BGKC,BGCM->BGKM", _at(vT, j), p_BGCM.astype(q_BGMK.dtype))
+        return y_BGKM, new_BGM, total_BGM * keep_BGM + jnp.sum(p_BGCM, axis=2)
+
+    return _loop(order_m, count, block, carry)
+
+
+def rows(rules, q, k, v, extras, marks, meet, carry):
+    """The softmax of all blocks of queries goes on from `carry` over the keys that they see here."""
+    vT = jnp.swapaxes(v, 3, 4)
+    row = lambda _, slices: (None, _row(rules, k, vT, extras, marks, *slices))
+    return jax.lax.scan(row, None, (carry, jnp.arange(len(q)), q, meet.keys_nm, meet.count_n))[1]
+
+
+def finished(carry, dtype):
+    """What softmax came to after the last key: the mean of values, (..., K, M), and the logarithm of the total."""
+    y_BGKM, peak_BGM, total_BGM = carry
+    some_BGM = total_BGM > 0
+    total_BGM = jnp.where(some_BGM, total_BGM, 1.0)
+    y_BGKM = (y_BGKM / total_BGM[..., None, :]).astype(dtype)
+    return y_BGKM, jnp.where(some_BGM, peak_BGM + jnp.log(total_BGM), 0.0)
+
+
 def _backward(rules, residuals, dy):
     q, k, v, extras, marks, meet, y, sums = residuals
+    inner = along(y, dy)
+    carry, (dk, dv) = columns(rules, q, k, v, extras, marks, meet, sums, inner, dy, unpulled(extras, q))
+    dq, dextras = pulled(carry, extras, q.dtype, sums, inner)
+    return dq, dk, dv, dextras, None, None
+
+
+def along(y, dy):
+    """dy . y, by which softmax pulls back."""
+    return jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
+
+
+def unpulled(extras, q):
+    """The gradients of queries and extras before the first block. One sum of extras per row: rows on different
+    devices meet after the loops."""
     n, B, G, M, K = q.shape
-    inner = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
+    zeros = jax.tree.map(lambda a: jnp.zeros((B, *a.shape), jnp.float32), extras._replace(sinks_GM=None))
+    return jnp.zeros((n, B, G, K, M), jnp.float32), zeros
+
+
+def columns(rules, q, k, v, extras, marks, meet, sums, inner, dy, carry):
+    """`carry`, the gradients of queries and extras, and what all blocks that meet add to them; those of k and v."""
 
     def column(carry, slices):
         j, k_BGCK, v_BGCK, kT_BGKC, order_n, count = slices
@@ -159,16 +207,18 @@ def _backward(rules, residuals, dy):
         *carry, dk_BGCK, dv_BGCK = _loop(order_n, count, block, (*carry, zeros, zeros))
         return tuple(carry), (dk_BGCK.astype(q.dtype), dv_BGCK.astype(q.dtype))
 
-    # One sum per row: rows on different devices meet after the loops.
-    zeros = jax.tree.map(lambda a: jnp.zeros((B, *a.shape), jnp.float32), extras._replace(sinks_GM=None))
-    carry = jnp.zeros((n, B, G, K, M), jnp.float32), zeros
     slices = (jnp.arange(len(k)), k, v, jnp.swapaxes(k, 3, 4), meet.queries_mn, meet.count_m)
-    (dqT, dextras), (dk, dv) = jax.lax.scan(column, carry, slices)
+    return jax.lax.scan(column, carry, slices)
+
+
+def pulled(carry, extras, dtype, sums, inner):
+    """The gradients of queries and extras after the last block."""
+    dqT, dextras = carry
     dextras = jax.tree.map(lambda a: a.sum(axis=0), dextras)
     if extras.sinks_GM is not None:
         sinks = -jnp.sum(jnp.exp(extras.sinks_GM[None, None] - sums) * inner, axis=(0, 1))
         dextras = dextras._replace(sinks_GM=sinks)
-    return jnp.swapaxes(dqT, 3, 4).astype(q.dtype), dk, dv, dextras, None, None
+    return jnp.swapaxes(dqT, 3, 4).astype(dtype), dextras
 
 
 def _pull_extras(rules, extras, sums, ds_BGCM, pq_BM, pk_BC):

@@ -84,6 +84,9 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
     multi-query attention at G = 1 (Shazeer 2019, arXiv:1911.02150), grouped-query (Ainslie et al. 2023,
     arXiv:2305.13245). What nobody may see is nowhere, were it NaN.
 
+    In a mesh that cuts sequences (`seqjax.ops.ring`) as many keys as queries go round the devices in a ring, in blocks
+    (Liu et al. 2023, arXiv:2310.01889); with another number of keys, a cache say, nothing is cut by hand.
+
     Args:
       q_BLHK, k_BSGK, v_BSGK: queries, keys and values.
       scale: None: 1 / sqrt(K).
@@ -96,7 +99,8 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
       (B, L, H, K) in the dtype of q.
 
     Raises:
-      ValueError: shapes or options that do not fit, or a backend that cannot serve this call, with the reason.
+      ValueError: shapes or options that do not fit, or a backend that cannot serve this call, or cannot be cut, with
+        the reason.
     """
     look = Look(allowed_BLS, **look)
     (B, _, H, K), shape = q_BLHK.shape, k_BSGK.shape
@@ -113,8 +117,8 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
     if backend in ("xla", "cudnn", "tokamax"):
         return _backends.library(backend, q_BLHK, k_BSGK, v_BSGK, scale, look)
     q_BLHK = q_BLHK * jnp.asarray(scale, q_BLHK.dtype)
-    if backend == "blockwise":
-        return _backends.by_blocks(q_BLHK, k_BSGK, v_BSGK, look)
+    if backend in ("blockwise", "ring"):
+        return _backends.by_blocks(backend, q_BLHK, k_BSGK, v_BSGK, look)
     return _mix(scores.dot(q_BLHK, k_BSGK), v_BSGK, look, q_BLHK.dtype)
 
 

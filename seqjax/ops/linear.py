@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops import ring
 
 Method = Literal["auto", "scan", "associative"]
 
@@ -19,14 +20,15 @@ def diagonal(a_BLN, b_BLN, h_BN, mask_BL=None, reset_BL=None, method: Method = "
     """h_t = a_t * h_{t-1} + b_t. Returns h of every token (B, L, N), zero where masked, and the last h (B, N).
 
     A masked token leaves the state alone; a reset (on a real token) puts zeros before it. All in float32 or complex64
-    at least, whatever the dtypes of a, b and h.
+    at least, whatever the dtypes of a, b and h. In a mesh that cuts sequences (`seqjax.ops.ring`) each device runs
+    through its chunk twice, the first time to find what it does to a state: devices exchange nothing else.
 
     method: "scan" takes one token after the other: least work, best on a CPU. "associative" joins neighbours in
       about 2 log2(L) rounds: more work, but parallel over time, for GPU and TPU. "auto" takes the one for the platform
       that the program is compiled for, which need not be the default one.
 
     Raises:
-      ValueError: an unknown method, or a mask of another shape.
+      ValueError: an unknown method, a mask of another shape, or a length that cannot be cut.
 
     Blelloch 1990, "Prefix sums and their applications"; Martin and Cundy 2018, arXiv:1709.04057.
     """
@@ -39,25 +41,46 @@ def diagonal(a_BLN, b_BLN, h_BN, mask_BL=None, reset_BL=None, method: Method = "
         a_BLN = masks.fill(a_BLN, ~reset_BL)
     # After the reset: one on a masked token does not count.
     a_BLN, b_BLN = masks.fill(a_BLN, mask_BL, 1), masks.fill(b_BLN, mask_BL)
-    h_BLN, last_BN = _run(method, a_BLN, b_BLN, h_BN)
+    h_BLN, last_BN = _run(method, ring.devices(a_BLN.shape[1]) > 1, a_BLN, b_BLN, h_BN)
     return masks.fill(h_BLN, mask_BL), last_BN
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _run(method, a_BLN, b_BLN, h_BN):
-    return _by(method, _scan, _associative)(a_BLN, b_BLN, h_BN)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _run(method, cut, a_BLN, b_BLN, h_BN):
+    return _run_forward(method, cut, a_BLN, b_BLN, h_BN)[0]
 
 
-def _run_forward(method, a_BLN, b_BLN, h_BN):
-    h_BLN, last_BN = _run(method, a_BLN, b_BLN, h_BN)
-    return (h_BLN, last_BN), (a_BLN, h_BN, h_BLN)
+def _run_forward(method, cut, a_BLN, b_BLN, h_BN):
+    run, found_BCN = _by(method, _scan, _associative), h_BN[:, None]
+    if cut:
+        found_BCN, last_BN = _found(run, a_BLN, b_BLN, h_BN)
+        h_BLN = ring.by_chunk(lambda a, b, h: run(a, b, h[:, 0])[0], a_BLN, b_BLN, found_BCN)
+    else:
+        h_BLN, last_BN = run(a_BLN, b_BLN, h_BN)
+    return (h_BLN, last_BN), (a_BLN, found_BCN, h_BLN)
 
 
-def _run_backward(method, residuals, cotangents):
-    a_BLN, h_BN, h_BLN = residuals
-    d_BLN, dfirst_BN = _by(method, _scan_back, _associative_back)(a_BLN, *cotangents)
-    before_BLN = jnp.concatenate([h_BN[:, None], h_BLN[:, :-1]], axis=1)
-    return d_BLN * before_BLN, d_BLN, dfirst_BN
+def _run_backward(method, cut, residuals, cotangents):
+    (a_BLN, found_BCN, h_BLN), (g_BLN, dlast_BN) = residuals, cotangents
+    back = _by(method, _scan_back, _associative_back)
+    before = lambda h_BCN, h_BLN: jnp.concatenate([h_BCN, h_BLN[:, :-1]], axis=1)
+    if cut:
+        later_BCN, dfirst_BN = _found(back, a_BLN, g_BLN, dlast_BN, reverse=True)
+        d_BLN = ring.by_chunk(lambda a, g, d: back(a, g, d[:, 0])[0], a_BLN, g_BLN, later_BCN)
+        before = partial(ring.by_chunk, before)
+    else:
+        d_BLN, dfirst_BN = back(a_BLN, g_BLN, dlast_BN)
+    return d_BLN * before(found_BCN, h_BLN), d_BLN, dfirst_BN
+
+
+def _found(run, a_BLN, b_BLN, h_BN, reverse: bool = False):
+    """What each chunk, one per device, finds before it, and what is left after the last: (B, C, N) and (B, N)."""
+
+    def ends(a_BTN, b_BTN):
+        _, gain_BN = run(a_BTN, b_BTN, jnp.zeros_like(b_BTN[:, 0]))
+        return jnp.prod(a_BTN, axis=1, keepdims=True), gain_BN[:, None]
+
+    return ring.between(*ring.by_chunk(ends, a_BLN, b_BLN), h_BN, reverse)
 
 
 _run.defvjp(_run_forward, _run_backward)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import masks
+from seqjax.ops import ring
 from seqjax.ops._product import product, wide
 
 Kernel = Literal["product", "taylor"]
@@ -30,7 +31,8 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
     A masked token leaves the state alone and gets zeros, as does a query to which next to nothing (1e-18 in all) has
     weight; neither passes a gradient. A reset (on a real token) puts zeros before it. Operands of products have the
     dtype of q; sums, states and weights are float32. Memory is linear in L; the backward pass keeps one state per
-    chunk and computes the rest again.
+    chunk and computes the rest again. In a mesh that cuts sequences (`seqjax.ops.ring`) each device first adds up what
+    its keys bring: devices exchange nothing but such sums.
 
     Args:
       q_BLHE, k_BLHE, v_BLHK: queries, keys and values.
@@ -41,19 +43,49 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
       chunk: tokens per chunk, at most. It changes the speed only; 1 is the recurrence as it is written above.
 
     Raises:
-      ValueError: an unknown kernel, or a mask of another shape.
+      ValueError: an unknown kernel, a mask of another shape, or a length that cannot be cut.
 
     Katharopoulos et al. 2020, arXiv:2006.16236; in chunks: Hua et al. 2022, arXiv:2202.10447.
     """
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel={kernel!r}; choose from {', '.join(get_args(Kernel))}.")
-    B, L, H, _ = q_BLHE.shape
+    B, L, _, _ = q_BLHE.shape
     masks.check(reset_BL, (B, L), "reset_BL")
-    tokens = tuple(masks.fill(a, mask_BL) for a in (q_BLHE, k_BLHE, v_BLHK))
+    q_BLHE, k_BLHE, v_BLHK = (masks.fill(a, mask_BL) for a in (q_BLHE, k_BLHE, v_BLHK))
+    fresh_BL = reset_BL if reset_BL is None or mask_BL is None else reset_BL & mask_BL
+    state = jax.tree.map(lambda a: a.astype(wide(q_BLHE.dtype)), state)
+    if ring.devices(L) == 1:
+        state, y_BLHK = _through(partial(_chunk, kernel), chunk, state, (q_BLHE, k_BLHE, v_BLHK), mask_BL, fresh_BL)
+    else:
+        state, y_BLHK = _over_devices(kernel, chunk, state, (q_BLHE, k_BLHE, v_BLHK), mask_BL, fresh_BL)
+    return masks.fill(y_BLHK, mask_BL), state
+
+
+def _over_devices(kernel, chunk, state, tokens, mask_BL, fresh_BL):
+    """`_through` with tokens cut over devices: each says what its keys add to the sums, and whether older ones stay."""
+    dtype = tokens[0].dtype
+
+    def ends(k_BTHE, v_BTHK, real_BT, fresh_BT):
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
+        own, _ = _through(partial(_written, kernel, dtype), chunk, zeros, (k_BTHE, v_BTHK), real_BT, fresh_BT)
+        keeps_B = jnp.ones(len(k_BTHE), bool) if fresh_BT is None else ~fresh_BT.any(axis=1)
+        keeps = lambda a_BX: keeps_B.reshape(-1, *(1,) * (a_BX.ndim - 1)).astype(a_BX.dtype)
+        return jax.tree.map(lambda a: a[:, None], (jax.tree.map(keeps, own), own))
+
+    def read(tokens, real_BT, fresh_BT, before):
+        before = jax.tree.map(lambda a: a[:, 0], before)
+        return _through(partial(_chunk, kernel), chunk, before, tokens, real_BT, fresh_BT)[1]
+
+    before, state = ring.between(*ring.by_chunk(ends, *tokens[1:], mask_BL, fresh_BL), state)
+    return state, ring.by_chunk(read, tokens, mask_BL, fresh_BL, before)
+
+
+def _through(step, chunk, state, tokens, mask_BL, fresh_BL):
+    """The state after all chunks of tokens, and what `step(state, (tokens, real, fresh))` gives for each token."""
+    B, L, H, _ = tokens[0].shape
     count = math.ceil(L / chunk)
     T = math.ceil(L / count)
     real_BL = jnp.ones((B, L), bool) if mask_BL is None and count * T > L else mask_BL
-    fresh_BL = reset_BL if reset_BL is None or mask_BL is None else reset_BL & mask_BL
 
     def cut(a_BLX):
         """(B, L, ...) -> chunks in front; the last one is filled up with what is not real."""
@@ -63,12 +95,10 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
     # Heads in front of tokens: XLA's CPU has no product of bfloat16 for some other layouts.
     heads_first = lambda a_CBTHX: jnp.swapaxes(a_CBTHX, 2, 3)
     slices = tuple(heads_first(cut(a)) for a in tokens), *jax.tree.map(cut, (real_BL, fresh_BL))
-    state = jax.tree.map(lambda a: a.astype(wide(q_BLHE.dtype)), state)
     # Left to itself, autodiff would keep the weights of every chunk. (Written by hand, the way back is no faster.)
-    step = jax.checkpoint(partial(_chunk, kernel), prevent_cse=False)
-    state, y_CBHTK = jax.lax.scan(step, state, slices)
-    y_BLHK = jnp.moveaxis(heads_first(y_CBHTK), 0, 1).reshape(B, count * T, H, -1)[:, :L]
-    return masks.fill(y_BLHK, mask_BL), state
+    state, y_CBHTK = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), state, slices)
+    join = lambda y_CBHTK: jnp.moveaxis(heads_first(y_CBHTK), 0, 1).reshape(B, count * T, H, -1)[:, :L]
+    return state, jax.tree.map(join, y_CBHTK)
 
 
 def taylor(x_XE):
@@ -96,10 +126,9 @@ def _chunk(kernel, state, slices):
     to_BHTX = lambda flag_BT: flag_BT[:, None, :, None]
 
     weight_BHTS = product("BHTE,BHSE->BHTS", q_BHTE, k_BHTE, dtype)
-    phi_q_BHTF, phi_k_BHTF = (a.astype(wide(dtype)) for a in (q_BHTE, k_BHTE))
     if kernel == "taylor":
         weight_BHTS = 1 + weight_BHTS + weight_BHTS**2 / 2
-        phi_q_BHTF, phi_k_BHTF = taylor(phi_q_BHTF), taylor(phi_k_BHTF)
+    phi_q_BHTF = _features(kernel, dtype, q_BHTE)
     weight_BHTS = jnp.where(allowed_BTS[:, None], weight_BHTS, 0)
     phi_q_BHTF = jnp.where(to_BHTX(segment_BT == 0), phi_q_BHTF, 0)
 
@@ -110,13 +139,28 @@ def _chunk(kernel, state, slices):
     scaled_BHFK, scale_BH11 = _scaled(S_BHFK, dtype)
     y_BHTK += product("BHTF,BHFK->BHTK", phi_q_BHTF, scaled_BHFK, dtype) * (share_BHT1 * scale_BH11)
 
+    state, _ = _written(kernel, dtype, state, (slices[0][1:], *slices[1:]))
+    return state, y_BHTK.astype(dtype)
+
+
+def _written(kernel, dtype, state, slices):
+    """T tokens: the state after them, and nothing for each."""
+    (S_BHFK, z_BHF), ((k_BHTE, v_BHTK), real_BT, fresh_BT) = state, slices
+    phi_k_BHTF = _features(kernel, dtype, k_BHTE)
+    segment_BT = masks.segments((1, k_BHTE.shape[2]), None, fresh_BT)
+    to_BHTX = lambda flag_BT: flag_BT[:, None, :, None]
     newest_B1 = segment_BT[:, -1:]
     stays_BT = segment_BT == newest_B1 if real_BT is None else real_BT & (segment_BT == newest_B1)
     phi_k_BHTF = jnp.where(to_BHTX(stays_BT), phi_k_BHTF, 0)
     old_B111 = to_BHTX(newest_B1 == 0)
     S_BHFK = jnp.where(old_B111, S_BHFK, 0) + product("BHTF,BHTK->BHFK", phi_k_BHTF, v_BHTK, dtype)
     z_BHF = jnp.where(old_B111[..., 0], z_BHF, 0) + jnp.sum(phi_k_BHTF, axis=2)
-    return (S_BHFK, z_BHF), y_BHTK.astype(dtype)
+    return (S_BHFK, z_BHF), None
+
+
+def _features(kernel, dtype, x_BHTE):
+    x_BHTE = x_BHTE.astype(wide(dtype))
+    return taylor(x_BHTE) if kernel == "taylor" else x_BHTE
 
 
 def _scaled(S_BHFK, dtype):
