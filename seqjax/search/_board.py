@@ -1,0 +1,82 @@
+"""What the user sees of a sweep: a live table on a terminal, a line for each trial that ends elsewhere."""
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from seqjax.search._records import Record, best
+from seqjax.search.sweep import Sweep
+
+ROWS = 20  # of the table: what runs, and the newest of the rest
+
+
+def value(x) -> str:
+    """A parameter or a metric in a few characters."""
+    return f"{x:.4g}" if isinstance(x, float) else str(x)
+
+
+class Board:
+    """The trials of a sweep. `look` brings it up to date."""
+
+    def __init__(self, sweep: Sweep):
+        self.sweep, self._said = sweep, {r.number for r in sweep.study.records() if r.status != "running"}
+        self.console = Console(highlight=False)
+        self._live = (
+            Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+        )
+
+    def __enter__(self):
+        s = self.sweep
+        before = f", {len(self._said)} of them known" if self._said else ""
+        runs = f" of {s.runs} runs each" if s.runs > 1 else ""
+        self.say(f"{s.workdir.path.name}: {s.trials} trials{runs}{before}, over {', '.join(s.space)}")
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error):
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def look(self) -> None:
+        """Says what has ended since the last look, and shows what runs."""
+        records = self.sweep.study.records()
+        for record in records:
+            if record.status != "running" and record.number not in self._said:
+                self._said.add(record.number)
+                self.say(self._line(record))
+        if self._live:
+            self._live.update(self._table(records), refresh=True)
+
+    def _line(self, record: Record) -> str:
+        params = ", ".join(f"{key}={value(v)}" for key, v in record.params.items())
+        return f"trial {record.number}  {record.status}  {self._outcome(record)}  {params}"
+
+    def _outcome(self, record: Record) -> str:
+        if record.status == "failed":
+            return " ".join((record.error or "").split())
+        if record.value is None:
+            return ""
+        spread = f" ± {value(record.spread)}" if record.spread is not None else ""
+        return f"{self.sweep.monitor} {value(record.value)}{spread}"
+
+    def _table(self, records: list[Record]) -> Table:
+        first = best(records, self.sweep.monitor)
+        running = [record for record in records if record.status == "running"]
+        rest = [record for record in records if record.status != "running"]
+        names = dict.fromkeys(name for record in records for name in record.params)
+        table = Table("trial", *names, "status", "step", self.sweep.monitor, box=None, padding=(0, 2, 0, 0))
+        table.columns[-1].no_wrap = True
+        for record in [*rest[-max(1, ROWS - len(running)) :], *running]:
+            step, found = self.sweep.under_way(record.number) if record.status == "running" else ("", record.value)
+            error = (record.error or "").split("\n")[0][:60]
+            cells = [value(record.params[name]) if name in record.params else "" for name in names]
+            last = error or ("" if found is None else value(found))
+            row = map(Text, [str(record.number), *cells, record.status, str(step), last])
+            table.add_row(*row, style="bold" if record is first else None)
+        return table

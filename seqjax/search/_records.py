@@ -1,0 +1,59 @@
+"""What a sweep has found, as plain data for tables and pictures."""
+
+import dataclasses
+import statistics
+from pathlib import Path
+from typing import Literal
+
+from seqjax.metrics import is_better
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known of a trial. `value` is the mean over `parts`, one per fold and seed."""
+
+    number: int
+    status: Literal["done", "pruned", "failed", "running"]
+    params: dict
+    value: float | None = None
+    parts: list[float] = dataclasses.field(default_factory=list)
+    error: str | None = None
+    seconds: float | None = None  # from its first start to its end, pauses included
+    curve: dict[int, float] = dataclasses.field(default_factory=dict)  # what the pruner was told, by step
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over the parts, if there are several."""
+        return statistics.stdev(self.parts) if len(self.parts) > 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A whole sweep. `importances`: parameter -> share; `logarithmic`: the parameters drawn by order of magnitude."""
+
+    folder: Path
+    problem: str  # what was asked of the trials
+    monitor: str
+    how: str  # how they were drawn
+    records: list[Record]
+    importances: dict[str, float]
+    logarithmic: set[str]
+
+    @property
+    def best(self) -> Record | None:
+        """The best trial that is done, the first of equals."""
+        return best(self.records, self.monitor)
+
+    @property
+    def params(self) -> list[str]:
+        """The parameters of all trials, in the order in which they first occur."""
+        return list(dict.fromkeys(name for record in self.records for name in record.params))
+
+
+def best(records: list[Record], monitor: str) -> Record | None:
+    """The best trial that is done, the first of equals; None if none is."""
+    found = None
+    for record in records:
+        if record.status == "done" and is_better(monitor, record.value, found and found.value):
+            found = record
+    return found

@@ -1,0 +1,124 @@
+"""Jobs on other machines that share the files: each holds a lease, and stops when it is gone or grows old."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seqjax.search.executors import _base
+
+RENEW = 10.0  # seconds between two renewals
+LEASE = 120.0  # seconds without one after which a job stops
+
+
+@dataclasses.dataclass
+class _Held:
+    lease: Path
+    call: Any  # what a subclass knows it by
+    cancelled: bool = False
+
+
+@dataclasses.dataclass(kw_only=True)
+class Remote(_base.Executor):
+    """An executor that cannot signal its jobs. `<log>.lease` stands for the right to run.
+
+    The executor renews it, and deletes it to stop the job. Whoever was killed does neither, so that his jobs end, too.
+    A subclass knows how a function is called elsewhere: `_call`, `_result`, `_cancel`.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._renewed = time.monotonic()
+
+    def _start(self, job, slot):
+        lease, token = job.log.with_name(f"{job.log.name}.lease").absolute(), uuid.uuid4().hex
+        lease.write_text(token)
+        args = (job.command, str(job.log.absolute()), str(lease), token, os.getcwd())
+        return _Held(lease, self._call(guarded, args, job.log.parent))
+
+    def _collect(self):
+        if time.monotonic() - self._renewed > RENEW:
+            self._renewed = time.monotonic()
+            for _, held in self._running.values():
+                if held.lease.exists():
+                    held.lease.touch()
+        super()._collect()
+
+    def _poll(self, handle):
+        code = self._result(handle.call)
+        if code is not None:
+            handle.lease.unlink(missing_ok=True)
+        return code
+
+    def _terminate(self, handle):
+        handle.lease.unlink(missing_ok=True)
+
+    def _kill(self, handle):
+        handle.lease.unlink(missing_ok=True)
+        if not handle.cancelled:
+            handle.cancelled = True
+            self._cancel(handle.call)
+
+    def _call(self, function: Callable, args: tuple, folder: Path):
+        """Has `function(*args)` called elsewhere, and returns what it is known by; `folder` is for files."""
+        raise NotImplementedError
+
+    def _result(self, call) -> int | None:
+        """What the function returned; -9 if it never will, None while it runs."""
+        raise NotImplementedError
+
+    def _cancel(self, call) -> None:
+        """Ends it now."""
+        raise NotImplementedError
+
+
+def guarded(
+    command: list[str],
+    log: str,
+    lease: str,
+    token: str,
+    folder: str,
+    asked: Callable[[], bool] = lambda: False,
+    poll: float = 0.5,
+) -> int:
+    """Runs a command for as long as the lease holds `token`, is renewed, and nobody has `asked` to stop.
+
+    Returns:
+      Its exit code; -n: killed by signal n.
+    """
+    with open(log, "ab") as out:
+        child = subprocess.Popen(
+            _base.mortal(command, os.getpid()),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=folder,
+            start_new_session=True,
+        )
+    told, last, seen = False, None, time.monotonic()
+    try:
+        while (code := child.poll()) is None:
+            if (renewed := _read(lease, token)) != last:  # by our clock: those of two machines may differ
+                last, seen = renewed, time.monotonic()
+            if not told and (last is None or time.monotonic() - seen > LEASE or asked()):
+                told = True
+                child.send_signal(signal.SIGTERM)
+            time.sleep(poll)
+        return code
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _read(lease: str, token: str) -> float | None:
+    """When the lease was renewed; None if it is gone or another's."""
+    try:
+        file = Path(lease)
+        return file.stat().st_mtime if file.read_text() == token else None
+    except OSError:
+        return None

@@ -1,0 +1,51 @@
+"""Processes on this machine."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+
+from seqjax.search.executors import _base
+from seqjax.types import WorkdirError
+
+
+@dataclasses.dataclass(kw_only=True)
+class Local(_base.Executor):
+    """Local: fresh processes on this machine, `slots` at a time.
+
+    With `gpus`, slot i sees the GPUs i * gpus ... (i + 1) * gpus - 1, as CUDA_VISIBLE_DEVICES.
+
+    Raises:
+      WorkdirError: the log cannot be written.
+    """
+
+    def _start(self, job, slot):
+        env = dict(os.environ)
+        if self.gpus:
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(str(slot * self.gpus + i) for i in range(self.gpus))
+        try:
+            log = open(job.log, "ab")  # noqa: SIM115 closed below
+        except OSError as error:
+            raise WorkdirError(f"cannot write {job.log}: {error.strerror}.") from error
+        with log:
+            # A session of its own: Ctrl-C reaches it once, through us.
+            command = _base.mortal(job.command, os.getpid())
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+            )
+
+    def _poll(self, handle):
+        return handle.poll()
+
+    def _terminate(self, handle):
+        handle.send_signal(signal.SIGTERM)
+
+    def _kill(self, handle):
+        if handle.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(handle.pid, signal.SIGKILL)
+            handle.wait()
+
+
+Executor = Local

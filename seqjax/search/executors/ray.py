@@ -1,0 +1,60 @@
+"""Tasks of a Ray cluster."""
+
+import dataclasses
+import signal
+
+from seqjax import lookup
+from seqjax.search.executors import _remote
+from seqjax.types import ConfigError, Count
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ray(_remote.Remote):
+    """Ray: one task of a Ray cluster each, at most `slots` at a time, with `cpus` and `gpus` (0: sees none).
+
+    `address`: of a cluster that is running, such as "auto"; None starts one on this machine, and ends it.
+
+    Raises:
+      ConfigError: Ray is not installed (extra `ray`), or there is no such cluster.
+    """
+
+    address: str | None = None
+    cpus: Count = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._ray = lookup.require("ray", "ray", "executor 'ray'")
+        self._ours = not self._ray.is_initialized()
+        if not self._ours:
+            return
+        here = {"num_cpus": self.slots * self.cpus, "include_dashboard": False} if self.address is None else {}
+        try:
+            self._ray.init(address=self.address, log_to_driver=False, logging_level="error", **here)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"executor 'ray': no cluster at address {self.address!r}: {error}") from error
+
+    def close(self):
+        try:
+            super().close()
+        finally:
+            if self._ours:
+                self._ray.shutdown()
+
+    def _call(self, function, args, folder):
+        remote = self._ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(function)
+        return remote.remote(*args)
+
+    def _result(self, call):
+        ready, _ = self._ray.wait([call], timeout=0)
+        if not ready:
+            return None
+        try:
+            return self._ray.get(call)
+        except (self._ray.exceptions.RayError, KeyboardInterrupt):  # cancelled, or its machine is gone
+            return -signal.SIGKILL
+
+    def _cancel(self, call):
+        self._ray.cancel(call, force=True)
+
+
+Executor = Ray

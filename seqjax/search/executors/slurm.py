@@ -1,0 +1,79 @@
+"""Jobs of a SLURM cluster, through submitit."""
+
+import dataclasses
+import os
+import signal
+from typing import Literal
+
+from seqjax import lookup
+from seqjax.search.executors import _remote
+from seqjax.types import ConfigError, Count
+
+
+@dataclasses.dataclass(kw_only=True)
+class Slurm(_remote.Remote):
+    """SLURM: one job of the cluster each, at most `slots` at a time; run it where `sbatch` works.
+
+    `minutes` is the time limit of a job: 90 s before it, and when it is preempted, a run saves and goes on in the
+    next job. `memory`: such as "16GB". `options`: more of sbatch, such as "constraint=a100". Files of submitit go to
+    `slurm/` beside the logs. `cluster="local"` runs the same jobs on this machine, to try them out.
+
+    Raises:
+      ConfigError: submitit is not installed (extra `slurm`), no sbatch here, or it refused the job.
+    """
+
+    minutes: Count = 60
+    cpus: Count = 4
+    memory: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    options: tuple[str, ...] = ()
+    cluster: Literal["slurm", "local"] = "slurm"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if wrong := [option for option in self.options if "=" not in option]:
+            raise ValueError(f"options has {wrong[0]!r}, wanted KEY=VALUE as sbatch's --KEY=VALUE.")
+        self._submitit = lookup.require("submitit", "slurm", "executor 'slurm'")
+
+    def _call(self, function, args, folder):
+        more = dict(option.split("=", 1) for option in self.options)
+        if self.account is not None:
+            more["account"] = self.account
+        parameters = {
+            "timeout_min": self.minutes,
+            "cpus_per_task": self.cpus,
+            "gpus_per_node": self.gpus or None,
+            "slurm_mem": self.memory,
+            "slurm_partition": self.partition,
+            "slurm_additional_parameters": more or None,
+        }
+        try:
+            executor = self._submitit.AutoExecutor(folder / "slurm" / "%j", cluster=self.cluster)
+            executor.update_parameters(name="seqjax", **{k: v for k, v in parameters.items() if v is not None})
+            return executor.submit(_signalled, function, args)
+        except RuntimeError as error:
+            raise ConfigError(f"executor 'slurm': {error}; executor.cluster=local runs on this machine.") from error
+
+    def _result(self, call):
+        if not call.done():
+            return None
+        try:
+            return call.result()
+        except self._submitit.core.utils.UncompletedJobError:
+            return -signal.SIGKILL
+
+    def _cancel(self, call):
+        call.cancel(check=False)
+
+
+def _signalled(function, args) -> int:
+    """Calls `function`, which is told of the signals that SLURM sends before it takes the machine away."""
+    asked = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: asked.append(number))
+    os.environ.pop("SUBMITIT_EXECUTOR", None)  # the run is none of submitit's processes
+    return function(*args, asked=lambda: bool(asked))
+
+
+Executor = Slurm

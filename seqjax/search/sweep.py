@@ -1,0 +1,228 @@
+"""A sweep: trials of one config with other values, chosen by a sampler, cut short by a pruner, resumed if killed.
+
+    sweep.json      what is searched, and how; another of these is another sweep
+    study.journal   what was tried, unless --storage names a database
+    trials/0007/    the run of a trial; with folds or seeds trials/0007/fold-0/, ..., each with its .json and .log
+    best.json       the config of the best trial: a valid --config
+
+Trials are judged by the best validation value of `task.monitor`, as the trainer picks its best checkpoint. The test
+split is never looked at.
+"""
+
+import dataclasses
+import json
+import math
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from seqjax import config
+from seqjax.metrics import HIGHER_IS_BETTER
+from seqjax.search import space as spaces
+from seqjax.search import trials
+from seqjax.search._records import Summary
+from seqjax.search._study import PRUNERS, SAMPLERS, Study
+from seqjax.search.executors._base import Executor
+from seqjax.search.trials import Outcome, Trial
+from seqjax.training import experiment
+from seqjax.training.workdir import Workdir
+from seqjax.types import Checked, ConfigError, Count, Part, Range, Seed, fields_of, marker
+
+TRIALS = 20  # if nothing else says how many
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Checked):
+    """How to search. A trial is one run, or one for each of `folds` and `seeds`, judged by their mean.
+
+    `trials` None: 20, or the whole grid. `seed` decides what is drawn, and how folds are cut of train and validation
+    (`seqjax.data.folds`); `seeds` count from the config's.
+    """
+
+    trials: Count | None = None
+    sampler: SAMPLERS = "tpe"
+    pruner: PRUNERS = "none"
+    folds: Annotated[int, Range(least=2)] | None = None
+    seeds: Count = 1
+    seed: Seed = 0
+    storage: str | None = None
+
+
+class Sweep:
+    """A search of `space` around the resolved config `base`, in a folder.
+
+    Raises:
+      ConfigError: the space does not fit the config, or the folder holds another sweep.
+      WorkdirError: another process works in the folder.
+    """
+
+    def __init__(self, base: dict, space: dict[str, spaces.Domain], options: Options, folder: str | Path):
+        spaces.check(base, space)
+        self.base, self.space, self.options = base, space, options
+        self.monitor = base["task"]["monitor"]
+        self.runs = (options.folds or 1) * options.seeds  # of one trial
+        self._check()
+        self.workdir = Workdir(folder).lock()
+        about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
+        about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed", "storage")}
+        self.study = Study(
+            self.workdir.path / "study.journal",
+            options.storage,
+            self._name(about),
+            space,
+            maximize=self.monitor in HIGHER_IS_BETTER,
+            sampler=options.sampler,
+            pruner=options.pruner,
+            seed=options.seed,
+        )
+        points = len(self.study.grid) if self.study.grid else None
+        self.trials = min(options.trials or points or TRIALS, points or math.inf)
+        self._values: dict[int, dict[int, float]] = {}  # of the trials under way: part -> value
+        self._parts: dict[Path, tuple[int, int]] = {}  # of the runs under way: folder -> trial, part
+        self._seen: dict[Path, Outcome] = {}  # of the same
+        self._pruned: set[int] = set()
+
+    def _check(self) -> None:
+        """What would else be seen when a first trial has ended."""
+        tree = self._part(self.base, 0)
+        hint, _ = fields_of(experiment.Schema)["data"]
+        source = config.build(marker(hint, Part), tree["data"], "data")
+        if "validation" not in source.spec.splits:
+            raise ConfigError(f"data.name={tree['data']['name']!r} has no validation split to judge trials by.")
+        if self.options.pruner != "none" and self.runs == 1 and not tree["train"]["eval_every"]:
+            raise ConfigError(f"--pruner {self.options.pruner} compares validation on the way: set train.eval_every.")
+
+    def _name(self, about: dict) -> str:
+        """The name of the study: new at the first start, which writes it down; later ones must want the same."""
+        about = json.loads(json.dumps(about))
+        held = self.workdir.read("sweep.json")
+        if held is None:
+            held = {"study": f"{self.workdir.path.name}-{uuid.uuid4().hex[:8]}", **about}
+            self.workdir.write("sweep.json", held)
+        for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
+            raise ConfigError(
+                f"{self.workdir.path} holds another sweep, {key} is {old!r} there and {new!r} here: choose another "
+                "--workdir, or delete it."
+            )
+        return held["study"]
+
+    def _part(self, tree: dict, part: int) -> dict:
+        """The config of one run of a trial."""
+        seed, fold = divmod(part, self.options.folds or 1)
+        tree = tree | {"seed": tree["seed"] + seed}
+        if self.options.folds:
+            cut = {"folds": self.options.folds, "fold": fold, "seed": self.options.seed}
+            tree = tree | {"data": {"name": "folds", "of": tree["data"], **cut}}
+        return experiment.resolve(tree)
+
+    def _folder(self, number: int, part: int) -> Path:
+        seed, fold = divmod(part, self.options.folds or 1)
+        words = [f"seed-{seed}"] * (self.options.seeds > 1) + [f"fold-{fold}"] * bool(self.options.folds)
+        folder = self.workdir.path / "trials" / f"{number:04}"
+        return folder / "-".join(words) if words else folder
+
+    def run(self, executor: Executor, *, on_look: Callable[[], None] = lambda: None, command=trials.command) -> None:
+        """Runs all trials that are left; see `trials.run`."""
+        done, stop = self._done, self._stop
+        trials.run(self._left(), executor, on_done=done, stop=stop, on_look=on_look, command=command)
+
+    def _left(self) -> Iterator[Trial]:
+        for number, values in self.study.unfinished():
+            yield from self._begin(number, values)
+        while self.study.count < self.trials:
+            yield from self._begin(*self.study.ask())
+
+    def _begin(self, number: int, values: dict) -> Iterator[Trial]:
+        self._values[number] = {}
+        try:
+            tree = spaces.with_values(self.base, values)
+            parts = [Trial(self._folder(number, part), self._part(tree, part)) for part in range(self.runs)]
+        except ConfigError as error:  # values that do not fit each other
+            self._fail(number, str(error))
+            return
+        for part, trial in enumerate(parts):
+            if number not in self._values:  # one of its runs has failed, or it is pruned
+                return
+            self._parts[trial.folder] = number, part
+            yield trial
+
+    def _stop(self, trial: Trial) -> bool:
+        number, _ = self._parts[trial.folder]
+        if self._report(trial, trials.outcome(trial)):
+            self._pruned.add(number)
+        return number in self._pruned or number not in self._values
+
+    def _report(self, trial: Trial, found: Outcome) -> bool:
+        """Tells the pruner of the rows that are new; returns whether it would end the trial."""
+        number, _ = self._parts[trial.folder]
+        seen, self._seen[trial.folder] = self._seen.get(trial.folder, Outcome()), found
+        if self.options.pruner == "none" or self.runs > 1:
+            return False
+        new = [(row["step"], row.get(self.monitor, math.nan)) for row in found.rows[len(seen.rows) :]]
+        return any([self.study.report(number, step, value) for step, value in new])
+
+    def _done(self, trial: Trial, found: Outcome) -> None:
+        number = self._parts[trial.folder][0]
+        if number in self._values:
+            self._report(trial, found)  # the next trials are held against it
+            self._close(trial, found)
+        del self._parts[trial.folder]
+        self._seen.pop(trial.folder, None)
+
+    def _close(self, trial: Trial, found: Outcome) -> None:
+        number, part = self._parts[trial.folder]
+        name = f"{trial.folder.name}: " if self.runs > 1 else ""
+        value = found.best(self.monitor)
+        if found.status == "preempted" and number in self._pruned:
+            self._prune(number)
+        elif found.status != "done":
+            self._fail(number, name + (found.error or f"{found.status} again and again"))
+        elif value is None:
+            self._fail(number, f"{name}{self.monitor} was never finite on validation")
+        else:
+            self._values[number][part] = value
+            self._count(number)
+
+    def _count(self, number: int) -> None:
+        """One more run of a trial is done: tells the study if it was the last, the pruner if all before it are done."""
+        values = [value for _, value in sorted(self._values[number].items())]
+        mean, whole = sum(values) / len(values), set(self._values[number]) == set(range(len(values)))
+        if len(values) == self.runs:
+            del self._values[number]
+            self.study.complete(number, values)
+        elif self.options.pruner != "none" and whole and self.study.report(number, len(values), mean):
+            self._prune(number)
+
+    def _prune(self, number: int) -> None:
+        del self._values[number]
+        self.study.prune(number)
+
+    def _fail(self, number: int, error: str) -> None:
+        del self._values[number]
+        self.study.fail(number, error)
+
+    def under_way(self, number: int) -> tuple[int, float | None]:
+        """The step that a trial has come to, and its best value so far."""
+        seen = [self._seen[folder] for folder, (n, _) in self._parts.items() if n == number and folder in self._seen]
+        values = [value for outcome in seen if (value := outcome.best(self.monitor)) is not None]
+        best = max if self.monitor in HIGHER_IS_BETTER else min
+        return max((outcome.step for outcome in seen), default=0), best(values, default=None)
+
+    def summary(self) -> Summary:
+        """What is known so far; writes best.json if a trial is done."""
+        data, task, o = self.base["data"]["name"], self.base["task"]["name"], self.options
+        means = [f"{o.folds} folds"] * bool(o.folds) + [f"{o.seeds} seeds"] * (o.seeds > 1)
+        found = Summary(
+            folder=self.workdir.path,
+            problem=f"{task} on {data}, judged by {self.monitor}",
+            monitor=self.monitor,
+            how=", ".join([f"sampler {o.sampler}", f"pruner {o.pruner}", *(f"mean over {m}" for m in means)]),
+            records=self.study.records(),
+            importances=self.study.importances(),
+            logarithmic={key for key, domain in self.space.items() if getattr(domain, "kind", "") == "log"},
+        )
+        if found.best:
+            values = self.study.values(found.best.number)
+            self.workdir.write("best.json", spaces.with_values(self.base, values))
+        return found

@@ -1,0 +1,190 @@
+"""Trials: one run of one config in one folder each, run by an executor until each has ended.
+
+    with Local(slots=2) as executor:
+        run([Trial(folder / "gru", gru), Trial(folder / "attention", attention)], executor)
+    outcome(trial).best("accuracy")
+
+Beside each run folder stand `<folder>.json`, the config it is given, and `<folder>.log`, what it printed.
+Whatever happened is read from the folders, so the same call goes on where a killed one stopped.
+"""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from seqjax import config
+from seqjax.metrics import is_better
+from seqjax.search.executors._base import Executor
+from seqjax.training.signals import Interrupt
+from seqjax.training.workdir import Workdir
+from seqjax.types import ConfigError, NumericsError, Preempted, WorkdirError
+
+# Preempted; or its folder was still held, by a job on another machine of a sweep that was killed.
+AGAIN = (Preempted.exit_code, WorkdirError.exit_code)
+RESTARTS = 10  # of one trial
+LOOK = 0.5  # seconds between two looks at what is running
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A resolved config, and the folder that its run lives in."""
+
+    folder: Path
+    config: dict
+
+    @property
+    def given(self) -> Path:
+        """The config file that the run is started with."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    @property
+    def log(self) -> Path:
+        """What the run printed."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run left in its folder. `status` None: nothing yet; "running" says what the run said last."""
+
+    status: Literal["done", "failed", "preempted", "running"] | None = None
+    error: str | None = None
+    step: int = 0  # the last that is known of
+    rows: list[dict] = dataclasses.field(default_factory=list)  # validation, one per evaluation
+    results: dict = dataclasses.field(default_factory=dict)  # results.json
+
+    def best(self, metric: str) -> float | None:
+        """The best validation value, as the trainer picks its best checkpoint; None if none is finite."""
+        best = None
+        for row in self.rows:
+            value = row.get(metric)
+            if value is not None and is_better(metric, value, best):
+                best = value
+        return best
+
+    @property
+    def ended(self) -> bool:
+        """Whether running it again would repeat what is known: done, or its numbers ran away."""
+        return self.status == "done" or (self.status == "failed" and _diverged(self.error))
+
+
+def _diverged(error: str | None) -> bool:
+    return bool(error) and error.startswith(NumericsError.__name__)
+
+
+def command(trial: Trial) -> list[str]:
+    """The command that trains a trial, or goes on with it."""
+    config_file, workdir = str(trial.given), str(trial.folder)
+    return [sys.executable, "-m", "seqjax", "train", "--config", config_file, "--workdir", workdir, "--quiet"]
+
+
+def outcome(trial: Trial) -> Outcome:
+    """What the folder of a trial says of it.
+
+    Raises:
+      ConfigError: it holds the run of another config.
+      WorkdirError: one of its files is not JSON.
+    """
+    workdir = Workdir(trial.folder)
+    status = workdir.read("status.json")
+    held = workdir.read("config.json")
+    if held is not None and held != trial.config:
+        key, (old, new) = next(iter(config.differences(held, trial.config).items()))
+        raise ConfigError(
+            f"{trial.folder} holds the run of another config, {key} is {old!r} there and {new!r} here: "
+            "choose another --workdir, or delete it."
+        )
+    if status is None:
+        return Outcome()
+    rows = _lines(trial.folder / "metrics.jsonl")
+    step = max([status["step"], *(row["step"] for row in rows[-1:])])
+    validation = [row for row in rows if row["split"] == "validation"]
+    return Outcome(status["status"], status["error"], step, validation, workdir.read("results.json", {}))
+
+
+def _lines(file: Path) -> list[dict]:
+    """The rows of metrics.jsonl, NaN where they have null. The last line may still be being written."""
+    text = file.read_text(errors="replace") if file.exists() else ""
+    rows = [json.loads(line) for line in text.split("\n")[:-1] if line.strip()]
+    return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+
+
+def run(
+    trials: Iterable[Trial],
+    executor: Executor,
+    *,
+    on_done: Callable[[Trial, Outcome], None] = lambda trial, outcome: None,
+    stop: Callable[[Trial], bool] = lambda trial: False,
+    on_look: Callable[[], None] = lambda: None,
+    command: Callable[[Trial], list[str]] = command,
+) -> None:
+    """Runs the trials that have not ended yet, and returns when all have. A failed one does not end the rest.
+
+    The next trial is taken from `trials` when a slot is free, so a generator can choose it by what is known then.
+    What is done is not run again, nor what diverged; what failed otherwise is tried once more, what was preempted
+    goes on. `on_done(trial, outcome)` is called once for each. `stop(trial)` is asked again and again while one runs:
+    True ends it, it saves and counts as preempted. `on_look()` is called as often, to show how things stand.
+
+    Raises:
+      Preempted: a signal came; all that was running has saved and stopped.
+      ConfigError: a folder holds the run of another config.
+    """
+    waiting, running, starts, stopped = iter(trials), {}, {}, set()
+    with Interrupt() as interrupt:
+        while True:
+            while not interrupt.asked and len(running) < executor.slots:
+                if (trial := next(waiting, None)) is None:
+                    break
+                if (found := outcome(trial)).ended:
+                    on_done(trial, found)
+                else:
+                    running[_start(trial, found, executor, command)] = trial
+                on_look()
+            if not running:
+                break
+            for job in list(running):
+                if interrupt.asked or stop(running[job]):
+                    stopped.add(job)
+                    executor.stop(job)
+            for job, code in executor.wait(LOOK):
+                trial = running.pop(job)
+                again = code in AGAIN and job not in stopped and not interrupt.asked
+                starts[trial.folder] = starts.get(trial.folder, 0) + again
+                if again and starts[trial.folder] <= RESTARTS:
+                    running[_start(trial, outcome(trial), executor, command)] = trial
+                elif not interrupt.asked:
+                    on_done(trial, _ended(trial, code, job in stopped))
+            on_look()
+        if interrupt.asked:
+            raise Preempted(f"{interrupt.asked}: all trials have stopped; run the same command again to go on.")
+
+
+def _start(trial: Trial, found: Outcome, executor: Executor, command):
+    workdir = Workdir(trial.folder.parent)
+    workdir.path.mkdir(parents=True, exist_ok=True)
+    workdir.write(trial.given.name, trial.config)
+    trial.log.unlink(missing_ok=True)
+    if found.status:  # what it said last time is not what it says this time
+        Workdir(trial.folder).status("running", found.step)
+    return executor.submit(command(trial), trial.log)
+
+
+def _ended(trial: Trial, code: int, stopped: bool) -> Outcome:
+    """The outcome of a trial whose process is gone; an end that its folder knows nothing of is written there."""
+    found = outcome(trial)
+    if found.status not in (None, "running"):
+        return found
+    said = trial.log.read_text(errors="replace").strip().splitlines() if trial.log.exists() else []
+    ours = [line.removeprefix("seqjax: ") for line in said if line.startswith("seqjax: ")]
+    last = [*said, *ours][-1] if said else "it said nothing"
+    error = f"killed by signal {-code}: {last}" if code < 0 else last if ours else f"ended with code {code}: {last}"
+    if code == WorkdirError.exit_code:  # perhaps another run's folder: nothing of ours to be written there
+        return dataclasses.replace(found, status="failed", error=error)
+    workdir = Workdir(trial.folder)
+    workdir.path.mkdir(parents=True, exist_ok=True)
+    workdir.status("preempted" if stopped else "failed", found.step, None if stopped else error)
+    return outcome(trial)

@@ -1,0 +1,402 @@
+"""Sweeps: what is tried, what is chosen, what is cut short, and that a kill costs nothing."""
+
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import fake
+import launch
+import pytest
+
+from seqjax.search import space as spaces
+from seqjax.search._study import Study
+from seqjax.search.executors.local import Executor
+from seqjax.search.space import choice, log
+from seqjax.search.sweep import Options, Sweep
+from seqjax.training.experiment import resolve
+from seqjax.types import ConfigError, WorkdirError
+
+pytest.importorskip("optuna")
+BASE = resolve(launch.tiny("train.eval_every=2"))
+PEAKS = {"optim.peak": log(1e-4, 1.0)}
+
+
+def sweep(folder, space, base=BASE, slots=2, **options):
+    """Runs a sweep with fake trials, to its end."""
+    made = Sweep(base, space, Options(**options), folder)
+    try:
+        with Executor(slots=slots) as executor:
+            made.run(executor, command=fake.command)
+        return made.summary()
+    finally:
+        made.workdir.unlock()
+
+
+def loss(record) -> float:
+    return (math.log10(record.params["optim.peak"]) + 2) ** 2 + 1 / BASE["train"]["steps"]
+
+
+# What is tried, and what is best.
+
+
+def test_a_grid_is_tried_once_each(tmp_path):
+    found = sweep(tmp_path, {"optim.peak": choice(0.1, 0.01), "model.width": choice(4, 8)}, sampler="grid")
+    tried = [(r.params["optim.peak"], r.params["model.width"]) for r in found.records]
+    assert tried == [(0.1, 4), (0.1, 8), (0.01, 4), (0.01, 8)]
+    assert [r.value for r in found.records] == pytest.approx([loss(r) for r in found.records])
+    assert found.best is found.records[2] and all(r.status == "done" for r in found.records)
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best == resolve(launch.tiny("train.eval_every=2", "optim.peak=0.01", "model.width=4"))
+    assert (
+        len(sweep(tmp_path, {"optim.peak": choice(0.1, 0.01), "model.width": choice(4, 8)}, sampler="grid").records)
+        == 4
+    )
+
+
+def test_the_metric_says_which_way_is_better(tmp_path):
+    base = resolve(launch.tiny("task.monitor=accuracy"))
+    found = sweep(tmp_path, {"optim.peak": choice(0.1, 0.01, 0.5)}, base, sampler="grid")
+    assert found.best.params == {"optim.peak": 0.01}
+    assert found.best.value == max(r.value for r in found.records)
+
+
+@pytest.mark.parametrize(("sampler", "trials"), [("random", 4), ("tpe", 12)])
+def test_the_same_seed_draws_the_same_also_in_two_parts(tmp_path, sampler, trials):
+    """A sweep that is carried on draws what it would have drawn, and repeats nothing."""
+    draw = lambda found: [r.params["optim.peak"] for r in found.records]
+    whole = draw(sweep(tmp_path / "whole", PEAKS, slots=1, sampler=sampler, trials=trials, seed=3))
+    part = draw(sweep(tmp_path / "parts", PEAKS, slots=1, sampler=sampler, trials=2, seed=3))
+    both = draw(sweep(tmp_path / "parts", PEAKS, slots=1, sampler=sampler, trials=trials, seed=3))
+    assert len(set(whole)) == trials and part == whole[:2] and both == whole
+    assert draw(sweep(tmp_path / "other", PEAKS, slots=1, sampler=sampler, trials=1, seed=4)) != whole[:1]
+
+
+def test_tpe_looks_where_it_was_good(tmp_path):
+    """After its random start it draws nearer to the best peak than chance does, where the median distance is 1.
+
+    The width, which changes nothing, is of no importance.
+    """
+    space = PEAKS | {"model.width": choice(4, 8)}
+    study = Study(tmp_path / "j", None, "s", space, maximize=False, sampler="tpe", pruner="none", seed=0)
+    distance = []
+    for _ in range(60):
+        number, values = study.ask()
+        distance.append(abs(math.log10(values["optim.peak"]) + 2))
+        study.complete(number, [distance[-1] ** 2])
+    assert statistics.median(distance[30:]) < 0.5
+    shares = study.importances()
+    assert shares["optim.peak"] > 0.9 and shares["model.width"] < 0.1
+
+
+def test_a_section_is_a_value(tmp_path):
+    space = {"model.mixer": choice("gru", dict(name="attention", heads=choice(1, 2)))}
+    found = sweep(tmp_path, space, sampler="grid")
+    configs = [json.loads((tmp_path / "trials" / f"{i:04}" / "config.json").read_text()) for i in range(3)]
+    mixers = [c["model"]["mixer"] for c in configs]
+    assert [(m["name"], m.get("heads")) for m in mixers] == [("gru", None), ("attention", 1), ("attention", 2)]
+    assert found.params == ["model.mixer", "model.mixer(attention).heads"]
+
+
+# What goes wrong in it.
+
+
+def test_a_failed_trial_keeps_its_error_and_ends_nothing_else(tmp_path):
+    space = {"optim.peak": choice(2.0, 0.01, 9.0, 8.0, 5.0, 0.1), "optim.warmup": choice(0, 4)}
+    base = resolve(launch.tiny("train.steps=5"))
+    found = sweep(tmp_path, space, base, sampler="grid")
+    errors = {r.params["optim.peak"]: r.error for r in found.records}
+    assert errors == {
+        2.0: "DataError: no such thing",
+        9.0: "loss was never finite on validation",
+        8.0: "killed by signal 9: it said nothing",
+        5.0: "preempted again and again",
+        0.01: None,
+        0.1: None,
+    }
+    assert [r.status for r in found.records].count("failed") == 8 and found.best.params["optim.peak"] == 0.01
+
+
+def test_values_that_do_not_fit_each_other_fail_alone(tmp_path):
+    """Each fits the config, both together do not: nothing is run."""
+    space = {"optim.warmup": choice(0, 4), "train.steps": choice(4, 3)}
+    found = sweep(tmp_path, space, sampler="grid")
+    assert [r.status for r in found.records] == ["done", "done", "done", "failed"]
+    assert "optim.warmup=4 is longer than train.steps=3" in found.records[3].error
+    assert not (tmp_path / "trials" / "0003").exists()
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "overrides", "words"),
+    [
+        ({"optim.peka": log(0.1, 1)}, {}, [], "optim.peka is not a key"),
+        (PEAKS, {"sampler": "grid"}, [], "a grid has no points in log"),
+        (PEAKS, {"pruner": "median"}, ["train.eval_every=None"], "set train.eval_every"),
+        (PEAKS, {"folds": 3}, [], "draws train without end"),
+        (PEAKS, {"storage": "nothing://here"}, [], "--storage nothing://here"),
+    ],
+)
+def test_what_cannot_be_swept_says_so_before_it_runs(tmp_path, space, options, overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        Sweep(resolve(launch.tiny("train.eval_every=2", *overrides)), space, Options(**options), tmp_path / "s")
+    assert not (tmp_path / "s" / "trials").exists()
+
+
+def test_without_validation_there_is_nothing_to_choose_by(tmp_path):
+    (tmp_path / "t.csv").write_text("text,class\n" + "\n".join(f"record {i},{'ab'[i % 2]}" for i in range(9)))
+    with pytest.raises(ConfigError, match="'table' has no validation split"):
+        Sweep(table(tmp_path), PEAKS, Options(), tmp_path / "s")
+
+
+def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"seqjax\[sweep\]"):
+        Sweep(BASE, PEAKS, Options(), tmp_path)
+
+
+def test_a_folder_holds_one_sweep_and_one_process(tmp_path):
+    found = sweep(tmp_path, PEAKS, trials=1)
+    for change in ({"seed": 1}, {"sampler": "random"}, {"seeds": 2}):
+        with pytest.raises(ConfigError, match="holds another sweep, " + next(iter(change))):
+            sweep(tmp_path, PEAKS, trials=1, **change)
+    with pytest.raises(ConfigError, match=r"holds another sweep, space\.optim\.peak"):
+        sweep(tmp_path, {"optim.peak": log(1e-3, 1.0)}, trials=1)
+    held = Sweep(BASE, PEAKS, Options(), tmp_path)
+    with pytest.raises(WorkdirError, match="in use"):
+        Sweep(BASE, PEAKS, Options(), tmp_path)
+    held.workdir.unlock()
+    assert [r.params for r in sweep(tmp_path, PEAKS, trials=1).records] == [r.params for r in found.records]
+
+
+def test_a_study_can_live_in_a_database(tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    first = sweep(tmp_path / "s", PEAKS, trials=2, storage=storage)
+    again = sweep(tmp_path / "s", PEAKS, trials=3, storage=storage)
+    assert len(again.records) == 3 and [r.params for r in again.records[:2]] == [r.params for r in first.records]
+    assert not (tmp_path / "s" / "study.journal").exists()
+    assert len(sweep(tmp_path / "t", PEAKS, trials=1, storage=storage).records) == 1  # another sweep, another study
+
+
+# Pruning.
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_a_bad_trial_is_stopped_and_what_it_had_is_kept(tmp_path, pruner):
+    """Six good ones, then one that is bad and would never end."""
+    space = {"optim.peak": choice(*(0.01 + i / 1e4 for i in range(6)), 7.0)}
+    found = sweep(tmp_path, space, slots=1, sampler="grid", pruner=pruner)
+    last = found.records[-1]
+    assert found.records[0].status == "done" and last.status == "pruned"
+    steps = [row["step"] for row in fake.rows(tmp_path / "trials" / "0006")]
+    assert steps[-1] < 900 and fake.starts(tmp_path / "trials" / "0006") == 1
+    assert last.curve[1] == pytest.approx((math.log10(7) + 2) ** 2 + 1)
+    assert found.best.status == "done"
+
+
+# Killed, and started again.
+
+DRIVER = """
+import sys
+sys.path.insert(0, {here!r})
+import test_sweep
+test_sweep.sweep({folder!r}, {{"optim.peak": test_sweep.choice(0.01, 0.1, 7.0, 0.02)}}, slots=1, sampler="grid")
+"""
+
+
+def killed(tmp_path, number) -> subprocess.Popen:
+    """A sweep in a process of its own, ended by a signal while its third trial runs."""
+    code = DRIVER.format(here=os.path.dirname(__file__), folder=str(tmp_path))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, start_new_session=True)
+    metrics = tmp_path / "trials" / "0002" / "metrics.jsonl"
+    launch.until(lambda: metrics.exists() and metrics.read_text().count("\n") > 3, process)
+    process.send_signal(number)
+    process.wait(60)
+    process.stderr.close()
+    return process
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path, monkeypatch):
+    """After SIGKILL, with half a line in the journal and a lock on it: what was done is kept, what ran goes on."""
+    process = killed(tmp_path, signal.SIGKILL)
+    folder = lambda i: tmp_path / "trials" / f"{i:04}"
+    size = len(fake.rows(folder(2)))
+    time.sleep(0.3)
+    assert len(fake.rows(folder(2))) == size  # nobody trains any more
+    assert launch.gone(process.pid)
+    with open(tmp_path / "study.journal", "a") as file:
+        file.write('{"op_code": 5, "wor')
+    os.symlink(tmp_path / "study.journal", tmp_path / "study.journal.lock")
+    monkeypatch.setattr(fake, "CODE", fake.CODE.replace("peak != 7", "True"))  # now it ends
+    found = sweep(tmp_path, {"optim.peak": choice(0.01, 0.1, 7.0, 0.02)}, slots=1, sampler="grid")
+    assert [r.params["optim.peak"] for r in found.records] == [0.01, 0.1, 7.0, 0.02]
+    assert [r.status for r in found.records] == ["done"] * 4
+    assert [fake.starts(folder(i)) for i in range(4)] == [1, 1, 2, 1]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_told_to_end_stops_its_trials(tmp_path):
+    """SIGTERM: the trial saves, the study has nothing new."""
+    process = killed(tmp_path, signal.SIGTERM)
+    assert process.returncode == 1  # Preempted, which the command line makes 75
+    assert json.loads((tmp_path / "trials" / "0002" / "status.json").read_text())["status"] == "preempted"
+    left = Sweep(BASE, {"optim.peak": choice(0.01, 0.1, 7.0, 0.02)}, Options(sampler="grid"), tmp_path)
+    assert [r.status for r in left.study.records()] == ["done", "done", "running"]
+    left.workdir.unlock()
+
+
+def test_a_trial_that_ended_unseen_is_not_run_again(tmp_path):
+    """The sweep was killed between the end of a trial and telling the study."""
+    first = Sweep(BASE, PEAKS, Options(trials=2), tmp_path)
+    number, values = first.study.ask()
+    with Executor() as executor:
+        from seqjax.search import trials
+
+        tree = spaces.with_values(BASE, values)
+        trials.run([trials.Trial(tmp_path / "trials" / "0000", tree)], executor, command=fake.command)
+    first.workdir.unlock()
+    found = sweep(tmp_path, PEAKS, trials=2)
+    assert number == 0 and [r.status for r in found.records] == ["done", "done"]
+    assert [fake.starts(tmp_path / "trials" / f"{i:04}") for i in range(2)] == [1, 1]
+
+
+# Folds and seeds.
+
+
+def table(folder) -> dict:
+    """A config that classifies the records of t.csv."""
+    data = {"name": "table", "train": str(folder / "t.csv"), "text": "text", "label": "class"}
+    model = {"name": "classifier", "width": 4, "layers": 1, "mixer": "gru"}
+    sections = {"data": data, "task": {"name": "classification", "monitor": "loss"}, "model": model}
+    return resolve(launch.tiny() | sections)
+
+
+@pytest.fixture
+def folded(tmp_path):
+    (tmp_path / "t.csv").write_text("text,class\n" + "\n".join(f"record {i},{'ab'[i % 2]}" for i in range(9)))
+    return table(tmp_path)
+
+
+def test_cross_validation_is_a_mean_over_folds(tmp_path, folded, monkeypatch):
+    """k runs, each with its own fold of the same cut; the value is their mean, the spread their deviation."""
+    monkeypatch.setattr(fake, "CODE", fake.CODE.replace("+ 1 / step", "+ tree['data']['fold'] + 1 / step"))
+    found = sweep(tmp_path / "s", {"optim.peak": choice(0.01, 0.1)}, folded, sampler="grid", folds=3, seed=5)
+    assert [r.parts for r in found.records] == [pytest.approx([0.25 + a + f for f in range(3)]) for a in (0, 1)]
+    assert [r.value for r in found.records] == pytest.approx([1.25, 2.25])
+    assert [r.spread for r in found.records] == pytest.approx([1.0, 1.0])
+    folders = sorted(p.name for p in (tmp_path / "s" / "trials" / "0000").iterdir() if p.is_dir())
+    assert folders == ["fold-0", "fold-1", "fold-2"]
+    configs = [json.loads((tmp_path / "s" / "trials" / "0000" / f / "config.json").read_text()) for f in folders]
+    assert [c["data"]["fold"] for c in configs] == [0, 1, 2]
+    assert {(c["data"]["folds"], c["data"]["seed"], c["data"]["of"]["name"], c["seed"]) for c in configs} == {
+        (3, 5, "table", 0)
+    }
+    assert json.loads((tmp_path / "s" / "best.json").read_text())["data"] == folded["data"]
+
+
+def test_seeds_and_folds_multiply(tmp_path, folded):
+    found = sweep(tmp_path / "s", {"optim.peak": choice(0.01, 0.1)}, folded, trials=1, sampler="grid", folds=2, seeds=2)
+    assert len(found.records) == 1 and len(found.records[0].parts) == 4
+    folder = tmp_path / "s" / "trials" / "0000"
+    configs = {p.name: json.loads((p / "config.json").read_text()) for p in folder.iterdir() if p.is_dir()}
+    assert {name: (c["seed"], c["data"]["fold"]) for name, c in configs.items()} == {
+        f"seed-{s}-fold-{f}": (s, f) for s in range(2) for f in range(2)
+    }
+
+
+def test_a_trial_is_no_better_than_its_worst_fold(tmp_path, folded, monkeypatch):
+    """One that fails fails the trial, whose other runs are not begun."""
+    monkeypatch.setattr(fake, "CODE", fake.CODE.replace("peak == 2:", "peak == 0.1 and tree['data']['fold'] == 1:"))
+    found = sweep(tmp_path / "s", {"optim.peak": choice(0.1, 0.01)}, folded, slots=1, sampler="grid", folds=4)
+    assert [r.status for r in found.records] == ["failed", "done"]
+    assert found.records[0].error == "fold-1: DataError: no such thing"
+    assert not (tmp_path / "s" / "trials" / "0000" / "fold-2").exists()
+
+
+def test_folds_are_pruned_by_the_mean_so_far(tmp_path, folded):
+    space = {"optim.peak": choice(*(0.01 + i / 1e4 for i in range(5)), 0.9)}
+    found = sweep(tmp_path / "s", space, folded, slots=1, sampler="grid", folds=3, pruner="median")
+    assert [r.status for r in found.records] == ["done"] * 5 + ["pruned"]
+    assert sorted(found.records[0].curve) == [1, 2] and sorted(found.records[5].curve) == [1]
+    assert not (tmp_path / "s" / "trials" / "0005" / "fold-1").exists()
+
+
+# The command.
+
+CONFIG = """
+from seqjax.search.space import choice, integers, log
+def get_config(variant=""):
+    return {tree!r}
+def sweep():
+    return {space}
+"""
+
+
+def config(tmp_path, space, *overrides) -> str:
+    (tmp_path / "c.py").write_text(CONFIG.format(tree=launch.tiny(*overrides), space=space))
+    return str(tmp_path / "c.py")
+
+
+@pytest.mark.parametrize(
+    ("space", "args", "words"),
+    [
+        ("{'model.widht': choice(4, 8), 'optim.peak': log(0.1, 1)}", [], ["model.widht", "'width'"]),
+        ("{'model.width': choice(4, 8)}", ["--sampler", "gird"], ["sampler", "'gird'", "'grid'"]),
+        ("{'model.width': choice(4, 8)}", ["--folds", "1", "--trials", "0"], ["folds", "trials", "at least"]),
+        ("{'model.width': choice(4, 8)}", ["--executor", "slrum"], ["'slrum'", "'slurm'"]),
+        ("{'model.width': choice(4, 8)}", ["--executor_option", "gracious=3"], ["executor.gracious", "'grace'"]),
+        ("{'model.width': choice(4, 8)}", ["--executor_option", "grace"], ["KEY=VALUE"]),
+        ("{'model.width': choice(4, 8)}", ["--executor_option", "grace=-1"], ["executor.grace", "got -1"]),
+        ("{'model.width': integers(4, 8.5)}", [], ["whole"]),
+    ],
+)
+def test_mistakes_are_code_2_and_nothing_runs(tmp_path, space, args, words):
+    outcome = launch.main("sweep", "--config", config(tmp_path, space), "--workdir", tmp_path / "s", *args)
+    assert outcome.code == 2 and "Traceback" not in outcome.err
+    assert all(word in outcome.err for word in words), outcome.err
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_command_says_what_happened(tmp_path, monkeypatch):
+    """A line for each trial, the best, the report, and how to train it; a second time only what is known."""
+    monkeypatch.setattr("seqjax.search.trials.command", fake.command)
+    monkeypatch.setattr(Sweep.run, "__kwdefaults__", {**Sweep.run.__kwdefaults__, "command": fake.command})
+    file = config(tmp_path, "{'optim.peak': choice(0.1, 2.0, 0.01)}")
+    args = ("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid", "--slots", "2")
+    outcome = launch.main(*args)
+    assert outcome.code == 0, outcome.err
+    for words in ("3 trials", "trial 1  failed  DataError: no such thing  optim.peak=2", "best: trial 2, loss 0.25",
+                  "sweep.html", f"seqjax train --config {tmp_path}/s/best.json"):  # fmt: skip
+        assert words in outcome.out, outcome.out
+    again = launch.main(*args)
+    assert again.code == 0 and "3 of them known" in again.out and "trial 1" not in again.out
+    assert {"sweep.html", "sweep.md", "trials.csv", "best.json"} <= {p.name for p in (tmp_path / "s").iterdir()}
+
+
+def test_if_all_fail_so_does_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(Sweep.run, "__kwdefaults__", {**Sweep.run.__kwdefaults__, "command": fake.command})
+    file = config(tmp_path, "{'optim.peak': choice(2.0, 3.0)}")
+    outcome = launch.main("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid")
+    assert outcome.code == 1 and "no trial is done; the first that failed said: DataError: no such thing" in outcome.err
+    assert (tmp_path / "s" / "trials.csv").read_text().count("failed") == 2
+
+
+@pytest.mark.slow
+def test_real_runs_killed_and_resumed(tmp_path):
+    """Two trials of the real thing: SIGKILL in the first, the same command again."""
+    file = config(tmp_path, "{'optim.peak': choice(0.01, 0.1)}", "train.steps=400", "train.checkpoint_every=20")
+    args = ("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid", "--config.train.eval_every=20")
+    process = launch.start(*args)
+    metrics = tmp_path / "s" / "trials" / "0000" / "metrics.jsonl"
+    launch.until(lambda: metrics.exists() and metrics.read_text().count("validation") > 2, process)
+    process.kill()
+    process.communicate()
+    outcome = launch.end(launch.start(*args), 300)
+    assert outcome.code == 0, outcome
+    starts = [json.loads((tmp_path / "s" / "trials" / f"000{i}" / "run.json").read_text())["starts"] for i in range(2)]
+    assert [len(s) for s in starts] == [2, 1] and starts[0][1]["step"] >= 20
+    assert launch.main("train", "--config", tmp_path / "s" / "best.json", "--workdir", tmp_path / "again").code == 0
