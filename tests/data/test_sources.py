@@ -7,16 +7,23 @@ import pytest
 
 from seqjax import lookup
 from seqjax.data import tinyshakespeare
+from seqjax.data.digits import Digits
 from seqjax.types import Spec
 
 # Name -> options to build it with; "FOLDER" stands for the fake files below. A new source needs a line here.
 CASES = {
     "copy": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
     "digits": [{}],
+    "dyck": [{}, {"length": 20, "min_length": 20, "kinds": 3, "depth": 9, "examples": 30}],
+    "folds": [{"of": Digits, "folds": 4, "fold": 2}],
+    "modular_addition": [{}, {"length": 16, "min_length": 16, "modulus": 12, "seed": 7, "examples": 30}],
     "names": [{"dir": "FOLDER"}],
+    "parity": [{}, {"length": 40, "min_length": 40, "seed": 7, "examples": 30}],
     "recall": [{}, {"pairs": 3, "keys": 40, "values": 50, "examples": 30}],
     "reference": [{}, {"length": 100, "tokens": "byte"}],
     "reverse": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
+    "s5": [{}, {"length": 12, "degree": 4, "examples": 30}, {"length": 40, "generators": "two", "examples": 30}],
+    "selective_copy": [{}, {"length": 40, "min_length": 9, "count": 9, "symbols": 4, "examples": 30}],
     "table": [
         {"train": "FOLDER/train.csv", "validation": "FOLDER/dev*.jsonl", "text": "text", "label": "class"},
         {"train": "FOLDER/train.csv", "text": "text", "tokens": "byte"},
@@ -59,7 +66,7 @@ def build(request, folder, fake_text_sha256):
     name, options = request.param
     if options is None:
         pytest.fail(f"source {name!r} has no line in CASES of {__file__}: add options to build it with.")
-    if name == "digits":
+    if name in ("digits", "folds"):
         pytest.importorskip("sklearn")
     options = {k: v.replace("FOLDER", str(folder)) if isinstance(v, str) else v for k, v in options.items()}
     with pytest.MonkeyPatch.context() as patch:

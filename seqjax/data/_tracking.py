@@ -1,0 +1,49 @@
+"""Words whose symbols move a state, which is asked for at their end."""
+
+import dataclasses
+
+import numpy as np
+
+from seqjax.data._random import Generated
+from seqjax.types import Count, Spec
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tracking(Generated):
+    """Words of `min_length` ... `length` symbols in train, of exactly `length` in validation and test.
+
+    Symbols have the ids 0 ... symbols - 1, as do the parts of an answer; `symbols` ends a word. Only the end is asked
+    for: whoever has read the answer to a prefix needs no more than that, and the next symbol.
+    """
+
+    length: Count = 32
+    min_length: Count = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.min_length > self.length:
+            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower it.")
+        self.spec = Spec(
+            vocabulary=self.symbols + 1,
+            length=self.length + 1 + len(self.answer(np.zeros(1, np.int32))),
+            splits=("train", "validation", "test"),
+        )
+
+    @property
+    def symbols(self) -> int:
+        """How many there are."""
+        raise NotImplementedError
+
+    def word(self, random: np.random.Generator, count: int) -> np.ndarray:
+        """So many symbols: independent and uniform."""
+        return random.integers(self.symbols, size=count)
+
+    def answer(self, word_L: np.ndarray) -> np.ndarray:
+        """The state after a word, in one token or several."""
+        raise NotImplementedError
+
+    def draw(self, random, split):
+        count = random.integers(self.min_length, self.length + 1) if split == "train" else self.length
+        word_L = self.word(random, count)
+        tokens_L = np.concatenate([word_L, [self.symbols], self.answer(word_L)]).astype(np.int32)
+        return {"tokens": tokens_L, "scored": np.arange(len(tokens_L)) > count}

@@ -1,0 +1,32 @@
+"""What trained probes score on test, at the length they know and at longer ones."""
+
+from seqjax.search._fingerprint_tiers import METRIC, Probe
+from seqjax.search.trials import Trial
+from seqjax.training.experiment import Experiment
+from seqjax.training.trained import Trained
+from seqjax.types import ConfigError
+
+
+def at(trials: list[Trial], probe: Probe, factor: int) -> dict:
+    """Scores of trials that differ by their seed at a multiple of the trained length, or why there are none."""
+    length = probe.length(factor)
+    found = {"factor": factor, "length": length, METRIC: [], "exact_match": []}
+    key = None if factor == 1 else f"data.length={length}"
+    for trial in trials:
+        trained = Trained.load(trial.folder)
+        try:
+            trained = trained.at(key) if key else trained
+        except ConfigError as error:  # learned positions have an end, for one
+            return found | {"error": str(error)}
+        metrics = trained.evaluate("test", name=f"test at {key}" if key else None)["metrics"]
+        for name in (METRIC, "exact_match"):
+            found[name].append(metrics[name])
+        if "chance" not in found:
+            found |= _of(trained.experiment)
+    return found
+
+
+def _of(experiment: Experiment) -> dict:
+    """What is known of the split itself."""
+    source = experiment.source
+    return {"tokens": source.spec.length, "chance": max(source.baselines("test")[METRIC].values())}

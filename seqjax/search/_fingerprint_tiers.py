@@ -1,0 +1,137 @@
+"""What a fingerprint is made of: the probes, and how large and how long they are in each tier."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from seqjax import config
+from seqjax.training.experiment import resolve
+
+METRIC = "accuracy"  # what is scored,
+CHOICE = "loss"  # and what chooses on validation: accuracies are too often equal
+ABOUT = {
+    "recall": "give the value of each key: look up by content",
+    "copy": "write symbols again: room in the state",
+    "selective_copy": "write the symbols that stood among noise: choose what to keep",
+    "parity": "an odd number of ones? one bit that every symbol may turn",
+    "modular_addition": "a sum modulo 5: count",
+    "s5": "what permutations make together: move a state, in order",
+    "dyck": "which bracket closes: a stack of bounded depth",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """One question: a source, how many steps there are to learn it, and where it is scored.
+
+    `factors` are multiples of `data.length`; what is above 1 is longer than any example of train.
+    """
+
+    data: dict
+    steps: int
+    factors: tuple[int, ...] = (1,)
+
+    @property
+    def name(self) -> str:
+        """That of its source."""
+        return self.data["name"]
+
+    @property
+    def about(self) -> str:
+        """What it asks for, in a few words."""
+        return ABOUT[self.name]
+
+    def length(self, factor: int) -> int | None:
+        """The option `length` of the source at a multiple; None if it has none."""
+        return factor * self.data["length"] if "length" in self.data else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tier:
+    """Sizes of the model, learning rates to choose from, probes, and the lengths that are timed.
+
+    `evaluations` are those of a run, the best of which is kept; `examples` are in validation and in test; a timed
+    batch has `rows`.
+    """
+
+    probes: tuple[Probe, ...]
+    peaks: tuple[float, ...]
+    lengths: tuple[int, ...]
+    width: int
+    layers: int
+    batch: int
+    examples: int
+    evaluations: int
+    rows: int
+
+    def tree(self, probe: Probe, mixer: str, peak: float, seed: int, overrides: Iterable[str] = ()) -> dict:
+        """The resolved config of one run."""
+        every = max(1, probe.steps // self.evaluations)
+        tree = {
+            "data": {**probe.data, "examples": self.examples},
+            "task": {"name": "next_token", "monitor": CHOICE},
+            "model": {"name": "lm", "width": self.width, "layers": self.layers, "expansion": 2, "mixer": mixer},
+            "optim": {"peak": peak, "warmup": min(100, probe.steps // 10)},
+            "loader": {"batch": self.batch},
+            "train": {"steps": probe.steps, "log_every": every, "eval_every": every, "checkpoint_every": every},
+            "seed": seed,
+        }
+        return resolve(config.override(tree, overrides))
+
+
+TIERS = {
+    # At most 10 minutes a mixer on two cores.
+    "cpu": Tier(
+        probes=(
+            Probe({"name": "recall", "pairs": 8, "keys": 16, "values": 16}, 1200),
+            Probe({"name": "copy", "length": 16}, 800, (1, 2, 4, 8)),
+            Probe({"name": "selective_copy", "length": 32, "count": 8}, 800, (1, 2, 4)),
+            Probe({"name": "parity", "length": 16}, 600, (1, 2, 4, 8)),
+            Probe({"name": "modular_addition", "length": 16}, 1000, (1, 2, 4, 8)),
+            Probe({"name": "s5", "length": 12, "generators": "two"}, 1600, (1, 2, 4, 8)),
+            Probe({"name": "dyck", "length": 32}, 600, (1, 2, 4, 8)),
+        ),
+        peaks=(1e-3, 3e-3, 1e-2),
+        lengths=(128, 256, 512, 1024, 2048, 4096),
+        width=64,
+        layers=2,
+        batch=32,
+        examples=512,
+        evaluations=4,
+        rows=1,
+    ),
+    # A few hours a mixer on one GPU.
+    "gpu": Tier(
+        probes=(
+            Probe({"name": "recall", "pairs": 64, "keys": 256, "values": 256}, 20_000),
+            Probe({"name": "copy", "length": 64, "symbols": 16}, 10_000, (1, 2, 4, 8)),
+            Probe({"name": "selective_copy", "length": 256, "count": 16, "symbols": 16}, 10_000, (1, 2, 4, 8)),
+            Probe({"name": "parity", "length": 40}, 10_000, (1, 2, 4, 8)),
+            Probe({"name": "modular_addition", "length": 40}, 10_000, (1, 2, 4, 8)),
+            Probe({"name": "s5", "length": 24, "generators": "two"}, 20_000, (1, 2, 4, 8)),
+            Probe({"name": "dyck", "length": 128, "depth": 8}, 10_000, (1, 2, 4, 8)),
+        ),
+        peaks=(3e-4, 1e-3, 3e-3),
+        lengths=(128, 512, 2048, 8192, 32_768),
+        width=256,
+        layers=4,
+        batch=128,
+        examples=2048,
+        evaluations=10,
+        rows=4,
+    ),
+    # For tests: whether everything fits together.
+    "tiny": Tier(
+        probes=(
+            Probe({"name": "recall", "pairs": 2, "keys": 4, "values": 4}, 2),
+            Probe({"name": "parity", "length": 4}, 2, (1, 2)),
+        ),
+        peaks=(1e-2, 1e-3),
+        lengths=(8, 16),
+        width=8,
+        layers=1,
+        batch=4,
+        examples=8,
+        evaluations=1,
+        rows=1,
+    ),
+}
