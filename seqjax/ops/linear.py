@@ -51,26 +51,27 @@ def _run(method, cut, a_BLN, b_BLN, h_BN):
 
 
 def _run_forward(method, cut, a_BLN, b_BLN, h_BN):
-    run, found_BCN = _by(method, _scan, _associative), h_BN[:, None]
+    run, found = _by(method, _scan, _associative), h_BN
     if cut:
-        found_BCN, last_BN = _found(run, a_BLN, b_BLN, h_BN)
-        h_BLN = ring.by_chunk(lambda a, b, h: run(a, b, h[:, 0])[0], a_BLN, b_BLN, found_BCN)
+        found, last_BN = _found(run, a_BLN, b_BLN, h_BN)
+        h_BLN = ring.by_chunk(lambda a, b, h: run(a, b, h[:, 0])[0], a_BLN, b_BLN, found)
     else:
         h_BLN, last_BN = run(a_BLN, b_BLN, h_BN)
-    return (h_BLN, last_BN), (a_BLN, found_BCN, h_BLN)
+    return (h_BLN, last_BN), (a_BLN, found, h_BLN)
 
 
 def _run_backward(method, cut, residuals, cotangents):
-    (a_BLN, found_BCN, h_BLN), (g_BLN, dlast_BN) = residuals, cotangents
+    (a_BLN, found, h_BLN), (g_BLN, dlast_BN) = residuals, cotangents
     back = _by(method, _scan_back, _associative_back)
     before = lambda h_BCN, h_BLN: jnp.concatenate([h_BCN, h_BLN[:, :-1]], axis=1)
     if cut:
         later_BCN, dfirst_BN = _found(back, a_BLN, g_BLN, dlast_BN, reverse=True)
         d_BLN = ring.by_chunk(lambda a, g, d: back(a, g, d[:, 0])[0], a_BLN, g_BLN, later_BCN)
-        before = partial(ring.by_chunk, before)
+        before_BLN = ring.by_chunk(before, found, h_BLN)
     else:
+        before_BLN = before(found[:, None], h_BLN)
         d_BLN, dfirst_BN = back(a_BLN, g_BLN, dlast_BN)
-    return d_BLN * before(found_BCN, h_BLN), d_BLN, dfirst_BN
+    return d_BLN * before_BLN, d_BLN, dfirst_BN
 
 
 def _found(run, a_BLN, b_BLN, h_BN, reverse: bool = False):

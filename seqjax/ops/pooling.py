@@ -24,7 +24,10 @@ def last(x_BLD, mask_BL):
 def maximum(x_BLD, mask_BL):
     """The largest value of each feature over real tokens."""
     lowest = jnp.asarray(jnp.finfo(x_BLD.dtype).min, x_BLD.dtype)
-    x_BD = jnp.max(masks.fill(x_BLD, mask_BL, lowest), axis=1)
+    x_BLD = masks.fill(x_BLD, mask_BL, lowest)
+    # The gradient of jnp.max compares x with the maximum, which XLA may compute anew, and otherwise.
+    place_B1D = jnp.argmax(x_BLD, axis=1, keepdims=True)
+    x_BD = jnp.take_along_axis(x_BLD, place_B1D, axis=1)[:, 0]
     return jnp.where(jnp.any(mask_BL, axis=1)[:, None], x_BD, 0)
 
 

@@ -164,7 +164,8 @@ def both(f, *arguments):
         real = lambda a, key: jnp.sum(a.real * jax.random.normal(key, a.shape)) + jnp.sum(a.imag)
         return sum(real(a, key) for a, key in zip(jax.tree.leaves(y), keys, strict=False)), y
 
-    return jax.value_and_grad(g, has_aux=True)(free)
+    (_, y), slopes = jax.value_and_grad(g, has_aux=True)(free)
+    return y, slopes
 
 
 def placed(mesh, arguments):
@@ -255,9 +256,9 @@ def test_so_it_is_with_all_options(found, name):
 
 @few
 def test_keys_go_round_one_chunk_at_a_time(found):
-    """In causal attention chunks travel, and numbers are added up for the loss, but nobody gathers a sequence."""
+    """Nobody gathers a sequence, forwards or back."""
     one = found["causal"]
-    assert set(one["inside"]) == {"collective-permute"} and set(one["all"]) == {"collective-permute", "all-reduce"}
+    assert set(one["inside"]) == set(one["all"]) == {"collective-permute"}
 
 
 @few
