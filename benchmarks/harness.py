@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from benchmarks.ready import Built, Decoded
+from benchmarks.ready import Built, Decoded, Work
 
 QUIET = 0.1  # of a core for everyone else
 ENOUGH = 3  # visits to take a median of
@@ -54,6 +54,8 @@ class Timing(NamedTuple):
     temp_mb: float | None
     peak_mb: float | None  # resident memory of the process, libraries and compilation included; None if shared
     decoded: Decoded | None = None
+    work: Work | None = None
+    left_out: str | None = None  # why there are no visits
 
 
 class Plan(NamedTuple):
@@ -90,12 +92,14 @@ def race(contenders: list[Contender], case: dict, plan: Plan) -> dict[str, Timin
         devices = {f["device"] for f in facts.values()}
         if len(devices) > 1:
             raise ValueError(f"contenders run on different devices: { ({n: f['device'] for n, f in facts.items()}) }.")
-        visits = _visits(hosts, plan)
+        visits = _visits({name: host for name, host in hosts.items() if not facts[name]["left_out"]}, plan)
         peaks = {name: None if plan.shared else host.ask("peak") for name, host in hosts.items()}
     finally:
         for host in hosts.values():
             host.close()
-    return {c.name: Timing(visits[c.name], c.allocator, peak_mb=peaks[c.name], **facts[c.name]) for c in contenders}
+    return {
+        c.name: Timing(visits.get(c.name, []), c.allocator, peak_mb=peaks[c.name], **facts[c.name]) for c in contenders
+    }
 
 
 def _visits(hosts: dict, plan: Plan) -> dict[str, list[Visit]]:
@@ -106,7 +110,7 @@ def _visits(hosts: dict, plan: Plan) -> dict[str, list[Visit]]:
     for round in range(4 * plan.rounds):
         for name in turns(hosts, round):
             visits[name].append(hosts[name].ask("visit", name, calls[name]))
-        counted = min(sum(v.quiet or plan.pin for v in of) for of in visits.values())
+        counted = min((sum(v.quiet or plan.pin for v in of) for of in visits.values()), default=plan.rounds)
         if counted >= plan.rounds or (round + 1 >= ENOUGH and time.perf_counter() - start > plan.budget):
             break
     return visits

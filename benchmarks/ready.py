@@ -1,7 +1,9 @@
 """What a contender is when it is ready: a call that does the work once, made of a JAX or of a torch function."""
 
+import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -13,18 +15,38 @@ class Decoded(NamedTuple):
     state_bytes: int
 
 
-class Built(NamedTuple):
-    """A contender, ready: `call` does the work once and returns when the result is there."""
+class Work(NamedTuple):
+    """What a call of a layer takes, by its definition: operations of products, and bytes that must come and go."""
 
-    call: Callable[[], Any]
+    width: int
+    parameters: int
+    tokens: int  # of all rows
+    flops: float
+    moved: int  # bytes of arguments and results, each once
+    held: int  # bytes of the state of one row
+    peak: int  # bytes of arguments, results and temporaries
+
+
+class Built(NamedTuple):
+    """A contender, ready: `call` does the work once and returns when the result is there.
+
+    One that was `left_out`, for the reason that stands there, has no call.
+    """
+
+    call: Callable[[], Any] | None
     device: str
     compile_s: float | None = None  # lowering and compiling
     temp_mb: float | None = None  # temporary memory of the compiled program
     decoded: Decoded | None = None
+    work: Work | None = None
+    left_out: str | None = None
 
 
-def jitted(function: Callable, *args) -> Built:
-    """Compiles a JAX function for these arguments and tries it: everything in its result must be finite."""
+def jitted(function: Callable, *args, most_mb: float = math.inf) -> Built:
+    """Compiles a JAX function for these arguments and tries it: everything in its result must be finite.
+
+    One whose temporaries take more than `most_mb` is left out, untried.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -32,10 +54,12 @@ def jitted(function: Callable, *args) -> Built:
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*args).compile()
     seconds = time.perf_counter() - start
+    temp = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    if temp > most_mb:
+        return Built(None, device(), seconds, temp, left_out=f"{temp:,.0f} MB of temporaries, {most_mb:,.0f} are free")
     for path, leaf in jax.tree_util.tree_leaves_with_path(compiled(*args)):
         if not jnp.isfinite(leaf).all():
             raise ValueError(f"result{jax.tree_util.keystr(path)} has numbers that are not finite.")
-    temp = compiled.memory_analysis().temp_size_in_bytes / 2**20
     return Built(lambda: jax.block_until_ready(compiled(*args)), device(), seconds, temp)
 
 
@@ -69,3 +93,14 @@ def device() -> str:
 
     first = jax.devices()[0]
     return "cpu" if first.platform == "cpu" else first.device_kind
+
+
+def free_mb() -> float:
+    """How much memory a program may take: four fifths of what is free where JAX computes."""
+    import jax
+
+    stats = jax.devices()[0].memory_stats()
+    if stats is not None:
+        return 0.8 * (stats["bytes_limit"] - stats["bytes_in_use"]) / 2**20
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return 0.8 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1024

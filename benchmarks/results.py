@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,12 +157,12 @@ def _shown(name: str, figures: dict) -> dict[str, str]:
     }
 
 
-def markdown(result: dict) -> str:
-    """The tables, under what they were measured with."""
+def markdown(result: dict, shown: list) -> str:
+    """Tables, under what they were measured with."""
     about = {key: value for key, value in result.items() if key not in ("name", "rows")}
     show = lambda value: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-    parts = [f"# {result['name']}", "\n".join(f"- {key}: {show(value)}" for key, value in about.items())]
-    for caption, (head, *lines) in tables(result["rows"]):
+    parts = [f"# {result['name']}", *(["\n".join(f"- {k}: {show(v)}" for k, v in about.items())] if about else [])]
+    for caption, (head, *lines) in shown:
         table = [head, ["---"] * len(head), *lines]
         parts += [f"## {caption}", "\n".join(f"| {' | '.join(line)} |" for line in table)]
     return "\n\n".join(parts) + "\n"
@@ -199,9 +200,11 @@ def picture(result: dict, path: Path) -> None:
     plt.close(figure)
 
 
-def save(result: dict, stem: Path) -> None:
-    """Writes `stem`.json, .md and .png."""
+def save(result: dict, stem: Path, shown: list | None = None, draw: Callable | None = picture) -> None:
+    """Writes `stem`.json, .md with the tables that are `shown` (None: those of a race), and .png if it is drawn."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    stem.with_suffix(".md").write_text(markdown(result))
-    picture(result, stem.with_suffix(".png"))
+    shown = tables(result["rows"]) if shown is None else shown
+    stem.with_suffix(".md").write_text(markdown(result, shown))
+    if draw:
+        draw(result, stem.with_suffix(".png"))

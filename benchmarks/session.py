@@ -18,6 +18,7 @@ from rich.table import Table
 from benchmarks import harness, results
 from seqjax import __version__
 
+RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "numpy")
 
 
@@ -36,18 +37,29 @@ def sizes(letters: str) -> Callable[[str], tuple[int, ...]]:
     return parse
 
 
-def parser(name: str, description: str, opponents: Iterable[str], letters: str, **words) -> argparse.ArgumentParser:
-    """The options of a benchmark: those of all, `--shapes` of these letters, and for each of `words` its choices."""
+def options(name: str, description: str, **words) -> argparse.ArgumentParser:
+    """The options of all benchmarks, and for each of `words` its choices."""
     out = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description)
     out.formatter_class = argparse.RawDescriptionHelpFormatter
     out.set_defaults(benchmark=name)
-    out.add_argument("--pin", action="store_true", help="one core, one thread, CPU time instead of wall time")
     out.add_argument("--quick", action="store_true", help="three short visits: to try it out, not to quote")
+    out.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    for option, choices in words.items():
+        out.add_argument(f"--{option}", nargs="+", choices=list(choices), default=list(choices))
+    return out
+
+
+def add_pin(out: argparse.ArgumentParser) -> None:
+    """The option of those that can be told by CPU time."""
+    out.add_argument("--pin", action="store_true", help="one core, one thread, CPU time instead of wall time")
+
+
+def parser(name: str, description: str, opponents: Iterable[str], letters: str, **words) -> argparse.ArgumentParser:
+    """The options of a race between libraries: `--shapes` of these letters, and for each of `words` its choices."""
+    out = options(name, description, **words, opponents=opponents)
+    add_pin(out)
     out.add_argument("--shared", action="store_true", help="all contenders in one process, with one allocator")
     out.add_argument("--allocator", choices=("keep", "default"), help="for all; else ours keeps its pages, theirs not")
-    out.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the results")
-    for option, choices in {**words, "opponents": opponents}.items():
-        out.add_argument(f"--{option}", nargs="+", choices=list(choices), default=list(choices))
     out.add_argument("--shapes", nargs="+", type=sizes(letters), help=f"{letters}, instead of the standard ones")
     return out
 
@@ -83,17 +95,12 @@ def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lam
         contenders = [c._replace(allocator=args.allocator) for c in contenders]
     elif args.shared:
         sys.exit("one process has one allocator: add --allocator keep or --allocator default to --shared.")
-    quick = {"rounds": 3, "seconds": 0.05, "budget": 10.0} if args.quick else {}
-    plan = harness.Plan(**quick, pin=args.pin, shared=args.shared)
-    clock = "cpu" if args.pin else "wall"
-    result = about(args, clock, contenders)
+    plan, result = plan_of(args), about(args, contenders)
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for case in cases:
         timings = harness.race([c for c in contenders if serves(c.name, case)], case, plan)
-        result["hardware"]["device"] = device = timings[results.OURS].device
-        if args.pin and device != "cpu":
-            sys.exit(f"--pin compares CPU time, which says nothing about {device}: leave it out.")
-        result["rows"].append(results.row(case, timings, clock, targets(**case)))
+        place(result, timings[results.OURS].device)
+        result["rows"].append(results.row(case, timings, result["clock"], targets(**case)))
         ratios = [f"{r['against']} {results.cell(r)}" for r in result["rows"][-1]["ratios"] if r["of"] == "time"]
         console.print(f"{results.title(case)}: " + ", ".join(ratios), highlight=False, soft_wrap=True)
         results.save(result, args.out / stem(result))
@@ -105,14 +112,31 @@ def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lam
     return result
 
 
-def about(args, clock: str, contenders: list[harness.Contender]) -> dict:
+def plan_of(args) -> harness.Plan:
+    """How to time, by the options."""
+    quick = {"rounds": 3, "seconds": 0.05, "budget": 10.0} if args.quick else {}
+    return harness.Plan(**quick, pin=args.pin, shared=args.shared)
+
+
+def place(result: dict, device: str) -> None:
+    """Writes down what computed.
+
+    Raises:
+      SystemExit: an accelerator, and CPU time.
+    """
+    if result["clock"] == "cpu" and device != "cpu":
+        sys.exit(f"--pin compares CPU time, which says nothing about {device}: leave it out.")
+    result["hardware"]["device"] = device
+
+
+def about(args, contenders: list[harness.Contender]) -> dict:
     """All that a number must carry with it; no names of hosts or folders."""
     # Late: the processes of contenders import this file, and JAX must not be there before its settings.
     from seqjax.training.facts import revision
 
     return {
         "name": args.benchmark,
-        "clock": clock,
+        "clock": "cpu" if args.pin else "wall",
         "processes": "one for all" if args.shared else "one each",
         "allocators": {c.name: c.allocator for c in contenders},
         "hardware": {

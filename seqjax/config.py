@@ -24,11 +24,11 @@ from seqjax import lookup
 from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
 
 
-def load(spec: str) -> dict:
-    """Reads `file.py`, `file.py:variant` or a run folder's `config.json`.
+def load(spec: str, function: str = "get_config") -> dict:
+    """Reads `file.py`, `file.py:variant` or a run folder's `config.json`; `function` is the one of the file to call.
 
     Raises:
-      ConfigError: no such file, no `get_config` in it, or it fails.
+      ConfigError: no such file, no such function in it, or it fails.
     """
     file, variant = Path(spec), ""
     if ":" in spec and not file.is_file():  # a folder's name may hold a colon, too
@@ -50,12 +50,13 @@ def load(spec: str) -> dict:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        tree = module.get_config(variant) if variant else module.get_config()
+        get = getattr(module, function)
+        tree = get(variant) if variant else get()
     except Exception as error:
         raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}") from error
     tree = plain(tree)
     if not isinstance(tree, dict):
-        raise ConfigError(f"{file.absolute()}: get_config gave a {type(tree).__name__}, wanted a dict of sections.")
+        raise ConfigError(f"{file.absolute()}: {function} gave a {type(tree).__name__}, wanted a dict of sections.")
     return tree
 
 

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import platform
+import sys
 from pathlib import Path
 
 from seqjax.types import ConfigError
@@ -18,8 +19,23 @@ def setup() -> None:
     logging.getLogger("seqjax").setLevel(logging.INFO)
     for noisy, level in (("jax", "ERROR"), ("etils", "ERROR"), ("orbax", "CRITICAL"), ("absl", "CRITICAL")):
         logging.getLogger(noisy).setLevel(level)  # what orbax and grain log as errors, they raise too
+    quiet_loops()
     keep_pages()
     compile_cache()
+
+
+def quiet_loops() -> None:
+    """Says nothing of what comes too late for an event loop that orbax has closed: the failure itself it raises."""
+    show = sys.unraisablehook
+    if getattr(show, "is_quiet", False):
+        return
+
+    def hook(found):
+        if not (isinstance(found.exc_value, RuntimeError) and str(found.exc_value) == "Event loop is closed"):
+            show(found)
+
+    hook.is_quiet = True
+    sys.unraisablehook = hook
 
 
 def keep_pages() -> None:

@@ -9,8 +9,12 @@ from pathlib import Path
 import launch
 import pytest
 
+from seqjax import config
+from seqjax.search import plan
+
 ROOT = Path(__file__).parents[1]
-FILES = sorted((ROOT / "experiments").rglob("*.py"))
+COMPARISONS = sorted((ROOT / "experiments" / "compare").glob("*.py"))
+FILES = [file for file in sorted((ROOT / "experiments").rglob("*.py")) if file not in COMPARISONS]
 DATA = Path(os.environ.get("SEQJAX_DATA") or ROOT.parent / "shared" / "data")
 NEEDS_DATA = {"names", "shakespeare"}
 
@@ -61,9 +65,35 @@ def test_the_quickstart_compares_equal_sizes(tmp_path):
 
 
 def test_configs_hold_data_only():
-    for file in FILES:
+    for file in (*FILES, *COMPARISONS):
         loaded = module(file)
         functions = [
             name for name, f in inspect.getmembers(loaded, inspect.isfunction) if f.__module__ == loaded.__name__
         ]
-        assert functions == ["get_config"], f"{file.name} defines {functions}"
+        allowed = [["get_comparison"]] if file in COMPARISONS else [["get_config"], ["get_config", "sweep"]]
+        assert functions in allowed, f"{file.name} defines {functions}"
+
+
+@pytest.mark.parametrize("variant", ["", ":tiny"])
+@pytest.mark.parametrize("file", COMPARISONS, ids=lambda f: f.stem)
+def test_a_comparison_says_how_it_is_run_and_is_sound(file, variant):
+    if file.stem == "digits":
+        pytest.importorskip("sklearn")
+    where = file.relative_to(ROOT)
+    assert f"seqjax compare --config {where} --workdir runs/{file.stem}" in module(file).__doc__
+    c = plan.resolve(config.load(f"{file}{variant}", "get_comparison"))
+    assert len(c.contenders) == 4 and len(c.seeds) >= plan.LEAST_SEEDS and c.target == "attention"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", COMPARISONS, ids=lambda f: f.stem)
+def test_the_tiny_variant_of_a_comparison(file, tmp_path):
+    if file.stem == "digits":
+        pytest.importorskip("sklearn")
+    args = ("compare", "--config", f"{file}:tiny", "--workdir", tmp_path, "--executor", "inline.here")
+    done = launch.main(*args)
+    assert done.code == 0, done.err
+    files = {p.name for p in tmp_path.iterdir()}
+    assert {"report.html", "report.md", "results.csv", "comparison.json", "sizes.json"} <= files
+    before = launch.tree_of(tmp_path / "runs")
+    assert launch.main(*args).code == 0 and launch.tree_of(tmp_path / "runs") == before

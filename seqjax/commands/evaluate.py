@@ -5,13 +5,17 @@ from seqjax.commands import _run_folder
 ABOUT = "Evaluate a checkpoint on a whole split; writes results.json."
 EXAMPLES = """\
   seqjax evaluate --workdir runs/gru
-  seqjax evaluate --workdir runs/gru --split test"""
+  seqjax evaluate --workdir runs/gru --split test
+  seqjax evaluate --workdir runs/gru --split test --at data.length=256 --at data.length=512"""
 
 
 def options(parser) -> None:
     """The options of the command."""
     _run_folder.options(parser)
     parser.add_argument("--split", default="validation", help="which split (default: validation)")
+    parser.add_argument(
+        "--at", action="append", default=[], metavar="KEY=VALUE", help="also with other data; repeatable"
+    )
 
 
 def run(args) -> None:
@@ -22,5 +26,7 @@ def run(args) -> None:
 
     runtime.setup()
     trained = Trained.load(args.workdir, args.checkpoint)
-    result = trained.evaluate(args.split)
-    print(f"{args.split} ({result['examples']:,} examples, step {result['step']}): {show(result['metrics'])}")
+    for at in (None, *args.at):
+        name = f"{args.split} at {at}" if at else args.split
+        result = (trained.at(at) if at else trained).evaluate(args.split, name=name)
+        print(f"{name} ({result['examples']:,} examples, step {result['step']}): {show(result['metrics'])}")

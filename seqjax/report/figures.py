@@ -1,69 +1,25 @@
-"""Learning curves and speed as SVG that fits light and dark pages; the same runs give the same bytes.
+"""Learning curves and speed as SVG that fits light and dark pages; the same runs give the same bytes."""
 
-matplotlib draws in a sentinel ink, which `_svg` turns into `currentColor` or any colour; its text stays text.
-"""
-
-import contextlib
-import html
-import io
 import math
-import re
 import statistics
-import warnings
 
 from seqjax.metrics import HIGHER_IS_BETTER
-from seqjax.report import outcome, words
+from seqjax.report import canvas, outcome, words
+from seqjax.report.canvas import style
 from seqjax.report.runs import Run
 
-# At least 3:1 on white and on near-black, and apart for colour-blind eyes; dashes and markers tell them apart, too.
-COLOURS = ("#0b7ad1", "#d55e00", "#079a73", "#c2569c", "#9a7a00", "#7d6fd6")
-DASHES = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2))
-MARKERS = "osD^vPX"
-FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 POINTS = 500  # of a curve; more would only smear
-GREY = "#777777"  # legible on white and on near-black
-_INK = "#010203"
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "text.color": _INK,
-    "text.parse_math": False,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.facecolor": "none",
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "grid.color": _INK,
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.7,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "figure.facecolor": "none",
-    "legend.frameon": False,
-    "path.simplify": True,
-}
-
-
-def style(index: int) -> tuple[str, tuple, str]:
-    """Colour, dashes and marker of a run; no two of the first 24 look alike."""
-    dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
-    return COLOURS[index % len(COLOURS)], dash, MARKERS[index % len(MARKERS)]
 
 
 def curves(runs: list[Run], metric: str) -> list[str]:
     """Inline SVGs of a metric against step and against training seconds; those without data are left out."""
     out = []
     for against in ("step", "seconds"):
-        with _canvas(f"{runs[0].problem}/{metric}/{against}"):
-            figure, (axes,) = _figure(1)
+        with canvas.drawing(f"{runs[0].problem}/{metric}/{against}"):
+            figure, (axes,) = canvas.figure(1)
             if _curves(axes, runs, metric, against):
                 label = f"{metric} against {against}: {words.listed([r.name for r in runs])}"
-                out.append(_svg(figure, "currentColor", label))
+                out.append(canvas.svg(figure, "currentColor", label))
     return out
 
 
@@ -76,14 +32,14 @@ def progress(runs: list[Run]) -> list[str]:
         ("grad_norm", "gradient norm", "step"),
     )
     for key, title, against in panels:
-        with _canvas(f"{key}/{against}"):
-            figure, (axes,) = _figure(1, width=3.9, height=2.5)
+        with canvas.drawing(f"{key}/{against}"):
+            figure, (axes,) = canvas.figure(1, width=3.9, height=2.5)
             lines = [_line(axes, run, "train", key, against, dashed=False, linewidth=1) for run in runs]
             if any(map(_finite, lines)):
                 _dress(axes, title, against, lines, log=key == "grad_norm")
                 if key != "grad_norm":
                     axes.set_ylim(bottom=0)
-                out.append(_svg(figure, "currentColor", f"{title} against {against}"))
+                out.append(canvas.svg(figure, "currentColor", f"{title} against {against}"))
     return out
 
 
@@ -92,8 +48,8 @@ def standalone(runs: list[Run]) -> str:
     from matplotlib.lines import Line2D
 
     groups = outcome.problems(runs)
-    with _canvas("standalone"):
-        figure, axes = _figure(2 * len(groups), columns=2, width=9.6, height=3.4 * len(groups) + 0.4)
+    with canvas.drawing("standalone"):
+        figure, axes = canvas.figure(2 * len(groups), columns=2, width=9.6, height=3.4 * len(groups) + 0.4)
         for i, group in enumerate(groups.values()):
             _curves(axes[2 * i], group, group[0].monitor, "step")
             _curves(axes[2 * i + 1], group, group[0].monitor, "seconds")
@@ -103,29 +59,10 @@ def standalone(runs: list[Run]) -> str:
         for colour, dash, marker in (style(run.index) for run in runs):
             look = {"color": colour, "linestyle": (0, dash) if dash else "-", "marker": marker, "markersize": 4}
             handles.append(Line2D([], [], **look))
-        handles.append(Line2D([], [], color=_INK, linewidth=0.9, alpha=0.55))
+        handles.append(Line2D([], [], color=canvas.INK, linewidth=0.9, alpha=0.55))
         labels = [*(words.clean(run.name) for run in runs), "training (thin)"]
         figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
-        return _svg(figure, GREY, "Learning curves: " + words.listed([r.name for r in runs]), alone=True)
-
-
-@contextlib.contextmanager
-def _canvas(salt: str):
-    """matplotlib set up for one figure, whatever the user's matplotlibrc says; `salt` keeps its ids unique."""
-    import matplotlib.style
-
-    settings = {**_STYLE, "svg.hashsalt": salt}
-    with matplotlib.style.context("default"), matplotlib.rc_context(settings), warnings.catch_warnings():
-        # A name in a script that matplotlib's font lacks is still written as text.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def _figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.4):
-    from matplotlib.figure import Figure
-
-    figure = Figure((width, height), layout="constrained")
-    return figure, figure.subplots(panels // columns, columns, squeeze=False).ravel()
+        return canvas.svg(figure, canvas.GREY, "Learning curves: " + words.listed([r.name for r in runs]), alone=True)
 
 
 def _points(run: Run, split: str, key: str, against: str) -> tuple[list[float], list[float]]:
@@ -158,7 +95,7 @@ def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
         axes.set_axis_off()
         return False
     known = outcome.baselines(runs, "validation", metric)
-    rules = [axes.axhline(v, color=_INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3))) for v in known.values()]
+    rules = [axes.axhline(v, color=canvas.INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3))) for v in known.values()]
     positive = [y for line in [*lines, *rules] for y in _finite(line)]
     steep = min(positive) > 0 and max(positive) > 30 * min(positive)
     _dress(axes, words.metric(metric), against, lines, log=steep and metric not in HIGHER_IS_BETTER)
@@ -201,23 +138,3 @@ def _name(axes, known: dict[str, float]):
         name = words.clean(name)
         name = name if len(name) <= 20 else name[:19] + "…"
         axes.text(1.015, low, name, transform=axes.transAxes, fontsize=8.5, va="center")
-
-
-def _svg(figure, ink: str, label: str, alone: bool = False) -> str:
-    """The figure's SVG without matplotlib's metadata, global style and repeated ids."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing points at them, and every figure has the same
-    text = re.sub(r"font-family: [^;\"<]*", f"font-family: {FONTS}", text).replace(_INK, ink)
-    text = re.sub(r"(font: \d[\d.]*px) [^;\"<]*", rf"\1 {FONTS}", text)
-    label = html.escape(words.clean(label), quote=True)
-    root = re.search(r"<svg ([^>]*)>", text)
-    attributes, text = root[1], text[root.end() :].strip()
-    if not alone:  # inside HTML a page gives the size, and the parser knows the namespaces
-        attributes = re.search(r'viewBox="[^"]*"', attributes)[0]
-        text = text.replace("xlink:href", "href")
-    return f'<svg role="img" aria-label="{label}" stroke-linejoin="round" {attributes}>{text}\n'

@@ -43,6 +43,7 @@ thead th.n { white-space: normal; }
 thead tr:last-child th, thead th[rowspan] { border-bottom: 1.5px solid var(--ink); }
 thead th[colspan] { padding-bottom: 0; color: var(--ink); text-align: center; }
 thead th[colspan] span { display: block; border-bottom: 1px solid var(--line); margin: 0 -.3rem 0 .6rem; }
+thead th[colspan]:last-child span { margin-right: 0; }
 tbody th { font-weight: 600; min-width: 8.6rem; }
 tbody th, tbody td { border-bottom: 1px solid var(--line); }
 th.n, td.n { text-align: right; white-space: nowrap; padding-left: .6rem; padding-right: .6rem; }

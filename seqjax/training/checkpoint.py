@@ -5,6 +5,7 @@ every array, so that another model is told apart from a damaged file, and both f
 each saves and restores its part; the first alone makes, renames and deletes folders.
 """
 
+import concurrent.futures
 import functools
 import hashlib
 import json
@@ -22,6 +23,7 @@ from seqjax.training.workdir import free
 from seqjax.types import CheckpointError, WorkdirError
 
 log = logging.getLogger(__name__)
+_WRITER = concurrent.futures.ThreadPoolExecutor(1, "seqjax-writer")
 TEMPORARY = ".orbax-checkpoint-tmp"  # how orbax names what is not yet whole
 
 
@@ -34,6 +36,12 @@ def _checksums(arrays):
         return jnp.sum(u * (jnp.arange(u.size, dtype=jnp.uint32) * jnp.uint32(2654435761) | 1), dtype=jnp.uint32)
 
     return jax.tree.map(one, arrays)
+
+
+@jax.jit
+def _snapshot(state):
+    """A copy, as the next step reuses the buffers of a state, and its checksums."""
+    return jax.tree.map(jnp.copy, state), _checksums(_named(state))
 
 
 def _named(tree) -> dict:
@@ -67,7 +75,7 @@ class Checkpoints:
 
     def __init__(self, root: Path, keep: int = 2):
         self.root, self.keep = root, keep
-        self._pending = None  # (orbax response, step)
+        self._pending = None  # (what waits for the save, what does it again, step)
 
     def steps(self) -> list[int]:
         """Steps that have a directory, newest first; whether they are good is seen when they are restored."""
@@ -77,15 +85,11 @@ class Checkpoints:
 
     def save(self, state, meta: dict) -> None:
         """Starts to write a state; returns while it is being written. `wait` makes sure of it."""
-        from orbax.checkpoint import v1 as ocp  # a second to import: only where something is saved
-
         self.wait()
-        state = jax.tree.map(jnp.copy, state)  # the next step reuses the buffers of this one
-        sums = jax.device_get(_checksums(_named(state)))
-        arrays = {name: [*kind, int(sums[name])] for name, kind in describe(state).items()}
-        meta = {**meta, "arrays": arrays}
+        state, sums = _snapshot(state)  # queued: neither it nor what follows is waited for
+        if jax.default_backend() == "cpu" and jax.device_count() > 1:
+            jax.block_until_ready(sums)  # simulated devices can deadlock with collectives in a queue
         step, self._bytes = int(meta["step"]), cost.nbytes(state)
-        meta["seal"] = _seal(meta)
 
         def make_folder():
             # Where none can be made, orbax fails too, but its threads live on for five minutes.
@@ -93,10 +97,20 @@ class Checkpoints:
             tempfile.TemporaryDirectory(suffix=TEMPORARY, dir=self.root).cleanup()
 
         def write():
-            processes.first(make_folder)
-            return ocp.save_async(self.root / str(step), state, custom_metadata=meta, overwrite=True)
+            from orbax.checkpoint import v1 as ocp  # a second to import: only where something is saved
 
-        self._pending = (self._twice(step, write, write), write, step)
+            processes.first(make_folder)
+            found = jax.device_get(sums)
+            arrays = {name: [*kind, int(found[name])] for name, kind in describe(state).items()}
+            about = {**meta, "arrays": arrays}
+            about["seal"] = _seal(about)
+            return ocp.save_async(self.root / str(step), state, custom_metadata=about, overwrite=True)
+
+        if jax.process_count() > 1:  # what they say to each other must not meet what steps do
+            response = self._twice(step, write, write).result
+        else:
+            response = _WRITER.submit(lambda: write().result()).result
+        self._pending = (response, write, step)
 
     def _twice(self, step: int, action, again):
         """`action()`; should it fail, in one process or more, all clean up and try `again()`."""
@@ -116,7 +130,7 @@ class Checkpoints:
         if self._pending is None:
             return
         (response, write, step), self._pending = self._pending, None
-        self._twice(step, response.result, lambda: write().result())
+        self._twice(step, response, lambda: write().result())
         self._remove(lambda: [self.root / str(old) for old in self.steps() if old != step][self.keep - 1 :])
 
     def _clean(self, pattern: str) -> None:

@@ -37,8 +37,14 @@ class Journal:
 
     def close(self) -> None:
         """Closes the files. A full disk was said before, where it mattered."""
-        for file in (self._file, self._board):
+        if self._file:
             with contextlib.suppress(OSError):
-                if file:
-                    file.close()
+                self._file.close()
+        if self._board:
+            try:
+                self._board.close()
+            except OSError:  # it would try again when Python ends, and print what it meets
+                events = self._board.file_writer.event_writer
+                events._worker.stop()
+                events._closed = True
         self._file = self._board = None

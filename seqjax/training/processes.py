@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from seqjax.types import ConfigError, Preempted, SeqjaxError
+from seqjax.types import ConfigError, NumericsError, Preempted, SeqjaxError
 
 ABORTED = 134  # how JAX ends a process whose peers are gone; worth another start
 
@@ -150,7 +150,8 @@ def agree(facts: dict, differences: Callable) -> None:
 
 def part(error: BaseException) -> None:
     """Ends this process at once if an error is its own: the others wait for it in a step, and must not for ever."""
-    if jax.process_count() == 1 or getattr(error, "shared", False) or isinstance(error, Preempted):
+    in_all = getattr(error, "shared", False) or isinstance(error, (Preempted, NumericsError))
+    if jax.process_count() == 1 or in_all:
         return
     if is_first():
         time.sleep(1)  # without it, JAX aborts the others, before they can say what they found

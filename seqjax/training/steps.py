@@ -111,7 +111,7 @@ class Steps:
         while len(under_way) > ahead:
             step, totals = under_way.popleft()
             jax.block_until_ready(totals)
-            self.experiment.guard.check(step, int(self.run.layout.fetch(totals["bad"]).total))
+            self.experiment.guard.check(step, int(self.run.layout.fetch(totals["bad"].total)))
 
     def _look(self, evaluate: bool, save: bool) -> bool:
         """Evaluates and saves, and ends where a signal asks for it; returns whether to stop early."""

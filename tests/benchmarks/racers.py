@@ -44,3 +44,8 @@ def broken(log):
 def dead(log):
     """Takes its process with it."""
     os._exit(3)
+
+
+def late(log):
+    """Would take too long."""
+    return Built(None, "cpu", left_out="a year a call")

@@ -57,6 +57,15 @@ def test_the_budget_ends_a_race_after_enough_rounds(log):
     assert len(timings["a"].visits) == harness.ENOUGH
 
 
+def test_who_is_left_out_has_no_visits_and_says_why(log):
+    timings = harness.race([Contender("a", racers.a), Contender("late", racers.late)], {"log": str(log)}, BRIEF)
+    assert {name: (len(t.visits), t.left_out) for name, t in timings.items()} == {
+        "a": (harness.ENOUGH, None),
+        "late": (0, "a year a call"),
+    }
+    assert not harness.race([Contender("late", racers.late)], {"log": str(log)}, BRIEF)["late"].visits
+
+
 @pytest.mark.parametrize("name, words", [("broken", "broken.*no such cell"), ("dead", "died with code 3.*dead")])
 def test_a_contender_that_fails_is_named(log, name, words):
     with pytest.raises(RuntimeError, match=f"(?s){words}"):

@@ -188,17 +188,17 @@ def same_as(reference: Path, ran: Ran) -> None:
 # Damage.
 
 
-def largest(folder: Path) -> Path:
+def arrays(folder: Path) -> Path:
     """The file of a checkpoint that holds its arrays."""
-    return max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    return max(folder.rglob("d/*"), key=lambda f: f.stat().st_size)
 
 
 def spoil(name: str, how: str) -> Callable[[Path], None]:
-    """Damages a file of the newest checkpoint: `name` in its folder, or "" for the largest."""
+    """Damages a file of the newest checkpoint: `name` in its folder, or "" for that of its arrays."""
 
     def damage(folder: Path) -> None:
         newest = folder / "ckpt" / str(Checkpoints(folder / "ckpt").steps()[0])
-        file = newest / name if name else largest(newest)
+        file = newest / name if name else arrays(newest)
         good = file.read_bytes()
         if how == "deleted":
             file.unlink()

@@ -115,6 +115,7 @@ TABLE = {
     26: (
         "A disk that fills up during a save ends the run with a sentence; with room again it goes on.",
         f"{FAULTS}::test_a_full_disk_costs_only_time",
+        f"{FAULTS}::test_a_full_disk_is_told_in_the_last_line",
         f"{FAULTS}::test_files_that_may_not_grow_are_a_full_disk",
     ),
     27: (

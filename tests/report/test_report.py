@@ -216,7 +216,7 @@ def test_figure_reads_on_white_and_on_dark(two, tmp_path):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for colour in {*re.findall("#[0-9a-f]{6}", text), *report.figures.COLOURS}:
+    for colour in {*re.findall("#[0-9a-f]{6}", text), *report.canvas.COLOURS}:
         light = luminance(colour) + 0.05
         assert 1.05 / light >= 3 and light / (luminance("#0d1117") + 0.05) >= 3, colour
 
@@ -229,7 +229,7 @@ def test_long_series_are_drawn_as_means(write_run, tmp_path):
 
 
 def test_styles_of_runs_differ():
-    assert len({report.figures.style(i) for i in range(24)}) == 24
+    assert len({report.canvas.style(i) for i in range(24)}) == 24
 
 
 @pytest.mark.parametrize(

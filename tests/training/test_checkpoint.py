@@ -117,6 +117,19 @@ def test_a_step_can_be_saved_again(root):
     assert digest(Checkpoints(root).restore(ABSTRACT, step=1)[0]) == digest(state_of(1))
 
 
+def test_the_last_save_stays_whatever_came_before(tmp_path):
+    """The best is kept alone; after a rollback it may be of a lower step than the best before."""
+    assert save(tmp_path / "ckpt", 7, 3, keep=1).steps() == [3]
+    assert save(tmp_path / "ckpt", 5, 2, keep=2).steps() == [5, 2]
+
+
+@pytest.mark.parametrize(("first", "left"), [(11, [10, 5, 2]), (10, [5, 2]), (4, [2]), (1, [2])])
+def test_steps_can_be_forgotten_but_the_oldest(tmp_path, first, left):
+    checkpoints = save(tmp_path / "ckpt", 2, 5, 10)
+    checkpoints.forget(first)
+    assert checkpoints.steps() == left
+
+
 def test_discard_forgets_everything(root):
     checkpoints = Checkpoints(root)
     checkpoints.discard()
@@ -288,7 +301,7 @@ def test_of_many_differences_five_are_shown(root):
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WorkdirError, match=r"cannot save step 1 to .*file"):
+    with pytest.raises(WorkdirError, match=r"cannot save step 1 .*to .*file"):
         save(tmp_path / "file" / "ckpt", 1)
 
 

@@ -111,6 +111,22 @@ def test_later_steps_are_cut(tmp_path, step):
     assert [row["step"] for row in rows(path)] == [s for s in (1, 2, 2, 3, 4) if s <= step]
 
 
+@pytest.mark.parametrize("owed", [False, True])
+def test_an_evaluation_that_is_made_again_is_written_once(tmp_path, owed):
+    path = tmp_path / "metrics.jsonl"
+    written = [{"step": s, "split": split} for s in (1, 2) for split in ("train", "validation")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in written))
+    MetricsFile(path, 2, owed).close()
+    assert rows(path) == (written[:-1] if owed else written)
+
+
+def test_what_is_removed_may_be_missing(tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}")
+    Workdir(tmp_path).remove("results.json", "samples.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_lines_stand_on_disk_at_once_and_are_json(tmp_path):
     path = tmp_path / "metrics.jsonl"
     file = MetricsFile(path, 0)

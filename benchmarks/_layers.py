@@ -1,0 +1,96 @@
+"""Layers of equal size: which there are, and at which width."""
+
+import functools
+import math
+from collections.abc import Callable
+
+WINDOW = 256
+ROOM = 1024  # of a layer that is only looked at
+NEAR = 0.02  # how far parameters may be from those of attention
+VARIANTS = {"attention_window": ("attention", {"window": WINDOW})}
+APART = {"conv_lstm": "its tokens are frames", "stacked": "it is made of others"}
+
+
+def names() -> tuple[list[str], dict[str, str]]:
+    """The layers that can be asked, attention first; and why the others cannot."""
+    from seqjax import lookup
+
+    found, absent = ["attention", *VARIANTS], dict(APART)
+    for name in lookup.names("seqjax.mixers"):
+        if name in found or name in absent:
+            continue
+        try:
+            layer = mixer(name, 256, "float32", ROOM)
+        except (TypeError, ValueError) as error:
+            absent[name] = f"a width is not enough for it: {error}"
+            continue
+        if layer.memory:
+            absent[name] = "it reads a second sequence"
+        elif not layer.causal:
+            absent[name] = "it sees the future"
+        else:
+            found.append(name)
+    return found, absent
+
+
+def mixer(name: str, width: int, dtype: str, room: int):
+    """A layer with room for so many tokens, if it has to know."""
+    from seqjax import lookup
+    from seqjax.types import fields_of
+
+    kind, given = VARIANTS.get(name, (name, {}))
+    make = lookup.find(kind, "seqjax.mixers", "Mixer")
+    context = {"context": room} if "context" in fields_of(make) else {}
+    return make(width=width, dtype=dtype, **context, **given)
+
+
+def parameters(layer) -> int:
+    """The number of them."""
+    import jax
+    import jax.numpy as jnp
+
+    from seqjax.training import cost
+
+    return cost.count(jax.eval_shape(lambda: layer.init(jax.random.key(0), jnp.zeros((1, 1, layer.width)))))
+
+
+def width_like(name: str, width: int) -> int:
+    """Where a layer has the parameters that attention has at `width`."""
+    at = lambda name: lambda width: mixer(name, width, "float32", ROOM)
+    return equal_width(at(name), parameters(at("attention")(width)))
+
+
+def equal_width(make: Callable, target: int) -> int:
+    """Of the widths at which `make(width)` has `target` parameters within NEAR, the one that hardware likes best: the
+    highest power of two divides it.
+
+    Raises:
+      ValueError: there is none.
+    """
+    count = functools.cache(lambda width: parameters(make(width)))
+    probe = 64
+    for _ in range(8):  # parameters grow about as the square
+        near = probe * math.sqrt(target / count(probe))
+        probe = max(16, 16 * round(near / 16))
+    widths = range(max(1, math.ceil(near * (1 - NEAR))), math.floor(near * (1 + NEAR)) + 1)
+    for width in sorted(widths, key=lambda width: (-(width & -width), abs(width - near))):
+        try:
+            if abs(count(width) / target - 1) <= NEAR:
+                return width
+        except ValueError:  # heads do not divide it
+            continue
+    raise ValueError(f"no width near {near:.0f} has {target:,} parameters within {NEAR:.0%}.")
+
+
+def train(layer):
+    """The value of <y, dy> and its gradients by all parameters and by x."""
+    import jax
+    import jax.numpy as jnp
+
+    loss = lambda params, x_BLD, dy_BLD: jnp.vdot(layer.apply(params, x_BLD)[0], dy_BLD)
+    return jax.value_and_grad(loss, argnums=(0, 1))
+
+
+def read(layer):
+    """y, and the state behind it."""
+    return lambda params, x_BLD: layer.apply(params, x_BLD, layer.init_state(len(x_BLD)))

@@ -1,0 +1,102 @@
+"""Runs of `seqjax train`, in this process and in others, and its step alone."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru", **train) -> dict:
+    """A resolved config: characters of a text."""
+    from seqjax.training.experiment import resolve
+
+    return resolve(
+        dict(
+            data=dict(name="benchmarks._characters:Source", length=length),
+            task=dict(name="next_token"),
+            model=dict(name="lm", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
+            loader=dict(batch=batch),
+            optim=dict(peak=1e-3),
+            train=dict(checkpoint_every=None, **train),
+        )
+    )
+
+
+def looped(tree: dict) -> list[float]:
+    """Trains; the milliseconds of a step in each log interval but the first."""
+    from seqjax.training import loop
+    from seqjax.training.experiment import Experiment
+    from seqjax.training.workdir import Workdir
+
+    with tempfile.TemporaryDirectory() as folder:
+        loop.train(Experiment(tree), Workdir(folder), quiet=True)
+        rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    return [1e3 / row["steps_per_s"] for row in rows[1:]]
+
+
+def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
+    """n -> the milliseconds of a step of n: of the one that the loop compiles, or of gradient and optimiser alone."""
+    import jax
+    import optax
+
+    from seqjax.training.experiment import Experiment
+    from seqjax.training.step import make_train_step, zero_totals
+
+    e = Experiment(tree)
+    layout, batch = e.parallel.layout(e.loader.batch, 1), jax.device_put(e.batches.first)
+    whole = make_train_step(e.model, e.task, e.tx, use=layout.use)
+    state, totals = layout.init(e.make_state), zero_totals(whole, e.shapes, e.batches.first)
+
+    def bare(held, batch):
+        def loss(params):
+            x, mask_BL = e.task.inputs(batch)
+            metrics = e.task.loss(e.model.apply({"params": params}, x, mask_BL=mask_BL)[0], batch)
+            return metrics["loss"].total / metrics["loss"].weight
+
+        params, opt_state = held
+        updates, opt_state = e.tx.update(jax.grad(loss)(params), opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    if plain:
+        step, held = jax.jit(bare, donate_argnums=0), (state.params, state.opt_state)
+    else:
+        program = layout.compile(whole, layout.abstract(e.shapes), e.loader.batch)
+        step, held = lambda held, batch: program(*held, batch), (state, layout.spread(totals))
+    held = jax.block_until_ready(step(held, batch))
+
+    def ms(n: int) -> float:
+        nonlocal held
+        start = time.perf_counter()
+        for _ in range(n):
+            held = step(held, batch)
+        jax.block_until_ready(held)
+        return 1e3 * (time.perf_counter() - start) / n
+
+    return ms
+
+
+def started(config: str, cache: str, *more: str) -> float:
+    """Milliseconds from the start of `seqjax train`, with `more` options, until it says that its first step is done.
+
+    Raises:
+      RuntimeError: it failed, or said no such thing.
+    """
+    environment = {**os.environ, "SEQJAX_CACHE": cache, "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryDirectory() as workdir:
+        words = ["train", "--config", str(EXPERIMENTS / config), "--config.train.steps=2", "--config.optim.warmup=1"]
+        words += ["--config.train.eval_every=None", "--workdir", workdir, *more]
+        start, found = time.perf_counter(), None
+        command = [sys.executable, "-m", "seqjax", *words]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                if line.startswith("compiled in"):
+                    found = 1e3 * (time.perf_counter() - start)
+    if process.returncode or found is None:
+        raise RuntimeError(f"seqjax {' '.join(words)} ended with {process.returncode}, its first step at {found}.")
+    return found

@@ -1,0 +1,118 @@
+"""From which length on is recurrence faster than attention? Layers with equal parameters, from 128 tokens to 32,768.
+
+    python -m benchmarks.attention_vs_recurrence --pin --quick
+    python -m benchmarks.attention_vs_recurrence --mixers attention lstm rg_lru --what decode --lengths 1024 4096
+
+One layer alone, as all that surrounds it in a block costs the same whatever it mixes by. Attention has `--width` and 4
+heads (`attention_window` sees the last 256 tokens), every other layer the width at which it has as many parameters
+within 2 %. training: the value of <y, dy> and its gradients by parameters and x; prefill: y, and the state behind it;
+decode: 16 tokens, one after the other, behind a state of L. A call trains on and reads 4096 tokens, or one row if that
+is longer, and decodes 8 rows. What would take too long, or more memory than there is, is left out, and said.
+"""
+
+import functools
+
+from rich.console import Console
+
+from benchmarks import _curves, _layers, _programs, _roofline, harness, results, session
+from benchmarks.decoding import STEPS
+from benchmarks.harness import Contender, Timing
+
+WHAT = ("training", "prefill", "decode")
+LENGTHS = tuple(2**k for k in range(7, 16))
+TOKENS, ROWS = 4096, 8
+SECONDS = 60.0  # a call may take; if it is quick
+QUICK = 5.0
+
+
+def expected(seen: list[tuple[int, float]], tokens: int, L: int) -> float:
+    """Seconds that a call of so many tokens takes at length L, by the two longest that were `seen`: (length, seconds
+    per token). Time per token grows at most as the length; behind a single one it is taken to grow so."""
+    if not seen:
+        return 0.0
+    L1, s1 = seen[-1]
+    growth = 1.0
+    if len(seen) > 1:
+        L0, s0 = seen[-2]
+        growth = min(max(_curves.slope(L0, s0, L1, s1), 0.0), 1.0)
+    return tokens * s1 * (L / L1) ** growth
+
+
+def figures(timing: Timing, clock: str, rates: _roofline.Rates) -> dict:
+    """What was seen of a layer, with the share of the machine that it uses."""
+    work, found = timing.work, results.summary(timing, clock)
+    share, bound = _roofline.share(work, found["ms"] / 1e3, rates)
+    return {
+        **found,
+        "us_token": 1e3 * found["ms"] / work.tokens,
+        "tokens_s": 1e3 * work.tokens / found["ms"],
+        "peak_mb": work.peak / 2**20,
+        "state_bytes": work.held,
+        "share": share,
+        "bound": bound,
+        "gflop": work.flops / 1e9,
+        "moved_mb": work.moved / 2**20,
+        "width": work.width,
+        "parameters": work.parameters,
+    }
+
+
+def run(args, absent: dict[str, str]) -> dict:
+    """Times all layers, length by length; saves after each; returns the result."""
+    plan, result = session.plan_of(args), session.about(args, [])
+    rates, device = _roofline.rates(args.dtype, plan, result["clock"])
+    session.place(result, device)
+    most = QUICK if args.quick else SECONDS
+    result |= {
+        "allocators": "keep for all",
+        "layer": {"dtype": args.dtype, "width of attention": args.width, "tokens a call": TOKENS, "decoded rows": ROWS},
+        "roofline": {"GFLOP/s": round(rates.flops / 1e9, 1), "GB/s": round(rates.bytes / 1e9, 1)},
+        "left out above": f"{most:g} s a call",
+        "not asked": absent,
+    }
+    rows = result["rows"] = result.pop("rows")  # last in the file, too
+    build = functools.partial(
+        _programs.build, like=args.width, dtype=args.dtype, limits=_programs.Limits(most, rates.flops)
+    )
+    contenders = [Contender(name, functools.partial(build, name), "keep") for name in args.mixers]
+    console = Console(highlight=False, soft_wrap=True)
+    for what in args.what:
+        seen: dict[str, list] = {name: [] for name in args.mixers}
+        for L in sorted(args.lengths):
+            B = ROWS if what == "decode" else max(1, TOKENS // L)
+            tokens = B * (STEPS if what == "decode" else L)
+            wait = {name: expected(found, tokens, L) for name, found in seen.items()}
+            left = {name: f"about {s:,.0f} s a call" for name, s in wait.items() if s > most}
+            case = {"what": what, "B": B, "L": L}
+            timings = harness.race([c for c in contenders if c.name not in left], case, plan)
+            left |= {name: timing.left_out for name, timing in timings.items() if timing.left_out}
+            found = {n: figures(t, result["clock"], rates) for n, t in timings.items() if n not in left}
+            for name, figure in found.items():
+                seen[name].append((L, figure["us_token"] / 1e6))
+            rows.append({"case": case, "contenders": found, "left_out": left})
+            line = [f"{name} {'~' * f['noisy']}{f['us_token']:.3g}" for name, f in found.items()]
+            console.print(f"{results.title(case)}: µs per token: {', '.join(line)}")
+            results.save(result, args.out / session.stem(result), _curves.tables([result]), _curves.picture)
+    for caption, (head, *lines) in _curves.crossovers([result]):
+        console.print("\n".join([caption, *(" ".join(f"{cell:>24}" for cell in line) for line in [head, *lines])]))
+    return result
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses, and runs."""
+    known, absent = _layers.names()
+    parser = session.options("attention_vs_recurrence", __doc__, mixers=known, what=WHAT)
+    session.add_pin(parser)
+    parser.add_argument("--lengths", nargs="+", type=int, help="default: 128 to 32768, with --quick every other one")
+    parser.add_argument("--width", type=int, default=256, help="of attention; others have as many parameters")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products and caches")
+    args = session.parse(parser, argv)
+    args.lengths = args.lengths or list(LENGTHS[:: 2 if args.quick else 1])
+    if min(args.lengths) < 2:
+        parser.error(f"--lengths: got {min(args.lengths)}, wanted at least 2 tokens each.")
+    args.shared = True
+    run(args, absent)
+
+
+if __name__ == "__main__":
+    main()

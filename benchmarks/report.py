@@ -1,0 +1,80 @@
+"""The runs of attention against recurrence on all machines, side by side: report.md and report.html.
+
+    python -m benchmarks.report
+
+Reads every `attention_vs_recurrence-*.json` of the folder. Times of different machines stand in one table; only ratios
+within one machine, and the crossovers, compare.
+"""
+
+import argparse
+import html
+import io
+import json
+from pathlib import Path
+
+from benchmarks import _curves, results, session
+
+NAME = "attention_vs_recurrence"
+
+
+def load(folder: Path) -> list[dict]:
+    """All runs of a folder, by the names of their files."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{NAME}-*.json"))]
+
+
+def machines(runs: list[dict]) -> list[list[str]]:
+    """What each was measured with."""
+    lines = [["", *(run["hardware"]["device"] for run in runs)]]
+    shown = lambda value: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    for key in runs[0]:
+        if key not in ("name", "rows"):
+            lines.append([key, *(shown(run.get(key, "")) for run in runs)])
+    return lines
+
+
+def markdown(shown: list) -> str:
+    """All tables under one title."""
+    return results.markdown({"name": "Attention against recurrence"}, shown)
+
+
+def page(runs: list[dict], shown: list) -> str:
+    """One HTML document: a picture of each run, and the tables."""
+    from seqjax.report.page import page
+
+    text = lambda value: html.escape(str(value))
+    body = ["<h1>Attention against recurrence</h1>"]
+    for run in runs:
+        body.append(f"<h2>{text(run['hardware']['device'])}</h2><figure>{svg(run)}</figure>")
+    for caption, (head, *lines) in shown:
+        row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in cells) + "</tr>"
+        cells = "".join(row(line, "td") for line in lines)
+        table = f"<table><thead>{row(head, 'th')}</thead><tbody>{cells}</tbody></table>"
+        body.append(f'<h2>{text(caption)}</h2><div class="scroll">{table}</div>')
+    return page("Attention against recurrence", "\n".join(body))
+
+
+def svg(run: dict) -> str:
+    """The picture of a run as it stands in a page."""
+    file = io.StringIO()
+    _curves.picture(run, file, format="svg")
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses, reads and writes."""
+    parser = argparse.ArgumentParser("python -m benchmarks.report", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--out", type=Path, default=session.RESULTS, help="folder of the results, and of the report")
+    args = parser.parse_args(argv)
+    runs = load(args.out)
+    if not runs:
+        parser.exit(2, f"no {NAME}-*.json here: python -m benchmarks.{NAME} makes one.\n")
+    shown = [("Machines", machines(runs)), *_curves.tables(runs)]
+    (args.out / "report.md").write_text(markdown(shown))
+    (args.out / "report.html").write_text(page(runs, shown))
+    print(f"report.md and report.html: {len(runs)} runs")
+
+
+if __name__ == "__main__":
+    main()

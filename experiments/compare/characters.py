@@ -1,0 +1,33 @@
+"""Characters at equal parameters: attention, LSTM, GRU and RG-LRU on the Python language reference.
+
+seqjax compare --config experiments/compare/characters.py --workdir runs/characters
+
+Each has as many parameters as two blocks of attention, 64 wide with an MLP, within 2 %. What was trained on windows
+of 64 characters is evaluated on longer ones, too. Compare numbers within one version of Python only: the text
+differs between them.
+"""
+
+
+def get_comparison(variant: str = ""):
+    tiny = variant == "tiny"
+    return dict(
+        base=dict(
+            data=dict(name="reference", length=8 if tiny else 64),
+            task=dict(name="next_token", monitor="bits_per_character"),
+            model=dict(name="lm", width=16 if tiny else 64, layers=1 if tiny else 2, expansion=2, mixer="gru"),
+            optim=dict(warmup=1 if tiny else 50),
+            loader=dict(batch=4 if tiny else 16),
+            train=dict(steps=2 if tiny else 600, log_every=100, eval_every=1 if tiny else 200, checkpoint_every=300),
+        ),
+        contenders={
+            "attention": {"model.mixer": dict(name="attention", heads=4)},
+            "lstm": {"model.mixer": dict(name="lstm")},
+            "gru": {"model.mixer": dict(name="gru")},
+            "rg_lru": {"model.mixer": dict(name="rg_lru", heads=1)},
+        },
+        match="params",
+        target="attention",
+        rates=[1e-3, 3e-3, 1e-2],
+        seeds=[0, 1, 2],
+        extrapolate={"data.length": [8, 16] if tiny else [64, 128, 256]},
+    )

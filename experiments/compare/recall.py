@@ -1,0 +1,35 @@
+"""Associative recall at equal state bytes: what does a byte of memory buy in attention, LSTM, GRU and LRU?
+
+seqjax compare --config experiments/compare/recall.py --workdir runs/recall
+
+Four pairs of key and value, then every key asks for its value. Attention keeps one head of keys and values for each
+of its 15 tokens and two layers; the recurrent networks are as wide as its cache is large. Each also answers for two
+to eight pairs, at the sizes trained for four.
+"""
+
+
+def get_comparison(variant: str = ""):
+    tiny = variant == "tiny"
+    attention = dict(name="attention", heads=2 if tiny else 4, kv_heads=1)
+    return dict(
+        base=dict(
+            data=dict(name="recall", pairs=2 if tiny else 4, keys=8, values=8, examples=16 if tiny else 512),
+            task=dict(name="next_token"),
+            model=dict(name="lm", width=8 if tiny else 32, layers=1 if tiny else 2, expansion=1, mixer="gru"),
+            optim=dict(warmup=1 if tiny else 50),
+            loader=dict(batch=8 if tiny else 32),
+            train=dict(steps=2 if tiny else 800, log_every=100, eval_every=1 if tiny else 200, checkpoint_every=500),
+        ),
+        contenders={
+            "attention": {"model.mixer": attention},
+            "lstm": {"model.mixer": dict(name="lstm")},
+            "gru": {"model.mixer": dict(name="gru")},
+            "lru": {"model.mixer": dict(name="lru")},
+        },
+        match="state_bytes",
+        target="attention",
+        metric="accuracy",
+        rates=[1e-3, 3e-3, 1e-2],
+        seeds=[0, 1, 2],
+        extrapolate={"data.pairs": [2, 4] if tiny else [2, 4, 6, 8]},
+    )

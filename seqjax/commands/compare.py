@@ -1,0 +1,66 @@
+"""seqjax compare."""
+
+import os
+
+ABOUT = "Compare models fairly: equal budget, a learning-rate search for each, seeds, statistics, one page."
+EXAMPLES = """\
+  seqjax compare --config experiments/compare/recall.py --workdir runs/recall
+  seqjax compare --config experiments/compare/recall.py --dry_run
+  seqjax compare --config experiments/compare/digits.py --config.base.train.steps=400 --workdir runs/digits --slots 2"""
+
+
+def options(parser) -> None:
+    """The options of the command."""
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE[:VARIANT]", help="a .py with get_comparison, or comparison.json")
+    add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
+    add("--workdir", metavar="DIR", help="where everything goes; run the same command again to go on")
+    add("--executor", metavar="NAME", help="where runs run (default: the config's, which is local)")
+    add("--slots", type=int, metavar="N", help="so many runs at a time (default: the config's, which is 1)")
+    add("--dry_run", action="store_true", help="solve the sizes, print the plan, train nothing")
+
+
+def run(args) -> None:
+    """Runs what is missing, and writes report.html, report.md, results.csv and results.parquet."""
+    from pathlib import Path
+
+    from seqjax import config, runtime
+    from seqjax.report import compare as page
+    from seqjax.search import compare, plan
+    from seqjax.search._display import Display
+    from seqjax.training.workdir import Workdir
+    from seqjax.types import ConfigError
+
+    if args.workdir is None and not args.dry_run:
+        raise ConfigError("--workdir is missing: say where the runs should live, for example --workdir runs/recall.")
+    tree = config.override(config.load(args.config, "get_comparison"), args.overrides)
+    wishes = {"name": args.executor, "slots": args.slots}
+    words = [f"executor{'' if key == 'name' else f'.{key}'}={v!r}" for key, v in wishes.items() if v is not None]
+    if words:
+        tree.setdefault("executor", "local")
+    tree = config.override(tree, words)
+    runtime.setup()
+    _leave_memory()
+    comparison = plan.resolve(tree)
+    with Display() as display:
+        if args.dry_run:
+            display.plan(comparison, compare.sizes(comparison, display=display))
+            return
+        workdir = Workdir(args.workdir).lock()
+        workdir.write("comparison.json", tree)
+        with comparison.executor() as executor:
+            findings = compare.compare(comparison, workdir, executor, display)
+    title = Path(args.config.partition(":")[0]).stem
+    path = page.write(findings, Path(args.workdir), title, args.command_line)
+    print(f"report: {path}")
+
+
+def _leave_memory() -> None:
+    """This process only measures: the memory of a GPU is for the runs that it starts."""
+    import jax
+
+    key = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    if key not in os.environ:
+        os.environ[key] = "false"
+        jax.devices()
+        del os.environ[key]

@@ -1,0 +1,90 @@
+"""matplotlib drawing SVG that fits light and dark pages; the same data gives the same bytes.
+
+It draws in a sentinel ink, which `svg` turns into `currentColor` or any colour; its text stays text.
+"""
+
+import contextlib
+import html
+import io
+import re
+import warnings
+
+from seqjax.report import words
+
+# At least 3:1 on white and on near-black, and apart for colour-blind eyes; dashes and markers tell them apart, too.
+COLOURS = ("#0b7ad1", "#d55e00", "#079a73", "#c2569c", "#9a7a00", "#7d6fd6")
+DASHES = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2))
+MARKERS = "osD^vPX"
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+GREY = "#777777"  # legible on white and on near-black
+INK = "#010203"
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.7,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "path.simplify": True,
+}
+
+
+def style(index: int) -> tuple[str, tuple, str]:
+    """Colour, dashes and marker of a run; no two of the first 24 look alike."""
+    dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
+    return COLOURS[index % len(COLOURS)], dash, MARKERS[index % len(MARKERS)]
+
+
+@contextlib.contextmanager
+def drawing(salt: str):
+    """matplotlib set up for one figure, whatever the user's matplotlibrc says; `salt` keeps its ids unique."""
+    import matplotlib.style
+
+    settings = {**_STYLE, "svg.hashsalt": salt}
+    with matplotlib.style.context("default"), matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A name in a script that matplotlib's font lacks is still written as text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.4):
+    """A figure of so many panels, and their axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    return figure, figure.subplots(panels // columns, columns, squeeze=False).ravel()
+
+
+def svg(figure, ink: str, label: str, alone: bool = False) -> str:
+    """The figure's SVG without matplotlib's metadata, global style and repeated ids."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing points at them, and every figure has the same
+    text = re.sub(r"font-family: [^;\"<]*", f"font-family: {FONTS}", text).replace(INK, ink)
+    text = re.sub(r"(font: \d[\d.]*px) [^;\"<]*", rf"\1 {FONTS}", text)
+    label = html.escape(words.clean(label), quote=True)
+    root = re.search(r"<svg ([^>]*)>", text)
+    attributes, text = root[1], text[root.end() :].strip()
+    if not alone:  # inside HTML a page gives the size, and the parser knows the namespaces
+        attributes = re.search(r'viewBox="[^"]*"', attributes)[0]
+        text = text.replace("xlink:href", "href")
+    return f'<svg role="img" aria-label="{label}" stroke-linejoin="round" {attributes}>{text}\n'

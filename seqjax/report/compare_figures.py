@@ -1,0 +1,207 @@
+"""The figures of a comparison as SVG that fits light and dark pages; the same findings give the same bytes."""
+
+import math
+from collections.abc import Callable
+
+from seqjax.report import canvas, compare_tables, compare_words, words
+from seqjax.report.canvas import style
+from seqjax.search.findings import Findings, Found
+
+WIDE = 4  # a range larger than this gets a logarithmic axis
+BAND = 0.16  # opacity
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+BUDGETS: dict[str, Callable[[Found], float | None]] = {
+    "parameters": lambda x: x.size.parameters,
+    "FLOPs of training": compare_tables.total_flops,
+}
+COSTS: dict[str, Callable[[Found], float | None]] = {
+    "training time, s": lambda x: _mean(x.seconds()),
+    "memory of a step, MiB": lambda x: x.size.temporary_bytes and x.size.temporary_bytes / 2**20,
+    "state bytes": lambda x: x.size.state_bytes,
+}
+
+
+def budgets(f: Findings) -> list[str]:
+    """Score against what was spent."""
+    return [svg for title, of in BUDGETS.items() if (svg := _against(f, title, of, front=False))]
+
+
+def pareto(f: Findings) -> list[str]:
+    """Score against what it costs, with the front of those that nobody beats in both."""
+    return [svg for title, of in COSTS.items() if (svg := _against(f, title, of, front=True))]
+
+
+def comparable(f: Findings) -> list[Found]:
+    """Those that were asked the same: all, or those at the last value where the data vary."""
+    c = f.comparison
+    return f.at(c.values[-1]) if c.axis and c.axis.startswith(("data.", "task.")) else f.founds
+
+
+def front(points: list[tuple[float, float]], sign: int) -> list[tuple[float, float]]:
+    """The points that no other beats in both: less of x, better y. In order of x."""
+    best, out = -math.inf, []
+    for x, y in sorted(points, key=lambda p: (p[0], -sign * p[1])):
+        if sign * y > best:
+            best = sign * y
+            out.append((x, y))
+    return out
+
+
+def _against(f: Findings, title: str, of: Callable[[Found], float | None], front: bool) -> str | None:
+    founds = [x for x in comparable(f) if f.summary(x) and of(x)]
+    if not founds:
+        return None
+    with canvas.drawing(f"against/{title}"):
+        figure, (axes,) = canvas.figure(1, width=4.2, height=3.2)
+        if front:
+            _front(axes, f, [(of(x), f.summary(x).mean) for x in founds])
+        for name in dict.fromkeys(x.cell.contender for x in founds):
+            own = [x for x in founds if x.cell.contender == name]
+            _points(axes, f, [of(x) for x in own], own, [f.summary(x) for x in own])
+        _dress(axes, f, title, [of(x) for x in founds])
+        return canvas.svg(figure, "currentColor", f"test {f.metric} against {title}")
+
+
+def _front(axes, f: Findings, points) -> None:
+    x, y = zip(*front(points, f.sign), strict=True)
+    axes.step(x, y, where="post", color=canvas.INK, alpha=0.45, linewidth=0.9, linestyle=(0, (4, 3)))
+
+
+def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -> None:
+    """One contender: markers at its means, whiskers for its intervals, a line through them."""
+    colour, dash, marker = style(compare_tables.index(f, founds[0]))
+    y = [s.mean for s in summaries]
+    whiskers = [[max(0, m - s.low) for m, s in zip(y, summaries, strict=True)]]
+    whiskers.append([max(0, s.high - m) for m, s in zip(y, summaries, strict=True)])
+    whiskers = [[0 if math.isnan(w) else w for w in side] for side in whiskers]
+    look = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.4, "capsize": 3, "elinewidth": 1.1}
+    axes.errorbar(x, y, yerr=whiskers, linestyle=(0, dash) if dash else "-", **look)
+
+
+def _dress(axes, f: Findings, title: str, x, metric: str | None = None) -> None:
+    axes.set_title(words.metric(metric or f.metric))
+    axes.set_xlabel(title)
+    if min(x) > 0 and max(x) > WIDE * min(x):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(lambda *_: "")
+    elif max(x) == min(x):
+        axes.set_xlim(0.5 * x[0], 1.5 * x[0])
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_formatter(words.short)
+    axes.yaxis.set_major_formatter(words.short)
+
+
+def curves(f: Findings) -> list[str]:
+    """The validation monitor against step and against time, one panel of each for every value."""
+    out = []
+    for value in f.comparison.values:
+        for against in ("step", "seconds"):
+            with canvas.drawing(f"curves/{value}/{against}"):
+                figure, (axes,) = canvas.figure(1, width=4.6, height=3.2)
+                x = [x for found in f.at(value) for x in _curve(axes, f, found, against)]
+                if not x:
+                    continue
+                at = "" if value is None else f", {compare_words.key(f.comparison.axis)} {value}"
+                axes.set_title(f"validation {words.metric(f.monitor)}{at}")
+                axes.set_xlabel("step" if against == "step" else "training time, s")
+                axes.xaxis.set_major_formatter(words.short)
+                axes.yaxis.set_major_formatter(words.short)
+                out.append(canvas.svg(figure, "currentColor", f"validation {f.monitor} against {against}{at}"))
+    return out
+
+
+def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
+    """The mean over seeds, and a band from the lowest to the highest; returns the x of its points."""
+    by_step: dict[int, list[dict]] = {}
+    for run in found.runs.values():
+        for row in run.outcome.rows:
+            if math.isfinite(row.get(f.monitor, math.nan)):
+                by_step.setdefault(row["step"], []).append(row)
+    rows = [by_step[step] for step in sorted(by_step)]
+    if not rows:
+        return []
+    colour, dash, marker = style(compare_tables.index(f, found))
+    x = [_mean([row[against] for row in of_step]) for of_step in rows]
+    y = [[row[f.monitor] for row in of_step] for of_step in rows]
+    look = {"color": colour, "marker": marker, "markersize": 4, "markevery": max(1, len(x) // 8), "linewidth": 1.6}
+    axes.plot(x, [_mean(values) for values in y], linestyle=(0, dash) if dash else "-", **look)
+    axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], color=colour, alpha=BAND, linewidth=0)
+    return x
+
+
+def lengths(f: Findings) -> list[str]:
+    """Score against what varies, and against what is extrapolated; for the latter one panel per value trained at."""
+    c, out = f.comparison, []
+    if c.axis and _numbers(c.values):
+        by_name = [[x for x in f.founds if x.cell.contender == name and f.summary(x)] for name in c.contenders]
+        lines = [(own, [x.cell.value for x in own], [f.summary(x) for x in own]) for own in by_name if own]
+        out.append(_lines(f, lines, compare_words.key(c.axis), "trained at each"))
+    key = next(iter(c.extrapolate)) if c.extrapolate else ""
+    if not (key and _numbers(c.judged_at)):
+        return list(filter(None, out))
+    for value in c.values:
+        home, lines = f.at(value)[0].cell.get(key), []
+        if not _numbers([home]):
+            continue
+        for found in f.at(value):
+            known = {v: compare_tables.away(f, found, v) for v in c.judged_at} | {home: f.summary(found)}
+            if at := sorted(v for v, s in known.items() if s):
+                lines.append(([found], at, [known[v] for v in at]))
+        other = "" if c.axis in (None, key) else f", {compare_words.key(c.axis)} {value}"
+        out.append(_lines(f, lines, compare_words.key(key), f"trained at {home:g}{other}", [home]))
+    return list(filter(None, out))
+
+
+def _numbers(values) -> bool:
+    return all(type(v) in (int, float) for v in values)
+
+
+def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
+    if not lines:
+        return None
+    with canvas.drawing(f"lengths/{xlabel}/{what}"):
+        figure, (axes,) = canvas.figure(1, width=4.6, height=3.2)
+        for founds, x, summaries in lines:
+            _points(axes, f, x, founds, summaries)
+        for x in home:
+            axes.axvline(x, color=canvas.INK, alpha=0.5, linewidth=0.9, linestyle=(0, (4, 3)))
+        every = [x for _, of_line, _ in lines for x in of_line]
+        _dress(axes, f, xlabel, every)
+        axes.set_title(f"test {words.metric(f.metric)}, {what}")
+        axes.set_xticks(sorted(set(every)))
+        return canvas.svg(figure, "currentColor", f"test {f.metric} against {xlabel}, {what}")
+
+
+def rates(f: Findings) -> list[str]:
+    """The validation monitor against learning rate, one panel for each value; the chosen rate is larger."""
+    out = []
+    for value in f.comparison.values:
+        with canvas.drawing(f"rates/{value}"):
+            figure, (axes,) = canvas.figure(1, width=4.2, height=3.0)
+            every = [x for found in f.at(value) for x in _rates(axes, f, found)]
+            if not every:
+                continue
+            at = "" if value is None else f", {compare_words.key(f.comparison.axis)} {value}"
+            axes.set_xscale("log")
+            axes.set_title(f"validation {words.metric(f.monitor)}{at}")
+            axes.set_xlabel("peak learning rate")
+            axes.xaxis.set_major_formatter(words.short)
+            axes.xaxis.set_minor_formatter(lambda *_: "")
+            axes.yaxis.set_major_formatter(words.short)
+            out.append(canvas.svg(figure, "currentColor", f"validation {f.monitor} against learning rate{at}"))
+    return out
+
+
+def _rates(axes, f: Findings, found: Found) -> list[float]:
+    known = {rate: _mean(values) for rate, values in found.rates.items() if None not in values}
+    colour, dash, marker = style(compare_tables.index(f, found))
+    look = {"color": colour, "marker": marker, "linewidth": 1.4, "linestyle": (0, dash) if dash else "-"}
+    axes.plot(list(known), list(known.values()), markersize=4, **look)
+    if found.rate in known:
+        axes.plot([found.rate], [known[found.rate]], color=colour, marker=marker, markersize=9, alpha=0.6)
+    return list(known)

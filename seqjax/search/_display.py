@@ -1,0 +1,84 @@
+"""What the user sees of a comparison: a live bar on a terminal, plain lines elsewhere."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from seqjax.search.match import Size
+from seqjax.search.plan import Cell, Comparison
+
+START = 8.0  # seconds until a process trains, roughly
+
+
+class Display:
+    """One bar per stage, and a line for every run that ends."""
+
+    def __init__(self):
+        self.console = Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = 140
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._task, self._title, self._done, self._total = None, "", 0, 0
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error):
+        self._bar.stop()
+
+    def stage(self, title: str, total: int) -> None:
+        """A stage of so many runs begins."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._title, self._done, self._total = title, 0, total
+        self._task = self._bar.add_task(title, total=total)
+
+    def done(self, text: str) -> None:
+        """One of them has ended."""
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
+        self.say(f"{self._title} {self._done}/{self._total}  {text}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False)
+
+    def plan(self, c: Comparison, sized: list[tuple[Cell, Size]]) -> None:
+        """What would be run, at which size, and what that costs."""
+        names = ("contender", "width", "parameters", "FLOP a step", "state bytes", "s a step", "matched", "rates")
+        table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="bold")
+        flops = seconds = runs = 0
+        for cell, size in sized:
+            grid = c.grid(cell.contender)
+            count = len(grid) * len(c.rate_seeds) + len(set(c.seeds) - set(c.rate_seeds))
+            steps = count * cell.config["train"]["steps"]
+            runs, flops = runs + count, flops + steps * size.flops
+            seconds += steps * size.step_seconds + count * START + len(c.seeds) * START
+            table.add_row(
+                str(cell.folder),
+                str(size.width),
+                f"{size.parameters:,}",
+                f"{size.flops:.3g}",
+                "none" if size.state_bytes is None else f"{size.state_bytes:,}",
+                f"{size.step_seconds:.3g}",
+                "as it is" if size.matched is None else f"{size.matched:.3f}",
+                ", ".join(f"{rate:g}" for rate in grid),
+            )
+        self.console.print(table)
+        slots = c.executor.keywords.get("slots", 1)
+        self.say(
+            f"{runs} runs, and up to {2 * len(sized) * len(c.rate_seeds)} more where the best learning rate lies at an "
+            f"edge of its grid; {flops:.3g} matmul FLOP; about {seconds / 60 / slots:.0f} min on a quiet machine, "
+            "without validation"
+        )

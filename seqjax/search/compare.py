@@ -1,0 +1,225 @@
+"""Runs a comparison: sizes, learning rates, seeds, test. Whatever is done is read from the folder, never done twice.
+
+<workdir>/comparison.json   the comparison, itself a valid --config
+<workdir>/sizes.json        what each contender costs, and the width that was solved for it
+<workdir>/runs/...          one run folder for each contender, value, learning rate and seed
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from seqjax import config
+from seqjax.search import trials
+from seqjax.search.findings import Findings, Found, Run, best_rate, beyond
+from seqjax.search.match import FIELDS, Size, measure, solve
+from seqjax.search.plan import Cell, Comparison, fitted
+from seqjax.search.trials import Trial
+from seqjax.training import room
+from seqjax.training.experiment import Experiment
+from seqjax.training.signals import Interrupt
+from seqjax.training.workdir import Workdir
+from seqjax.types import ConfigError, Preempted, SeqjaxError
+
+EXTENSIONS = 2  # of a grid of learning rates
+LOOK = 0.5  # seconds between two looks at evaluations
+
+
+class Silent:
+    """A display that shows nothing; the command line has one that does."""
+
+    def stage(self, title: str, total: int) -> None:
+        """A stage of so many runs begins."""
+
+    def done(self, text: str) -> None:
+        """One of them has ended."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+
+def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[tuple[Cell, Size]]:
+    """Every contender at every value, with its width solved and what it costs; remembered in `workdir`.
+
+    Raises:
+      ConfigError: lists all that cannot be matched, or whose metric does not exist.
+    """
+    display = display or Silent()
+    display.stage("sizes", len(c.values) * len(c.contenders))
+    out, problems = {}, []
+    for value in c.values:
+        target = c.target
+        for name in sorted(c.contenders, key=lambda name: name != c.target):  # the target first
+            try:
+                cell, size = out[name, value] = _sized(c, name, value, target, workdir)
+            except ConfigError as error:
+                problems.append(f"contenders.{name}{'' if value is None else f' at {c.axis}={value}'}: {error}")
+                if name == c.target:
+                    break
+                continue
+            if name == c.target:
+                target = getattr(size, FIELDS[c.match])
+            display.done(f"{cell.folder}: {size.parameters:,} parameters, {size.step_seconds * 1e3:.3g} ms a step")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return [out[name, value] for value in c.values for name in c.contenders]
+
+
+def _sized(c: Comparison, name: str, value, target, workdir: Workdir | None) -> tuple[Cell, Size]:
+    """One contender at one value: solved and measured, unless `workdir` remembers it."""
+    tree = fitted(c, name, value)
+    cell = Cell(name, c.axis, value, tree)
+    match = None if name == c.target else c.match
+    of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})
+    known = {} if workdir is None else workdir.read("sizes.json", {})
+    entry = known.get(str(cell.folder), {})
+    if entry.get("of") != of:
+        matched = 1.0 if name == c.target else None
+        if match is not None:
+            tree, matched = solve(tree, match, target, c.tolerance)
+        entry = {"of": of, **dataclasses.asdict(measure(tree, matched))}
+        if workdir is not None:
+            workdir.write("sizes.json", {**known, str(cell.folder): entry})
+    size = Size(**{k: v for k, v in entry.items() if k != "of"} | {"metrics": tuple(entry["metrics"])})
+    if c.metric is not None and c.metric not in size.metrics:
+        raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(size.metrics)}.")
+    if name == c.target and getattr(size, FIELDS[c.match]) is None:
+        raise ConfigError("a layer of the target has no state: choose another match.")
+    if match is not None:
+        tree = {**tree, "model": {**tree["model"], "width": size.width}}
+    return dataclasses.replace(cell, config=tree), size
+
+
+def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings:
+    """Everything that a comparison asks for and its folder does not have yet; the folder must be locked.
+
+    Raises:
+      ConfigError: no width matches, or a folder holds another run.
+      Preempted: a signal came; what was running has saved.
+      SeqjaxError: some runs failed; the same call tries them again.
+    """
+    display = display or Silent()
+    sized = sizes(c, workdir, display)
+    root = workdir.path
+    monitor = sized[0][0].config["task"]["monitor"]
+    grids = {cell.folder: c.grid(cell.contender) for cell, _ in sized}
+    given = {folder: len(grid) for folder, grid in grids.items()}
+    more = True
+    while more:
+        search = [cell.trial(root, rate, s) for cell, _ in sized for rate in grids[cell.folder] for s in c.rate_seeds]
+        _train(search, executor, display, "learning rates", monitor)
+        more = False
+        tried, chosen = {}, {}
+        for cell, _ in sized:
+            grid = grids[cell.folder]
+            tried[cell.folder] = {
+                rate: [trials.outcome(cell.trial(root, rate, s)).best(monitor) for s in c.rate_seeds] for rate in grid
+            }
+            best = chosen[cell.folder] = best_rate(tried[cell.folder], monitor)
+            rate = beyond(tried[cell.folder], best)
+            if rate is not None and len(grid) < given[cell.folder] + EXTENSIONS:
+                grid.append(rate)
+                display.say(f"{cell.folder}: the grid of learning rates is carried on to {rate:g}")
+                more = True
+
+    final = {
+        cell.folder: {seed: cell.trial(root, chosen[cell.folder], seed) for seed in c.seeds}
+        for cell, _ in sized
+        if chosen[cell.folder] is not None
+    }
+    _train([trial for seeds in final.values() for trial in seeds.values()], executor, display, "seeds", monitor)
+
+    impossible = _impossible(c, sized)
+    wanted = []
+    for cell, _ in sized:
+        at = [a for v, a in c.judged_at.items() if cell.get(a.partition("=")[0]) != v]
+        at = [a for a in at if (cell.contender, cell.value, a) not in impossible]
+        wanted += [(trial, at) for trial in final.get(cell.folder, {}).values()]
+    _judge(wanted, executor, display)
+
+    founds = []
+    for cell, size in sized:
+        rates, rate = tried[cell.folder], chosen[cell.folder]
+        runs = {seed: Run(trial, trials.outcome(trial)) for seed, trial in final.get(cell.folder, {}).items()}
+        edge = "" if rate is None or beyond(rates, rate) is None else "lowest" if rate == min(rates) else "highest"
+        founds.append(Found(cell, size, dict(sorted(rates.items())), rate, edge, runs))
+    return Findings(c, founds, monitor, impossible)
+
+
+def _train(wanted: list[Trial], executor, display, title: str, monitor: str) -> None:
+    """Runs what has not ended yet."""
+    left = [t for t in {t.folder: t for t in wanted}.values() if not trials.outcome(t).ended]
+    if not left:
+        return
+    failed = {}
+    display.stage(title, len(left))
+
+    def on_done(trial, outcome):
+        name = trial.folder.relative_to(_runs(trial))
+        best = outcome.best(monitor)
+        said = f"{outcome.status}: {outcome.error}" if outcome.status != "done" else f"{monitor} {best:.4f}"
+        if not outcome.ended:
+            failed[name] = outcome.error
+        display.done(f"{name}: {said}")
+
+    trials.run(left, executor, on_done=on_done)
+    _complain(failed, len(left), "runs")
+
+
+def _judge(wanted: list[tuple[Trial, list[str]]], executor, display) -> None:
+    """Evaluates finished runs on test, and on the test splits of other data, once."""
+    left = []
+    for trial, at in wanted:
+        outcome = trials.outcome(trial)
+        keys = ["test", *(f"test at {a}" for a in at)]
+        if outcome.status == "done" and not set(keys) <= set(outcome.results):
+            left.append((trial, at))
+    if not left:
+        return
+    display.stage("test", len(left))
+    failed, before = {}, {trial.folder: len(_said(trial)) for trial, _ in left}
+    with Interrupt() as interrupt:
+        jobs = {executor.submit(_command(trial, at), trial.log): trial for trial, at in left}
+        while jobs and not interrupt.asked:
+            for job, code in executor.wait(LOOK):
+                trial = jobs.pop(job)
+                name = trial.folder.relative_to(_runs(trial))
+                if code:
+                    said = _said(trial)[before[trial.folder] :].strip().splitlines()
+                    failed[name] = f"ended with code {code}: {said[-1] if said else 'it said nothing'}"
+                display.done(f"{name}: {'failed' if code else 'evaluated'}")
+        if interrupt.asked:
+            executor.close()
+            raise Preempted(f"{interrupt.asked}: evaluations stopped; run the same command again to go on.")
+    _complain(failed, len(left), "evaluations")
+
+
+def _command(trial: Trial, at: list[str]) -> list[str]:
+    command = [sys.executable, "-m", "seqjax", "evaluate", "--workdir", str(trial.folder), "--split", "test"]
+    return [*command, *(word for a in at for word in ("--at", a))]
+
+
+def _said(trial: Trial) -> str:
+    return trial.log.read_text(errors="replace") if trial.log.exists() else ""
+
+
+def _runs(trial: Trial) -> Path:
+    return next(p for p in trial.folder.parents if p.name == "runs")
+
+
+def _complain(failed: dict, count: int, what: str) -> None:
+    if failed:
+        listed = "\n".join(f"  {name}: {error}" for name, error in failed.items())
+        raise SeqjaxError(f"{len(failed)} of {count} {what} failed; the same command tries them again:\n{listed}")
+
+
+def _impossible(c: Comparison, sized) -> dict[tuple, str]:
+    """Where a contender cannot be evaluated, and why."""
+    out = {}
+    for cell, _ in sized:
+        for assignment in c.judged_at.values():
+            try:
+                room.elsewhere(Experiment(cell.config), assignment)
+            except ConfigError as error:
+                out[cell.contender, cell.value, assignment] = str(error)
+    return out

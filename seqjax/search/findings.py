@@ -1,0 +1,168 @@
+"""What a comparison found: scores by contender, value and seed, and what they allow to say."""
+
+import dataclasses
+import itertools
+import math
+from typing import Any, NamedTuple
+
+from seqjax.metrics import HIGHER_IS_BETTER, is_better
+from seqjax.search import statistics
+from seqjax.search.match import Size
+from seqjax.search.plan import Cell, Comparison
+from seqjax.search.statistics import Summary
+from seqjax.search.trials import Outcome, Trial
+
+ALPHA = 0.05
+
+
+class Run(NamedTuple):
+    """One seed at the chosen learning rate."""
+
+    trial: Trial
+    outcome: Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One contender at one value.
+
+    `rates`: learning rate -> the best validation monitor of each rate seed, None where it diverged. `rate`: the
+    chosen one; None: none trained. `edge`: "lowest" or "highest" if it still lies at an edge of the grid.
+    """
+
+    cell: Cell
+    size: Size
+    rates: dict[float, list[float | None]]
+    rate: float | None
+    edge: str
+    runs: dict[int, Run]
+
+    def score(self, seed: int, metric: str, at: str | None = None) -> float | None:
+        """A seed on test, or on the test split of other data; None if there is no finite value."""
+        result = self.runs[seed].outcome.results.get(f"test at {at}" if at else "test") if seed in self.runs else None
+        value = (result or {"metrics": {}})["metrics"].get(metric)
+        return value if value is not None and math.isfinite(value) else None
+
+    def seconds(self) -> list[float]:
+        """Training time of each run."""
+        return [run.outcome.rows[-1]["seconds"] for run in self.runs.values() if run.outcome.rows]
+
+    def diverged(self) -> list[int]:
+        """The seeds that have no result."""
+        return [seed for seed, run in self.runs.items() if run.outcome.status != "done"]
+
+
+class Pair(NamedTuple):
+    """Two contenders at one value, the better mean first; `ahead` is by how much, in the direction that is better.
+
+    `low` and `high`: the bootstrap interval of the paired difference. `p`: the paired permutation test, `adjusted`
+    by Holm over all pairs, never below `floor` before that. `wins`: P(a run of the first beats one of the second).
+    `agree`: with how many of the `n` seeds the first is ahead.
+    """
+
+    first: str
+    second: str
+    value: Any
+    n: int
+    ahead: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    floor: float
+    wins: float
+    agree: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """All of a comparison. `impossible`: (contender, value, assignment) -> why it cannot be evaluated there."""
+
+    comparison: Comparison
+    founds: list[Found]
+    monitor: str
+    impossible: dict[tuple, str]
+
+    @property
+    def metric(self) -> str:
+        """What is judged by."""
+        return self.comparison.metric or self.monitor
+
+    @property
+    def sign(self) -> int:
+        """1 if more is better, else -1."""
+        return 1 if self.metric in HIGHER_IS_BETTER else -1
+
+    def at(self, value) -> list[Found]:
+        """All contenders at a value, in the order of the file."""
+        return [found for found in self.founds if found.cell.value == value]
+
+    def scores(self, found: Found, at: str | None = None) -> dict[int, float]:
+        """Seed -> score, where there is one."""
+        found_scores = {seed: found.score(seed, self.metric, at) for seed in found.runs}
+        return {seed: score for seed, score in found_scores.items() if score is not None}
+
+    def summary(self, found: Found, at: str | None = None) -> Summary | None:
+        """Over the seeds; None if no seed has a score."""
+        scores = self.scores(found, at)
+        return statistics.summary(list(scores.values())) if scores else None
+
+    def ranked(self, value) -> list[Found]:
+        """The contenders at a value that have a score, the best mean first."""
+        scored = [found for found in self.at(value) if self.scores(found)]
+        return sorted(scored, key=lambda found: -self.sign * self.summary(found).mean)
+
+    def pairs(self) -> list[Pair]:
+        """Every pair of contenders at every value; paired by seed, so by initial weights' seed and order of data."""
+        rough = []
+        for value in self.comparison.values:
+            for first, second in itertools.combinations(self.ranked(value), 2):
+                a, b = self.scores(first), self.scores(second)
+                seeds = [seed for seed in a if seed in b]
+                if not seeds:
+                    continue
+                ahead = [self.sign * (a[s] - b[s]) for s in seeds]
+                rough.append(
+                    Pair(
+                        first.cell.contender,
+                        second.cell.contender,
+                        value,
+                        len(seeds),
+                        sum(ahead) / len(ahead),
+                        *statistics.interval(ahead),
+                        statistics.permutation_test(ahead, [0.0] * len(ahead)),
+                        math.nan,
+                        statistics.smallest_p(len(seeds)),
+                        statistics.improvement(
+                            [self.sign * v for v in a.values()], [self.sign * v for v in b.values()]
+                        ),
+                        sum(d > 0 for d in ahead),
+                    )
+                )
+        adjusted = statistics.holm([pair.p for pair in rough])
+        return [pair._replace(adjusted=p) for pair, p in zip(rough, adjusted, strict=True)]
+
+
+def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | None:
+    """The learning rate with the best mean over its seeds; one that diverged with any of them does not count."""
+    best, best_mean = None, None
+    for rate in sorted(rates):
+        values = rates[rate]
+        if None in values:
+            continue
+        mean = sum(values) / len(values)
+        if is_better(monitor, mean, best_mean):
+            best, best_mean = rate, mean
+    return best
+
+
+def beyond(rates: dict[float, list[float | None]], best: float | None) -> float | None:
+    """The next learning rate of a grid whose best lies at its edge (below, if none trained); None: no need of one."""
+    grid = sorted(rates)
+    if best is None or best == grid[0]:
+        following = grid[0] ** 2 / grid[1]
+    elif best == grid[-1]:
+        following = grid[-1] ** 2 / grid[-2]
+    else:
+        return None
+    return float(f"{following:.3g}")

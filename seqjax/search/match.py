@@ -1,0 +1,171 @@
+"""What a config costs, and the width at which it costs as much as another.
+
+    size = measure(tree)                                   parameters, FLOPs, bytes of state and of memory, seconds
+    width = solve(tree, "state_bytes", 2048, 0.02)         the width whose state is 2,048 bytes large
+
+FLOPs are counted in the jaxpr (`seqjax.training.cost`), not taken from XLA's cost analysis: that counts the body of
+a loop once, so a recurrent network over 128 tokens would pass for a hundred times cheaper than it is, and get a
+hundred times the parameters. The bytes of the state are those of `init_state(1)` of all layers: what a model keeps of
+the past, which for attention is its whole cache.
+"""
+
+import dataclasses
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+
+from seqjax.training import cost
+from seqjax.training.experiment import Experiment
+from seqjax.training.step import make_train_step, zero_totals
+from seqjax.types import ConfigError
+
+TIMED = 7  # steps
+WIDEST = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What one config costs. `matched` is its share of the target, None where nothing was matched."""
+
+    width: int | None
+    parameters: int
+    flops: float  # of the matrix products of one training step
+    tokens: int  # of one step
+    state_bytes: int | None  # of one sequence; None: the model sees whole sequences
+    temporary_bytes: int | None  # at the peak of a training step, beside parameters, optimiser and batch
+    step_seconds: float  # median, alone on this machine
+    metrics: tuple[str, ...]
+    matched: float | None = None
+
+
+def measure(tree: dict, matched: float | None = None) -> Size:
+    """Builds a resolved config, compiles its step and runs it a few times."""
+    e = Experiment(tree)
+    program, state, totals, batch = _compiled(e)
+    memory = program.memory_analysis()
+    return Size(
+        width=tree["model"].get("width"),
+        parameters=parameters(e),
+        flops=flops(e),
+        tokens=int(batch["mask"].size),
+        state_bytes=state_bytes(e),
+        temporary_bytes=memory.temp_size_in_bytes if memory else None,
+        step_seconds=_seconds(program, state, totals, batch),
+        metrics=tuple(sorted(set(totals) - {"skipped", "bad"})),
+        matched=matched,
+    )
+
+
+def parameters(experiment: Experiment) -> int:
+    """The number of parameters."""
+    return cost.count(experiment.shapes.params)
+
+
+def flops(experiment: Experiment) -> float:
+    """Floating-point operations of the matrix products of a training step."""
+    e, step, batch = experiment, _step(experiment), experiment.batches.first
+    return cost.flops(step, e.shapes, zero_totals(step, e.shapes, batch), batch)
+
+
+def state_bytes(experiment: Experiment) -> int | None:
+    """Bytes that the layers carry from one token to the next, for one sequence; None if one of them has no state."""
+    try:
+        return cost.nbytes(jax.eval_shape(lambda: [b.init_state(1) for b in experiment.model.stack(parent=None)]))
+    except ValueError:
+        return None
+
+
+def step_seconds(experiment: Experiment) -> float:
+    """The median time of a few training steps, compilation left out."""
+    return _seconds(*_compiled(experiment))
+
+
+QUANTITIES: dict[str, Callable] = {
+    "params": parameters,
+    "flops": flops,
+    "state_bytes": state_bytes,
+    "step_time": step_seconds,
+}
+FIELDS = {"params": "parameters", "flops": "flops", "state_bytes": "state_bytes", "step_time": "step_seconds"}
+
+
+def solve(tree: dict, match: str, target: float, tolerance: float) -> tuple[dict, float]:
+    """The config with the `model.width` at which its `match` is nearest to `target`, and the ratio of the two.
+
+    A search by halving over the multiples of the smallest width that the model accepts (its heads divide the width);
+    what is matched must grow with the width.
+
+    Raises:
+      ConfigError: no width comes within `tolerance` (0.02: 2 %); says what the nearest give. Or the model has no
+        width, or no such quantity.
+    """
+    if "width" not in tree["model"]:
+        raise ConfigError(f"model.name={tree['model']['name']!r} has no width to match {match} with: use match=None.")
+
+    @functools.cache
+    def ratio(width: int) -> float:
+        value = QUANTITIES[match](Experiment(_with(tree, width)))
+        if value is None:
+            raise ConfigError(f"{match}: a layer of this model has no state to match: choose another match.")
+        return value / target
+
+    unit = _unit(tree)
+    high = 1
+    while ratio(high * unit) < 1:
+        if high * unit > WIDEST:
+            raise ConfigError(f"{match} is below {target:g} up to a width of {WIDEST:,}: lower the target.")
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if ratio(middle * unit) < 1 else (low, middle)
+    near = [k * unit for k in (low, high) if k]
+    best = min(near, key=lambda width: abs(math.log(ratio(width))))
+    if abs(ratio(best) - 1) > tolerance:
+        choices = " and ".join(f"{ratio(w):.1%} at width {w}" for w in near)
+        raise ConfigError(
+            f"no width has {match} within {tolerance:.1%} of {target:,.6g}: the nearest have {choices}. Take this "
+            f"contender as the target, choose a target that it can reach, or set tolerance."
+        )
+    return _with(tree, best), ratio(best)
+
+
+def _with(tree: dict, width: int) -> dict:
+    return {**tree, "model": {**tree["model"], "width": width}}
+
+
+def _unit(tree: dict) -> int:
+    """The smallest width that the model accepts."""
+    for width in range(1, 513):
+        try:
+            Experiment(_with(tree, width)).shapes  # noqa: B018 some refuse only when they are traced
+            return width
+        except ConfigError as error:
+            refused = error
+    raise ConfigError(f"no model.width from 1 to 512 is accepted: {refused}")
+
+
+def _step(e: Experiment):
+    return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema)
+
+
+def _compiled(e: Experiment):
+    """A compiled step on one device, and what it takes."""
+    step, batch = _step(e), e.batches.first
+    state = jax.jit(e.make_state)()
+    totals = zero_totals(step, state, batch)
+    return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch
+
+
+def _seconds(program, *args) -> float:
+    jax.block_until_ready(program(*args))
+    seconds = []
+    for _ in range(TIMED):
+        start = time.perf_counter()
+        jax.block_until_ready(program(*args))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)

@@ -1,0 +1,192 @@
+"""What a comparison file says, checked as a whole, and the runs that follow from it.
+
+    {"base": a config, "contenders": {name: overrides}, "vary": {"data.length": [64, 128]}, "match": "params", ...}
+
+Nothing here trains: a plan is what would be run, in folders whose names say what lives there.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from seqjax import config, lookup
+from seqjax.search.executors.local import Local
+from seqjax.search.trials import Trial
+from seqjax.training import experiment, room
+from seqjax.types import Checked, ConfigError, Part, Positive, Seed, fields_of, marker
+
+LEAST_SEEDS = 3
+NAME = re.compile(r"[\w+.-]+")  # of a contender: also the name of a folder
+SEARCHED = {"seed": "seeds", "optim.peak": "rates"}  # what a comparison sets itself
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison(Checked):
+    """Contenders on one source and task, each with its own best learning rate, on the same seeds and batches.
+
+    `base` is a config. Each of `contenders` overrides keys of it: {"gru": {"model.mixer": {"name": "gru"}}}.
+    `vary`: one key and its values; everything is done at each of them (lengths, sizes). `match`: the quantity that
+    `model.width` is solved for, so that it comes within `tolerance` of `target`, a number or the contender that is
+    taken as it stands. `rates`: peak learning rates, one list or one per contender; the best mean of the validation
+    monitor over `rate_seeds` is chosen, a grid whose best rate lies at its edge is carried on there, at most twice.
+    `seeds` are trained at the chosen rate, and judged by `metric` on test (None: the task's monitor). `extrapolate`:
+    one key of data and its values, at which what was trained is evaluated, too.
+    """
+
+    base: dict
+    contenders: dict
+    vary: dict | None = None
+    match: Literal["params", "flops", "state_bytes", "step_time"] | None = None
+    target: Positive | str | None = None
+    tolerance: Positive = 0.02
+    rates: list | dict
+    rate_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0])
+    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0, 1, 2])
+    metric: str | None = None
+    extrapolate: dict | None = None
+    executor: Annotated[Callable, Part("seqjax.search.executors", "Executor")] = Local
+
+    @property
+    def axis(self) -> str | None:
+        """The key that varies."""
+        return next(iter(self.vary)) if self.vary else None
+
+    @property
+    def values(self) -> list:
+        """Its values; [None] if nothing varies."""
+        return self.vary[self.axis] if self.vary else [None]
+
+    @property
+    def judged_at(self) -> dict[Any, str]:
+        """Value -> assignment, of every extrapolation."""
+        return {v: f"{key}={v}" for key, values in (self.extrapolate or {}).items() for v in values}
+
+    def grid(self, contender: str) -> list[float]:
+        """The learning rates of a contender, in order."""
+        return sorted(self.rates[contender] if isinstance(self.rates, dict) else self.rates)
+
+    def tree(self, contender: str, value) -> dict:
+        """The config of a contender at a value, as it is written: no defaults, no learning rate."""
+        changes = dict(self.contenders[contender]) | ({} if value is None else {self.axis: value})
+        return config.override(self.base, [f"{key}={change!r}" for key, change in changes.items()])
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One contender at one value of what varies; `config` is resolved, with the width that was solved for it."""
+
+    contender: str
+    axis: str | None
+    value: Any
+    config: dict
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs live: `gru`, or `gru/length-64`."""
+        if self.axis is None:
+            return Path(self.contender)
+        value = re.sub(r"[^\w+.-]+", "-", str(self.value))
+        return Path(self.contender) / f"{self.axis.split('.')[-1]}-{value}"
+
+    def get(self, key: str):
+        """A value of its config."""
+        return functools.reduce(lambda tree, part: tree[part], key.split("."), self.config)
+
+    def trial(self, root: Path, rate: float, seed: int) -> Trial:
+        """One run: `<root>/runs/gru/length-64/rate-0.003/seed-0`."""
+        tree = {**self.config, "seed": seed, "optim": {**self.config["optim"], "peak": rate}}
+        return Trial(root / "runs" / self.folder / f"rate-{rate:g}" / f"seed-{seed}", tree)
+
+
+def resolve(tree: dict) -> Comparison:
+    """A comparison out of the tree of its file.
+
+    Raises:
+      ConfigError: lists every problem at once, of the comparison and of every config in it.
+    """
+    tree = config.resolve(Comparison, tree)
+    part = marker(fields_of(Comparison)["executor"][0], Part)
+    comparison = Comparison(**{**tree, "executor": config.factory(part, tree["executor"])})
+    if problems := [*_problems(comparison)] or [*_broken(comparison)]:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the comparison"
+        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems))
+    return comparison
+
+
+def _problems(c: Comparison):
+    """What contradicts itself."""
+    if len(c.contenders) < 2:
+        yield f"contenders: got {len(c.contenders)}, wanted at least two to compare."
+    for name, changes in c.contenders.items():
+        if not NAME.fullmatch(name):
+            yield f"contenders: {name!r} names a folder, wanted letters, digits and any of + . - _"
+        if not isinstance(changes, dict):
+            yield f"contenders.{name}: got {changes!r}, wanted overrides such as {{'model.mixer.name': 'gru'}}."
+    for key, where in (("vary", c.vary), ("extrapolate", c.extrapolate)):
+        if where is not None and not (len(where) == 1 and _distinct(next(iter(where.values()), None), 1)):
+            yield f"{key}: got {where!r}, wanted one key and a list of different values, {{'data.length': [64, 128]}}."
+    if c.extrapolate and not next(iter(c.extrapolate)).startswith("data."):
+        yield f"extrapolate: got {next(iter(c.extrapolate))!r}, wanted a key of data: parameters are not trained anew."
+    if (c.match is None) != (c.target is None):
+        yield f"match={c.match!r} and target={c.target!r}: set both, or neither."
+    if isinstance(c.target, str) and c.target not in c.contenders:
+        near = lookup.nearest(c.target, c.contenders)
+        yield f"target={c.target!r} is no contender.{near} Choose one of {', '.join(c.contenders)}, or a number."
+    yield from _of_rates(c)
+    for key, least in (("seeds", LEAST_SEEDS), ("rate_seeds", 1)):
+        if not _distinct(getattr(c, key), least):
+            yield f"{key}: got {getattr(c, key)!r}, wanted at least {least} different seeds."
+    for key, owner in SEARCHED.items():
+        section, _, leaf = key.rpartition(".")
+        if leaf in (c.base.get(section, {}) if section else c.base):
+            yield f"base has {key}, which {owner} sets: remove it."
+        if taken := [name for name, changes in c.contenders.items() if isinstance(changes, dict) and key in changes]:
+            yield f"contenders.{taken[0]} has {key}, which {owner} sets: remove it."
+
+
+def _of_rates(c: Comparison):
+    if isinstance(c.rates, dict) and set(c.rates) != set(c.contenders):
+        yield f"rates: got lists for {', '.join(c.rates) or 'none'}, wanted one for each of {', '.join(c.contenders)}."
+    for rates in c.rates.values() if isinstance(c.rates, dict) else [c.rates]:
+        if not _distinct(rates, 2) or not all(type(r) in (int, float) and r > 0 for r in rates):
+            yield f"rates: got {rates!r}, wanted at least two different learning rates above 0."
+
+
+def _distinct(values, least: int) -> bool:
+    return isinstance(values, (list, tuple)) and len(set(map(str, values))) == len(values) >= least
+
+
+def _broken(c: Comparison):
+    """What is wrong with the configs."""
+    for value in c.values:
+        for i, name in enumerate(c.contenders):
+            try:
+                tree = experiment.resolve(c.tree(name, value))
+                if c.match is None or c.target == name:
+                    experiment.Experiment(tree)
+                if i == 0:
+                    part = marker(fields_of(experiment.Schema)["data"][0], Part)
+                    yield from _unjudged(config.build(part, tree["data"], "data"))
+            except ConfigError as error:
+                yield f"contenders.{name}{'' if value is None else f' at {c.axis}={value}'}: {error}"
+
+
+def _unjudged(source):
+    """What a source lacks to choose and to judge by."""
+    for split in ("validation", "test"):
+        if split not in source.spec.splits or not source.size(split):
+            has = ", ".join(s for s in source.spec.splits if source.size(s))
+            yield f"data has no {split} split of a fixed size, a comparison needs one: it has {has or 'none'}."
+
+
+def fitted(c: Comparison, name: str, value) -> dict:
+    """A resolved config whose caches hold what the task needs; a cache that the state is carried in stays as it is."""
+    given = c.tree(name, value)
+    tree = experiment.resolve(given)
+    if tree["task"].get("carry_state"):
+        return tree
+    slots = room.tokens_read(experiment.Experiment(tree))
+    return {**tree, "model": room.fitted(tree["model"], slots, given["model"])}

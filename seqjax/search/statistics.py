@@ -1,0 +1,123 @@
+"""What a handful of runs can tell: summaries, intervals, paired tests. Plain numpy, exact where that is cheap.
+
+Runs of one setting differ by their seed, and only that spread is seen here: how much a score depends on the choice of
+test examples is another question.
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+EXACT = 2**16  # resamples or sign flips: up to so many all of them are looked at, else as many drawn ones
+LEVEL = 0.95
+
+
+class Summary(NamedTuple):
+    """`n` runs: mean, median, and the bootstrap interval of the mean."""
+
+    n: int
+    mean: float
+    median: float
+    low: float
+    high: float
+
+
+def summary(values) -> Summary:
+    """Mean, median and interval of some runs.
+
+    Raises:
+      ValueError: no values, or one that is not finite.
+    """
+    values_N = _checked(values)
+    return Summary(len(values_N), float(np.mean(values_N)), float(np.median(values_N)), *interval(values_N))
+
+
+def interval(values, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean.
+
+        [q(a), q(1 - a)],   a = (1 - level) / 2,   q: quantiles of the mean over resamples with replacement
+
+    All n^n resamples up to 6 values, 65,536 drawn ones (always the same) beyond. Few runs cannot know their spread: of
+    normally distributed scores, the interval at 95 % holds the true mean in 75 % of cases with 3 runs, 85 % with 5,
+    91 % with 10. One run has no spread at all: its interval is NaN.
+
+    Efron 1979, Annals of Statistics 7(1).
+    """
+    values_N = _checked(values)
+    n = len(values_N)
+    if n == 1:
+        return math.nan, math.nan
+    if n**n <= EXACT:
+        index_RN = np.array(list(itertools.product(range(n), repeat=n)))
+    else:
+        index_RN = np.random.Generator(np.random.Philox(0)).integers(n, size=(EXACT, n))
+    low, high = np.quantile(
+        np.mean(values_N[index_RN], axis=1), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf"
+    )
+    return float(low), float(high)
+
+
+def permutation_test(a, b) -> float:
+    """The two-sided p-value of paired runs under "it does not matter which is which".
+
+        p = share of sign flips s in {-1, 1}^n with |mean(s d)| >= |mean(d)|,   d = a - b
+
+    Exact up to 16 pairs; beyond, 65,536 drawn flips (always the same) and the observed one. Nothing below
+    `smallest_p(n)` can come out, however large the difference is.
+
+    Fisher 1935, "The design of experiments", chapter 3.
+
+    Raises:
+      ValueError: not paired, no values, or one that is not finite.
+    """
+    a_N, b_N = _checked(a), _checked(b)
+    if len(a_N) != len(b_N):
+        raise ValueError(f"got {len(a_N)} and {len(b_N)} runs, wanted pairs: the same seeds on both sides.")
+    d_N = a_N - b_N
+    n = len(d_N)
+    if 2**n <= EXACT:
+        sign_RN = np.array(list(itertools.product((1, -1), repeat=n)))  # the first is what was seen
+    else:
+        drawn_RN = 2 * np.random.Generator(np.random.Philox(0)).integers(2, size=(EXACT, n)) - 1
+        sign_RN = np.concatenate([np.ones((1, n), int), drawn_RN])
+    mean_R = np.abs(sign_RN @ d_N) / n
+    # Sums of the same numbers in another order differ in their last bits.
+    return float(np.mean(mean_R >= mean_R[0] - 1e-12 * np.max(np.abs(d_N))))
+
+
+def smallest_p(n: int) -> float:
+    """The least p-value that `permutation_test` can give with n pairs: 2^(1 - n), while it is exact."""
+    return 2.0 ** (1 - n) if 2**n <= EXACT else 1 / (EXACT + 1)
+
+
+def improvement(a, b) -> float:
+    """P(a > b) for a run of either side, ties half: the Mann-Whitney statistic over n m.
+
+    Agarwal et al. 2021, arXiv:2108.13264.
+    """
+    a_N, b_M = _checked(a), _checked(b)
+    return float(np.mean((a_N[:, None] > b_M[None]) + 0.5 * (a_N[:, None] == b_M[None])))
+
+
+def holm(p_values) -> list[float]:
+    """p-values of several tests, adjusted so that any false alarm among all of them has the stated probability.
+
+        p'_(k) = max_{j <= k} min(1, (m - j + 1) p_(j))      p_(1) <= ... <= p_(m)
+
+    Holm 1979, Scandinavian Journal of Statistics 6(2).
+    """
+    p_M = np.asarray(p_values, float)
+    order = np.argsort(p_M, kind="stable")
+    stepped = np.maximum.accumulate(np.minimum(1.0, (len(p_M) - np.arange(len(p_M))) * p_M[order]))
+    adjusted = np.empty_like(p_M)
+    adjusted[order] = stepped
+    return [float(p) for p in adjusted]
+
+
+def _checked(values) -> np.ndarray:
+    values_N = np.asarray(values, np.float64)
+    if values_N.ndim != 1 or not len(values_N) or not np.all(np.isfinite(values_N)):
+        raise ValueError(f"got {values!r}, wanted one finite score per run: leave out runs that failed, and say so.")
+    return values_N

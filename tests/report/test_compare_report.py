@@ -1,0 +1,184 @@
+"""The page about a comparison: whole, self-contained, with every number that was found and careful words."""
+
+import csv
+import json
+
+import launch
+import pytest
+from inline import made_up
+from test_report import Page
+
+from seqjax.report import compare as page
+from seqjax.report import compare_figures, compare_words
+from seqjax.search import compare as compare_lib
+from seqjax.search import plan, statistics
+from seqjax.search.findings import Pair
+from seqjax.training.workdir import Workdir
+
+BASE = {k: v for k, v in launch.tiny().items() if k != "optim"}
+COSTS = {"gru": (300, 3e6, 64, 0.3), "lstm": (200, 2e6, 64, 0.2), "rnn": (100, 1e6, 64, 0.1)}
+FILE = {
+    "base": BASE,
+    "contenders": {"gru": {}, "lstm": {"model.mixer": "lstm"}, "rnn": {"model.mixer": "rnn"}},
+    "match": "state_bytes",
+    "target": "gru",
+    "metric": "accuracy",
+    "rates": [0.001, 0.01, 0.1],
+    "extrapolate": {"data.length": [3, 6]},
+}
+
+
+def measure(tree, matched=None):
+    parameters, flops, state, seconds = COSTS[tree["model"]["mixer"]["name"]]
+    return compare_lib.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
+
+
+def compared(out, monkeypatch, **changes):
+    """A comparison of made-up runs, and its report: -> findings, html, markdown, rows of results.csv."""
+    monkeypatch.setattr(compare_lib, "measure", measure)
+    monkeypatch.setattr(compare_lib, "solve", lambda tree, *_: (tree, 1.01))
+    tree = {k: v for k, v in (FILE | changes).items() if v is not ...}
+    workdir = Workdir(out).lock()
+    with made_up.MadeUp() as executor:
+        found = compare_lib.compare(plan.resolve(tree), workdir, executor)
+    workdir.unlock()
+    assert page.write(found, out, "recall", "seqjax compare --config x.py") == out / "report.html"
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return found, (out / "report.html").read_text(), (out / "report.md").read_text(), rows
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield compared(tmp_path_factory.mktemp("compared"), patch)
+
+
+def test_needs_nothing_from_elsewhere_and_its_tags_match(written):
+    _, text, *_ = written
+    parsed = Page(text)
+    assert not {"link", "script", "img", "iframe", "object", "embed"} & set(parsed.tags)
+    assert "://" not in text and "@import" not in text
+    ids = [value for name, value in parsed.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert "mathdefault" not in text  # ticks are text
+    assert parsed.tags.count("svg") > 8
+
+
+def test_says_who_is_first_and_how_sure_that_is(written):
+    _, text, markdown, _ = written
+    for shown in (Page(text).text, markdown.replace("\\", "")):
+        assert "At equal state bytes (64), gru has the highest mean test accuracy, 0.9902" in shown
+        assert "gru is ahead with 3 of 3 seeds, but so few cannot tell this from chance" in shown
+        assert "no p of a paired permutation test is below 0.25 with 3; it takes at least 7 (Holm's" in shown
+        assert "ahead of lstm with" in shown and "beaten by gru and lstm" in shown
+        assert "rnn: its best learning rate, 10, is the highest" not in shown  # it diverges at 1
+        assert "seqjax compare --config x.py" in shown and "matched within 1.00%" in shown
+        for wanted in ("75 %", "Learning rates", "diverged", "Score against length", "P(better)"):
+            assert wanted in shown, wanted
+
+
+def test_every_point_has_its_config_and_its_command(written):
+    found, text, markdown, _ = written
+    shown = Page(text).text
+    for x in found.founds:
+        for seed in (0, 1, 2):
+            where = f"runs/{x.cell.contender}/rate-{x.rate:g}/seed-{seed}/config.json"
+            assert where in shown and where in markdown
+    assert shown.count('"warmup"') == 3
+
+
+def test_the_table_holds_every_run_once(written):
+    found, *_, rows = written
+    test = [r for r in rows if r["split"] == "test" and r["metric"] == "accuracy"]
+    assert {(r["contender"], r["seed"]) for r in test} == {(c, str(s)) for c in COSTS for s in range(3)}
+    for row in test:
+        x = next(x for x in found.founds if x.cell.contender == row["contender"])
+        assert float(row["score"]) == x.score(int(row["seed"]), "accuracy") and row["chosen"] == "True"
+    tried = [r for r in rows if r["split"] == "validation"]
+    assert len(tried) == sum(len(x.rates) for x in found.founds)
+    assert len({tuple(r.values()) for r in rows}) == len(rows)
+
+
+def test_parquet_holds_what_csv_holds(written, tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    *_, rows = compared(tmp_path / "w", monkeypatch)
+    columns = parquet.read_table(tmp_path / "w" / "results.parquet").to_pylist()
+    assert len(columns) == len(rows)
+    assert [r["score"] for r in columns] == [float(r["score"]) if r["score"] else None for r in rows]
+
+
+def test_the_same_findings_give_the_same_bytes(tmp_path, monkeypatch):
+    _, *first = compared(tmp_path / "w", monkeypatch)
+    _, *second = compared(tmp_path / "w", monkeypatch)
+    assert first == second
+
+
+def test_what_varies_has_a_verdict_each(tmp_path, monkeypatch):
+    vary, seeds = {"data.length": [3, 6]}, list(range(7))
+    changes = dict(contenders={k: v for k, v in FILE["contenders"].items() if k != "rnn"}, seeds=seeds)
+    found, text, *_ = compared(tmp_path, monkeypatch, vary=vary, **changes)
+    shown = Page(text).text
+    assert (
+        "First in mean test accuracy: gru at length 3 and 6; at length 3 and 6 the lead over the second can be" in shown
+    )
+    for value in (3, 6):
+        assert f"At equal state bytes (64) and length {value}, gru has the highest" in shown
+    assert "tells the two apart, p = 0.031 (Holm's correction over 2 pairs); gru is ahead with 7 of 7 seeds" in shown
+    assert len(compare_figures.curves(found)) == 4 and len(compare_figures.lengths(found)) == 3
+
+
+def test_without_a_match_nothing_is_said_to_be_equal(tmp_path, monkeypatch):
+    _, text, *_ = compared(tmp_path, monkeypatch, match=..., target=..., extrapolate=...)
+    shown = Page(text).text
+    assert "As configured, gru has" in shown and "At equal" not in shown and "Score against length" not in shown
+
+
+def test_runs_that_diverged_are_named(tmp_path, monkeypatch):
+    train = made_up.train
+
+    def fragile(tree, folder):
+        code = train(tree, folder)
+        if tree["seed"] == 2 and tree["model"]["mixer"]["name"] == "lstm":
+            status = {"status": "failed", "step": 1, "error": "NumericsError: not finite"}
+            (folder / "status.json").write_text(json.dumps(status))
+        return code
+
+    monkeypatch.setattr(made_up, "train", fragile)
+    found, text, *_ = compared(tmp_path, monkeypatch)
+    assert "lstm: seed 2 diverged at the chosen learning rate and is left out of every mean." in Page(text).text
+    assert found.summary(found.founds[1]).n == 2
+
+
+def test_a_contender_that_never_trained_has_no_score(tmp_path, monkeypatch):
+    _, text, *_ = compared(tmp_path, monkeypatch, rates={"gru": [0.01, 0.1], "lstm": [1e5, 1e6], "rnn": [1e5, 1e6]})
+    shown = Page(text).text
+    assert "lstm: no learning rate from 1000 to 1e+06 trained" in shown and "no other contender has one" in shown
+
+
+def pair(**changes):
+    fields = dict(first="a", second="b", value=None, n=8, ahead=0.1, low=0.0, high=0.2)
+    return Pair(**fields | dict(p=0.5, adjusted=0.5, floor=2**-7, wins=0.7, agree=6) | changes)
+
+
+def test_words_about_chance():
+    assert compare_words.chance(pair(), 1).startswith("A paired permutation test does not tell the two apart, p = 0.5;")
+    assert compare_words.chance(pair(adjusted=0.02), 2).startswith("A paired permutation test tells the two apart")
+    assert "so few cannot tell" in compare_words.chance(pair(floor=0.25), 1)
+    assert "so few cannot tell" in compare_words.chance(pair(floor=0.04), 2)  # after Holm it cannot
+
+
+def test_how_many_seeds_it_takes():
+    assert compare_words.enough(1) == 6 and compare_words.enough(6) == 8
+    for pairs in range(1, 20):
+        n = compare_words.enough(pairs)
+        assert statistics.smallest_p(n) * pairs <= 0.05 < statistics.smallest_p(n - 1) * pairs
+
+
+def test_the_front_is_what_nobody_beats_in_both():
+    points = [(1, 0.2), (2, 0.1), (2, 0.5), (3, 0.5), (4, 0.9)]
+    assert compare_figures.front(points, 1) == [(1, 0.2), (2, 0.5), (4, 0.9)]
+    assert compare_figures.front(points, -1) == [(1, 0.2), (2, 0.1)]
+    for x, y in points:
+        beaten = any((a <= x and b >= y and (a, b) != (x, y)) for a, b in points)
+        assert ((x, y) in compare_figures.front(points, 1)) == (not beaten)

@@ -1,0 +1,126 @@
+"""Sizes against formulas, and widths against a look at all of them."""
+
+import launch
+import pytest
+
+from seqjax.search import match, plan
+from seqjax.training import room
+from seqjax.training.experiment import Experiment, resolve
+from seqjax.types import ConfigError
+
+
+def tree(*overrides):
+    return resolve(launch.tiny(*overrides))
+
+
+def built(*overrides):
+    return Experiment(tree(*overrides))
+
+
+ATTENTION = ("model.mixer={'name': 'attention', 'heads': 2, 'kv_heads': 1, 'context': 7}", "model.layers=3")
+
+
+def test_state_bytes_by_hand():
+    assert match.state_bytes(built("model.width=24", "model.layers=2")) == 2 * 24 * 4
+    assert match.state_bytes(built("model.mixer=lstm", "model.width=24")) == 2 * 24 * 4
+    # Per layer and slot a key and a value of 4 numbers and the position, per layer the count.
+    assert match.state_bytes(built(*ATTENTION)) == 3 * (7 * (2 * 4 * 4 + 4) + 4)
+
+
+def test_what_sees_whole_sequences_has_no_state():
+    pytest.importorskip("sklearn")
+    sections = ["data={'name': 'digits'}", "task.name=classification", "model.name=classifier"]
+    assert match.state_bytes(built(*sections, "model.mixer=bidirectional")) is None
+    assert match.state_bytes(built(*sections)) == 8 * 4  # of its layers
+
+
+def test_flops_count_every_round_of_a_loop():
+    """A recurrent layer does the same for each token, so twice the tokens are twice the work."""
+    one, two, four = (match.flops(built(f"data.length={n}", "data.min_length=1")) for n in (4, 8, 16))
+    assert four - two == 2 * (two - one) > 0
+
+
+def test_measure_says_what_the_parts_say():
+    size = match.measure(tree(), 0.5)
+    e = built()
+    assert (size.width, size.parameters, size.matched) == (8, match.parameters(e), 0.5)
+    assert size.flops == match.flops(e) and size.state_bytes == match.state_bytes(e)
+    assert size.tokens == e.batches.first["mask"].size and size.temporary_bytes > 0 and size.step_seconds > 0
+    assert {"loss", "accuracy"} < set(size.metrics) and not {"bad", "skipped"} & set(size.metrics)
+
+
+@pytest.mark.parametrize("quantity", ["params", "state_bytes"])
+@pytest.mark.parametrize("target", [700, 1500])
+def test_the_width_is_the_nearest_of_all(quantity, target):
+    start = tree()
+    with_width = lambda w: {**start, "model": {**start["model"], "width": w}}
+    values = {w: match.QUANTITIES[quantity](Experiment(with_width(w))) for w in range(1, 60)}
+    if quantity == "state_bytes":
+        target //= 10
+    solved, ratio = match.solve(start, quantity, target, 0.2)
+    best = min(values, key=lambda w: abs(values[w] / target - 1))
+    width = solved["model"]["width"]
+    assert abs(values[width] / target - 1) == pytest.approx(abs(values[best] / target - 1), abs=0.02)
+    assert ratio == values[width] / target and {**solved["model"], "width": 8} == start["model"]
+
+
+def test_heads_divide_the_width_that_is_found():
+    solved, _ = match.solve(tree("model.mixer={'name': 'attention', 'heads': 6}"), "params", 9000, 0.2)
+    assert solved["model"]["width"] % 12 == 0  # rotary positions want pairs
+
+
+def test_flops_are_matched_as_they_are_measured():
+    target = match.flops(built("model.width=20"))
+    solved, ratio = match.solve(tree("model.mixer=lstm"), "flops", target, 0.1)
+    assert match.flops(Experiment(solved)) == pytest.approx(ratio * target)
+
+
+def test_any_quantity_that_grows_is_solved_for(monkeypatch):
+    monkeypatch.setitem(match.QUANTITIES, "step_time", lambda e: 0.001 * e.model.width**2)
+    solved, ratio = match.solve(tree(), "step_time", 0.4, 0.02)
+    assert solved["model"]["width"] == 20 and ratio == pytest.approx(1)
+
+
+def test_out_of_reach_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"of 46: the nearest have 95.7% at width 11 and 104.3% at width 12"):
+        match.solve(tree(), "state_bytes", 46, 0.02)
+    with pytest.raises(ConfigError, match=r"of 1: the nearest have 400.0% at width 1\. "):
+        match.solve(tree(), "state_bytes", 1, 0.02)
+    with pytest.raises(ConfigError, match="lower the target"):
+        match.solve(tree(), "state_bytes", 1e9, 0.02)
+
+
+def test_a_refusal_at_every_width_is_said():
+    with pytest.raises(ConfigError, match=r"no model.width .*kv_heads=3 does not divide"):
+        match.solve(tree("model.mixer={'name': 'attention', 'heads': 2, 'kv_heads': 3}"), "params", 1000, 0.02)
+
+
+# Caches that hold what the task needs.
+
+
+def test_a_cache_is_as_large_as_what_is_read():
+    given = launch.tiny("model.mixer={'name': 'attention', 'heads': 2}", "data.length=5")
+    c = plan.Comparison(base=given, contenders={"a": {}, "b": {"model.mixer.context": 30}}, rates=[1, 2])
+    fitted = plan.fitted(c, "a", None)
+    read = room.tokens_read(Experiment(fitted))
+    assert read == Experiment(fitted).source.spec.length - 1  # the last token is only predicted
+    assert fitted["model"]["mixer"]["context"] == read
+    assert plan.fitted(c, "b", None)["model"]["mixer"]["context"] == 30  # asked for
+
+
+def test_caches_inside_others_are_found():
+    section = {"mixer": [{"name": "gru"}, {"name": "stacked", "mixer": {"name": "attention", "context": 9}}]}
+    assert room.fitted(section, 4)["mixer"][1]["mixer"]["context"] == 4
+    given = {"mixer": ["gru", {"name": "stacked", "mixer": {"name": "attention", "context": 9}}]}
+    assert room.fitted(section, 4, given)["mixer"][1]["mixer"]["context"] == 9
+
+
+def test_the_same_model_on_other_data():
+    e = built("model.mixer={'name': 'attention', 'heads': 2, 'context': 7}")
+    longer = room.elsewhere(e, "data.length=20")
+    assert longer.source.length == 20 and longer.model.room == room.tokens_read(longer)
+    assert room.elsewhere(e, "data.length=2").model.room == 7
+    with pytest.raises(ConfigError, match="another embedding"):
+        room.elsewhere(e, "data.symbols=9")
+    with pytest.raises(ConfigError, match="a key of data"):
+        room.elsewhere(e, "model.width=16")
