@@ -21,7 +21,7 @@ def options(parser) -> None:
     add("--print_config", action="store_true", help="print the resolved config as JSON and stop")
     add("--quiet", action="store_true", help="print nothing but errors")
     group = parser.add_argument_group(
-        "several processes", "one run on several hosts; SLURM, Open MPI, Kubernetes and TPU pods say these by themselves"
+        "several processes", "one run on several hosts; SLURM, Open MPI, Kubernetes and TPU pods say these themselves"
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, the same for all")
     group.add_argument("--processes", type=int, metavar="N", help="how many; 1 ignores a launcher")

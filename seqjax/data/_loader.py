@@ -148,8 +148,8 @@ class Batches:
             values = np.asarray(example[field])
             if values.dtype.kind not in "iu":
                 raise DataError(f"{where}: {field} is {values.dtype}, wanted integers.")
-            bad = np.flatnonzero((values < 0) | (values >= bound))
-            if bad.size:
+            if values.size and not 0 <= values.min() <= values.max() < bound:
+                bad = np.flatnonzero((values < 0) | (values >= bound))
                 place = f"{field}[{bad[0]}]" if values.ndim else field
                 raise DataError(f"{where}: {place} is {values.flat[bad[0]]}, wanted 0 to {bound - 1}.")
         if "features" in example and not np.isfinite(example["features"]).all():

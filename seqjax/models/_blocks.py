@@ -152,8 +152,8 @@ class Backbone(Module, kw_only=True):
         """Dropout, all blocks, and the last norm: -> x_BLD, state."""
         if ring.devices(x_BLD.shape[1]) > 1 and self.whole:
             raise ValueError(
-                f"{self.whole[0]}, with its options here, wants whole sequences, and these are cut over devices: choose "
-                "another mixer, or parallel.sequence=1."
+                f"{self.whole[0]}, with its options here, wants whole sequences, and these are cut over devices: "
+                "choose another mixer, or parallel.sequence=1."
             )
         x_BLD = self.drop(masks.fill(ring.spread(x_BLD), mask_BL), deterministic=deterministic)
         if state is not None:

@@ -1,6 +1,5 @@
 """How a step is spread over devices, of one process or several: jit on a mesh, or pmap."""
 
-import contextlib
 import dataclasses
 from typing import Literal
 
@@ -139,11 +138,12 @@ class Layout:
         return jax.make_array_from_callback(value.shape, self.everywhere, lambda index: value[index])
 
     def _within(self, compiled):
-        """The ring and the chunks of a sequence find their axis in the ambient mesh."""
-        ambient = jax.set_mesh if self.mesh.shape["sequence"] > 1 else contextlib.nullcontext
+        """What cuts sequences finds its axis in the ambient mesh."""
+        if self.mesh.shape["sequence"] == 1:
+            return compiled
 
         def call(*args):
-            with ambient(self.mesh):
+            with jax.set_mesh(self.mesh):
                 return compiled(*args)
 
         return call

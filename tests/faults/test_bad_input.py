@@ -154,7 +154,7 @@ def test_one_compilation_for_each_bucket(loader, most):
     source = copy.Source(length=4, examples=16, symbols=4)
     source.size = lambda split: 16  # finite, so that lengths are known
     source.lengths = lambda split: np.array([len(source.example(split, i)["tokens"]) for i in range(16)])
-    compiled = layout.compile(step, layout.abstract(e.shapes))
+    compiled = layout.compile(step, layout.abstract(e.shapes), 4)
     state = layout.init(e.make_state)
     for batch in Batches(source, "train", Loader(batch=4, **loader), shuffle=True).iterate(0, 12):
         state, _ = compiled(state, {}, batch)

@@ -18,6 +18,7 @@ from seqjax.models import lm
 from seqjax.tasks.next_token import NextToken
 from seqjax.training import state as state_lib
 from seqjax.training.evaluate import Evaluator
+from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 
 MIXERS = {"gru": gru.Mixer, "hybrid": (functools.partial(attention.Mixer, heads=2, context=64), lstm.Mixer)}
@@ -143,7 +144,7 @@ def test_a_row_whose_state_is_not_finite_starts_afresh(source):
 def test_evaluation_has_the_loss_of_the_whole_sequence(source, rows):
     """And does not depend on the evaluation before it."""
     steps = Steps(source, "hybrid")
-    evaluator = Evaluator(steps.model, steps.task, source, Loader(batch=rows), "validation")
+    evaluator = Evaluator(steps.model, steps.task, source, Loader(batch=rows), "validation", Parallel().layout(rows, 1))
     wanted = whole(steps.model, steps.state.params, evaluator.batches)
     first, again = evaluator(steps.state.params), evaluator(steps.state.params)
     assert first == again and evaluator._step._cache_size() == 1

@@ -11,6 +11,7 @@ from seqjax.mixers import gru
 from seqjax.models import lm
 from seqjax.tasks.next_token import NextToken
 from seqjax.training.evaluate import Evaluator
+from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step
 
 N = 10
@@ -53,7 +54,8 @@ def alone(parts):
 @pytest.mark.parametrize("loader", [dict(batch=4), dict(batch=3, buckets=(4, 7)), dict(batch=64), dict(batch=5)])
 def test_a_split_is_the_mean_over_its_examples(parts, alone, loader):
     source, model, task, params = parts
-    evaluator = Evaluator(model, task, source, Loader(**loader), "validation")
+    loader = Loader(**loader)
+    evaluator = Evaluator(model, task, source, loader, "validation", Parallel().layout(loader.batch, 1))
     seen = []
     result = evaluator(params, lambda done, total: seen.append((done, total)))
     assert evaluator.examples == N
@@ -62,7 +64,7 @@ def test_a_split_is_the_mean_over_its_examples(parts, alone, loader):
         assert result[name] == pytest.approx(alone[name], rel=1e-5), name
     count = seen[-1][1]
     assert seen == [(i + 1, count) for i in range(count)]
-    assert evaluator._step._cache_size() <= max(len(loader.get("buckets", ())), 1)
+    assert evaluator._step._cache_size() <= max(len(loader.buckets), 1)
 
 
 def test_bits_are_nats_over_ln_two(alone):
