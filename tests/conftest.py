@@ -10,6 +10,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+def pytest_collection_modifyitems(config, items):
+    """A module stays on one worker, as others would make its fixtures again; but for the laws, which are half of all."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if item.module.__name__ != "test_laws":
+                item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
     """Compiled programs take memory, gigabytes over all tests; on the disk they are still there."""

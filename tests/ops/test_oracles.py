@@ -318,6 +318,7 @@ ORACLES = {
     "linear_attention": {"attend", "taylor"},  # in test_linear_attention.py
     "attention": {"attend", "decode", "weigh", "weights"},  # in test_attention.py
     "scores": {"dot", "general", "unit", "additive", "location"},  # in test_scores.py
+    "ring": {"devices", "spread", "by_chunk", "between", "pass_on"},  # what runs over them, in test_ring.py
     "positions": {"frequencies", "rotary", "sinusoidal", "alibi", "relative_bucket"},
     "interactive": {"attend", "weights"},  # in test_interactive_sums.py
     "decoder": set(),  # steps of `recur` only: in mixers/test_attention_rnn.py

@@ -79,11 +79,11 @@ def test_a_run_says_each_step_once_and_saves_the_last(undisturbed):
     assert status(undisturbed) == {"status": "done", "step": STEPS, "error": None}
 
 
-# (examples that are read before it is held, rows that must be seen by then, signals)
+# (examples that are read before it is held, rows and saves that must be seen by then, signals)
 STOPS = {
-    "killed before the first save": (18, 1, [signal.SIGKILL]),
-    "killed between saves": (45, 3, [signal.SIGKILL]),
-    "asked twice": (25, 2, [signal.SIGTERM, signal.SIGINT]),
+    "killed before the first save": (18, 1, 0, [signal.SIGKILL]),
+    "killed between saves": (45, 3, 1, [signal.SIGKILL]),
+    "asked twice": (25, 2, 1, [signal.SIGTERM, signal.SIGINT]),
 }
 
 
@@ -99,8 +99,9 @@ def stopped(config, folder, tmp_path, examples, rows):
 def test_killed_again_and_again(config, undisturbed, tmp_path):
     """Before the first save, between saves, and by a second signal; once the last line is torn as well."""
     folder, seen = tmp_path / "run", []
-    for examples, rows, signals in STOPS.values():
+    for examples, rows, saves, signals in STOPS.values():
         process, _ = stopped(config, folder, tmp_path, examples, rows)
+        launch.until(lambda: len(Checkpoints(folder / "ckpt").steps()) >= saves, process)  # noqa: B023
         for number in signals:
             process.send_signal(number)
         outcome = launch.end(process)
