@@ -64,7 +64,7 @@ def test_saves_are_measured_per_100_mb():
     found = row["figures"]
     assert row["case"] == {"what": "saves", "of": "1 MB"}
     assert found["per 100 MB, ms"] == pytest.approx([100 * ms for ms in found["blocks, ms"]])
-    assert found["on disk, ms"][1] >= found["blocks, ms"][1]
+    assert found["on disk, ms"][1] >= found["returns, ms"][1] > 0
     assert row["ratios"]["per 100 MB / 50 ms"]["ratio"] == pytest.approx(found["per 100 MB, ms"][1] / 50)
 
 
