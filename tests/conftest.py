@@ -11,7 +11,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def pytest_collection_modifyitems(config, items):
-    """A module stays on one worker, as others would make its fixtures again; but for the laws, which are half of all."""
+    """A module stays on one worker, as others would make its fixtures again; but for the laws, half of all."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             if item.module.__name__ != "test_laws":
