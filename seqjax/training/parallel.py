@@ -49,10 +49,10 @@ class Parallel(Checked):
         at_hand = f"{devices} devices" + (f" of {processes} processes" if processes > 1 else "")
         model = self.fsdp * self.sequence * self.tensor
         data = self.data or max(devices // model, 1)
+        sizes = {"data": data, "fsdp": self.fsdp, "sequence": self.sequence, "tensor": self.tensor}
         # One process may leave devices alone; of several, none may be left out.
         if data * model > devices or (data * model != devices and (self.data is None or processes > 1)):
-            axes = dict(data=data, fsdp=self.fsdp, sequence=self.sequence, tensor=self.tensor)
-            shown = " x ".join(f"{name}={size}" for name, size in axes.items() if size > 1 or name != "sequence")
+            shown = " x ".join(f"{name}={size}" for name, size in sizes.items() if size > 1 or name != "sequence")
             raise ConfigError(f"parallel: {shown} does not fit {at_hand}.")
         shares = data * self.fsdp * accumulate
         if batch % shares:
@@ -60,7 +60,7 @@ class Parallel(Checked):
                 f"loader.batch={batch} is not divisible by {data * self.fsdp} devices x train.accumulate={accumulate}"
                 f"{f' ({at_hand})' if processes > 1 else ''}: choose a multiple of {shares}."
             )
-        return {"data": data, "fsdp": self.fsdp, "sequence": self.sequence, "tensor": self.tensor}
+        return sizes
 
     def layout(self, batch: int, accumulate: int) -> "Jit | Pmap":
         """The layout for the devices at hand."""

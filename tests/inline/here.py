@@ -4,11 +4,11 @@ import dataclasses
 
 import launch
 
-from seqjax.search.executors import _base
+from inline import Instant
 
 
 @dataclasses.dataclass(kw_only=True)
-class Here(_base.Executor):
+class Here(Instant):
     """Runs a command when it is submitted; `commands` are those that it has run."""
 
     commands = ()
@@ -20,15 +20,6 @@ class Here(_base.Executor):
         with open(job.log, "a") as log:
             log.write(done.out + done.err)
         return done.code
-
-    def _poll(self, handle):
-        return handle
-
-    def _terminate(self, handle):
-        pass
-
-    def _kill(self, handle):
-        pass
 
 
 Executor = Here

@@ -10,13 +10,13 @@ import json
 import math
 from pathlib import Path
 
-from seqjax.search.executors import _base
+from inline import Instant
 
 BEST = {"lstm": -1.25, "rnn": 3.0}
 
 
 @dataclasses.dataclass(kw_only=True)
-class MadeUp(_base.Executor):
+class MadeUp(Instant):
     """`commands` are those that it was given; after `last` of them it is killed, so to speak."""
 
     last: int | None = None
@@ -31,15 +31,6 @@ class MadeUp(_base.Executor):
         if command[0] == "train":
             return train(json.loads(option("--config").read_text()), option("--workdir"))
         return evaluate(option("--workdir"), [b for a, b in itertools.pairwise(command) if a == "--at"])
-
-    def _poll(self, handle):
-        return handle
-
-    def _terminate(self, handle):
-        pass
-
-    def _kill(self, handle):
-        pass
 
 
 def loss_of(tree) -> float:
