@@ -85,7 +85,10 @@ class Batches:
         mine = indices if rows is None else indices[rows[rows < len(indices)]]
         # Where no row is real, an example of the others says what empty rows look like.
         read = mine if len(mine) else indices[:1]
-        batch = self._collate([self._example(int(i), epoch) for i in read], read, self.buckets[bucket], B)
+        examples = [self._example(int(i)) for i in read]
+        self._check_values(examples, read)
+        examples = [self._cut(example, int(i), epoch) for example, i in zip(examples, read, strict=True)]
+        batch = self._collate(examples, read, self.buckets[bucket], B)
         return batch if len(mine) else {key: np.zeros_like(array) for key, array in batch.items()}
 
     def _rows(self, step: int):
@@ -111,8 +114,11 @@ class Batches:
         members = [shuffled(m) for m in self._members]
         return shuffled(np.arange(len(self._plan))), members
 
-    def _example(self, index: int, epoch: int) -> dict[str, np.ndarray]:
-        where = f"record {index} of split {self.split!r}"
+    def _where(self, index: int) -> str:
+        return f"record {index} of split {self.split!r}"
+
+    def _example(self, index: int) -> dict[str, np.ndarray]:
+        where = self._where(index)
         try:
             example = self.source.example(self.split, index)
             self._check(example, where)
@@ -120,9 +126,10 @@ class Batches:
             raise
         except Exception as error:
             raise DataError(f"{where}: the source raised {type(error).__name__}: {error}") from error
-        return self._cut(example, index, epoch, where)
+        return example
 
     def _check(self, example, where: str) -> None:
+        """Its fields and their shapes."""
         spec = self.source.spec
         x = "features" if spec.vocabulary is None else "tokens"
         answers = spec.source_vocabulary is not None
@@ -138,32 +145,32 @@ class Batches:
                 raise DataError(f"{where}: {field} has shape {list(np.shape(example[field]))}, wanted {list(shape)}.")
         if answers and spec.source_length < S:
             raise DataError(f"{where}: source has length {S}, its spec promises {spec.source_length} at most.")
-        for field, bound in (
-            ("tokens", spec.vocabulary),
-            ("label", spec.classes),
-            ("source", spec.source_vocabulary),
-        ):
-            if field not in example or bound is None:
-                continue
-            values = np.asarray(example[field])
-            if values.dtype.kind not in "iu":
-                raise DataError(f"{where}: {field} is {values.dtype}, wanted integers.")
-            if values.size and not 0 <= values.min() <= values.max() < bound:
-                bad = np.flatnonzero((values < 0) | (values >= bound))
-                place = f"{field}[{bad[0]}]" if values.ndim else field
-                raise DataError(f"{where}: {place} is {values.flat[bad[0]]}, wanted 0 to {bound - 1}.")
-        if "features" in example and not np.isfinite(example["features"]).all():
-            bad = np.argwhere(~np.isfinite(example["features"]))[0]
-            raise DataError(f"{where}: features{bad.tolist()} is {example['features'][tuple(bad)]}, wanted finite.")
 
-    def _cut(self, example, index: int, epoch: int, where: str):
+    def _check_values(self, examples, indices) -> None:
+        """Ids below their bounds, features finite: looked at together, and one by one only to say which is not."""
+        spec = self.source.spec
+        bounds = {"tokens": spec.vocabulary, "label": spec.classes, "source": spec.source_vocabulary}
+        bounds = {field: bound for field, bound in bounds.items() if bound is not None} | {"features": None}
+        for field, bound in bounds.items():
+            known = [(i, np.asarray(e[field])) for i, e in zip(indices, examples, strict=True) if field in e]
+            if not known or _right(np.concatenate([values.ravel() for _, values in known]), bound).all():
+                continue
+            for index, values in known:
+                if bound is not None and values.dtype.kind not in "iu":
+                    raise DataError(f"{self._where(index)}: {field} is {values.dtype}, wanted integers.")
+                for place in np.argwhere(~_right(values, bound)):
+                    got, wanted = values[tuple(place)], "finite" if bound is None else f"0 to {bound - 1}"
+                    field += str(place.tolist()) if values.ndim else ""
+                    raise DataError(f"{self._where(index)}: {field} is {got}, wanted {wanted}.")
+
+    def _cut(self, example, index: int, epoch: int):
         longest = self.buckets[-1]
         length = len(example["tokens"] if "tokens" in example else example["features"])
         if length <= longest:
             return example
         if self.loader.overlong == "error":
             raise DataError(
-                f"{where} has length {length}, the last bucket {longest}: "
+                f"{self._where(index)} has length {length}, the last bucket {longest}: "
                 "raise loader.buckets or set loader.overlong to 'truncate' or 'crop'."
             )
         start = 0
@@ -224,6 +231,13 @@ class Batches:
     def _read(self, steps, part: Callable, give_up: Callable):
         loader = self.loader
         return read(steps, part, loader.workers, loader.prefetch, loader.timeout, give_up)
+
+
+def _right(values: np.ndarray, bound: int | None) -> np.ndarray:
+    """Which values are ids below a bound; without one, which are finite."""
+    if bound is None:
+        return np.isfinite(values)
+    return (values.dtype.kind in "iu") & (values >= 0) & (values < bound)
 
 
 def _mask(examples, field: str, B: int, length: int):

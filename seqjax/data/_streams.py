@@ -69,8 +69,11 @@ class Streams(Batches):
         full = min(self.loader.batch, self.size - k * self.loader.batch)  # the longer stretches come first
         return 0, self._first_B[:full] + k, epoch
 
-    def _example(self, index: int, epoch: int) -> dict[str, np.ndarray]:
+    def _where(self, index: int) -> str:
+        return f"window {index} of split {self.split!r}"
+
+    def _example(self, index: int) -> dict[str, np.ndarray]:
         begin = index * self.length
         example = {key: array[begin : begin + self.length + 1] for key, array in self.stream.items()}
-        self._check(example, f"window {index} of split {self.split!r}")
+        self._check(example, self._where(index))
         return example

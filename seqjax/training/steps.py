@@ -6,6 +6,7 @@ import math
 import time
 
 import jax
+import numpy as np
 
 from seqjax import metrics
 from seqjax.training.guard import TooBad
@@ -25,6 +26,10 @@ class Steps:
         self.experiment, self.options, self.display = run.experiment, run.options, run.journal.display
         # The first call is shorter, if the run was saved with another number of steps per call.
         self.programs = max(len(run.experiment.loader.buckets), 1) + bool(run.step % run.options.steps_per_call)
+        # Of all log lines at once: later, on the device, they would wait for the steps under way there.
+        steps, every = self.options.steps, self.options.log_every
+        logged = np.append(np.arange(every, steps, every), steps)
+        self._rates = np.asarray(jax.vmap(self.experiment.optim.rate(steps))(logged - 1))
         self.last: dict[str, float] = {}  # validation metrics
         self._pending = None  # a log line whose numbers may still be under way
         self._told = False  # that there are more programs than buckets
@@ -182,7 +187,7 @@ class Steps:
             **{k: v.mean() for k, v in totals.items() if k not in ("skipped", "bad")},
             "skipped_steps": int(totals["skipped"].total),
             "rollbacks": run.progress.rollbacks,
-            "learning_rate": float(self.experiment.optim.rate(self.options.steps)(step - 1)),
+            "learning_rate": float(self._rates[-(-step // self.options.log_every) - 1]),
             "tokens_per_s": tokens / elapsed if count else math.nan,  # the first step compiles
             "steps_per_s": count / elapsed if count else math.nan,
             "seconds": run.progress.seconds,

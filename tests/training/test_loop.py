@@ -75,9 +75,13 @@ def test_a_checkpoint_between_two_intervals_is_not_forgotten(tmp_path):
     assert Checkpoints(tmp_path / "run" / "ckpt").steps() == [5]
 
 
-def test_the_rates_in_the_log_are_those_of_the_steps(tmp_path):
-    train(tmp_path, "train.steps=4", "optim.warmup=2", "optim.schedule=linear", "optim.end=0.5", "optim.peak=0.1")
-    assert [row["learning_rate"] for row in rows(tmp_path, "train")] == pytest.approx([0.05, 0.1, 0.1, 0.05])
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_the_rates_in_the_log_are_those_of_the_steps(tmp_path, every):
+    optim = ("optim.warmup=2", "optim.schedule=linear", "optim.end=0.5", "optim.peak=0.1")
+    train(tmp_path, "train.steps=4", f"train.log_every={every}", *optim)
+    rates = [0.05, 0.1, 0.1, 0.05]
+    found = [row["learning_rate"] for row in rows(tmp_path, "train")]
+    assert found == pytest.approx([r for step, r in enumerate(rates, 1) if step % every == 0 or step == 4])
 
 
 def test_what_a_result_must_carry_is_in_run_json(tmp_path):
