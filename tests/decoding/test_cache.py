@@ -13,6 +13,8 @@ from seqjax.mixers.attention import Attention
 from seqjax.models.lm import LanguageModel
 from seqjax.types import Spec
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 B, L, D, MORE = 4, 9, 8, 3
 KINDS = {
     "full": {},

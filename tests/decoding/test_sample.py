@@ -14,6 +14,8 @@ from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
 from seqjax.types import Spec
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 V, GREEDY = 6, Sampling(temperature=0.0)
 KEY = jax.random.key(0)
 WORDS = dict(inputs=Spec(vocabulary=V), outputs=V, width=8, expansion=0)

@@ -11,6 +11,8 @@ from seqjax.mixers.linear_attention import LinearAttention
 from seqjax.mixers.sparse_attention import SparseAttention
 from seqjax.ops import positions, weights
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 B, L, D, H, G, K = 2, 9, 16, 4, 2, 4
 SCORES = ["scaled_dot", "dot", "general", "cosine", "additive", "location"]
 

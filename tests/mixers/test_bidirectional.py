@@ -15,6 +15,8 @@ from seqjax.mixers.stacked import Stacked
 from seqjax.models import classifier, lm
 from seqjax.types import Spec
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 B, L, D = 4, 6, 8
 BOTH = ["xx..Rx", ".Rx.Rx", "xxrxRx", "......"]  # the letters of tests/test_laws.py
 FOUND = [n for n in lookup.names("seqjax.mixers") if not lookup.find(n, "seqjax.mixers", "Mixer").causal]

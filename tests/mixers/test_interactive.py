@@ -15,6 +15,8 @@ from seqjax.mixers.interactive import Interactive
 from seqjax.models import seq2seq
 from seqjax.types import Spec
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 drawn = functools.partial(reading.drawn, Interactive)
 OPTIONS = [
     {},

@@ -11,6 +11,8 @@ from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
 from seqjax.mixers.rnn import Elman
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 RECURRENT = {"elman": (Elman, 1), "gru": (GRU, 3), "lstm": (LSTM, 4)}
 
 

@@ -15,6 +15,8 @@ from seqjax.models.lm import LanguageModel
 from seqjax.training import cost
 from seqjax.types import Spec
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 TOKENS, FEATURES = Spec(vocabulary=7, classes=3), Spec(features=2, classes=3)
 HEADS2 = functools.partial(Attention, heads=2)
 

@@ -17,6 +17,8 @@ from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
 from seqjax.types import Spec
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 SPEC = Spec(vocabulary=7, source_vocabulary=5, source_length=4)
 HEADS2 = functools.partial(Attention, heads=2)
 SOURCE_BS, MASK_BS = jnp.array([[1, 2, 3, 4], [4, 0, 9, 9]]), np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)

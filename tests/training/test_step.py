@@ -19,6 +19,8 @@ from seqjax.training.guard import Norms
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.types import Spec
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 B, L, V, F, C = 8, 6, 7, 2, 3
 TOKENS = Spec(vocabulary=V, classes=C, length=L)
 FEATURES = Spec(features=F, classes=C, length=L)
