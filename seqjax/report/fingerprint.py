@@ -48,7 +48,7 @@ def one(mark: Measured) -> str:
             _figure(figures.costs(mark), _timed(mark)) + table(tables.costs(mark)),
         ),
         section("Configs", "".join(_configs(mark))),
-        section("Run it again", "".join(_command(line) for line in fingerprint_words.commands(mark))),
+        section("Run it again, in the folder of this page", "".join(_command(line) for line in fingerprint_words.commands(mark))),
         section("How it ran", fold("Hardware and versions", table(tables.machines([mark])))),
     ]
     return _page(f"Fingerprint of {mark.name}", body)
@@ -82,7 +82,7 @@ def one_markdown(mark: Measured) -> str:
         "## Time and memory",
         markdown.text(_timed(mark)),
         markdown.table(tables.costs(mark)),
-        "## Run it again",
+        "## Run it again, in the folder of this page",
         markdown.fence("\n".join(fingerprint_words.commands(mark)), "sh"),
         "## How it ran",
         markdown.table(tables.machines([mark])),
