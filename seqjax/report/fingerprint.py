@@ -48,7 +48,10 @@ def one(mark: Measured) -> str:
             _figure(figures.costs(mark), _timed(mark)) + table(tables.costs(mark)),
         ),
         section("Configs", "".join(_configs(mark))),
-        section("Run it again, in the folder of this page", "".join(_command(line) for line in fingerprint_words.commands(mark))),
+        section(
+            "Run it again, in the folder of this page",
+            "".join(_command(line) for line in fingerprint_words.commands(mark)),
+        ),
         section("How it ran", fold("Hardware and versions", table(tables.machines([mark])))),
     ]
     return _page(f"Fingerprint of {mark.name}", body)
