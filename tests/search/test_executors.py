@@ -120,13 +120,22 @@ def test_stop_asks_first(executor, tmp_path):
     assert executor.wait() == []
 
 
-def test_what_does_not_listen_is_killed(executor, tmp_path):
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["front", "background"])
+def sigint(request):
+    """What becomes of SIGINT: in the background, shells have it ignored."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, before)
+
+
+def test_what_does_not_listen_is_killed(executor, sigint, tmp_path):
     executor = executor(slots=1, grace=0.5)
     job = executor.submit(python(STUBBORN), tmp_path / "log")
     until(lambda: (tmp_path / "log").exists() and "ready" in (tmp_path / "log").read_text())
     assert executor.wait(0.1) == []
     executor.stop(job)
     assert everything(executor) == {job: -signal.SIGKILL}
+    assert signal.getsignal(signal.SIGINT) == sigint
 
 
 def test_waiting_ends_in_time(executor, tmp_path):

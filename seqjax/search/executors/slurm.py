@@ -1,5 +1,6 @@
 """Jobs of a SLURM cluster, through submitit."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -51,7 +52,8 @@ class Slurm(_remote.Remote):
         try:
             executor = self._submitit.AutoExecutor(folder / "slurm" / "%j", cluster=self.cluster)
             executor.update_parameters(name="seqjax", **{k: v for k, v in parameters.items() if v is not None})
-            return executor.submit(_signalled, function, args)
+            with _interruptible():
+                return executor.submit(_signalled, function, args)
         except RuntimeError as error:
             raise ConfigError(f"executor 'slurm': {error}; executor.cluster=local runs on this machine.") from error
 
@@ -65,6 +67,20 @@ class Slurm(_remote.Remote):
 
     def _cancel(self, call):
         call.cancel(check=False)
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """A shell's background process ignores SIGINT, and what it starts would, too; local jobs are cancelled by it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _signalled(function, args) -> int:
