@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from seqjax.data._ahead import read
+from seqjax.data._random import philox
 from seqjax.data._source import Source
 from seqjax.types import Checked, ConfigError, Count, DataError, Natural, Positive
 
@@ -153,15 +154,17 @@ class Batches:
         bounds = {field: bound for field, bound in bounds.items() if bound is not None} | {"features": None}
         for field, bound in bounds.items():
             known = [(i, np.asarray(e[field])) for i, e in zip(indices, examples, strict=True) if field in e]
+            kinds, name = ("biufc", "numbers") if bound is None else ("iu", "integers")
+            for index, values in known:
+                if values.dtype.kind not in kinds:
+                    raise DataError(f"{self._where(index)}: {field} is {values.dtype}, wanted {name}.")
             if not known or _right(np.concatenate([values.ravel() for _, values in known]), bound).all():
                 continue
-            for index, values in known:
-                if bound is not None and values.dtype.kind not in "iu":
-                    raise DataError(f"{self._where(index)}: {field} is {values.dtype}, wanted integers.")
-                for place in np.argwhere(~_right(values, bound)):
-                    got, wanted = values[tuple(place)], "finite" if bound is None else f"0 to {bound - 1}"
-                    field += str(place.tolist()) if values.ndim else ""
-                    raise DataError(f"{self._where(index)}: {field} is {got}, wanted {wanted}.")
+            index, values = next((i, values) for i, values in known if not _right(values, bound).all())
+            place = np.argwhere(~_right(values, bound))[0]
+            where = f"{self._where(index)}: {field}{place.tolist() if values.ndim else ''}"
+            wanted = "finite" if bound is None else f"0 to {bound - 1}"
+            raise DataError(f"{where} is {values[tuple(place)]}, wanted {wanted}.")
 
     def _cut(self, example, index: int, epoch: int):
         longest = self.buckets[-1]
@@ -175,7 +178,7 @@ class Batches:
             )
         start = 0
         if self.loader.overlong == "crop" and self.shuffle:
-            bits = np.random.Philox(key=[self.seed, epoch], counter=[index, 1, 0, 0])
+            bits = philox([self.seed, epoch], [index, 1, 0, 0])
             start = int(bits.random_raw() % (length - longest + 1))
         return {k: v[start : start + longest] if k in PADDED else v for k, v in example.items()}
 
@@ -235,9 +238,7 @@ class Batches:
 
 def _right(values: np.ndarray, bound: int | None) -> np.ndarray:
     """Which values are ids below a bound; without one, which are finite."""
-    if bound is None:
-        return np.isfinite(values)
-    return (values.dtype.kind in "iu") & (values >= 0) & (values < bound)
+    return np.isfinite(values) if bound is None else (values >= 0) & (values < bound)
 
 
 def _mask(examples, field: str, B: int, length: int):

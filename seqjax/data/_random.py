@@ -14,15 +14,20 @@ def generator(seed: int, split: str, index: int) -> np.random.Generator:
     """A stream of its own for every example: no two splits or indices share a number."""
     if index < 0:
         raise IndexError(f"{split} has examples from 0 on, got {index}.")
-    key = _Key(np.array([seed, SPLITS.index(split)], np.uint64))
     # The index is the highest word of a counter that counts from the lowest: streams are 2^192 blocks apart.
-    counter = np.array([0, 0, 0, index], np.uint64)
-    return np.random.Generator(np.random.Philox(key, counter=counter))
+    return np.random.Generator(philox([seed, SPLITS.index(split)], [0, 0, 0, index]))
+
+
+def philox(key, counter) -> np.random.Philox:
+    """`np.random.Philox(key=key, counter=counter)`, for two and four words.
+
+    That one asks the system for entropy first, which takes twice as long as all the rest.
+    """
+    return np.random.Philox(_Key(np.array(key, np.uint64)), counter=np.array(counter, np.uint64))
 
 
 class _Key(np.random.bit_generator.ISeedSequence):
-    """A key as it is: with `Philox(key=key)` numpy asks the system for entropy first, which takes twice as long as
-    all the rest."""
+    """A key as it is."""
 
     def __init__(self, words: np.ndarray):
         self.words = words

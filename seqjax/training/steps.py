@@ -187,7 +187,7 @@ class Steps:
             **{k: v.mean() for k, v in totals.items() if k not in ("skipped", "bad")},
             "skipped_steps": int(totals["skipped"].total),
             "rollbacks": run.progress.rollbacks,
-            "learning_rate": float(self._rates[-(-step // self.options.log_every) - 1]),
+            "learning_rate": float(self._rates[(step - 1) // self.options.log_every]),
             "tokens_per_s": tokens / elapsed if count else math.nan,  # the first step compiles
             "steps_per_s": count / elapsed if count else math.nan,
             "seconds": run.progress.seconds,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqjax.data import copy, digits, recall
-from seqjax.data._random import SPLITS, generator
+from seqjax.data._random import SPLITS, generator, philox
 
 
 def test_streams_differ_between_seeds_splits_and_indices():
@@ -85,3 +85,10 @@ def test_digits_are_split_evenly_in_every_class():
         everything = np.concatenate([source.example(split, i)["features"] for i in range(sizes[split])])
         assert everything.min() == 0 and everything.max() == 1
     assert 0.09 < source.baselines("test")["accuracy"]["majority class"] < 0.12
+
+
+@pytest.mark.parametrize("key", [[0, 0], [7, 2**63 + 1]])
+@pytest.mark.parametrize("counter", [[0, 0, 0, 5], [3, 1, 0, 0]])
+def test_a_key_is_taken_as_it_is(key, counter):
+    wanted = np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))
+    np.testing.assert_array_equal(philox(key, counter).random_raw(9), wanted.random_raw(9))

@@ -194,6 +194,7 @@ SEEN = {"features": np.zeros((3, 2), np.float32), "label": 0}
         ({"label": -1}, ("record 2", "label", "is -1", "0 to 2")),
         ({"label": 1.0}, ("record 2", "label", "float64", "integers")),
         ({"tokens": np.array([1.0])}, ("record 2", "tokens", "float64", "integers")),
+        ({"tokens": np.array([True, False])}, ("record 2", "tokens", "bool", "integers")),
         ({"tokens": np.array([[1, 2]])}, ("record 2", "tokens", "[1, 2]", "wanted [1]")),
         ({"scored": np.array([True])}, ("record 2", "scored", "[1]", "wanted [2]")),
         ({"reset": np.array([True])}, ("record 2", "reset", "[1]", "wanted [2]")),
@@ -213,6 +214,7 @@ def test_bad_tokens_and_labels_are_named(bad, words):
     [
         (np.array([[0, 0], [0, np.nan]], np.float32), ("record 2", "features[1, 1]", "nan", "finite")),
         (np.array([[np.inf, 0]], np.float32), ("record 2", "features[0, 0]", "inf", "finite")),
+        (np.array([["a", "b"]]), ("record 2", "features", "<U1", "numbers")),
         (np.zeros((2, 3), np.float32), ("record 2", "features", "[2, 3]", "[2, 2]")),
         (np.zeros(2, np.float32), ("record 2", "features", "[2]", "[2, 2]")),
     ],

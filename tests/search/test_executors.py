@@ -36,7 +36,7 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-S", "-c", code]
 
 
-def everything(executor, patience: float = 180) -> dict:
+def everything(executor, patience: float = 60) -> dict:
     """Job -> code of all there are."""
     ended, end = {}, time.monotonic() + patience
     while time.monotonic() < end and (found := executor.wait(patience)):
