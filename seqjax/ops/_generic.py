@@ -2,7 +2,7 @@
 
 A cell is a pure function of one token that multiplies by weights only through the `dot` it is given. So the engine
 sees each product: the forward pass keeps its result, and the backward pass takes the gradient of the weight for a
-whole chunk of tokens at once, outside the loop over time. Chunks, masks and resets are those of `_recurrence`.
+whole chunk of tokens at once, outside the loop over time. Chunks, masks and resets are those of `_chunks`.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from seqjax import masks
 from seqjax.ops import _product
-from seqjax.ops._recurrence import choose, cut, in_chunks, paste, shards
+from seqjax.ops._chunks import by_shard, choose, cut, in_chunks, paste, shards
 
 
 def recur(
@@ -189,9 +189,8 @@ def _backward(step, T, dtype, remat, residuals, cotangents):
 
     def gradient(a_TBX, g_TBX, w):
         """Of a weight, per group of rows (`shards`), from all tokens of a chunk in one product."""
-        split = lambda a: jnp.moveaxis(a.reshape(T, groups, -1, *a.shape[2:]), 1, 0).reshape(groups, -1, *a.shape[2:])
         of = lambda a, g: jax.vjp(lambda w: product(a, w, dtype), w)[1](g)[0]
-        return jax.vmap(of)(split(a_TBX), split(g_TBX))
+        return jax.vmap(of)(by_shard(a_TBX, groups), by_shard(g_TBX, groups))
 
     def chunk(carry, slices):
         start, sums, du_BLX = carry

@@ -13,7 +13,6 @@ Work goes chunk by chunk, so that temporaries stay in the cache and memory is li
 Arrays are time-major inside: T tokens of a chunk, B rows, M = gates * N.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops._chunks import by_shard, choose, cut, in_chunks, paste, shards
 from seqjax.ops._product import product
 
 
@@ -33,7 +33,8 @@ class Cell(NamedTuple):
       of a tanh is not vectorised, and half as fast as one on whole arrays; one tanh over all gates is best uncut.)
     step: (u, g_BM, state) -> (state, kept); u (its parts) and g are the scaled input and recurrent parts of z, kept
       is what the slopes need.
-    rest: (kept, rest of the state before) -> rest of the state after h, one token, from what was kept.
+    rest: kept -> (keep, write, new) of what a state holds beside h, c = keep * c + write * new, for all tokens of a
+      chunk; None if there is nothing.
     slopes: (kept, before, after) -> slopes, for all tokens of a chunk.
     back: (dstate, slopes) -> (what of dstate reaches the state before directly, dz_BM through the recurrent kernel,
       extra), one token.
@@ -69,57 +70,6 @@ def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_
     return masks.fill(h_BLN[:, : x_BLD.shape[1]], mask_BL), state
 
 
-def in_chunks(tree_BLX, mask_BL, reset_BL):
-    """(T, (tree, mask, reset)): tokens per chunk, and inputs filled up with masked tokens to a multiple of it."""
-    B, L = jax.tree.leaves(tree_BLX)[0].shape[:2]
-    T = _chunk_length(B, L)
-    if reset_BL is not None and mask_BL is not None:
-        reset_BL = reset_BL & mask_BL
-    spare = -L % T
-    if spare and mask_BL is None:
-        mask_BL = jnp.ones((B, L), bool)
-    fill_up = lambda a: jnp.pad(a, [(0, 0), (0, spare)] + [(0, 0)] * (a.ndim - 2)) if spare else a
-    return T, jax.tree.map(fill_up, (tree_BLX, mask_BL, reset_BL))
-
-
-def _chunk_length(B: int, L: int) -> int:
-    """About 256 rows in each product, and no filling-up if a divisor of L is near."""
-    wanted = max(256 // B, 8)
-    if wanted >= L:
-        return L
-    divisors = [T for T in range(math.ceil(wanted / 2), 2 * wanted + 1) if L % T == 0]
-    equal = math.ceil(L / math.ceil(L / wanted))
-    return min(divisors or [equal], key=lambda T: abs(math.log(T / wanted)))
-
-
-def cut(tree, i, T: int):
-    """Chunk i of each (B, L, ...), time first."""
-    return jax.tree.map(lambda a: jnp.swapaxes(jax.lax.dynamic_slice_in_dim(a, i * T, T, axis=1), 0, 1), tree)
-
-
-def paste(a_BLX, chunk_TBX, i):
-    """Writes chunk i back; in place, as the array is carried through a loop."""
-    chunk_BTX = jnp.swapaxes(chunk_TBX, 0, 1).astype(a_BLX.dtype)
-    return jax.lax.dynamic_update_slice_in_dim(a_BLX, chunk_BTX, i * chunk_TBX.shape[0], axis=1)
-
-
-def choose(flag_XB, yes, no):
-    """yes where the flag is set, else no; pytrees of (..., B, ...). No flag: yes."""
-    if flag_XB is None:
-        return yes
-    widen = lambda n: flag_XB.reshape(flag_XB.shape + (1,) * (n.ndim - flag_XB.ndim))
-    return jax.tree.map(lambda y, n: jnp.where(widen(n), y, n), yes, no)
-
-
-def shards(B: int) -> int:
-    """Into how many groups the rows fall, one per device if all the batch is spread over all devices.
-
-    Gradients of weights are added up per group, and over groups at the end: devices talk once, not once per chunk.
-    """
-    manual = jax.sharding.get_abstract_mesh().manual_axes  # pmap, shard_map: the rows of one device
-    return 1 if manual else math.gcd(B, jax.device_count())
-
-
 def _scaled(cell: Cell, weights: Weights) -> Weights:
     scale_M = jnp.repeat(jnp.array(cell.scale, weights.kernel.dtype), weights.kernel.shape[1] // len(cell.scale))
     return Weights(
@@ -130,23 +80,46 @@ def _scaled(cell: Cell, weights: Weights) -> Weights:
     )
 
 
-def _tokens(cell: Cell, w: Weights, initial, state, inputs, keep: bool):
-    """One chunk forward, weights scaled: the state after it, h of every token, and if `keep` what slopes need."""
+def _tokens(cell: Cell, w: Weights, initial, state, inputs, h_BLN, kept, first):
+    """One chunk forward, weights scaled: the state after it, and h and kept with what is new from place `first` on.
+
+    `kept` is for what slopes need; None: it is not needed, as is h. Both are written token by token where they stay:
+    a chunk of them would have to be zeroed first and copied there in the end.
+    """
     x_TBD, mask_TB, reset_TB = inputs
     dtype = x_TBD.dtype
+    write = jax.lax.dynamic_update_index_in_dim
 
-    def step(before, slices):
-        u, mask_B, reset_B = slices
+    def step(carry, slices):
+        before, h_BLN, kept = carry
+        t, u, mask_B, reset_B = slices
         before = before if reset_B is None else choose(reset_B, initial, before)
         g_BM = product("BN,NM->BM", before[0], w.recurrent, dtype)
         if w.recurrent_bias is not None:
             g_BM = g_BM + w.recurrent_bias[None]
-        after, kept = cell.step(u, g_BM, before)
+        after, new = cell.step(u, g_BM, before)
         after = choose(mask_B, after, before)
-        return after, (after[0], kept if keep else None)
+        h_BLN = None if h_BLN is None else write(h_BLN, after[0], t, 1)
+        kept = None if kept is None else jax.tree.map(lambda a, b: write(a, b, t, 0), kept, new)
+        return (after, h_BLN, kept), None
 
     u_TBM = product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
-    return jax.lax.scan(step, state, (jnp.split(u_TBM, cell.parts, axis=-1), mask_TB, reset_TB))
+    places = first + jnp.arange(len(u_TBM))
+    slices = (places, jnp.split(u_TBM, cell.parts, axis=-1), mask_TB, reset_TB)
+    return jax.lax.scan(step, (state, h_BLN, kept), slices)[0]
+
+
+def _room(cell: Cell, state, T: int):
+    """Where what slopes need of T tokens is going to be written."""
+    z_BM = jnp.tile(state[0], len(cell.scale))
+    _, kept = jax.eval_shape(cell.step, jnp.split(z_BM, cell.parts, axis=-1), z_BM, state)
+    leaves, tree = jax.tree.flatten(kept)
+    return tree.unflatten(_unwritten((T, *a.shape), a.dtype, i + 2) for i, a in enumerate(leaves))
+
+
+def _unwritten(shape, dtype, number: int):
+    """An array that is written before it is read. Of arrays with one number in them XLA makes one, and copies that."""
+    return jnp.full(shape, number, dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -161,13 +134,13 @@ def _forward(cell, T, inputs, weights, state, initial, keep):
     w = _scaled(cell, weights)
 
     def chunk(carry, i):
-        before, h_BLN = carry
-        after, (h_TBN, kept) = _tokens(cell, w, initial, before, cut(inputs, i, T), keep)
-        return (after, paste(h_BLN, h_TBN, i)), (before, kept)
+        before, h_BLN, kept = carry
+        return _tokens(cell, w, initial, before, cut(inputs, i, T), h_BLN, kept, i * T), before
 
-    h_BLN = jnp.zeros((B, L, state[0].shape[-1]), state[0].dtype)
-    (last, h_BLN), entries_and_kept = jax.lax.scan(chunk, (state, h_BLN), jnp.arange(L // T))
-    return h_BLN, last, entries_and_kept
+    h_BLN = _unwritten((B, L, state[0].shape[-1]), state[0].dtype, 1)
+    kept = _room(cell, state, L) if keep else None
+    (last, h_BLN, kept), entries = jax.lax.scan(chunk, (state, h_BLN, kept), jnp.arange(L // T))
+    return h_BLN, last, (entries, kept)
 
 
 def _run_forward(cell, T, remat, x_BLD, mask_BL, reset_BL, weights, state, initial):
@@ -184,8 +157,8 @@ def _run_backward(cell, T, remat, residuals, cotangents):
     back_MN = weights.recurrent.T.astype(dtype)  # turned round once: each product in the loop is a quarter faster
     w = _scaled(cell, weights)
     groups = shards(B)
-    group = lambda a_TBX: a_TBX.reshape(T, groups, -1, a_TBX.shape[-1])
-    outer = lambda a_TBX, b_TBY: product("TSRX,TSRY->SXY", group(a_TBX), group(b_TBY), dtype)
+    outer = lambda a_TBX, b_TBY: product("SKX,SKY->SXY", by_shard(a_TBX, groups), by_shard(b_TBY, groups), dtype)
+    total = lambda a_TBX: jnp.sum(by_shard(a_TBX, groups), axis=1)
 
     def step(carry, slices):
         dstate, dinitial = carry
@@ -202,25 +175,32 @@ def _run_backward(cell, T, remat, residuals, cotangents):
 
     def rest_of(entry, kept, mask_TB, reset_TB):
         def token(before, slices):
-            kept, mask_B, reset_B = slices
-            before = before if reset_B is None else choose(reset_B, initial[1:], before)
-            after = choose(mask_B, cell.rest(kept, before), before)
+            keep, write, new, reset_B = slices
+            before = before if reset_B is None else choose(reset_B, initial[1], before)
+            after = keep * before + write * new
             return after, after
 
-        return jax.lax.scan(token, entry[1:], (kept, mask_TB, reset_TB))[1] if entry[1:] else ()
+        if not entry[1:]:
+            return ()
+        keep, write, new = cell.rest(kept)
+        if mask_TB is not None:
+            keep, write = jnp.where(mask_TB[..., None], keep, 1), jnp.where(mask_TB[..., None], write, 0)
+        return (jax.lax.scan(token, entry[1], (keep, write, new, reset_TB))[1],)
 
     def chunk(carry, slices):
         dstates, sums, dx_BLD = carry
-        i, entry, kept = slices
+        i, entry = slices
         x_TBD, mask_TB, reset_TB = now = cut(inputs, i, T)
         h_TBN, dh_TBN = cut((h_BLN, dh_BLN), i, T)
         if remat:
-            _, (h_TBN, kept) = _tokens(cell, w, initial, entry, now, keep=True)
-        after = (h_TBN, *rest_of(entry, kept, mask_TB, reset_TB))
+            _, _, here = _tokens(cell, w, initial, entry, now, None, _room(cell, entry, T), 0)
+        else:
+            here = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * T, T), kept)
+        after = (h_TBN, *rest_of(entry, here, mask_TB, reset_TB))
         before = jax.tree.map(lambda e, a: jnp.concatenate([e[None], a[:-1]]), entry, after)
         if reset_TB is not None:
             before = choose(reset_TB, jax.tree.map(lambda i: i[None], initial), before)
-        slopes = cell.slopes(kept, before, after)
+        slopes = cell.slopes(here, before, after)
         if mask_TB is not None:
             slopes = jax.tree.map(lambda s: jnp.where(mask_TB[..., None], s, 0), slopes)
             dh_TBN = jnp.where(mask_TB[..., None], dh_TBN, 0)
@@ -229,15 +209,15 @@ def _run_backward(cell, T, remat, residuals, cotangents):
         parts = Weights(
             outer(x_TBD, du_TBM),
             outer(before[0], dz_TBM),
-            jnp.sum(group(du_TBM), axis=(0, 2)),
-            None if weights.recurrent_bias is None else jnp.sum(group(dz_TBM), axis=(0, 2)),
+            total(du_TBM),
+            None if weights.recurrent_bias is None else total(dz_TBM),
         )
         dx_TBD = product("TBM,DM->TBD", du_TBM, weights.kernel, dtype)
         return (dstates, jax.tree.map(jnp.add, sums, parts), paste(dx_BLD, dx_TBD, i)), None
 
     sums = jax.tree.map(lambda a: jnp.zeros((groups, *a.shape), a.dtype), weights)
     start = ((dlast, jax.tree.map(jnp.zeros_like, initial)), sums, jnp.zeros_like(inputs[0]))
-    slices = (jnp.arange(L // T), entries, kept)
+    slices = (jnp.arange(L // T), entries)
     ((dstate, dinitial), sums, dx_BLD), _ = jax.lax.scan(chunk, start, slices, reverse=True)
     return dx_BLD, None, None, jax.tree.map(lambda a: jnp.sum(a, axis=0), sums), dstate, dinitial
 

@@ -36,7 +36,7 @@ def _elman(kind: str) -> Cell:
         scale=(1.0,),
         parts=1,
         step=step,
-        rest=lambda kept, before: (),
+        rest=None,
         slopes=lambda kept, before, after: slope(after[0]),
         back=back,
         input=lambda dz, extra: dz,
@@ -53,9 +53,9 @@ def _lstm_step(u, g_BM, state):
     return (_half(o_BN) * jnp.tanh(c_BN), c_BN), a_BM
 
 
-def _lstm_rest(a_BM, before):
-    i_BN, f_BN, g_BN, _ = jnp.split(a_BM, 4, axis=-1)
-    return (_half(f_BN) * before[0] + _half(i_BN) * g_BN,)
+def _lstm_rest(a_TBM):
+    i, f, g, _ = jnp.split(a_TBM, 4, axis=-1)
+    return _half(f), _half(i), g
 
 
 def _lstm_slopes(a_TBM, before, after):
@@ -108,7 +108,7 @@ _GRU = Cell(
     scale=(0.5, 0.5, 1.0),
     parts=3,
     step=_gru_step,
-    rest=lambda kept, before: (),
+    rest=None,
     slopes=_gru_slopes,
     back=_gru_back,
     # The input reaches n directly, not through the reset gate.
