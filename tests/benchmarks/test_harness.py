@@ -170,9 +170,13 @@ def test_saved_results_come_back_and_show_every_ratio(tmp_path):
 
 
 def test_files_are_named_after_the_device():
-    named = lambda device, clock: session.stem({"name": "n", "clock": clock, "hardware": {"device": device}})
-    assert named("cpu", "wall") == "n-cpu" and named("cpu", "cpu") == "n-cpu-pinned"
-    assert named("NVIDIA H200", "wall") == "n-nvidia-h200"
+    def named(device, clock, cpu):
+        return session.stem({"name": "n", "clock": clock, "hardware": {"device": device, "cpu": cpu}})
+
+    assert named("cpu", "wall", "AMD EPYC") == "n-amd-epyc"
+    assert named("cpu", "cpu", "Intel(R) Xeon(R) Processor") == "n-intel-xeon-pinned"
+    assert named("cpu", "cpu", "Intel(R) Core(TM) i7-9 CPU @ 2.6GHz") == "n-intel-core-i7-9-2-6ghz-pinned"
+    assert named("NVIDIA H200", "wall", "AMD EPYC") == "n-nvidia-h200"
 
 
 @pytest.mark.parametrize("text", ["1,2", "1,2,x", "1,0,3", ""])
@@ -214,9 +218,10 @@ def test_the_benchmark_runs_and_writes_its_files(tmp_path):
     command = [sys.executable, "-m", "benchmarks.recurrence", *words.split()]
     done = subprocess.run([*command, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    text = {p.suffix: p.read_bytes() for p in tmp_path.iterdir() if p.stem == "recurrence-cpu-pinned"}
+    text = {p.suffix: p.read_bytes() for p in tmp_path.iterdir()}
     assert set(text) == {".json", ".md", ".png"}
     saved = json.loads(text[".json"])
+    assert {p.stem for p in tmp_path.iterdir()} == {session.stem(saved)}
     assert saved["command"] == f"python -m benchmarks.recurrence {words}"
     assert saved["rows"][0]["case"] == {"what": "training", "cell": "elman", "B": 2, "L": 4, "D": 3}
     assert set(saved["rows"][0]["contenders"]) == {"ours", "linen"}
