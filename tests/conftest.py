@@ -1,9 +1,18 @@
 """Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept."""
 
+import os
+
 import jax
 import pytest
 
 from seqjax import runtime
+
+# Almost all programs of tests take a thousand times longer to compile than to run: these settings make that a tenth,
+# also in processes that tests start. What stands for the fusion emitters is of jax 0.10, and without effect in others.
+QUICK = "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
 
 runtime.compile_cache()
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -27,9 +36,6 @@ def _forget_programs():
 
 @pytest.fixture(scope="module")
 def quick_compiles():
-    """For programs that take a thousand times longer to compile than to run."""
-    jax.config.update("jax_disable_most_optimizations", True)
     # jax 0.10 compiles what a backward pass calls a second time, unless there is a mesh, if only an empty one.
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
         yield
-    jax.config.update("jax_disable_most_optimizations", False)

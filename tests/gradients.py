@@ -7,34 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def compiled(f, module, *arguments):
-    """f(module, *arguments), compiled as one program for values and gradients, however it is joined with others."""
-    return _both(f, module, arguments, _zeros(f, module, *_abstract(arguments)))[0]
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def call(f, module, *arguments):
+    """f(module, *arguments), traced once for all that ask for it."""
+    return f(module, *arguments)
 
 
-compiled.defvjp(
-    lambda f, module, *arguments: (compiled(f, module, *arguments), arguments),
-    lambda f, module, arguments, cotangent: _both(f, module, arguments, cotangent)[1],
-)
+def pull(f, module, *arguments):
+    """f(module, *arguments), and what turns its cotangent into gradients: one program does both. All in numpy."""
+    run = lambda cotangent: jax.device_get(_both(f, module, arguments, cotangent))
+    return run(zeros(jax.eval_shape(functools.partial(call, f, module), *arguments)))[0], lambda c: run(c)[1]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _both(f, module, arguments, cotangent):
-    y, pull = jax.vjp(functools.partial(f, module), *arguments)
-    return y, pull(cotangent)
+    y, back = jax.vjp(functools.partial(call, f, module), *arguments)
+    return y, back(cotangent)
 
 
-def _abstract(arguments):
-    leaves, tree = jax.tree.flatten(arguments)
-    return tree, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
-
-
-@functools.cache
-def _zeros(f, module, tree, leaves):
-    """The cotangent that asks for values only."""
-    zero = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
-    return jax.tree.map(zero, jax.eval_shape(functools.partial(f, module), *tree.unflatten(leaves)))
+def zeros(tree):
+    """A cotangent that asks for nothing."""
+    floating = lambda a: jnp.issubdtype(a.dtype, jnp.floating)
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype if floating(a) else jax.dtypes.float0), tree)
 
 
 def evaluate(f, params, x):
