@@ -1,6 +1,6 @@
 # make quickstart   install, train a GRU and an attention model, write runs/quickstart/report.html
 # make test         install, run all tests but those that need a GPU or many minutes
-# make test-slow    the latter: faults, restarts, several processes
+# make test-slow    the latter: faults, restarts, several processes; and the numerics as users compile them
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,6 +33,7 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/python -m pytest -n 2 --durations=15 -m 'slow and not gpu'
+	SEQJAX_TESTS=optimised $(BIN)/python -m pytest -n 2 --dist loadgroup tests/ops
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,10 +9,13 @@ from seqjax import runtime
 
 # Almost all programs of tests take a thousand times longer to compile than to run: these settings make that a tenth,
 # also in processes that tests start. What stands for the fusion emitters is of jax 0.10, and without effect in others.
+# SEQJAX_TESTS=optimised compiles as users do: `make test-slow` tests the numerics once more like that.
 QUICK = "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-jax.config.update("jax_disable_most_optimizations", True)
+os.environ.setdefault("XLA_FLAGS", "")
+if os.environ.get("SEQJAX_TESTS") != "optimised":
+    os.environ["XLA_FLAGS"] += f" {QUICK}"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # of processes; JAX is here already
+    jax.config.update("jax_disable_most_optimizations", True)
 
 runtime.compile_cache()
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -36,6 +39,7 @@ def _forget_programs():
 
 @pytest.fixture(scope="module")
 def quick_compiles():
+    """For programs that are compiled for their gradients."""
     # jax 0.10 compiles what a backward pass calls a second time, unless there is a mesh, if only an empty one.
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
         yield

@@ -53,7 +53,7 @@ def report(programs: dict, *rows) -> None:
 def eight_devices(script: str, **options: str):
     """What a script prints last, as JSON, where it sees eight devices."""
     options |= {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }

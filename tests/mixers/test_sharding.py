@@ -105,7 +105,7 @@ def main():
 
 @pytest.fixture(scope="module")
 def found():
-    return eight_devices(__file__, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    return eight_devices(__file__)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -231,7 +231,7 @@ def memory(n: int) -> int:
 
 @pytest.fixture(scope="module")
 def found(request):
-    return eight_devices(__file__, JAX_DISABLE_MOST_OPTIMIZATIONS="1", GROUP=request.param)
+    return eight_devices(__file__, GROUP=request.param)
 
 
 def of(*groups):

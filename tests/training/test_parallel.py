@@ -18,9 +18,8 @@ from seqjax.types import ConfigError
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     options = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # a third of the time
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     process = subprocess.run(

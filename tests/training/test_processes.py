@@ -35,8 +35,7 @@ def start(count: int, config: str, folder, *args, each=None, missing=()):
     env = {
         "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1] / "faults")]),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count}",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={8 // count}",
     }
     return [
         launch.start(
