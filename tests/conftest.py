@@ -38,8 +38,7 @@ def _forget_programs():
 
 
 @pytest.fixture(scope="module")
-def quick_compiles():
-    """For programs that are compiled for their gradients."""
-    # jax 0.10 compiles what a backward pass calls a second time, unless there is a mesh, if only an empty one.
+def compile_once():
+    """jax 0.10 compiles what a backward pass calls a second time, unless there is a mesh, if only an empty one."""
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
         yield

@@ -86,7 +86,7 @@ def test_a_comparison_says_how_it_is_run_and_is_sound(file, variant):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compiles")
+@pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("file", COMPARISONS, ids=lambda f: f.stem)
 def test_the_tiny_variant_of_a_comparison(file, tmp_path):
     if file.stem == "digits":

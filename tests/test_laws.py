@@ -29,7 +29,7 @@ from seqjax.models import lm, seq2seq
 from seqjax.models._blocks import Backbone
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 B, L, D, V, S = 5, 6, 8, 7, 4
 CONTEXT = 8

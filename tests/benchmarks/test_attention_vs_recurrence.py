@@ -89,7 +89,7 @@ def test_copies_count_what_is_read_and_written(monkeypatch):
 # ---- The programs.
 
 
-@pytest.mark.usefixtures("quick_compiles")
+@pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("what", attention_vs_recurrence.WHAT)
 @pytest.mark.parametrize("name", ["attention", "rnn"])
 def test_programs_say_what_they_take(name, what):
@@ -110,7 +110,7 @@ def test_programs_say_what_they_take(name, what):
     assert len(jax.tree.leaves(out)) > 0
 
 
-@pytest.mark.usefixtures("quick_compiles")
+@pytest.mark.usefixtures("compile_once")
 def test_tokens_are_decoded_behind_a_state_of_so_many():
     layer = _layers.mixer("attention", 8, "float32", 6 + STEPS)
     params = jax.jit(layer.init)(jax.random.key(0), jnp.zeros((1, 1, 8)))
@@ -250,7 +250,7 @@ def here(contenders, case, plan):
     return timings
 
 
-@pytest.mark.usefixtures("quick_compiles")
+@pytest.mark.usefixtures("compile_once")
 def test_all_lengths_are_timed_and_saved(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(harness, "race", here)
     monkeypatch.setattr(_roofline, "SIZE", {"cpu": 8})

@@ -13,7 +13,7 @@ from seqjax.mixers.attention import Attention
 from seqjax.models.lm import LanguageModel
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 B, L, D, MORE = 4, 9, 8, 3
 KINDS = {

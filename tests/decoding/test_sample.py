@@ -14,7 +14,7 @@ from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 V, GREEDY = 6, Sampling(temperature=0.0)
 KEY = jax.random.key(0)

@@ -17,7 +17,7 @@ from hlo import collectives, eight_devices
 from seqjax.mixers.attention import Attention
 from seqjax.ops import _backends, positions
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 B, L, D, H, G, K = 2, 11, 16, 4, 2, 4
 OPTIONS = dict(kv_heads=G, window=5, qk_norm=True, soft_cap=2.0, sinks=True)

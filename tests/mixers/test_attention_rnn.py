@@ -16,7 +16,7 @@ from reading import FLAGS, FRESH_L, REAL_L, REAL_S, B, D, L, S, call
 
 from seqjax.mixers.attention_rnn import AttentionRNN
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 drawn = functools.partial(reading.drawn, AttentionRNN)
 OPTIONS = [

@@ -11,7 +11,7 @@ from seqjax.mixers.linear_attention import LinearAttention
 from seqjax.mixers.sparse_attention import SparseAttention
 from seqjax.ops import positions, weights
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 B, L, D, H, G, K = 2, 9, 16, 4, 2, 4
 SCORES = ["scaled_dot", "dot", "general", "cosine", "additive", "location"]

@@ -15,7 +15,7 @@ from seqjax.mixers.stacked import Stacked
 from seqjax.models import classifier, lm
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 B, L, D = 4, 6, 8
 BOTH = ["xx..Rx", ".Rx.Rx", "xxrxRx", "......"]  # the letters of tests/test_laws.py

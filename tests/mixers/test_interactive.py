@@ -15,7 +15,7 @@ from seqjax.mixers.interactive import Interactive
 from seqjax.models import seq2seq
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 drawn = functools.partial(reading.drawn, Interactive)
 OPTIONS = [

@@ -11,7 +11,7 @@ from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
 from seqjax.mixers.rnn import Elman
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 RECURRENT = {"elman": (Elman, 1), "gru": (GRU, 3), "lstm": (LSTM, 4)}
 

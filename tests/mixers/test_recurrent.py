@@ -19,7 +19,7 @@ from seqjax.mixers.rnn import Elman
 from seqjax.mixers.slstm import SLSTM
 from seqjax.ops import cells
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 RNG = np.random.default_rng(0)
 D = 8

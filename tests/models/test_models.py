@@ -15,7 +15,7 @@ from seqjax.models.lm import LanguageModel
 from seqjax.training import cost
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 TOKENS, FEATURES = Spec(vocabulary=7, classes=3), Spec(features=2, classes=3)
 HEADS2 = functools.partial(Attention, heads=2)

@@ -17,7 +17,7 @@ from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 SPEC = Spec(vocabulary=7, source_vocabulary=5, source_length=4)
 HEADS2 = functools.partial(Attention, heads=2)

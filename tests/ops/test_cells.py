@@ -15,7 +15,7 @@ import pytest
 from seqjax import lookup
 from seqjax.ops import cells, scan
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 RNG = np.random.default_rng(0)
 N, P, FRAME = 4, 3, (3, 2, 2)

@@ -20,7 +20,7 @@ from seqjax.training.experiment import Experiment, resolve
 from seqjax.types import ConfigError, SeqjaxError
 
 TINY = TIERS["tiny"]
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 class Here(Executor):

@@ -24,7 +24,7 @@ from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 MIXERS = {"gru": gru.Mixer, "hybrid": (functools.partial(attention.Mixer, heads=2, context=64), lstm.Mixer)}
 B, L, N = 2, 3, 26
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from seqjax.training.guard import Norms
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.types import Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 B, L, V, F, C = 8, 6, 7, 2, 3
 TOKENS = Spec(vocabulary=V, classes=C, length=L)
