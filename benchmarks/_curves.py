@@ -4,6 +4,8 @@ import io
 import math
 from pathlib import Path
 
+from benchmarks.results import machine
+
 RIVALS = ("attention", "attention_window")  # what is to be overtaken
 MARKERS = "osD^vPX<>*"
 QUANTITIES = {
@@ -85,7 +87,7 @@ def tables(results: list[dict]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _head(results: list[dict], result: dict, text: str) -> str:
-    return text if len(results) == 1 else f"{result['hardware']['device']}: {text}"
+    return text if len(results) == 1 else f"{machine(result)}: {text}"
 
 
 def _cell(row: dict, name: str, key: str, form: str) -> str:
@@ -143,7 +145,7 @@ def picture(result: dict, path: Path | io.StringIO, **options) -> None:
     axes[1, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="center")
     clock, width = result["clock"], result["layer"]["width of attention"]
     about = f"parameters of attention of width {width}, {result['layer']['dtype']}, {clock} time"
-    figure.suptitle(f"{result['hardware']['device']}: {about}; red: from here on faster than attention")
+    figure.suptitle(f"{machine(result)}: {about}; red: from here on faster than attention")
     figure.savefig(path, dpi=110, **options)
     plt.close(figure)
 

@@ -24,7 +24,7 @@ def load(folder: Path) -> list[dict]:
 
 def machines(runs: list[dict]) -> list[list[str]]:
     """What each was measured with."""
-    lines = [["", *(run["hardware"]["device"] for run in runs)]]
+    lines = [["", *map(results.machine, runs)]]
     shown = lambda value: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     for key in runs[0]:
         if key not in ("name", "rows"):
@@ -44,7 +44,7 @@ def page(runs: list[dict], shown: list) -> str:
     text = lambda value: html.escape(str(value))
     body = ["<h1>Attention against recurrence</h1>"]
     for run in runs:
-        body.append(f"<h2>{text(run['hardware']['device'])}</h2><figure>{svg(run)}</figure>")
+        body.append(f"<h2>{text(results.machine(run))}</h2><figure>{svg(run)}</figure>")
     for caption, (head, *lines) in shown:
         row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in cells) + "</tr>"
         cells = "".join(row(line, "td") for line in lines)

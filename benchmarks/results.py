@@ -32,6 +32,12 @@ class Target(NamedTuple):
         return (self.least is None or ratio >= self.least) and (self.most is None or ratio <= self.most)
 
 
+def machine(result: dict) -> str:
+    """The GPU that computed, or the CPU if none did."""
+    hardware = result["hardware"]
+    return hardware["cpu"] if hardware["device"] == "cpu" else hardware["device"]
+
+
 def quartiles(values: list[float]) -> tuple[float, float, float]:
     """Lower quartile, median, upper quartile; of one value three times that value."""
     if len(values) == 1:
@@ -194,7 +200,7 @@ def picture(result: dict, path: Path) -> None:
     axes.set_yticks(range(len(rows)), [title(row["case"]) for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(f"their time / ours ({result['clock']} time); right of 1 we are faster; | is the target")
-    axes.set_title(f"{result['name']}: {result['hardware']['device']}")
+    axes.set_title(f"{result['name']}: {machine(result)}")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -155,9 +155,7 @@ def about(args, contenders: list[harness.Contender]) -> dict:
 
 def stem(result: dict) -> str:
     """`recurrence-amd-epyc`, `recurrence-amd-epyc-pinned`, `recurrence-nvidia-h200`."""
-    hardware = result["hardware"]
-    name = hardware["cpu"] if hardware["device"] == "cpu" else hardware["device"]
-    device = re.sub(r"(\(\w+\)|\b(cpu|processor)\b|[^a-z0-9])+", "-", name.lower()).strip("-")
+    device = re.sub(r"(\(\w+\)|\b(cpu|processor)\b|[^a-z0-9])+", "-", results.machine(result).lower()).strip("-")
     return f"{result['name']}-{device}" + "-pinned" * (result["clock"] == "cpu")
 
 

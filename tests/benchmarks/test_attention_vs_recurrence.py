@@ -193,7 +193,7 @@ def run(device: str, attention: dict[int, float], rnn: dict[int, float]) -> dict
     return {
         "name": report.NAME,
         "clock": "wall",
-        "hardware": {"device": device},
+        "hardware": {"device": device, "cpu": "AMD EPYC"},
         "layer": layer,
         "date": "a day",
         "rows": rows,
@@ -219,7 +219,7 @@ def test_tables_show_everything_and_what_is_not_there():
         ["attention", "1,000,000", "250,000"],
         ["rnn", "500,000", "left out: about 9 s a call"],
     ]
-    assert both["Tokens per second: training"][0] == ["", "cpu: 128", "cpu: 512", "GPU: 128"]
+    assert both["Tokens per second: training"][0] == ["", "AMD EPYC: 128", "AMD EPYC: 512", "GPU: 128"]
     assert both["Tokens per second: training"][1][-1] == "~1,000,000"
     assert alone["Layers"][2] == ["rnn", "32", "4,096", "64", ""]
 
