@@ -180,7 +180,7 @@ def _run_backward(cell, T, remat, residuals, cotangents):
             after = keep * before + write * new
             return after, after
 
-        if not entry[1:]:
+        if cell.rest is None:
             return ()
         keep, write, new = cell.rest(kept)
         if mask_TB is not None:
