@@ -1,5 +1,6 @@
 """Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept."""
 
+import gc
 import os
 
 import jax
@@ -22,12 +23,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config, items):
     """A module stays on one worker, as others would make its fixtures again; but for the laws, half of all."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             if item.module.__name__ != "test_laws":
                 item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+def pytest_collection_finish():
+    """Thousands of tests are much to look through for garbage, and tracing calls for that often."""
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -207,9 +207,24 @@ class Subject:
         return jnp.issubdtype(self.x.dtype, jnp.floating)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in SUBJECTS])
+def each(names):
+    """Parameters; all tests of one stay on one worker, and use the same programs."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+
+
+def only(names):
+    return pytest.mark.parametrize("subject", each(names), indirect=True)
+
+
+@pytest.fixture(scope="module", params=each(SUBJECTS))
 def subject(request):
-    module = SUBJECTS[request.param]
+    return of(request.param)
+
+
+@functools.lru_cache(1)  # pytest makes a fixture anew where a test has other subjects than the one before
+def of(name):
+    jax.clear_caches()
+    module = SUBJECTS[name]
     draw = np.random.default_rng(0)
     if issubclass(module.make.func if isinstance(module, Given) else type(module), lm.Model):
         x = draw.integers(0, V, (B, L), np.int32)
@@ -218,8 +233,7 @@ def subject(request):
     initial = jax.device_get(jax.jit(module.init)(jax.random.key(1), x))
     # Mistakes hide behind biases that start at zero.
     params = jax.tree.map(lambda p: p + 0.1 * draw.normal(size=p.shape).astype(p.dtype), initial)
-    yield Subject(module, initial, params, x)
-    jax.clear_caches()
+    return Subject(module, initial, params, x)
 
 
 def start(module, params):
@@ -525,7 +539,7 @@ def test_what_does_not_fit_is_refused(subject, case):
     assert got in str(error.value) and wanted in str(error.value)
 
 
-@pytest.mark.parametrize("subject", CACHED, indirect=True)
+@only(CACHED)
 def test_a_full_cache_is_never_silent(subject):
     """NaN from the first token that finds no room to the end of its document, and no further."""
     forward = functools.partial(call, apply, subject.module, subject.params)
@@ -541,7 +555,7 @@ def test_a_full_cache_is_never_silent(subject):
     close(y[:, :4], wanted[:, 2:])
 
 
-@pytest.mark.parametrize("subject", CACHED, indirect=True)
+@only(CACHED)
 def test_more_tokens_than_the_context_are_refused(subject):
     x = np.concatenate([subject.x, subject.x], axis=1)[:, : CONTEXT + 1]
     with pytest.raises(ValueError, match="9 tokens, attention has room for 8"):
@@ -579,7 +593,7 @@ def seconds(subject):
     return draw.normal(size=(B, S, D)).astype("float32")
 
 
-@pytest.mark.parametrize("subject", READERS, indirect=True)
+@only(READERS)
 def test_what_is_masked_in_a_second_sequence_is_not_there(subject):
     """Row by row the same as without it, values and gradients; what stands there gets none."""
     second = seconds(subject)
@@ -597,7 +611,7 @@ def test_what_is_masked_in_a_second_sequence_is_not_there(subject):
         close(call(read, subject.module, subject.params, alone, None, subject.x[row : row + 1], *flags)[0], y[row])
 
 
-@pytest.mark.parametrize("subject", READERS, indirect=True)
+@only(READERS)
 def test_each_row_reads_all_of_its_own_second_sequence(subject):
     second, somebody_B = seconds(subject), parse(BOTH)[0].any(axis=1)
     y, _ = reading(subject)(subject.params, second)
@@ -608,7 +622,7 @@ def test_each_row_reads_all_of_its_own_second_sequence(subject):
         np.testing.assert_array_equal(moved_B, (np.arange(B) == row) & SECOND[row, place] & somebody_B)
 
 
-@pytest.mark.parametrize("subject", READERS, indirect=True)
+@only(READERS)
 def test_there_is_no_beginning_without_a_second_sequence(subject):
     module = subject.module.make()
     with pytest.raises(ValueError, match="prefill"):

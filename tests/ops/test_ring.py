@@ -229,54 +229,47 @@ def memory(n: int) -> int:
     return program.memory_analysis().temp_size_in_bytes
 
 
-@pytest.fixture(scope="module")
-def found(request):
-    return eight_devices(__file__, GROUP=request.param)
+@functools.cache
+def found(group: str) -> dict:
+    """What `main` finds."""
+    return eight_devices(__file__, GROUP=group)
 
 
 def of(*groups):
-    """Parameters `found` and `name`: all cases of some groups."""
-    cases = [(group, name) for group in groups for name in GROUPS[group]]
-    return pytest.mark.parametrize(("found", "name"), cases, indirect=["found"])
-
-
-few, many = (pytest.mark.parametrize("found", [group], indirect=True) for group in ("few", "attention"))
+    """Parameters `group` and `name`: all cases of some groups."""
+    return pytest.mark.parametrize(("group", "name"), [(group, name) for group in groups for name in GROUPS[group]])
 
 
 @of("few")
-def test_a_sequence_over_devices_is_the_sequence(found, name):
-    assert found[name]["apart"] < 1e-5
+def test_a_sequence_over_devices_is_the_sequence(group, name):
+    assert found(group)[name]["apart"] < 1e-5
 
 
 @pytest.mark.slow
 @of("attention", "recurrences", "models")
-def test_so_it_is_with_all_options(found, name):
-    assert found[name]["apart"] < (2e-2 if name == "bfloat16" else 1e-5)
+def test_so_it_is_with_all_options(group, name):
+    assert found(group)[name]["apart"] < (2e-2 if name == "bfloat16" else 1e-5)
 
 
-@few
-def test_keys_go_round_one_chunk_at_a_time(found):
+def test_keys_go_round_one_chunk_at_a_time():
     """Nobody gathers a sequence, forwards or back."""
-    one = found["causal"]
+    one = found("few")["causal"]
     assert set(one["inside"]) == set(one["all"]) == {"collective-permute"}
 
 
-@few
-def test_recurrences_exchange_states_and_never_inside_a_loop(found):
+def test_recurrences_exchange_states_and_never_inside_a_loop():
     for name in ("diagonal, associative", "linear attention"):
-        one = found[name]
+        one = found("few")[name]
         assert one["loops"] and not one["inside"] and "all-gather" in one["all"], name
 
 
-@few
-def test_what_a_device_does_not_see_it_does_not_compute(found):
-    assert found["finite"] == [False, False, True, True]
+def test_what_a_device_does_not_see_it_does_not_compute():
+    assert found("few")["finite"] == [False, False, True, True]
 
 
 @pytest.mark.slow
-@many
-def test_memory_is_shared(found):
-    one, eight = found["bytes"]
+def test_memory_is_shared():
+    one, eight = found("attention")["bytes"]
     assert eight < one / 3
 
 
