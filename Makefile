@@ -32,7 +32,7 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
-	$(BIN)/python -m pytest -n 2 --durations=15 -m 'slow and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=15 -m 'slow and not gpu'
 	SEQJAX_TESTS=optimised $(BIN)/python -m pytest -n 2 --dist loadgroup tests/ops
 
 lint: $(STAMP)

@@ -146,7 +146,8 @@ class Experiment:
         batch = jax.tree.map(np.zeros_like, self.batches.first)
         ema = self.optim.ema is not None
         spike = self.guard.spike is not None
-        return partial(state_lib.init, self.model, self.task, self.tx, batch, self.seed, ema, spike)
+        make = partial(state_lib.init, self.model, self.task, self.tx, batch, self.seed, ema, spike)
+        return jax.jit(make, inline=True)  # read once, for its shapes and where they belong
 
     @cached_property
     def shapes(self) -> state_lib.State:

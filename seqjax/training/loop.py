@@ -84,10 +84,12 @@ class Run:
             e.model, e.task, e.tx, accumulate=self.options.accumulate, ema=ema, axis=axis, use=self.layout.use,
             spike=e.guard.spike,
         )  # fmt: skip
+        step = make(axis)
+        alone = step if axis is None else make(None)  # of one device
         several = self.options.steps_per_call > 1
-        self.traced = traced(stacked(make(axis)) if several else make(axis))
+        self.traced = traced(stacked(step) if several else step)
         self.train_step = self.layout.compile(self.traced, abstract, e.loader.batch, axis=int(several))
-        zeros = zero_totals(make(None), abstract, batch)
+        zeros = zero_totals(alone, abstract, batch)
         if e.task.monitor not in zeros:
             near = lookup.nearest(e.task.monitor, zeros)
             raise ConfigError(f"task.monitor={e.task.monitor!r} is not a metric.{near} It has {', '.join(zeros)}.")
@@ -100,7 +102,7 @@ class Run:
         self.evaluator = None
         if "validation" in e.source.spec.splits:
             self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
-        about = facts.about(e, batch, cost.flops(make(None), abstract, zeros, batch))
+        about = facts.about(e, batch, cost.flops(alone, abstract, zeros, batch))
         starts = self.workdir.read("run.json", {"starts": []})["starts"]
         self.workdir.write("config.json", e.config)
         self.workdir.write("run.json", {**about, "starts": [*starts, facts.start(self.step, command, changes)]})

@@ -63,7 +63,8 @@ def make_train_step(
         (grads, metrics), carry = jax.lax.scan(micro, zeros, (*parts, jnp.arange(accumulate)))
         return grads, metrics, jax.tree.map(join, carry)
 
-    def train_step(state: State, totals, batch):
+    @functools.partial(jax.jit, inline=True)  # read once for the structure of totals, the cost and the program
+    def update(state: State, batch):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -100,8 +101,12 @@ def make_train_step(
             carry=_finite_rows(carry, model),
             norms=None if spike is None else keep(state.norms.add(norm), state.norms),
         )
+        return state, metrics
+
+    def train_step(state: State, totals, batch):
+        state, metrics = update(state, batch)
         totals = {k: totals[k] + v for k, v in metrics.items()}
-        return state, {**totals, "bad": Ratio(state.bad.astype(jnp.float32), one)}
+        return state, {**totals, "bad": Ratio(state.bad.astype(jnp.float32), jnp.float32(1))}
 
     return train_step
 

@@ -6,6 +6,7 @@ import math
 import launch
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from seqjax.data import copy
 from seqjax.training.checkpoint import Checkpoints
@@ -96,6 +97,21 @@ def test_what_a_result_must_carry_is_in_run_json(tmp_path):
     assert run["baselines"]["validation"]["accuracy"] == {"guessing": 1 / 4}
     (start,) = run["starts"]
     assert start["step"] == 0 and start["command"].startswith("seqjax train --config")
+
+
+@pytest.mark.parametrize("options", [(), ("train.steps_per_call=2", "train.log_every=2")])
+def test_a_run_reads_its_model_three_times(tmp_path, options):
+    """To initialise it, to train and to evaluate: tracing a deep model takes many seconds."""
+    read = []
+
+    def listen(call, args, kwargs, context):
+        if type(context.module).__name__ == "LanguageModel" and context.method_name == "__call__":
+            read.append("initialise" if context.module.is_initializing() else kwargs["deterministic"])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(listen):
+        train(tmp_path, *options)
+    assert read == ["initialise", False, True]
 
 
 def test_an_exception_in_user_code_names_the_users_file(tmp_path, monkeypatch):
