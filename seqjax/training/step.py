@@ -41,16 +41,19 @@ def make_train_step(
         metrics = task.loss(prediction, batch)
         return metrics["loss"].total, (metrics, carry)
 
+    # JAX reads each once and takes it again: `slope` for micro-batches and for what they add up to, `update` for the
+    # structure of totals, for the cost and for the program.
+    read_once = functools.partial(jax.jit, inline=True)
+    slope = read_once(jax.value_and_grad(summed_loss, has_aux=True))
+
     def gradients(params, batch, carry, key):
         if accumulate == 1:
-            (_, (metrics, carry)), grads = jax.value_and_grad(summed_loss, has_aux=True)(params, batch, carry, key)
+            (_, (metrics, carry)), grads = slope(params, batch, carry, key)
             return grads, metrics, carry
 
         def micro(sums, slices):
             part, carry, index = slices
-            (_, (metrics, carry)), grads = jax.value_and_grad(summed_loss, has_aux=True)(
-                params, part, carry, jax.random.fold_in(key, index)
-            )
+            (_, (metrics, carry)), grads = slope(params, part, carry, jax.random.fold_in(key, index))
             return jax.tree.map(jnp.add, sums, (grads, metrics)), carry
 
         # Rows i, i + accumulate, ...: each device keeps the rows it has.
@@ -58,12 +61,12 @@ def make_train_step(
         join = lambda a: jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])
         parts = jax.tree.map(split, (batch, carry))
         first = jax.tree.map(lambda a: a[0], parts)
-        (_, (metrics, _)), grads = jax.eval_shape(jax.value_and_grad(summed_loss, has_aux=True), params, *first, key)
+        (_, (metrics, _)), grads = jax.eval_shape(slope, params, *first, key)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grads, metrics))
         (grads, metrics), carry = jax.lax.scan(micro, zeros, (*parts, jnp.arange(accumulate)))
         return grads, metrics, jax.tree.map(join, carry)
 
-    @functools.partial(jax.jit, inline=True)  # read once for the structure of totals, the cost and the program
+    @read_once
     def update(state: State, batch):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         if axis is not None:

@@ -99,7 +99,7 @@ def test_what_a_result_must_carry_is_in_run_json(tmp_path):
     assert start["step"] == 0 and start["command"].startswith("seqjax train --config")
 
 
-@pytest.mark.parametrize("options", [(), ("train.steps_per_call=2", "train.log_every=2")])
+@pytest.mark.parametrize("options", [(), ("train.accumulate=2",), ("train.steps_per_call=2", "train.log_every=2")])
 def test_a_run_reads_its_model_three_times(tmp_path, options):
     """To initialise it, to train and to evaluate: tracing a deep model takes many seconds."""
     read = []
