@@ -58,7 +58,7 @@ def measure(experiment: Experiment) -> dict[str, float]:
 
 def _train(e: Experiment):
     """The compiled training step, and what it is called with."""
-    batch, state = jax.device_put(e.batches.first), jax.jit(e.make_state)()
+    batch, state = jax.device_put(e.batches.first), e.make_state()
     step = make_train_step(e.model, e.task, e.tx)
     args = state, zero_totals(step, state, batch), batch
     return jax.jit(step).lower(*args).compile(), args

@@ -156,7 +156,7 @@ def _step(e: Experiment):
 def _compiled(e: Experiment):
     """A compiled step on one device, and what it takes."""
     step, batch = _step(e), e.batches.first
-    state = jax.jit(e.make_state)()
+    state = e.make_state()
     totals = zero_totals(step, state, batch)
     return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch
 

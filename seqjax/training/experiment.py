@@ -142,7 +142,7 @@ class Experiment:
 
     @cached_property
     def make_state(self):
-        """() -> the state before the first step."""
+        """() -> the state before the first step; compiled."""
         batch = jax.tree.map(np.zeros_like, self.batches.first)
         ema = self.optim.ema is not None
         spike = self.guard.spike is not None
