@@ -45,12 +45,13 @@ class Size:
 def measure(tree: dict, matched: float | None = None) -> Size:
     """Builds a resolved config, compiles its step and runs it a few times."""
     e = Experiment(tree)
-    program, state, totals, batch = _compiled(e)
+    step = _step(e)
+    program, state, totals, batch = _compiled(e, step)
     memory = program.memory_analysis()
     return Size(
         width=tree["model"].get("width"),
         parameters=parameters(e),
-        flops=flops(e),
+        flops=cost.flops(step, state, totals, batch),
         tokens=int(batch["mask"].size),
         state_bytes=state_bytes(e),
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
@@ -81,7 +82,7 @@ def state_bytes(experiment: Experiment) -> int | None:
 
 def step_seconds(experiment: Experiment) -> float:
     """The median time of a few training steps, compilation left out."""
-    return _seconds(*_compiled(experiment))
+    return _seconds(*_compiled(experiment, _step(experiment)))
 
 
 QUANTITIES: dict[str, Callable] = {
@@ -153,10 +154,9 @@ def _step(e: Experiment):
     return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema)
 
 
-def _compiled(e: Experiment):
+def _compiled(e: Experiment, step):
     """A compiled step on one device, and what it takes."""
-    step, batch = _step(e), e.batches.first
-    state = e.make_state()
+    state, batch = e.make_state(), e.batches.first
     totals = zero_totals(step, state, batch)
     return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch
 
