@@ -2,18 +2,22 @@
 
 import functools
 import importlib.util
+import math
+import os
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
-from seqjax.ops import _blockwise, _ring_attention, ring
+from seqjax.ops import _blockwise, _ring_attention, _turns, ring
+from seqjax.ops._chunks import is_local
 from seqjax.ops._say import say
 
 Backend = Literal["auto", "reference", "blockwise", "xla", "cudnn", "tokamax"]
 # Tokens a block: the scores of one stay in the cache of a core; wider machines want more at a time.
 CPU_BLOCK, BLOCK = 128, 512
 LONG = 256  # tokens from which blocks are faster on one core of a CPU and on two; at 128 two are slower by a tenth
+FAR = 1024  # keys that a query sees from which turns pay
 FEW = 256 * 2**20  # bytes of scores that an accelerator may hold at once before blocks are worth their loops
 
 
@@ -100,10 +104,33 @@ def _is_plain(look, L: int, S: int) -> bool:
 
 def by_blocks(backend: str, q_BLHK, k_BSGK, v_BSGK, look):
     """Attention in blocks of tokens, of a scaled q: on one device, or over several."""
-    rules = _blockwise.Rules(look.sight, look.soft_cap)
-    block = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
-    way = _ring_attention if backend == "ring" else _blockwise
-    return way.attend(q_BLHK, k_BSGK, v_BSGK, look.queries, look.keys, look.sinks_H, look.relative, rules, block)
+    rules, (block, most) = _blockwise.Rules(look.sight, look.soft_cap), plan(q_BLHK, k_BSGK, look, cores())
+    given = (q_BLHK, k_BSGK, v_BSGK, look.queries, look.keys, look.sinks_H, look.relative)
+    if backend == "ring":
+        return _ring_attention.attend(*given, rules, block)
+    way = functools.partial(_blockwise.attend, rules=rules, block=block)
+    return way(*given) if most is None else _turns.attend(way, *given, most)
+
+
+def cores() -> int:
+    """How many XLA's CPU works on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def plan(q_BLHK, k_BSGK, look, cores: int) -> tuple[int, int | None]:
+    """Tokens per block, and how many groups of heads go through the blocks at a time; None: all of all rows.
+
+    Groups take turns on a CPU if a query sees many keys: those of one stay in the cache. Several cores share the
+    products of a turn, which have to be larger for that; they are enough for about four of them.
+    """
+    if jax.default_backend() != "cpu":
+        return BLOCK, None
+    (L, H), (S, G), reach = q_BLHK.shape[1:3], k_BSGK.shape[1:3], look.sight.reach
+    seen = min(L, S, L if reach is None else reach + 1)
+    if seen < FAR or look.blocks is not None or not is_local():
+        return CPU_BLOCK, None
+    block = CPU_BLOCK if cores == 1 else max(CPU_BLOCK, BLOCK // math.isqrt(H // G))
+    return block, max(1, cores // 4)
 
 
 def library(backend: str, q_BLHK, k_BSGK, v_BSGK, scale: float, look):

@@ -48,13 +48,17 @@ def choose(flag_XB, yes, no):
     return jax.tree.map(lambda y, n: jnp.where(widen(n), y, n), yes, no)
 
 
+def is_local() -> bool:
+    """Whether arrays lie on one device as a whole: there is one only, or this is the part of one (pmap, shard_map)."""
+    return jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
 def shards(B: int) -> int:
     """Into how many groups the rows fall, one per device if all the batch is spread over all devices.
 
     Gradients of weights are added up per group, and over groups at the end: devices talk once, not once per chunk.
     """
-    manual = jax.sharding.get_abstract_mesh().manual_axes  # pmap, shard_map: the rows of one device
-    return 1 if manual else math.gcd(B, jax.device_count())
+    return 1 if is_local() else math.gcd(B, jax.device_count())
 
 
 def by_shard(a_TBX, groups: int):

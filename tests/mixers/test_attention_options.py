@@ -113,7 +113,7 @@ SHARDED = {"plain": dict(sinks=True, context=64), "grouped": dict(kv_heads=2, wi
 
 def main():
     """Rows over eight devices, blocks of 16 of 40 tokens: name -> where devices meet, and how far off gradients are."""
-    _backends.CPU_BLOCK = 16
+    _backends.CPU_BLOCK, _backends.FAR = 16, 1
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     place = lambda *axes: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
     x = jax.random.normal(jax.random.key(0), (16, 40, D))

@@ -11,7 +11,7 @@ import pytest
 from gradients import close
 
 from seqjax import masks
-from seqjax.ops import _backends, _blocks, attention, positions
+from seqjax.ops import _backends, _blocks, _blockwise, _turns, attention, positions
 from seqjax.ops._say import say
 
 RNG = np.random.default_rng(0)
@@ -114,10 +114,12 @@ def length(case):
     return L if mask is None else mask.shape[1]
 
 
-@pytest.fixture(params=[BLOCK, 64], ids=["blocks", "one block"])
+@pytest.fixture(params=[(BLOCK, 1024), (64, 1024), (BLOCK, 1)], ids=["blocks", "one block", "turns"])
 def block(request, monkeypatch):
-    monkeypatch.setattr(_backends, "CPU_BLOCK", request.param)
-    monkeypatch.setattr(_backends, "BLOCK", request.param)
+    size, far = request.param
+    monkeypatch.setattr(_backends, "CPU_BLOCK", size)
+    monkeypatch.setattr(_backends, "BLOCK", size)
+    monkeypatch.setattr(_backends, "FAR", far)
 
 
 def both(attend, q, k, v, sinks_H=None, relative=None, **options):
@@ -262,6 +264,28 @@ def test_large_scores_are_no_nan(block):
     q, k, v = operands()
     y, grads = both(BLOCKWISE, q * 1e4, k, v, causal=True, **packed())
     assert all(np.isfinite(a).all() for a in (y, *grads))
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("case", ["prefix, packed", "sinks", "slopes, table and cap"])
+def test_any_number_of_heads_may_take_a_turn(case, most):
+    """Some groups of a row, or all groups of some rows."""
+    options = {"queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
+    look, (q, k, v) = attention.Look(**options), operands(length(options))
+    given = (q, k, v, look.queries, look.keys, look.sinks_H, look.relative)
+    way = functools.partial(_blockwise.attend, rules=_blockwise.Rules(look.sight, look.soft_cap), block=BLOCK)
+    close(_turns.attend(way, *given, most), way(*given))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="heads take turns on a CPU")
+def test_heads_take_turns_where_queries_see_many_keys():
+    heads = lambda L, count: jax.ShapeDtypeStruct((2, L, count, 8), jnp.float32)
+    q, k = heads(_backends.FAR, 4), heads(_backends.FAR, 4)
+    plan = lambda q=q, k=k, cores=1, **look: _backends.plan(q, k, attention.Look(causal=True, **look), cores)
+    assert plan() == (128, 1) and plan(cores=2) == (512, 1) and plan(cores=16) == (512, 4)
+    assert plan(k=heads(_backends.FAR, 1), cores=2) == (256, 1)
+    for few in (dict(q=heads(_backends.FAR - 1, 4)), dict(window=_backends.FAR - 1), dict(blocks=masks.Blocks())):
+        assert plan(**few, cores=2) == (128, None)
 
 
 def test_scores_are_never_all_there():
