@@ -91,8 +91,9 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
       q_BLHK, k_BSGK, v_BSGK: queries, keys and values.
       scale: None: 1 / sqrt(K).
       backend: "reference" holds all scores; "blockwise" those of a block, with memory linear in L, and skips blocks
-        that nobody sees (on a CPU heads take turns where queries see many keys, and each row skips its own); "xla" and "cudnn" are `jax.nn.dot_product_attention`; "tokamax" are the kernels of the package
-        of this name. "auto" takes the fastest that computes exactly this call.
+        that nobody sees (on a CPU heads take turns where queries see many keys, and each row skips its own); "xla" and
+        "cudnn" are `jax.nn.dot_product_attention`; "tokamax" are the kernels of the package of this name. "auto" takes
+        the fastest that computes exactly this call.
       allowed_BLS, look: the fields of `Look`.
 
     Returns:
