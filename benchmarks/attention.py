@@ -95,26 +95,29 @@ def causal(what, kind, B, L) -> Built:
 
 
 def products(what, kind, B, L) -> Built:
-    """The products of causal blocks alone, two forwards and five backwards, as no softmax attention can have them."""
+    """The products of our causal blocks alone, two forwards and five backwards; where heads take turns, one at a time."""
     import jax
     import jax.numpy as jnp
 
     from seqjax.ops import _backends
+    from seqjax.ops.attention import Look
 
-    C, n, f32 = _backends.CPU_BLOCK, L // _backends.CPU_BLOCK, jnp.float32
-    cut = lambda a: jnp.moveaxis(a.reshape(B, n, C, H, K), (1, 3), (0, 2))
-    join = lambda a: jnp.moveaxis(a, (0, 2), (1, 3)).reshape(B, L, H, K)
+    *qkv, dy = arrays(B, L)
+    C, most = _backends.plan(*qkv[:2], Look(causal=True), _backends.cores())
+    (rows, heads), n, f32 = (1, 1) if most else (B, H), L // C, jnp.float32
+    cut = lambda a: jnp.moveaxis(a.reshape(rows, n, C, heads, K), (1, 3), (0, 2))
+    join = lambda a: jnp.moveaxis(a, (0, 2), (1, 3)).reshape(rows, L, heads, K)
     turn = lambda a: jnp.swapaxes(a, -1, -2)
     product = lambda *terms: jnp.einsum(*terms, preferred_element_type=f32)
 
     def forward(q, k, vT):
         def row(_, i):
             block = lambda j, y: y + product("BGKC,BGCM->BGKM", vT[j], product("BGCK,BGMK->BGCM", k[j], q[i]))
-            return None, jax.lax.fori_loop(0, i + 1, block, jnp.zeros((B, H, K, C), f32))
+            return None, jax.lax.fori_loop(0, i + 1, block, jnp.zeros((rows, heads, K, C), f32))
 
         return turn(jax.lax.scan(row, None, jnp.arange(n))[1])
 
-    def apply(q, k, v, *dy):
+    def turn_of(q, k, v, *dy):
         q, k, v, *dy = (cut(a) for a in (q, k, v, *dy))
         y = forward(q, k, turn(v))
         if not dy:
@@ -129,14 +132,18 @@ def products(what, kind, B, L) -> Built:
                 dv, dk = dv + product("BGCM,BGMK->BGCK", s, dy[i]), dk + product("BGCM,BGMK->BGCK", ds, q[i])
                 return dqT.at[i].add(product("BGKC,BGCM->BGKM", kT[j], ds)), dk, dv
 
-            zeros = jnp.zeros((B, H, C, K), f32)
+            zeros = jnp.zeros((rows, heads, C, K), f32)
             dqT, *found = jax.lax.fori_loop(j, n, block, (dqT, zeros, zeros))
             return dqT, found
 
-        dqT, (dk, dv) = jax.lax.scan(column, jnp.zeros((n, B, H, K, C), f32), jnp.arange(n))
+        dqT, (dk, dv) = jax.lax.scan(column, jnp.zeros((n, rows, heads, K, C), f32), jnp.arange(n))
         return jnp.vdot(y, dy), tuple(join(a) for a in (turn(dqT), dk, dv))
 
-    *qkv, dy = arrays(B, L)
+    def apply(*given):
+        heads_first = lambda a: jnp.swapaxes(a.reshape(B // rows, rows, L, H // heads, heads * K), 2, 3)
+        turns = [heads_first(a).reshape(-1, rows, L, heads, K) for a in given]
+        return jax.lax.map(lambda arrays: turn_of(*arrays), turns)
+
     return ready.jitted(apply, *qkv, *([dy] if what == "training" else []))
 
 
