@@ -95,7 +95,7 @@ def causal(what, kind, B, L) -> Built:
 
 
 def products(what, kind, B, L) -> Built:
-    """The products of our causal blocks alone, two forwards and five backwards; where heads take turns, one at a time."""
+    """The products of our causal blocks alone, two forwards and five backwards; head after head if ours does so."""
     import jax
     import jax.numpy as jnp
 
