@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints, and exits with a code that says what happened."""
 
 import argparse
+import gc
 import importlib
 import os
 import shlex
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:  # `seqjax list | head`: whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if code:
+        gc.collect()  # what a failure leaves goes now: when Python ends, `runtime.quiet_loops` is no longer heeded
     sys.exit(code)
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import sys
+import warnings
 from pathlib import Path
 
 from seqjax.types import ConfigError
@@ -25,7 +26,11 @@ def setup() -> None:
 
 
 def quiet_loops() -> None:
-    """Says nothing of what comes too late for an event loop that orbax has closed: the failure itself it raises."""
+    """Says nothing of what comes too late for an event loop that orbax has closed: the failure itself it raises.
+
+    A write that had not begun is told as a coroutine that nobody waited for, even when Python ends.
+    """
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     show = sys.unraisablehook
     if getattr(show, "is_quiet", False):
         return

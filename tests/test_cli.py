@@ -12,6 +12,7 @@ import pytest
 from seqjax import __version__, cli, lookup
 from seqjax.commands.list import KINDS
 from seqjax.training.experiment import resolve
+from seqjax.types import SeqjaxError
 
 COMMANDS = tuple(cli._parser().subcommands.choices)
 
@@ -148,6 +149,33 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
     for words in ("embedding/embedding", "total", "matmul FLOPs", "MiB", "4 of 4 sequences", "tokens", "weight"):
         assert words in outcome.out, words
     assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
+
+
+LATE = """
+import argparse, gc
+from seqjax import cli, runtime
+from seqjax.types import SeqjaxError
+
+gc.disable()
+
+async def write(): pass
+
+def run(args):
+    runtime.quiet_loops()
+    cycle = [write()]
+    cycle.append(cycle)
+    raise SeqjaxError("no room.")
+
+given = argparse.Namespace(run=run), []
+cli._parser = lambda: argparse.Namespace(parse_known_args=lambda argv: given)
+cli.main([])
+"""
+
+
+def test_nothing_is_said_behind_the_last_line():
+    """Not even of a write that never began, which orbax leaves when it fails."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (SeqjaxError.exit_code, "seqjax: no room.\n")
 
 
 def test_a_quiet_run_prints_nothing(tmp_path):
