@@ -28,7 +28,7 @@ def setup() -> None:
 def quiet_loops() -> None:
     """Says nothing of what comes too late for an event loop that orbax has closed: the failure itself it raises.
 
-    A write that had not begun is told as a coroutine that nobody waited for, even when Python ends.
+    Python also warns of a write that had not begun, as of a coroutine that nobody waited for.
     """
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     show = sys.unraisablehook

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 import seqjax
+from seqjax.ops import _backends
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
 
@@ -57,7 +58,7 @@ def hardware() -> dict:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "host_cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": _backends.cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
     }
 
