@@ -28,6 +28,6 @@ def get_comparison(variant: str = ""):
         match="params",
         target="attention",
         rates=[1e-3, 3e-3, 1e-2],
-        seeds=[0, 1, 2],
+        seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
         extrapolate={"data.length": [64, 128] if tiny else [64, 128, 256]},
     )

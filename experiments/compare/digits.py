@@ -38,5 +38,5 @@ def get_comparison(variant: str = ""):
         tolerance=0.1 if tiny else 0.02,
         metric="accuracy",
         rates=[1e-3, 3e-3, 1e-2],
-        seeds=[0, 1, 2],
+        seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
     )

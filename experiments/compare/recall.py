@@ -31,6 +31,6 @@ def get_comparison(variant: str = ""):
         metric="accuracy",
         rates=[1e-3, 3e-3, 1e-2],
         rate_seeds=[0] if tiny else [0, 1],  # attention learns it or does not: one seed says little about a rate
-        seeds=[0, 1, 2],
+        seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
         extrapolate={"data.pairs": [2, 4] if tiny else [2, 4, 6, 8]},
     )
