@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -88,6 +89,23 @@ def test_the_command_line_starts_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_journal_leaves_pytorch_where_it_is(tmp_path):
+    (tmp_path / "torch.py").write_text("print('imported')")
+    code = (
+        "from seqjax.training.journal import Journal; from seqjax.training.workdir import Workdir; "
+        f"Journal(Workdir({str(tmp_path)!r}), steps=1, step=0, quiet=True, owed=False).close(); "
+        "print('made'); import torch"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT.parent,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.stdout.split() == ["made", "imported"], done.stderr
 
 
 def test_files_stay_short():

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 
 from seqjax.training.progress import Display
 from seqjax.training.workdir import MetricsFile, Workdir
@@ -20,11 +21,9 @@ class Journal:
         """Forgets the steps behind `step`; if its evaluation is still `owed`, what stands there of it, too."""
         if not self.workdir.writes:
             return
-        from tensorboardX import SummaryWriter
-
         self.close()
         self._file = MetricsFile(self.workdir.path / "metrics.jsonl", step, owed)
-        self._board = SummaryWriter(str(self.workdir.path / "tensorboard"), purge_step=step + 1)
+        self._board = _summary_writer()(str(self.workdir.path / "tensorboard"), purge_step=step + 1)
 
     def write(self, row: dict) -> None:
         """One row, of `step` and `split`."""
@@ -48,3 +47,16 @@ class Journal:
                 events._worker.stop()
                 events._closed = True
         self._file = self._board = None
+
+
+def _summary_writer() -> type:
+    """tensorboardX's SummaryWriter. It imports PyTorch where it finds it, for seconds; numbers need none of it."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # says to Python: not there
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
