@@ -29,20 +29,26 @@ class Sampling(Checked):
         """Tokens (B,) drawn from logits."""
         if self.temperature == 0:
             return jnp.argmax(logits_BV, axis=-1)
-        return jax.random.categorical(key, self.filter(logits_BV / self.temperature), axis=-1)
+        ahead_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)  # no small temperature makes infinities equal
+        return jax.random.categorical(key, self.filter(ahead_BV / self.temperature), axis=-1)
 
     def filter(self, logits_BV):
-        """Logits with -inf where a token may not be drawn. The likeliest token always may."""
+        """Logits with -inf where a token may not be drawn. The likeliest always may, of equals the first."""
         if self.top_k is not None and self.top_k < logits_BV.shape[-1]:
-            least_B1 = jax.lax.top_k(logits_BV, self.top_k)[0][:, -1:]
-            logits_BV = jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
+            _, best_BK = jax.lax.top_k(logits_BV, self.top_k)
+            logits_BV = _only(logits_BV, best_BK, jnp.ones(best_BK.shape, bool))
         if self.top_p < 1:
-            sorted_BV = jnp.sort(logits_BV, axis=-1, descending=True)
-            p_BV = jax.nn.softmax(sorted_BV, axis=-1)
+            order_BV = jnp.argsort(logits_BV, axis=-1, descending=True)
+            p_BV = jax.nn.softmax(jnp.take_along_axis(logits_BV, order_BV, axis=-1), axis=-1)
             before_BV = jnp.cumsum(p_BV, axis=-1) - p_BV  # what the likelier tokens have already
-            least_B1 = jnp.min(jnp.where(before_BV < self.top_p, sorted_BV, jnp.inf), axis=-1, keepdims=True)
-            logits_BV = jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
+            logits_BV = _only(logits_BV, order_BV, before_BV < self.top_p)
         return logits_BV
+
+
+def _only(logits_BV, index_BK, may_BK):
+    """Logits, -inf where no index that may be drawn points."""
+    rows_B1 = jnp.arange(len(logits_BV))[:, None]
+    return jnp.where(jnp.zeros(logits_BV.shape, bool).at[rows_B1, index_BK].set(may_BK), logits_BV, -jnp.inf)
 
 
 @partial(jax.jit, static_argnames=("model", "length", "sampling"))
@@ -69,17 +75,20 @@ def sample(
       int32 (B, length). The same key gives the same tokens; greedy needs no key but takes one.
 
     Raises:
-      ValueError: the prompt is empty, or prompt and continuation outgrow the model's cache; a source that the model
-        does not read, or none where it does.
+      ValueError: the prompt is empty, no token is asked for, or all but the last outgrow the model's cache; a source
+        that the model does not read, or none where it does.
     """
     B, L = prompt_BL.shape
     if L == 0:
         raise ValueError("the prompt is empty: give at least one token to go on from.")
+    if length < 1:
+        raise ValueError(f"length: got {length}, wanted at least one new token.")
     # A model of one's own may have neither.
     room, prefix = getattr(model, "room", None), getattr(model, "prefix", 0)
-    if room is not None and L + length > room:
+    need = L + length - 1  # nobody reads the last one
+    if room is not None and need > room:
         raise ValueError(
-            f"{L} tokens of prompt and {length} new ones need {L + length} places, the attention cache has {room}: "
+            f"{L} tokens of prompt and {length} new ones need {need} places, the attention cache has {room}: "
             "ask for fewer, or set model.mixer.context."
         )
     if prefix > L:
@@ -97,11 +106,15 @@ def sample(
     last_B = jnp.max(jnp.where(mask_BL, jnp.arange(L)[None, :], 0), axis=1)
     logits_BV = jnp.take_along_axis(logits_BLV, last_B[:, None, None], axis=1)[:, 0]
 
-    def step(carry, key):
-        logits_BV, state = carry
-        token_B = sampling(key, logits_BV).astype(jnp.int32)
-        logits_BV, state = model.apply(variables, token_B, state, method="step")
-        return (logits_BV, state), token_B
+    draw = lambda key, logits_BV: sampling(key, logits_BV).astype(jnp.int32)
 
-    _, tokens_LB = jax.lax.scan(step, (logits_BV, state), jax.random.split(key, length))
-    return tokens_LB.T
+    def step(carry, key):
+        token_B, state = carry
+        logits_BV, state = model.apply(variables, token_B, state, method="step")
+        next_B = draw(key, logits_BV)
+        return (next_B, state), next_B
+
+    keys = jax.random.split(key, length)
+    first_B = draw(keys[0], logits_BV)
+    _, tokens_LB = jax.lax.scan(step, (first_B, state), keys[1:])
+    return jnp.concatenate([first_B[None], tokens_LB]).T

@@ -28,13 +28,13 @@ def write(f: Findings, out: Path, title: str, command: str) -> Path:
     runs, known = _runs(f), _baselines(f)
     rows = records(f, out)
     try:
-        (out / "report.md").write_text(_markdown(f, runs, known, out, title, command))
-        (out / "report.html").write_text(_html(f, runs, known, out, title, command))
+        (out / "report.md").write_text(_markdown(f, runs, known, out, title, command), encoding="utf-8")
+        (out / "report.html").write_text(_html(f, runs, known, out, title, command), encoding="utf-8")
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        (out / "results.csv").write_text(buffer.getvalue())
+        (out / "results.csv").write_text(buffer.getvalue(), encoding="utf-8")
         if importlib.util.find_spec("pyarrow"):
             from pyarrow import Table as Columns
             from pyarrow import parquet

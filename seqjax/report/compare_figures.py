@@ -119,7 +119,7 @@ def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
     """The mean over seeds, and a band from the lowest to the highest; returns the x of its points."""
     by_step: dict[int, list[dict]] = {}
     for run in found.runs.values():
-        for row in run.outcome.rows:
+        for row in run.outcome.rows if run.outcome.status == "done" else ():
             if math.isfinite(row.get(f.monitor, math.nan)):
                 by_step.setdefault(row["step"], []).append(row)
     rows = [by_step[step] for step in sorted(by_step)]

@@ -42,8 +42,7 @@ def results(f: Findings, baselines: list[tuple]) -> Table:
     rows = []
     for found in f.founds:
         s, seconds = f.summary(found), found.seconds()
-        first = (f.ranked(found.cell.value) or [None])[0]
-        mark = "failed" if s is None else "best" if found is first else ""
+        mark = "failed" if s is None else "best" if found in f.winners(found.cell.value) else ""
         rows.append(
             Row(
                 [
@@ -78,8 +77,9 @@ def _seeds(scores: list[float], few: bool) -> str:
 
 
 def total_flops(found: Found) -> float:
-    """Of the matrix products of all training steps."""
-    return found.size.flops * found.cell.config["train"]["steps"]
+    """Of the matrix products of all training steps, in the mean of the runs: patience may have ended them sooner."""
+    steps = [run.outcome.step for run in found.runs.values() if run.outcome.status == "done"]
+    return found.size.flops * (sum(steps) / len(steps) if steps else found.cell.config["train"]["steps"])
 
 
 def pairs(f: Findings) -> Table:

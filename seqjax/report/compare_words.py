@@ -51,9 +51,13 @@ def verdict(f: Findings, value) -> str:
     ranked = f.ranked(value)
     if not ranked:
         return f"{budget(f, value)}, no contender has a finite {metric(f)}."
-    first, s = ranked[0], f.summary(ranked[0])
+    first, s = f.winners(value), f.summary(ranked[0])
+    has = "share" if len(first) > 1 else "has"
     order = "highest" if f.sign > 0 else "lowest"
-    text = f"{budget(f, value)}, {first.cell.contender} has the {order} mean {metric(f)}, {spread(s)} over {s.n} seeds"
+    text = f"{budget(f, value)}, {_names(first)} {has} the {order} mean {metric(f)}, "
+    if len(first) > 1:
+        return f"{text}{words.number(s.mean)}."
+    text += f"{spread(s)} over {s.n} seeds"
     if len(ranked) == 1:
         return f"{text}; no other contender has one."
     ahead = f"{text}, ahead of {ranked[1].cell.contender} with {spread(f.summary(ranked[1]))}."
@@ -61,10 +65,20 @@ def verdict(f: Findings, value) -> str:
     return f"{ahead} {chance(pair, len(f.pairs()))}" if pair else ahead
 
 
+def _names(founds: list[Found]) -> str:
+    return words.listed([found.cell.contender for found in founds])
+
+
 def _lead(f: Findings, value) -> Pair | None:
     """The first and the second at a value; None if they share no seed."""
-    names = [found.cell.contender for found in f.ranked(value)[:2]]
-    return next((p for p in f.pairs() if p.value == value and [p.first, p.second] == names), None)
+    names = {found.cell.contender for found in f.ranked(value)[:2]}
+    return next((p for p in f.pairs() if p.value == value and {p.first, p.second} == names), None)
+
+
+def _leads(f: Findings, value) -> bool:
+    """Whether a paired test says that the first at a value is ahead of the second."""
+    pair, ranked = _lead(f, value), f.ranked(value)
+    return pair is not None and pair.adjusted <= ALPHA and pair.first == ranked[0].cell.contender
 
 
 def chance(pair: Pair, pairs: int) -> str:
@@ -93,13 +107,13 @@ def headline(f: Findings) -> str:
         return verdict(f, values[0])
     firsts: dict[str, list] = {}
     for value in values:
-        if ranked := f.ranked(value):
-            firsts.setdefault(ranked[0].cell.contender, []).append(str(value))
+        if first := f.winners(value):
+            firsts.setdefault(_names(first), []).append(str(value))
     if not firsts:
         return f"No contender has a finite {metric(f)}."
     name = key(f.comparison.axis)
     parts = [f"{contender} at {name} {words.listed(at)}" for contender, at in firsts.items()]
-    sure = [str(value) for value in values if (pair := _lead(f, value)) and pair.adjusted <= ALPHA]
+    sure = [str(value) for value in values if _leads(f, value)]
     told = f"at {name} {words.listed(sure)} the lead over the second can be told" if sure else "no lead can be told"
     return f"First in mean {metric(f)}: {words.listed(parts)}; {told} from chance with {len(f.comparison.seeds)} seeds."
 
@@ -144,6 +158,10 @@ def _of(f: Findings, found: Found) -> list[str]:
     if diverged := found.diverged():
         seeds = words.listed([str(seed) for seed in diverged])
         out.append(f"seed {seeds} diverged at the chosen learning rate and is left out of every mean.")
+    for at in (None, *f.comparison.judged_at.values()):
+        scores, where = f.scores(found, at), f" at {at}" if at else ""
+        if lost := [str(seed) for seed in found.runs if found.judged(seed, at) and seed not in scores]:
+            out.append(f"seed {words.listed(lost)} has no finite {metric(f)}{where} and is left out of the mean there.")
     return out
 
 

@@ -88,10 +88,10 @@ def quantity(key: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return words.NONE
     if key.endswith("_s"):
-        size, unit = (1, "s") if value >= 1 else (1e-3, "ms") if value >= 1e-3 else (1e-6, "µs")
+        size, unit = next(((s, u) for s, u in ((1, "s"), (1e-3, "ms")) if value >= 0.9995 * s), (1e-6, "µs"))
     else:
         size, unit = next(((2**p, u) for p, u in ((30, "GiB"), (20, "MiB"), (10, "KiB")) if value >= 2**p), (1, "B"))
-    return f"{value / size:.3g}\u00a0{unit}"
+    return f"{words.three(value / size)}\u00a0{unit}"
 
 
 def machines(marks: list[Measured]) -> Table:

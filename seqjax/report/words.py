@@ -54,9 +54,14 @@ def flops(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}FLOP"
+        if value >= 0.9995 * size:  # 999.5 of the unit below are 1,000 in three digits
+            return f"{three(value / size)} {unit}FLOP"
     return f"{value:,.0f} FLOP"
+
+
+def three(value: float) -> str:
+    """Three digits, or all before the point: `0.0312`, `31.2`, `1,012`."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def seconds(value: float | None) -> str:
@@ -90,8 +95,8 @@ def model(section: dict) -> tuple[str, str]:
 
 
 def sample(sample) -> tuple[str, str]:
-    """Prompt and what was written after it, whether or not the text repeats the prompt."""
-    return sample.prompt, sample.text.removeprefix(sample.prompt)
+    """Prompt and what was written after it."""
+    return sample.prompt, sample.text
 
 
 def sampling(sample) -> str:

@@ -113,7 +113,8 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
         for cell, _ in sized:
             grid = grids[cell.folder]
             tried[cell.folder] = {
-                rate: [trials.outcome(cell.trial(root, rate, s)).best(monitor) for s in c.rate_seeds] for rate in grid
+                rate: [trials.outcome(cell.trial(root, rate, s)).trained(monitor) for s in c.rate_seeds]
+                for rate in grid
             }
             best = chosen[cell.folder] = best_rate(tried[cell.folder], monitor)
             rate = beyond(tried[cell.folder], best)

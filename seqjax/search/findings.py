@@ -37,15 +37,19 @@ class Found:
     edge: str
     runs: dict[int, Run]
 
+    def judged(self, seed: int, at: str | None = None) -> dict | None:
+        """What a seed came to on test, or on the test split of other data; None if it was not evaluated."""
+        return self.runs[seed].outcome.results.get(f"test at {at}" if at else "test") if seed in self.runs else None
+
     def score(self, seed: int, metric: str, at: str | None = None) -> float | None:
-        """A seed on test, or on the test split of other data; None if there is no finite value."""
-        result = self.runs[seed].outcome.results.get(f"test at {at}" if at else "test") if seed in self.runs else None
-        value = (result or {"metrics": {}})["metrics"].get(metric)
+        """A metric of it; None if there is no finite value."""
+        value = (self.judged(seed, at) or {"metrics": {}})["metrics"].get(metric)
         return value if value is not None and math.isfinite(value) else None
 
     def seconds(self) -> list[float]:
-        """Training time of each run."""
-        return [run.outcome.rows[-1]["seconds"] for run in self.runs.values() if run.outcome.rows]
+        """Training time of each run that did not diverge."""
+        done = [run.outcome for run in self.runs.values() if run.outcome.status == "done"]
+        return [outcome.rows[-1]["seconds"] for outcome in done if outcome.rows]
 
     def diverged(self) -> list[int]:
         """The seeds that have no result."""
@@ -53,7 +57,7 @@ class Found:
 
 
 class Pair(NamedTuple):
-    """Two contenders at one value, the better mean first; `ahead` is by how much, in the direction that is better.
+    """Two contenders at one value; `ahead` is by how much the first is, in mean over the seeds that both have.
 
     `low` and `high`: the bootstrap interval of the paired difference. `p`: the paired permutation test, `adjusted`
     by Holm over all pairs, never below `floor` before that. `wins`: P(a run of the first beats one of the second).
@@ -112,6 +116,12 @@ class Findings:
         scored = [found for found in self.at(value) if self.scores(found)]
         return sorted(scored, key=lambda found: -self.sign * self.summary(found).mean)
 
+    def winners(self, value) -> list[Found]:
+        """The contenders with the best mean at a value, several if equal."""
+        ranked = self.ranked(value)
+        mean = lambda found: self.summary(found).mean
+        return [found for found in ranked if math.isclose(mean(found), mean(ranked[0]), rel_tol=1e-12)]
+
     def pairs(self) -> list[Pair]:
         """Every pair of contenders at every value; paired by seed, so by initial weights' seed and order of data."""
         rough = []
@@ -122,6 +132,8 @@ class Findings:
                 if not seeds:
                     continue
                 ahead = [self.sign * (a[s] - b[s]) for s in seeds]
+                if sum(ahead) < 0:  # the mean over other seeds said otherwise
+                    first, second, a, b, ahead = second, first, b, a, [-d for d in ahead]
                 rough.append(
                     Pair(
                         first.cell.contender,

@@ -66,6 +66,10 @@ class Outcome:
                 best = value
         return best
 
+    def trained(self, metric: str) -> float | None:
+        """The best validation value of a run that came to its end; None of one that diverged, if after good values."""
+        return self.best(metric) if self.status == "done" else None
+
     @property
     def ended(self) -> bool:
         """Whether running it again would repeat what is known: done, or its numbers ran away."""

@@ -81,16 +81,18 @@ def test_filters_against_a_loop(top_k, top_p):
     logits = np.concatenate([random.normal(size=(20, V)), random.integers(0, 3, (20, V))])  # with ties, too
     kept = np.isfinite(Sampling(top_k=top_k, top_p=top_p).filter(jnp.asarray(logits, jnp.float32)))
     for row, got in zip(logits, kept, strict=True):
-        allowed = np.ones(V, bool)
-        if top_k is not None and top_k < V:
-            allowed = row >= np.sort(row)[-top_k]
-        p = np.where(allowed, np.exp(row), 0) / np.exp(row[allowed]).sum()
-        threshold, total = np.inf, 0.0
-        for value in np.sort(row[allowed])[::-1]:
+        likeliest = sorted(range(V), key=lambda token: (-row[token], token))[:top_k]
+        p, wanted, total = np.exp(row) / np.exp(row[likeliest]).sum(), set(), 0.0
+        for token in likeliest:
             if total >= top_p:
                 break
-            threshold, total = value, total + p[row == value][0]
-        np.testing.assert_array_equal(got, allowed & (row >= threshold))
+            wanted.add(token)
+            total += p[token]
+        assert set(np.flatnonzero(got)) == wanted
+
+
+def test_no_temperature_is_too_low():
+    assert set(np.asarray(Sampling(temperature=1e-38)(KEY, jnp.tile(jnp.array([[5.0, 10.0, 9.0]]), (50, 1))))) == {1}
 
 
 def test_temperature_sharpens():
@@ -107,7 +109,10 @@ def test_what_cannot_be_continued():
     with pytest.raises(ValueError, match="the prompt is empty"):
         sample(model, params, jnp.zeros((1, 0), jnp.int32), KEY, length=1)
     with pytest.raises(ValueError, match="need 17 places, the attention cache has 16"):
-        sample(model, params, jnp.zeros((1, 4), jnp.int32), KEY, length=13)
+        sample(model, params, jnp.zeros((1, 4), jnp.int32), KEY, length=14)
+    assert sample(model, params, jnp.zeros((1, 4), jnp.int32), KEY, length=13).shape == (1, 13)
+    with pytest.raises(ValueError, match="length: got 0, wanted at least one new token"):
+        sample(model, params, jnp.zeros((1, 4), jnp.int32), KEY, length=0)
     prefix = LanguageModel(**WORDS, mixer=functools.partial(Attention, heads=2, prefix=5), layers=1)
     with pytest.raises(ValueError, match="the model reads the first 5 tokens as a whole, the prompt has 4: give more"):
         sample(prefix, params, jnp.zeros((1, 4), jnp.int32), KEY, length=1)
@@ -162,4 +167,4 @@ def test_a_source_is_neither_forgotten_nor_ignored():
     with pytest.raises(ValueError, match="LanguageModel reads no source: leave source_BS out"):
         sample(*trained("gru"), jnp.array([[1], [1]]), KEY, length=1, **given)
     with pytest.raises(ValueError, match="need 17 places, the attention cache has 16"):
-        sample(model, params, jnp.array([[1], [1]]), KEY, length=16, **given)
+        sample(model, params, jnp.array([[1], [1]]), KEY, length=17, **given)

@@ -9,7 +9,7 @@ from inline import made_up
 from test_report import Page
 
 from seqjax.report import compare as page
-from seqjax.report import compare_figures, compare_words
+from seqjax.report import compare_figures, compare_tables, compare_words
 from seqjax.search import compare as compare_lib
 from seqjax.search import plan, statistics
 from seqjax.search.findings import Pair
@@ -148,6 +148,57 @@ def test_runs_that_diverged_are_named(tmp_path, monkeypatch):
     found, text, *_ = compared(tmp_path, monkeypatch)
     assert "lstm: seed 2 diverged at the chosen learning rate and is left out of every mean." in Page(text).text
     assert found.summary(found.founds[1]).n == 2
+
+
+def scored(monkeypatch, scores):
+    """Made-up evaluations: contender -> accuracy of each seed on test."""
+
+    def evaluate(folder, at):
+        tree = json.loads((folder / "config.json").read_text())
+        metrics = {"loss": 1.0, "accuracy": scores[tree["model"]["mixer"]["name"]][tree["seed"]]}
+        result = {"step": 4, "examples": 10, "metrics": metrics}
+        (folder / "results.json").write_text(
+            json.dumps({name: result for name in ("test", *(f"test at {a}" for a in at))})
+        )
+        return 0
+
+    monkeypatch.setattr(made_up, "evaluate", evaluate)
+
+
+def test_equals_share_the_first_place(tmp_path, monkeypatch):
+    scored(monkeypatch, {"gru": [0.9, 0.7, 0.8], "lstm": [0.7, 0.8, 0.9], "rnn": [0.1] * 3})
+    found, text, markdown, _ = compared(tmp_path, monkeypatch)
+    assert "gru and lstm share the highest mean test accuracy, 0.8000." in Page(text).text
+    assert [x.cell.contender for x in found.winners(None)] == ["gru", "lstm"] and markdown.count("**0.8000") == 2
+
+
+def test_a_pair_is_ordered_by_the_seeds_that_both_have(tmp_path, monkeypatch):
+    few = [0.6, 0.61, 0.62]
+    scored(monkeypatch, {"gru": [*few, 0.99], "lstm": [x + 0.03 for x in few] + [None], "rnn": [0.1] * 4})
+    found, text, *_ = compared(tmp_path, monkeypatch, seeds=[0, 1, 2, 3])
+    shown, first = Page(text).text, found.pairs()[0]
+    assert (first.first, first.second, first.n, first.agree) == ("lstm", "gru", 3, 3) and first.ahead > 0.029
+    assert "gru has the highest mean test accuracy" in shown and "lstm is ahead with 3 of 3 seeds" in shown
+    assert "lstm: seed 3 has no finite test accuracy and is left out of the mean there." in shown
+    assert "lstm: seed 3 has no finite test accuracy at data.length=6 and is left out of the mean there." in shown
+
+
+def test_what_diverged_takes_no_time(tmp_path, monkeypatch):
+    train = made_up.train
+
+    def fragile(tree, folder):
+        code = train(tree, folder)
+        if tree["seed"] == 2:
+            rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+            (folder / "metrics.jsonl").write_text(rows[0])
+            (folder / "status.json").write_text(
+                json.dumps({"status": "failed", "step": 1, "error": "NumericsError: not finite"})
+            )
+        return code
+
+    monkeypatch.setattr(made_up, "train", fragile)
+    found, *_ = compared(tmp_path, monkeypatch)
+    assert found.founds[0].seconds() == [2.0, 2.0] and compare_tables.total_flops(found.founds[0]) == 4 * 3e6
 
 
 def test_a_contender_that_never_trained_has_no_score(tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_text_of_users_is_escaped(write_run, pages, tmp_path):
 
 def test_samples_stay_in_their_block(write_run, pages, tmp_path):
     folder = write_run(tmp_path / "run")
-    samples = [{"prompt": "x", "text": "x\n```\n# not a heading\0\ud800"}]
+    samples = [{"prompt": "x", "text": "\n```\n# not a heading\0\ud800"}]
     (folder / "samples.json").write_text(json.dumps(samples))
     text, markdown = pages([folder], tmp_path / "out")
     assert "````text\nx\n```\n# not a heading\ufffd\ufffd\n````" in markdown

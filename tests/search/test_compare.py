@@ -219,6 +219,22 @@ def test_where_nothing_trains_the_rest_goes_on(tmp_path):
     assert [x.cell.contender for x in found.ranked(None)] == ["gru"] and found.pairs() == []
 
 
+def test_a_rate_that_diverges_in_the_end_is_not_chosen(tmp_path, monkeypatch):
+    train = made_up.train
+
+    def fragile(tree, folder):
+        code = train(tree, folder)
+        if tree["optim"]["peak"] == 0.01:  # of a GRU the best, while it lasted
+            status = {"status": "failed", "step": 4, "error": "NumericsError: not finite"}
+            (folder / "status.json").write_text(json.dumps(status))
+        return code
+
+    monkeypatch.setattr(made_up, "train", fragile)
+    found, _ = run(tmp_path)
+    gru = found.founds[0]
+    assert gru.rates[0.01] == [None] and gru.rate in (0.001, 0.1) and len(found.scores(gru)) == 3
+
+
 def test_a_run_that_fails_is_said_and_tried_again(tmp_path, monkeypatch):
     train = made_up.train
 
