@@ -75,16 +75,20 @@ class Blocks(NamedTuple):
     seed: int = 0
 
     def drawn(self, block) -> list[jax.Array]:
-        """The random blocks of block number `block`, each in its shape; -1 where there are none further back."""
+        """The random blocks of block number `block`, each in its shape; -1 where there are none further back.
+
+        Of numpy and of JAX, as the number is.
+        """
+        xp = block.__array_namespace__()
         choice = block - self.near - self.everywhere
         found = []
         for j in range(self.random):
             offset = (j * 0x85EBCA77 + self.seed) % 2**32
-            bits = block.astype(jnp.uint32) * np.uint32(0x9E3779B1) + np.uint32(offset)
+            bits = block.astype(np.uint32) * np.uint32(0x9E3779B1) + np.uint32(offset)
             for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):  # every bit of a number moves half of the others
                 bits = (bits ^ (bits >> shift)) * np.uint32(factor)
-            place = self.everywhere + (bits >> 16).astype(jnp.int32) % jnp.maximum(choice, 1)
-            found.append(jnp.where(choice > 0, place, -1))
+            place = self.everywhere + (bits >> 16).astype(np.int32) % xp.maximum(choice, 1)
+            found.append(xp.where(choice > 0, place, -1))
         return found
 
     def sees(self, position_q, position_k):
@@ -103,7 +107,7 @@ class Blocks(NamedTuple):
         """
         low_q, high_q, low_k, high_k = (a // self.size for a in (low_q, high_q, low_k, high_k))
         seen = (low_q - high_k <= self.near) & (low_k - high_q <= self.near)
-        seen |= jnp.minimum(low_q, low_k) < self.everywhere
+        seen |= low_q.__array_namespace__().minimum(low_q, low_k) < self.everywhere
         if not self.random:
             return seen
         count = span // self.size + 2

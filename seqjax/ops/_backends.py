@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from seqjax.ops import _blockwise, _ring_attention, _turns, ring
+from seqjax.ops import _blocks, _blockwise, _ring_attention, _turns, ring
 from seqjax.ops._chunks import is_local
 from seqjax.ops._say import say
 
@@ -91,8 +91,8 @@ def _hindrance_of_cudnn(q_BLHK, k_BSGK, look) -> str | None:
     if q_BLHK.shape[-1] % 8 or q_BLHK.shape[-1] > 128:
         return f"it wants a head width that is a multiple of 8 up to 128, got {q_BLHK.shape[-1]}"
     L, S = q_BLHK.shape[1], k_BSGK.shape[1]
-    if (L % 2 or S % 2) and not _is_plain(look, L, S):
-        return f"with a mask it wants even lengths, got {L} and {S}"
+    if L % 2 or S % 2:
+        return f"for gradients, and with a mask, JAX lets it take even lengths alone, got {L} and {S}"
     return None
 
 
@@ -104,7 +104,9 @@ def _is_plain(look, L: int, S: int) -> bool:
 
 def by_blocks(backend: str, q_BLHK, k_BSGK, v_BSGK, look):
     """Attention in blocks of tokens, of a scaled q: on one device, or over several."""
-    rules, (block, most) = _blockwise.Rules(look.sight, look.soft_cap), plan(q_BLHK, k_BSGK, look, cores())
+    block, most = plan(q_BLHK, k_BSGK, look, cores())
+    share = _blocks.share(look.sight, q_BLHK.shape[1], k_BSGK.shape[1], block)
+    rules = _blockwise.Rules(look.sight, look.soft_cap, share)
     given = (q_BLHK, k_BSGK, v_BSGK, look.queries, look.keys, look.sinks_H, look.relative)
     if backend == "ring":
         return _ring_attention.attend(*given, rules, block)

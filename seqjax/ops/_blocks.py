@@ -1,9 +1,11 @@
 """Sequences cut into blocks for `_blockwise`: where tokens stand, and which blocks can see each other."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import masks
 
@@ -74,3 +76,12 @@ def meet(sight: masks.Sight, marks: Marks) -> Meet:
     seen = seen_nmB.any(axis=2)  # all rows go through a block together
     order = lambda seen: jnp.argsort(~seen, axis=1, stable=True).astype(jnp.int32)
     return Meet(order(seen), seen.sum(axis=1), order(seen.T), seen.sum(axis=0))
+
+
+@functools.lru_cache(maxsize=1024)
+def share(sight: masks.Sight, L: int, S: int, block: int) -> float:
+    """Of all pairs of blocks, those that meet where S real tokens of one document are seen by the last L of them."""
+    M, C, before = size(L, block), size(S, block), max(S - L, 0)
+    low_n1, low_1m = np.arange(0, L, M)[:, None], np.arange(0, S, C)[None]
+    high_n1, high_1m = np.minimum(low_n1 + M, L) - 1, np.minimum(low_1m + C, S) - 1
+    return float(np.mean(sight.may(low_n1 + before, high_n1 + before, low_1m, high_1m, max(M, C))))

@@ -26,6 +26,7 @@ class Rules(NamedTuple):
 
     sight: masks.Sight
     soft_cap: float | None
+    share: float  # of all pairs of blocks, those that see each other if all tokens are real and of one document
 
 
 class Extras(NamedTuple):
@@ -66,11 +67,12 @@ def _alone(rules, q, k, v, extras, marks):
     return _run(rules, q, k, v, extras, by_head(marks, q), _blocks.meet(rules.sight, marks))
 
 
-def _loop(order, count, body, carry):
-    """body(j, carry) for the first `count` numbers j of `order`."""
+def _loop(rules, order, count, body, carry):
+    """body(j, carry) for the first `count` numbers j of `order`; in a scope that says how many there will be."""
     if len(order) == 1:
         return body(0, carry)
-    return jax.lax.fori_loop(0, count, lambda i, carry: body(order[i], carry), carry)
+    with jax.named_scope(f"times={rules.share * len(order):g}"):
+        return jax.lax.fori_loop(0, count, lambda i, carry: body(order[i], carry), carry)
 
 
 # The first operand gives the leading axis of the result; other orders would turn scores in the loop.
@@ -143,7 +145,7 @@ def _row(rules, k, vT, extras, marks, carry, i, q_BGMK, order_m, count):
         y_BGKM = y_BGKM * keep_BGM[:, :, None] + _product("BGKC,BGCM->BGKM", _at(vT, j), p_BGCM.astype(q_BGMK.dtype))
         return y_BGKM, new_BGM, total_BGM * keep_BGM + jnp.sum(p_BGCM, axis=2)
 
-    return _loop(order_m, count, block, carry)
+    return _loop(rules, order_m, count, block, carry)
 
 
 def rows(rules, q, k, v, extras, marks, meet, carry):
@@ -204,7 +206,7 @@ def columns(rules, q, k, v, extras, marks, meet, sums, inner, dy, carry):
             return jax.lax.dynamic_update_index_in_dim(dqT, dq_BGKM, i, 0), dextras, dk_BGCK, dv_BGCK
 
         zeros = jnp.zeros(k_BGCK.shape, jnp.float32)
-        *carry, dk_BGCK, dv_BGCK = _loop(order_n, count, block, (*carry, zeros, zeros))
+        *carry, dk_BGCK, dv_BGCK = _loop(rules, order_n, count, block, (*carry, zeros, zeros))
         return tuple(carry), (dk_BGCK.astype(q.dtype), dv_BGCK.astype(q.dtype))
 
     slices = (jnp.arange(len(k)), k, v, jnp.swapaxes(k, 3, 4), meet.queries_mn, meet.count_m)

@@ -1,6 +1,7 @@
 """What a model costs, counted without running it."""
 
 import math
+import re
 
 import jax
 import numpy as np
@@ -27,7 +28,9 @@ def flops(function, *args) -> float:
 
     Counted in the jaxpr, a loop's body as often as it runs: XLA's own analysis counts it once, which makes a
     recurrent network look a hundred times cheaper than it is. A multiply-add is two operations; elementwise work is
-    left out, and so is the body of a `while` whose length is not known (counted once).
+    left out. Scores that attention skips cost nothing, and those that it computes again on the way back cost again. A
+    loop whose length only the data tell runs as often as its `jax.named_scope` says ("times=12.5", on average), or
+    once; what each device runs on its chunk (`shard_map`) and each place of a grid (`pallas_call`) runs on all.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -36,20 +39,57 @@ def _count(jaxpr) -> float:
     total = 0.0
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
-        if name == "dot_general":
-            (contract, _), _ = eqn.params["dimension_numbers"]
-            inner = math.prod(eqn.invars[0].aval.shape[d] for d in contract)
-            total += 2 * math.prod(eqn.outvars[0].aval.shape) * inner
-        elif name == "conv_general_dilated":
-            kernel = eqn.invars[1].aval.shape
-            out_features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
-            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(kernel) / out_features
+        if name in _COUNTED:
+            total += _COUNTED[name](*(a.aval.shape for a in (*eqn.invars, *eqn.outvars)), **eqn.params)
         elif name == "cond":
             total += max(_count(branch.jaxpr) for branch in eqn.params["branches"])
         else:
-            times = eqn.params["length"] if name == "scan" else 1
-            total += times * sum(_count(inner) for inner in _inner(eqn.params))
+            total += _times(eqn) * sum(_count(inner) for inner in _inner(eqn.params))
     return total
+
+
+def _product(a, b, y, *, dimension_numbers, **_) -> float:
+    (contract, _), _ = dimension_numbers
+    return 2 * math.prod(y) * math.prod(a[d] for d in contract)
+
+
+def _convolution(x, kernel, y, *, dimension_numbers, **_) -> float:
+    return 2 * math.prod(y) * math.prod(kernel) / kernel[dimension_numbers.rhs_spec[0]]
+
+
+def _cudnn_lstm(x, *_, input_size, hidden_size, **__) -> float:
+    return 2 * math.prod(x[:2]) * 4 * hidden_size * (input_size + hidden_size)
+
+
+def _cudnn_scores(q, k, *_, mask_type, sliding_window_length, **__) -> float:
+    """One of the products of all queries and the keys that they see."""
+    (B, L, H, K), S = q, k[1]
+    causal, window = "CAUSAL" in str(mask_type), sliding_window_length or S
+    return 2 * B * H * K * (sum(min(i + 1, window) for i in range(L)) if causal else L * S)
+
+
+_COUNTED = {
+    "dot_general": _product,
+    "conv_general_dilated": _convolution,
+    "rnn_fwd": _cudnn_lstm,
+    "rnn_bwd": lambda dy, dh, dc, x, *rest, **params: 2 * _cudnn_lstm(x, **params),
+    "dot_product_attention_fwd_wrapper": lambda *shapes, **params: 2 * _cudnn_scores(*shapes, **params),
+    "dot_product_attention_bwd_wrapper": lambda *shapes, **params: 5 * _cudnn_scores(*shapes, **params),
+}
+
+
+def _times(eqn) -> float:
+    """How often what is inside runs."""
+    name, params = eqn.primitive.name, eqn.params
+    if name == "scan":
+        return params["length"]
+    if name == "shard_map":
+        axes = next(value for key, value in params.items() if key.endswith("manual_axes"))  # named anew by some JAX
+        return math.prod(params["mesh"].shape[axis] for axis in axes)
+    if name == "pallas_call":
+        return math.prod(params["grid_mapping"].grid)
+    said = re.search(r"times=([^/)]+)", str(eqn.source_info.name_stack)) if name == "while" else None
+    return float(said[1]) if said else 1
 
 
 def _inner(params):

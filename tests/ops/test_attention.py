@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradients import close
+from jax._src.cudnn import fused_attention_stablehlo
 
 from seqjax import masks
 from seqjax.ops import _backends, _blocks, _blockwise, _turns, attention, positions
@@ -273,7 +274,8 @@ def test_any_number_of_heads_may_take_a_turn(case, most):
     options = {"queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
     look, (q, k, v) = attention.Look(**options), operands(length(options))
     given = (q, k, v, look.queries, look.keys, look.sinks_H, look.relative)
-    way = functools.partial(_blockwise.attend, rules=_blockwise.Rules(look.sight, look.soft_cap), block=BLOCK)
+    rules = _blockwise.Rules(look.sight, look.soft_cap, share=1.0)
+    way = functools.partial(_blockwise.attend, rules=rules, block=BLOCK)
     close(_turns.attend(way, *given, most), way(*given))
 
 
@@ -360,6 +362,19 @@ def test_auto_takes_cudnn_only_where_it_computes_exactly_this(monkeypatch):
     assert len(chosen) == 2
 
 
+@pytest.mark.parametrize("S", [15, 16])
+@pytest.mark.parametrize("look", [{}, {"causal": True}, {"causal": True, "window": 3}, {"dilation": 2}])
+def test_gradients_are_served_by_what_auto_takes_on_a_gpu(monkeypatch, look, S):
+    """JAX reads the program as it does where there is cuDNN, which refuses some lengths in training only."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    q = jax.ShapeDtypeStruct((1, S, 4, 8), jnp.bfloat16)
+    loss = lambda *args: jnp.sum(attention.attend(*args, **look).astype(jnp.float32))
+    program = str(jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(q, q, q))
+    assert ("dot_product_attention_bwd" in program) == (S % 2 == 0 and "dilation" not in look)
+
+
 def test_what_does_not_fit_is_refused():
     q, k, v = operands()
     ones = jnp.ones((1, L, L), bool)
@@ -405,3 +420,24 @@ def test_parity_of_cudnn_on_a_gpu(case):
     low = [a.astype(jnp.bfloat16) for a in operands(length(CASES[case]))]
     got = both(functools.partial(attention.attend, backend="cudnn"), *low, **CASES[case])
     close(got, both(REFERENCE, *(a.astype("float32") for a in low), **CASES[case]), tolerance=0.05)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        {"causal": True},
+        {"window": 5},
+        {"causal": True, "window": 5, "dilation": 3},
+        {"causal": True, "prefix": 9},
+        {"causal": True, "blocks": masks.Blocks(4, random=1)},
+        {},
+    ],
+)
+@pytest.mark.parametrize(("queries", "keys"), [(40, 40), (13, 40), (1, 33), (40, 13)])
+def test_the_share_of_blocks_that_meet_is_known_beforehand(look, queries, keys):
+    sight = attention.Look(**look).sight
+    places = masks.Tokens(jnp.arange(queries)[None] + max(keys - queries, 0))
+    met = _blocks.meet(
+        sight, _blocks.marks(places, masks.Tokens(), queries, keys, *(_blocks.size(n, BLOCK) for n in (queries, keys)))
+    )
+    assert _blocks.share(sight, queries, keys, BLOCK) == pytest.approx(float(met.count_n.mean()) / len(met.count_m))

@@ -1,11 +1,17 @@
 """FLOPs against formulas."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
+from jax._src.cudnn import fused_attention_stablehlo
+from jax.experimental import pallas as pl
+from jax.experimental import rnn
 
 from seqjax.mixers import attention, gru
+from seqjax.ops import _cudnn
 from seqjax.ops import attention as attention_op
 from seqjax.training import cost
 
@@ -75,6 +81,73 @@ def test_attention():
     q, k = zeros(B, L, H, K), zeros(B, S, H, K)
     allowed = jax.ShapeDtypeStruct((B, L, S), bool)
     assert cost.flops(attention_op.attend, q, k, k, allowed) == 2 * (2 * B * H * L * S * K)
+
+
+@pytest.mark.parametrize("look", [{}, {"causal": True}, {"causal": True, "window": 64}, {"window": 64}])
+def test_attention_in_blocks_costs_the_blocks_that_it_computes(look):
+    """From one block on, each is 128 long: on the way back scores are computed again, a seventh product."""
+    q = zeros(B, 4 * 128, H, K)
+    block = 2 * B * H * K * 128**2
+    seen = {0: 16, 1: 10, 2: 7}[len(look)] if "causal" in look or not look else 10
+    attend = partial(attention_op.attend, backend="blockwise", **look)
+    assert cost.flops(attend, q, q, q) == 2 * seen * block
+    slope = jax.grad(lambda *args: jnp.sum(attend(*args)), argnums=(0, 1, 2))
+    assert cost.flops(slope, q, q, q) == 7 * seen * block
+
+
+def test_a_loop_of_unknown_length_runs_as_often_as_it_says():
+    def powers(x, count):
+        with jax.named_scope("times=2.5"):
+            return jax.lax.fori_loop(0, count, lambda _, y: x @ y, x)
+
+    assert cost.flops(powers, zeros(D, D), jax.ShapeDtypeStruct((), jnp.int32)) == 2.5 * 2 * D**3
+    assert (
+        cost.flops(jax.vmap(powers, (0, None)), zeros(B, D, D), jax.ShapeDtypeStruct((), jnp.int32))
+        == 2.5 * 2 * B * D**3
+    )
+
+
+def test_what_every_device_and_every_place_of_a_grid_does_counts_for_all():
+    mesh = jax.sharding.AbstractMesh((2, 2), ("rows", "columns"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    places = jax.sharding.PartitionSpec("rows")
+    for axes in ({"rows"}, {"rows", "columns"}):
+        shared = jax.shard_map(
+            lambda x: x @ x.T, mesh=mesh, in_specs=places, out_specs=places, axis_names=axes, check_vma=False
+        )
+        assert cost.flops(jax.jit(shared), zeros(2 * L, D)) == 2 ** len(axes) * 2 * L * L * D
+
+    def kernel(x_ref, y_ref):
+        y_ref[...] = x_ref[...] @ x_ref[...]
+
+    block = pl.BlockSpec((None, D, D), lambda i: (i, 0, 0))
+    call = pl.pallas_call(
+        kernel, jax.ShapeDtypeStruct((B, D, D), jnp.float32), grid=(B,), in_specs=[block], out_specs=block
+    )
+    assert cost.flops(call, zeros(B, D, D)) == B * 2 * D**3
+
+
+@pytest.mark.parametrize(
+    ("look", "pairs"), [({}, 36), ({"is_causal": True}, 21), ({"is_causal": True, "local_window_size": (1, 0)}, 11)]
+)
+def test_the_attention_of_cudnn(monkeypatch, look, pairs):
+    """Read without a GPU, as JAX does where there is one."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
+    q = jax.ShapeDtypeStruct((B, 6, H, 8), jnp.bfloat16)
+    attend = partial(jax.nn.dot_product_attention, implementation="cudnn", **look)
+    product = 2 * B * H * 8 * pairs
+    assert cost.flops(attend, q, q, q) == 2 * product
+    slope = jax.grad(lambda *args: jnp.sum(attend(*args).astype(jnp.float32)), argnums=(0, 1, 2))
+    assert cost.flops(slope, q, q, q) == 7 * product
+
+
+def test_the_lstm_of_cudnn(monkeypatch):
+    monkeypatch.setattr(rnn.gpu_rnn, "compute_rnn_workspace_reserve_space_sizes", lambda *_: (1, 1), raising=False)
+    args = zeros(B, L, D), zeros(D, 4 * M), zeros(M, 4 * M), zeros(4 * M), (zeros(B, M),) * 2
+    lstm = lambda *args: _cudnn.lstm(*args, None, None)[0]
+    assert cost.flops(lstm, *args) == 2 * B * L * 4 * M * (D + M)
+    slope = jax.grad(lambda *args: jnp.sum(lstm(*args)), argnums=(0, 1, 2))
+    assert cost.flops(slope, *args) == 3 * cost.flops(lstm, *args)
 
 
 def test_mixers():
