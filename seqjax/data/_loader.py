@@ -212,7 +212,23 @@ class Batches:
     @functools.cached_property
     def first(self) -> dict[str, np.ndarray]:
         """Batch 0: what everything is built for. Raises as `iterate`."""
-        return next(read([0], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
+        return self._one(0)
+
+    @functools.cached_property
+    def kinds(self) -> list[tuple[dict[str, np.ndarray], float]]:
+        """A batch of each padded length, the shortest first, and its share of an epoch. Raises as `iterate`."""
+        if self.per_epoch is None or len(self.buckets) == 1:
+            return [(self.first, 1.0)]
+        bucket_of = np.array([self._rows(step)[0] for step in range(self.per_epoch)])
+        there = [np.flatnonzero(bucket_of == b) for b in np.unique(bucket_of)]
+        return [(self._one(int(steps[0])), len(steps) / self.per_epoch) for steps in there]
+
+    def mean(self, of: Callable) -> float:
+        """`of(batch)` on average over an epoch, of what only a batch's shape decides. Raises as `iterate`."""
+        return sum(share * of(batch) for batch, share in self.kinds)
+
+    def _one(self, step: int) -> dict[str, np.ndarray]:
+        return next(read([step], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
 
     def iterate(self, first: int, last: int, give_up: Callable = lambda: False, rows: np.ndarray | None = None):
         """Batches first ... last - 1, or these rows of them, read ahead of their use; fewer if `give_up()` while none

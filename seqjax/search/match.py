@@ -33,8 +33,8 @@ class Size:
 
     width: int | None
     parameters: int
-    flops: float  # of the matrix products of one training step
-    tokens: int  # of one step
+    flops: float  # of the matrix products of one training step, on average
+    tokens: int  # of one step, on average
     state_bytes: int | None  # of one sequence; None: the model sees whole sequences
     temporary_bytes: int | None  # at the peak of a training step, beside parameters, optimiser and batch
     step_seconds: float  # median, alone on this machine
@@ -46,17 +46,18 @@ def measure(tree: dict, matched: float | None = None) -> Size:
     """Builds a resolved config, compiles its step and runs it a few times."""
     e = Experiment(tree)
     step = _step(e)
-    program, state, totals, batch = _compiled(e, step)
+    longest, _ = e.batches.kinds[-1]
+    program, *args = _compiled(e, step, longest)
     memory = program.memory_analysis()
     return Size(
         width=tree["model"].get("width"),
         parameters=parameters(e),
-        flops=cost.flops(step, state, totals, batch),
-        tokens=int(batch["mask"].size),
+        flops=flops(e),
+        tokens=round(e.batches.mean(lambda batch: batch["mask"].size)),
         state_bytes=state_bytes(e),
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
-        step_seconds=_seconds(program, state, totals, batch),
-        metrics=tuple(sorted(set(totals) - {"skipped", "bad"})),
+        step_seconds=_seconds(program, *args) if len(e.batches.kinds) == 1 else step_seconds(e),
+        metrics=tuple(sorted(set(args[1]) - {"skipped", "bad"})),
         matched=matched,
     )
 
@@ -67,9 +68,9 @@ def parameters(experiment: Experiment) -> int:
 
 
 def flops(experiment: Experiment) -> float:
-    """Floating-point operations of the matrix products of a training step."""
-    e, step, batch = experiment, _step(experiment), experiment.batches.first
-    return cost.flops(step, e.shapes, zero_totals(step, e.shapes, batch), batch)
+    """Floating-point operations of the matrix products of a training step, on average over an epoch."""
+    e, step = experiment, _step(experiment)
+    return e.batches.mean(lambda batch: cost.flops(step, e.shapes, zero_totals(step, e.shapes, batch), batch))
 
 
 def state_bytes(experiment: Experiment) -> int | None:
@@ -82,7 +83,8 @@ def state_bytes(experiment: Experiment) -> int | None:
 
 def step_seconds(experiment: Experiment) -> float:
     """The median time of a few training steps, compilation left out."""
-    return _seconds(*_compiled(experiment, _step(experiment)))
+    e, step = experiment, _step(experiment)
+    return e.batches.mean(lambda batch: _seconds(*_compiled(e, step, batch)))
 
 
 QUANTITIES: dict[str, Callable] = {
@@ -154,9 +156,9 @@ def _step(e: Experiment):
     return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema)
 
 
-def _compiled(e: Experiment, step):
+def _compiled(e: Experiment, step, batch):
     """A compiled step on one device, and what it takes."""
-    state, batch = e.make_state(), e.batches.first
+    state = e.make_state()
     totals = zero_totals(step, state, batch)
     return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch
 

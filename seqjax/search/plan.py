@@ -7,6 +7,7 @@ Nothing here trains: a plan is what would be run, in folders whose names say wha
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,9 @@ from seqjax.training import experiment, room
 from seqjax.types import Checked, ConfigError, Part, Positive, Seed, fields_of, marker
 
 LEAST_SEEDS = 3
-NAME = re.compile(r"[\w+.-]+")  # of a contender: also the name of a folder
+NAME = re.compile(r"[\w+-][\w+.-]*")  # of a contender: also the name of a folder
 SEARCHED = {"seed": "seeds", "optim.peak": "rates"}  # what a comparison sets itself
+SHARED = ("data", "task", "loader")  # sections in which contenders may not differ
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,7 @@ class Cell:
         """Where its runs live: `gru`, or `gru/length-64`."""
         if self.axis is None:
             return Path(self.contender)
-        value = re.sub(r"[^\w+.-]+", "-", str(self.value))
-        return Path(self.contender) / f"{self.axis.split('.')[-1]}-{value}"
+        return Path(self.contender) / f"{self.axis.split('.')[-1]}-{_slug(self.value)}"
 
     def get(self, key: str):
         """A value of its config."""
@@ -98,7 +99,7 @@ class Cell:
     def trial(self, root: Path, rate: float, seed: int) -> Trial:
         """One run: `<root>/runs/gru/length-64/rate-0.003/seed-0`."""
         tree = {**self.config, "seed": seed, "optim": {**self.config["optim"], "peak": rate}}
-        return Trial(root / "runs" / self.folder / f"rate-{rate:g}" / f"seed-{seed}", tree)
+        return Trial(root / "runs" / self.folder / f"rate-{_rate(rate)}" / f"seed-{seed}", tree)
 
 
 def resolve(tree: dict) -> Comparison:
@@ -126,8 +127,11 @@ def _problems(c: Comparison):
         if not isinstance(changes, dict):
             yield f"contenders.{name}: got {changes!r}, wanted overrides such as {{'model.mixer.name': 'gru'}}."
     for key, where in (("vary", c.vary), ("extrapolate", c.extrapolate)):
-        if where is not None and not (len(where) == 1 and _distinct(next(iter(where.values()), None), 1)):
-            yield f"{key}: got {where!r}, wanted one key and a list of different values, {{'data.length': [64, 128]}}."
+        if where is not None and not (len(where) == 1 and _distinct(next(iter(where.values())), 1, _slug)):
+            yield (
+                f"{key}: got {where!r}, wanted one key and a list of different numbers or words, "
+                "{'data.length': [64, 128]}."
+            )
     if c.extrapolate and not next(iter(c.extrapolate)).startswith("data."):
         yield f"extrapolate: got {next(iter(c.extrapolate))!r}, wanted a key of data: parameters are not trained anew."
     if (c.match is None) != (c.target is None):
@@ -139,24 +143,53 @@ def _problems(c: Comparison):
     for key, least in (("seeds", LEAST_SEEDS), ("rate_seeds", 1)):
         if not _distinct(getattr(c, key), least):
             yield f"{key}: got {getattr(c, key)!r}, wanted at least {least} different seeds."
-    for key, owner in SEARCHED.items():
-        section, _, leaf = key.rpartition(".")
-        if leaf in (c.base.get(section, {}) if section else c.base):
-            yield f"base has {key}, which {owner} sets: remove it."
-        if taken := [name for name, changes in c.contenders.items() if isinstance(changes, dict) and key in changes]:
-            yield f"contenders.{taken[0]} has {key}, which {owner} sets: remove it."
+    contenders = {f"contenders.{name}": changes for name, changes in c.contenders.items() if isinstance(changes, dict)}
+    for where, changes in {"base": c.base, "vary": c.vary or {}, **contenders}.items():
+        for key, owner in SEARCHED.items():
+            if _sets(changes, key):
+                yield f"{where} has {key}, which {owner} sets: remove it."
+    for where, changes in contenders.items():
+        if c.vary and _sets(changes, c.axis):
+            yield f"{where} has {c.axis}, which vary sets for all: remove it from one of them."
+        for section in SHARED:
+            if _sets(changes, section):
+                yield f"{where} has keys of {section}, which must be alike for all to be compared: set it in base."
 
 
 def _of_rates(c: Comparison):
     if isinstance(c.rates, dict) and set(c.rates) != set(c.contenders):
         yield f"rates: got lists for {', '.join(c.rates) or 'none'}, wanted one for each of {', '.join(c.contenders)}."
     for rates in c.rates.values() if isinstance(c.rates, dict) else [c.rates]:
-        if not _distinct(rates, 2) or not all(type(r) in (int, float) and r > 0 for r in rates):
-            yield f"rates: got {rates!r}, wanted at least two different learning rates above 0."
+        numbers = isinstance(rates, (list, tuple)) and all(type(r) in (int, float) and 0 < r < math.inf for r in rates)
+        if not numbers or not _distinct(rates, 2, _rate):
+            yield f"rates: got {rates!r}, wanted at least two learning rates above 0 that differ in six digits."
 
 
-def _distinct(values, least: int) -> bool:
-    return isinstance(values, (list, tuple)) and len(set(map(str, values))) == len(values) >= least
+def _distinct(values, least: int, name: Callable = str) -> bool:
+    """Whether values are a list of at least so many, with different names in folders."""
+    if not isinstance(values, (list, tuple)) or any(isinstance(v, (dict, list, tuple)) for v in values):
+        return False
+    return len(set(map(name, values))) == len(values) >= least
+
+
+def _rate(value: float) -> str:
+    """A learning rate as part of a folder's name."""
+    return f"{value:g}"
+
+
+def _slug(value) -> str:
+    """A value as part of a folder's name."""
+    return re.sub(r"[^\w+.-]+", "-", str(value))
+
+
+def _sets(changes: dict, key: str) -> bool:
+    """Whether overrides, keys with or without dots, change something at or under a key."""
+    for path, value in changes.items():
+        if path == key or path.startswith(f"{key}."):
+            return True
+        if key.startswith(f"{path}.") and isinstance(value, dict) and _sets(value, key[len(path) + 1 :]):
+            return True
+    return False
 
 
 def _broken(c: Comparison):

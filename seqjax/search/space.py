@@ -156,6 +156,16 @@ def _product(points: list[list[dict]]) -> list[dict]:
     return [dict(itertools.chain.from_iterable(map(dict.items, some))) for some in itertools.product(*points)]
 
 
+def _logarithmic(value, name: str) -> set[str]:
+    if isinstance(value, Interval):
+        return {name} if value.kind == "log" else set()
+    if isinstance(value, Choice):
+        inner = {f"{name}({label})": some for label, some in zip(value.labels, value.values, strict=True)}
+    else:
+        inner = {f"{name}.{key}": some for key, some in value.items()} if isinstance(value, dict) else {}
+    return set().union(*(_logarithmic(some, where) for where, some in inner.items()))
+
+
 def _ends(value) -> list:
     if isinstance(value, Domain):
         return value.ends
@@ -196,18 +206,26 @@ def check(base: dict, space: dict[str, Domain]) -> None:
       ConfigError: lists all that the config refuses.
     """
     problems: dict[str, None] = {}  # in order, each once
-    if "task.monitor" in space:
-        problems["task.monitor decides which trial is best: it cannot be searched."] = None
+    monitor = with_values(base, {})["task"]["monitor"]
     for key, domain in space.items():
         for value in domain.ends:
             try:
-                with_values(base, {key: value})
+                if (found := with_values(base, {key: value})["task"]["monitor"]) != monitor:
+                    problems[
+                        f"{key}={value!r} makes task.monitor {found!r}, which decides which trial is best and is "
+                        f"{monitor!r}: it cannot be searched."
+                    ] = None
             except ConfigError as error:
                 head, *lines = str(error).split("\n")
                 problems |= dict.fromkeys(line.strip() for line in lines or [f"{key}={value!r}: {head}"])
     if problems:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the search space"
         raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems))
+
+
+def logarithmic(space: dict[str, Domain]) -> set[str]:
+    """The parameters that are drawn by order of magnitude, under the names of `suggest`."""
+    return set().union(*(_logarithmic(domain, key) for key, domain in space.items()))
 
 
 def suggest(space: dict[str, Domain], trial) -> dict:

@@ -220,7 +220,7 @@ class Sweep:
             how=", ".join([f"sampler {o.sampler}", f"pruner {o.pruner}", *(f"mean over {m}" for m in means)]),
             records=self.study.records(),
             importances=self.study.importances(),
-            logarithmic={key for key, domain in self.space.items() if getattr(domain, "kind", "") == "log"},
+            logarithmic=spaces.logarithmic(self.space),
         )
         if found.best:
             values = self.study.values(found.best.number)

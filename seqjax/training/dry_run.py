@@ -21,15 +21,16 @@ def show(experiment: Experiment) -> None:
     state = layout.abstract(e.shapes)
     step = make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema, use=layout.use)
     totals = zero_totals(step, state, batch)
-    flops = cost.flops(step, state, totals, batch)
-    memory = jax.jit(step, donate_argnums=0).lower(state, totals, batch).compile().memory_analysis()
+    flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
+    longest, _ = e.batches.kinds[-1]
+    memory = jax.jit(step, donate_argnums=0).lower(state, totals, longest).compile().memory_analysis()
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
-    tokens, epoch = batch["mask"].size, e.batches.per_epoch
+    tokens, epoch = e.batches.mean(lambda batch: batch["mask"].size), e.batches.per_epoch
     temporary = mib(memory.temp_size_in_bytes) if memory else "unknown"
     rows = [
         ("matmul FLOPs", f"{flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"),
         ("memory", f"{mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state"),
-        ("", f"{temporary} temporary in a step, {mib(cost.nbytes(batch))} a batch"),
+        ("", f"{temporary} temporary in a step, {mib(cost.nbytes(longest))} a batch"),
         (
             "steps",
             f"{e.train.steps:,} of {e.loader.batch} sequences, "

@@ -17,7 +17,7 @@ from seqjax.training.experiment import Experiment
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def about(experiment: Experiment, batch, flops: float) -> dict:
+def about(experiment: Experiment, flops: float) -> dict:
     """run.json but for its starts: sizes, baselines of every finite split, versions, hardware."""
     e, params = experiment, experiment.shapes.params
     splits = [s for s in e.source.spec.splits if e.source.size(s) is not None]
@@ -25,7 +25,7 @@ def about(experiment: Experiment, batch, flops: float) -> dict:
         "parameters": cost.count(params),
         "parameter_table": cost.parameter_table(params),
         "flops_per_step": flops,
-        "tokens_per_step": int(batch["mask"].size),
+        "tokens_per_step": round(e.batches.mean(lambda batch: batch["mask"].size)),
         "carried_bytes": cost.nbytes(experiment.shapes.carry),
         "baselines": {s: b for s in splits if (b := e.source.baselines(s))},
         "versions": versions(),

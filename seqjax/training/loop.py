@@ -102,7 +102,7 @@ class Run:
         self.evaluator = None
         if "validation" in e.source.spec.splits:
             self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
-        about = facts.about(e, batch, cost.flops(alone, abstract, zeros, batch))
+        about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)))
         starts = self.workdir.read("run.json", {"starts": []})["starts"]
         self.workdir.write("config.json", e.config)
         self.workdir.write("run.json", {**about, "starts": [*starts, facts.start(self.step, command, changes)]})

@@ -45,7 +45,7 @@ class Display:
         hardware = about["hardware"]
         self.console.print(parameters(about["parameter_table"]))
         self.say(
-            f"{name}: {model}, {about['parameters']:,} parameters, {about['flops_per_step'] / 1e9:.2f} GFLOP and up to "
+            f"{name}: {model}, {about['parameters']:,} parameters, {about['flops_per_step'] / 1e9:.2f} GFLOP and "
             f"{about['tokens_per_step']:,} tokens a step, on {hardware['devices']} x {hardware['device_kind']} "
             f"({hardware['cores']} cores)"
         )

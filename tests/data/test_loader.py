@@ -124,6 +124,14 @@ def test_an_endless_source_never_repeats():
     assert len(set(rows.tolist())) == len(rows) and rows.min() >= 0
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_mean_over_kinds_is_that_over_an_epoch(name):
+    of = SOURCES[name]()
+    lengths = [of[step]["tokens"].shape[1] for step in range(of.per_epoch or 1)]
+    assert of.mean(lambda batch: batch["tokens"].shape[1]) == pytest.approx(np.mean(lengths))
+    assert [batch["tokens"].shape[1] for batch, _ in of.kinds] == sorted(set(lengths))
+
+
 def test_padding_is_to_the_smallest_bucket_that_fits():
     of = batches(buckets=BUCKETS)
     for batch in of.iterate(0, 3 * of.per_epoch):

@@ -49,6 +49,19 @@ def test_measure_says_what_the_parts_say():
     assert {"loss", "accuracy"} < set(size.metrics) and not {"bad", "skipped"} & set(size.metrics)
 
 
+def test_buckets_cost_what_an_epoch_costs_on_average(tmp_path):
+    def cost(*lengths):
+        file = tmp_path / "texts.csv"
+        file.write_text("text\n" + "".join("ab" * (n // 2) + "\n" for n in lengths))
+        data = {"name": "table", "train": str(file), "text": "text"}
+        return match.measure(tree(f"data={data!r}", "loader.batch=1", "loader.buckets=[4,8]"))
+
+    mixed, short, long = cost(4, 4, 8, 4), cost(4), cost(8)
+    assert mixed.flops == pytest.approx((3 * short.flops + long.flops) / 4) and short.flops < long.flops
+    assert (mixed.tokens, short.tokens, long.tokens) == (5, 4, 8)
+    assert mixed.temporary_bytes == long.temporary_bytes > short.temporary_bytes
+
+
 @pytest.mark.parametrize("quantity", ["params", "state_bytes"])
 @pytest.mark.parametrize("target", [700, 1500])
 def test_the_width_is_the_nearest_of_all(quantity, target):

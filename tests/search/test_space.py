@@ -44,6 +44,17 @@ SPACE = {
 }
 
 
+def test_what_is_drawn_by_order_of_magnitude_is_known_by_name():
+    space = {
+        **SPACE,
+        "optim": choice(dict(name="adamw", peak=log(1e-4, 1e-2)), dict(name="sgd", momentum=uniform(0, 1))),
+    }
+    assert spaces.logarithmic(space) == {"optim.peak", "optim(adamw).peak"}
+    drawn = Fixed(0.0)
+    spaces.suggest(space, drawn)
+    assert spaces.logarithmic(space) <= set(drawn.drawn)
+
+
 @pytest.mark.parametrize(
     ("share", "want", "names"),
     [
@@ -123,14 +134,15 @@ def test_all_problems_are_listed_at_once():
         "model.layers": integers(1, 2),
         "optim.warmup": choice(0, 100),
         "task.monitor": choice("loss", "accuracy"),
+        "task": choice(dict(name="next_token", monitor="accuracy"), dict(name="next_token", given=1)),
     }
     with pytest.raises(ConfigError) as error:
         spaces.check(BASE, space)
     text = str(error.value)
     for words in ("model.widht is not a key", "'width'", "optim.peak: got -1", "'gruu'", "heads: got 'four'",
-                  "optim.warmup=100", "task.monitor decides"):  # fmt: skip
+                  "optim.warmup=100", "makes task.monitor 'accuracy', which decides"):  # fmt: skip
         assert words in text, (words, text)
-    assert text.startswith("6 problems") and "layers" not in text.replace("Keys", "\0").split("\0")[0]
+    assert text.startswith("7 problems") and "layers" not in text.replace("Keys", "\0").split("\0")[0]
     spaces.check(BASE, SPACE)
 
 
