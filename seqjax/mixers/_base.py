@@ -16,8 +16,9 @@ Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
 class Mixer(Module):
     """Causal map x_BLD -> y_BLD.  State in -> state out; None in -> None out.
 
-    A masked token does not exist: it moves no state, takes no position and outputs zero. A reset on a real token
-    is a fresh start: nothing before it is seen. `tests/test_laws.py` states what every mixer must hold.
+    A masked token does not exist: it moves no state, takes no position and outputs zero, were it NaN. A reset on a real
+    token is a fresh start: nothing before it is seen, as long as it was finite. `tests/test_laws.py` states what every
+    mixer must hold.
 
     Matmuls run in `dtype`, the output has the dtype of the input; parameters, recurrent states, softmax and
     norm statistics are float32.
@@ -67,6 +68,8 @@ class Mixer(Module):
             raise ValueError(
                 f"x_BLD is {list(x_BLD.shape)}, {kind} wants [B, L, {self.width}]: set model.width to the input's."
             )
+        if 0 in x_BLD.shape:
+            raise ValueError(f"x_BLD is {list(x_BLD.shape)}, {kind} wants a row and a token at least: leave it out.")
         if not jnp.issubdtype(x_BLD.dtype, jnp.floating):
             raise ValueError(
                 f"x_BLD is {x_BLD.dtype}{list(x_BLD.shape)}, {kind} wants floating-point numbers: embed tokens first."

@@ -65,9 +65,10 @@ class KV(NamedTuple):
             kept_BHKW = jnp.where(again_B1[:, :, None, None], jnp.zeros((), old_BHKW.dtype), old_BHKW)
             return put(kept_BHKW, jnp.moveaxis(new_BLHK, 1, 3).astype(old_BHKW.dtype), slot_BL)
 
+        count_B = position_BL[:, -1] + 1  # a masked last token repeats the place before it
         return KV(
             write(self.k_BHKW, k_BLHK),
             write(self.v_BHKW, v_BLHK),
             put(jnp.where(again_B1, -1, self.position_BW), position_BL, slot_BL),
-            position_BL[:, -1] + 1,  # a masked last token repeats the place before it
+            count_B if mask_BL is None else jnp.where(mask_BL.any(axis=1), count_B, self.count_B),
         )

@@ -46,6 +46,8 @@ class MemoryMixer(Mixer):
         kind, got = type(self).__name__, f"memory_BSD is {memory_BSD.dtype}{list(memory_BSD.shape)}"
         if memory_BSD.ndim != 3 or memory_BSD.shape[-1] != self.width:
             raise ValueError(f"{got}, {kind} wants [B, S, {self.width}]: project it.")
+        if 0 in memory_BSD.shape:
+            raise ValueError(f"{got}, {kind} wants a row and a token at least: mask what is not there.")
         if not jnp.issubdtype(memory_BSD.dtype, jnp.floating):
             raise ValueError(f"{got}, {kind} wants floating-point numbers: embed tokens first.")
         masks.check(mask_BS, memory_BSD.shape[:2], "mask_BS")

@@ -35,6 +35,11 @@ class Positioned(Mixer):
         super().__post_init__()
         if self.scaling != "none" and self.positions != "rotary":
             raise ValueError(f"mixer.scaling={self.scaling!r} scales rotary positions, not {self.positions!r}.")
+        if self.positions == "rotary" and self.width % self.heads == 0 and self.head_width % 2:
+            raise ValueError(
+                f"mixer.positions='rotary' turn pairs, and heads are {self.head_width} wide, an odd number: choose "
+                "another model.width, mixer.heads or mixer.positions."
+            )
         if self.positions == "relative" and self.farthest <= self.buckets // 2:
             raise ValueError(f"mixer.farthest={self.farthest} is within the exact half of {self.buckets} buckets.")
 

@@ -205,9 +205,7 @@ class Attention(Positioned):
 
     @property
     def _scale(self) -> float:
-        if self.score != "scaled_dot":
-            return 1.0
-        return self.head_width**-0.5 * self.sharper**2
+        return (self.head_width**-0.5 if self.score == "scaled_dot" else 1.0) * self.sharper**2
 
     def _rules(self, queries, keys) -> dict:
         """Who sees whom, and what scores become."""
@@ -221,7 +219,7 @@ class Attention(Positioned):
             k_BSGK, v_BSGK = cache.joined(k_BSGK, v_BSGK)
         look = self._rules(queries, keys)
         if self._held:
-            score_BHLS = self._score(x_BLD, q_BLHK, k_BSGK, keys)
+            score_BHLS = self._score(x_BLD, q_BLHK, k_BSGK, keys) * self._scale
             self._show(lambda: score_BHLS, look)
             return attention.weigh(score_BHLS, v_BSGK, **look)
         self._show(lambda: scores.dot(q_BLHK, k_BSGK) * self._scale, look)

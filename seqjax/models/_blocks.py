@@ -111,6 +111,11 @@ class Backbone(Module, kw_only=True):
         """A block around what a factory of mixers makes."""
         inner = mixer(width=self.width, dtype=self.dtype, parent=None)
         expansion = self.expansion if expansion is None else expansion
+        if expansion and int(self.width * expansion) < 1:
+            raise ValueError(
+                f"model.expansion={expansion} of model.width={self.width} is less than one feature: raise it, or set 0 "
+                "for no MLP."
+            )
         return Block(inner, self.width, expansion, self.dropout, self.norm, self.dtype, **kwargs)
 
     @property

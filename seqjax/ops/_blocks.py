@@ -9,7 +9,8 @@ import numpy as np
 
 from seqjax import masks
 
-MASKED_QUERY, MASKED_KEY = -1, -2  # documents in which nobody meets
+# Documents in which nobody meets: numbers that no document has.
+MASKED_QUERY, MASKED_KEY = -(2**31), -(2**31) + 1
 
 
 class Marks(NamedTuple):

@@ -59,8 +59,8 @@ class Look(NamedTuple):
         seen_BLS = masks.visible(self.queries, self.keys, L, S, self.sight)
         return seen_BLS if self.allowed_BLS is None else seen_BLS & self.allowed_BLS
 
-    def check(self, H: int) -> None:
-        """Raises ValueError for options that do not go together."""
+    def check(self, B: int, H: int, L: int, S: int) -> None:
+        """Raises ValueError for options that do not go together, or do not fit scores (B, H, L, S)."""
         if min(1 if self.window is None else self.window, self.dilation) < 1:
             raise ValueError(f"window={self.window}, dilation={self.dilation}: both are at least 1.")
         if self.sinks_H is not None and self.sinks_H.shape != (H,):
@@ -69,7 +69,14 @@ class Look(NamedTuple):
             raise ValueError(f"weights={self.weights!r}; choose from {', '.join(get_args(Weights))}.")
         if self.weights != "softmax" and self.sinks_H is not None:
             raise ValueError(f"sinks_H take their share of a softmax, weights={self.weights!r} is none: drop one.")
-        table_HN = self.relative.table_HN
+        allowed, (slope_H, table_HN) = self.allowed_BLS, self.relative
+        if allowed is not None and (allowed.dtype != bool or allowed.shape not in ((1, L, S), (B, L, S))):
+            raise ValueError(
+                f"allowed_BLS is {allowed.dtype}{list(allowed.shape)}, wanted bool{[B, L, S]}, or {[1, L, S]} for all "
+                "rows, with True = may look."
+            )
+        if slope_H is not None and slope_H.shape != (H,):
+            raise ValueError(f"relative.slope_H is {list(slope_H.shape)}, wanted one per head, [{H}].")
         if table_HN is not None and (table_HN.shape[0] != H or not (self.causal or table_HN.shape[1] % 2)):
             raise ValueError(
                 f"relative.table_HN is {list(table_HN.shape)}, wanted a row for each of {H} heads and, unless causal, "
@@ -82,7 +89,7 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
 
     Softmax is float32, products are of the dtype of q. G key heads serve H / G query heads each, in this order:
     multi-query attention at G = 1 (Shazeer 2019, arXiv:1911.02150), grouped-query (Ainslie et al. 2023,
-    arXiv:2305.13245). What nobody may see is nowhere, were it NaN.
+    arXiv:2305.13245). Masked tokens are nowhere, were they NaN.
 
     In a mesh that cuts sequences (`seqjax.ops.ring`) as many keys as queries go round the devices in a ring, in blocks
     (Liu et al. 2023, arXiv:2310.01889); with another number of keys, a cache say, nothing is cut by hand.
@@ -104,12 +111,12 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
         the reason.
     """
     look = Look(allowed_BLS, **look)
-    (B, _, H, K), shape = q_BLHK.shape, k_BSGK.shape
+    (B, L, H, K), shape = q_BLHK.shape, k_BSGK.shape
     if shape != v_BSGK.shape or (shape[0], shape[3]) != (B, K):
         raise ValueError(f"k is {list(shape)} and v {list(v_BSGK.shape)}, wanted [{B}, S, G, {K}] like q.")
     if H % shape[2]:
         raise ValueError(f"{shape[2]} key heads do not divide {H} query heads.")
-    look.check(H)
+    look.check(B, H, L, shape[1])
     backend = _backends.choose(backend, q_BLHK, k_BSGK, look)
     q_BLHK = masks.fill(q_BLHK, _rows(look.queries.mask_BL, q_BLHK))
     k_BSGK, v_BSGK = (masks.fill(a, _rows(look.keys.mask_BL, a)) for a in (k_BSGK, v_BSGK))
@@ -137,7 +144,7 @@ def decode(q_BLHK, cached, new, *, scale: float | None = None, **look):
       ValueError: options that do not fit.
     """
     look, (B, L, H, K), dtype = Look(**look), q_BLHK.shape, q_BLHK.dtype
-    look.check(H)
+    look.check(B, H, L, cached[0].shape[3] + new[0].shape[1])
     (k_BGKW, v_BGKW), (k_BNGK, v_BNGK) = jax.tree.map(lambda a: a.astype(dtype), (cached, new))
     G, W = k_BGKW.shape[1], k_BGKW.shape[3]
     q_BLHK = masks.fill(q_BLHK, _rows(look.queries.mask_BL, q_BLHK))
@@ -169,7 +176,7 @@ def weigh(score_BHLS, v_BSGK, allowed_BLS=None, **look):
     Args and errors: those of `Look`.
     """
     look = Look(allowed_BLS, **look)
-    look.check(score_BHLS.shape[1])
+    look.check(*score_BHLS.shape)
     v_BSGK = masks.fill(v_BSGK, _rows(look.keys.mask_BL, v_BSGK))
     return _mix(score_BHLS, v_BSGK, look, v_BSGK.dtype)
 
@@ -180,7 +187,7 @@ def weights(score_BHLS, allowed_BLS=None, **look):
     Args and errors: those of `Look`.
     """
     look = Look(allowed_BLS, **look)
-    look.check(score_BHLS.shape[1])
+    look.check(*score_BHLS.shape)
     weight_BHLS, total_BHL1 = _weights(score_BHLS, look)
     return weight_BHLS / jnp.where(total_BHL1 > 0, total_BHL1, 1.0)
 
@@ -207,9 +214,9 @@ def _weights(score_BHLS, look: Look):
         score_BHLS += look.bias_BHLS.astype(jnp.float32)
     (position_BL, _), (position_BS, _) = look.queries.filled(L), look.keys.filled(S)
     score_BHLS += look.relative.bias(position_BL[:, :, None] - position_BS[:, None, :], look.causal)
-    if look.soft_cap is not None:
-        score_BHLS = look.soft_cap * jnp.tanh(score_BHLS / look.soft_cap)
     allowed_B1LS = look.allowed(L, S)[:, None]
+    if look.soft_cap is not None:
+        score_BHLS = look.soft_cap * jnp.tanh(jnp.where(allowed_B1LS, score_BHLS, 0.0) / look.soft_cap)
     if look.weights != "softmax":
         allowed_BHLS = jnp.broadcast_to(allowed_B1LS, score_BHLS.shape)
         return getattr(kinds, look.weights)(score_BHLS, allowed_BHLS), jnp.ones((*score_BHLS.shape[:3], 1))

@@ -60,21 +60,24 @@ def _at(values_XS, count_X1):
     return jnp.take_along_axis(values_XS, count_X1.astype(jnp.int32) - 1, axis=-1)
 
 
-@jax.custom_vjp
-def _sparsemax(z_XS):
+def _simplex(z_XS):
     sorted_XS, count_XS = _sorted(z_XS)
     threshold_XS = (jnp.cumsum(sorted_XS, axis=-1) - 1) / count_XS
     support_X1 = jnp.sum(sorted_XS > threshold_XS, axis=-1, keepdims=True)
     return jnp.maximum(z_XS - _at(threshold_XS, support_X1), 0.0)
 
 
-@jax.custom_vjp
-def _entmax(z_XS):
+def _root(x):
+    """The square root, with slope zero at zero and below."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
+
+
+def _between(z_XS):
     z_XS = z_XS / 2
     sorted_XS, count_XS = _sorted(z_XS)
     mean_XS = jnp.cumsum(sorted_XS, axis=-1) / count_XS
     spread_XS = jnp.cumsum(sorted_XS**2, axis=-1) / count_XS - mean_XS**2
-    threshold_XS = mean_XS - jnp.sqrt(jnp.maximum(1 / count_XS - spread_XS, 0.0))
+    threshold_XS = mean_XS - _root(1 / count_XS - spread_XS)
     support_X1 = jnp.sum(threshold_XS <= sorted_XS, axis=-1, keepdims=True)
     return jnp.maximum(z_XS - _at(threshold_XS, support_X1), 0.0) ** 2
 
@@ -85,5 +88,7 @@ def _pull(slope_XS, dp_XS):
     return (slope_XS * (dp_XS - mean_X1),)
 
 
-_sparsemax.defvjp(lambda z: (_sparsemax(z),) * 2, lambda p, dp: _pull((p > 0).astype(p.dtype), dp))
-_entmax.defvjp(lambda z: (_entmax(z),) * 2, lambda p, dp: _pull(jnp.sqrt(p), dp))
+# The way back needs no sorting. What it keeps is plain, so that it has a slope itself.
+_sparsemax, _entmax = jax.custom_vjp(_simplex), jax.custom_vjp(_between)
+_sparsemax.defvjp(lambda z: (_simplex(z),) * 2, lambda p, dp: _pull((p > 0).astype(p.dtype), dp))
+_entmax.defvjp(lambda z: (_between(z),) * 2, lambda p, dp: _pull(_root(p), dp))

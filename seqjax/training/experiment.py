@@ -88,6 +88,8 @@ class Experiment:
     """
 
     def __init__(self, tree: dict):
+        if jax.config.jax_enable_x64:
+            raise ConfigError("JAX_ENABLE_X64 is set, and parameters and states are float32: unset it.")
         self.config = tree
         self.seed = tree["seed"]
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])

@@ -70,6 +70,17 @@ def test_scores_are_the_equations(name, kv_heads):
     np.testing.assert_allclose(y, read @ p["out"]["kernel"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", [s for s in SCORES if s != "location"])
+def test_yarn_makes_all_scores_sharper(name):
+    """By (0.1 log(factor) + 1)^2; among so many trained positions it turns nothing more slowly."""
+    make = lambda **scaling: Attention(width=D, heads=H, context=L, score=name, **scaling)
+    params, x = drawn(make())
+    _, plain = looked(make(), params, x)
+    _, sharp = looked(make(scaling="yarn", factor=64.0, trained=10**9), params, x)
+    wanted = np.where(plain > 0, np.asarray(plain, float), 1e-30) ** ((0.1 * np.log(64) + 1) ** 2)
+    np.testing.assert_allclose(sharp, wanted / wanted.sum(-1, keepdims=True), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "hard", "sparsemax", "entmax"])
 def test_weights_are_those_of_the_scores(kind):
     module = Attention(width=D, heads=H, context=L, weights=kind, positions="none")
@@ -185,6 +196,15 @@ def test_a_prefix_in_pieces_is_never_silent():
     for t in range(3, 6):
         y, state = call(x[:, t : t + 1], state)
         assert np.isnan(y).all()
+
+
+def test_what_is_masked_as_a_whole_leaves_a_begun_prefix():
+    module = Attention(width=D, context=12, prefix=4)
+    params, x = drawn(module)
+    _, state = module.apply({"params": params}, x[:, :3], module.init_state(B))
+    y, after = module.apply({"params": params}, x[:, 3:5], state, mask_BL=jnp.zeros((B, 2), bool))
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    assert not y.any()
 
 
 @pytest.mark.parametrize(

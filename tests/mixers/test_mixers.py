@@ -73,8 +73,8 @@ def test_attention_refuses(options, words):
 
 
 def test_rotary_heads_are_of_even_width():
-    with pytest.raises(ValueError, match="odd head width of 1: choose other heads"):
-        params(Attention(width=8, heads=8))
+    with pytest.raises(ValueError, match="'rotary' turn pairs, and heads are 1 wide, an odd number: choose another"):
+        Attention(width=8, heads=8)
     assert params(Attention(width=8, heads=8, positions="none"))
 
 

@@ -145,6 +145,10 @@ def test_half_precision_keeps_parameters_and_logits_in_float32():
         (lambda: lm(width=0, dropout=1.5, norm="batch"), r"width: got 0.*dropout: got 1\.5.*norm: got 'batch'"),
         (lambda: lm(mixer=functools.partial(Attention, heads=3)), "heads=3 does not divide model.width=8"),
         (lambda: lm(mixer=()), "empty list"),
+        (
+            lambda: lm(expansion=0.1),
+            r"model.expansion=0.1 of model.width=8 is less than one feature: raise it, or set 0",
+        ),
         (lambda: lm(inputs=FEATURES), "reads tokens, this source has features"),
         (lambda: classifier(pool_weights="hard"), "pool_weights='hard' needs model.pool='attention', got 'mean'"),
         (lambda: classifier(pool="sum"), "pool: got 'sum', wanted one of 'mean'"),

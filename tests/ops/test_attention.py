@@ -79,6 +79,9 @@ CASES = {
     "window of one": dict(causal=True, window=1),
     "window": dict(causal=True, window=18),
     "packed": dict(causal=True, **packed()),
+    "packed, of numbers below zero": dict(
+        causal=True, **{k: t._replace(segment_BL=t.segment_BL - 2) for k, t in packed().items()}
+    ),
     "packed alike": dict(causal=True, **packed(rows=1)),
     "packed, both directions": packed(),
     "window, packed": dict(causal=True, window=5, **packed()),
@@ -385,6 +388,13 @@ def test_what_does_not_fit_is_refused():
         ("window=0, .*at least 1", (q, k, v), dict(causal=True, window=0)),
         ("dilation=0: both are at least 1", (q, k, v), dict(dilation=0)),
         ("sinks_H is \\[3\\], wanted one per head, \\[4\\]", (q, k, v), dict(sinks_H=SINKS[:3])),
+        (
+            "allowed_BLS is float32\\[1, 40, 40\\], wanted bool\\[3, 40, 40\\], or \\[1, 40, 40\\]",
+            (q, k, v, ones * 1.0),
+            {},
+        ),
+        ("allowed_BLS is bool\\[1, 40, 39\\]", (q, k, v, ones[:, :, 1:]), {}),
+        ("slope_H is \\[3\\], wanted one per head, \\[4\\]", (q, k, v), dict(relative=positions.Relative(SINKS[:3]))),
         ("backend='fast'; choose from auto, reference", (q, k, v), dict(backend="fast")),
         ("weights='max'; choose from softmax, sigmoid", (q, k, v), dict(weights="max")),
         ("weights='sigmoid' is none: drop one", (q, k, v), dict(weights="sigmoid", sinks_H=SINKS)),

@@ -68,6 +68,20 @@ def test_gradients(name):
     assert np.all(np.isfinite(gradient(jnp.where(allowed, x * 1e4, jnp.nan))))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_second_derivatives(name):
+    """Forwards over backwards and backwards twice, against differences of gradients."""
+    score, allowed = draw()
+    x, c, v = (jnp.asarray(a, jnp.float32) for a in (score, RNG.normal(size=(ROWS, S)), RNG.normal(size=(ROWS, S))))
+    slope = jax.grad(lambda s: jnp.vdot(getattr(weights, name)(s, allowed) ** 2, c))
+    forwards = jax.jvp(slope, (x,), (v,))[1]
+    backwards = jax.grad(lambda s: jnp.vdot(slope(s), v))(x)
+    np.testing.assert_allclose(forwards, backwards, atol=1e-4)
+    wanted = (slope(x + 1e-3 * v) - slope(x - 1e-3 * v)) / 2e-3
+    if name != "hard":  # whose gradient is another function's
+        np.testing.assert_allclose(forwards, wanted, atol=2e-2)
+
+
 def test_sparse_weights_are_sparse_and_nearer_scores_give_more_of_them():
     allowed = np.ones((1, S), bool)
     counts = {}
