@@ -3,6 +3,7 @@
 import argparse
 import gc
 import importlib
+import math
 import os
 import shlex
 import sys
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
         args, rest = _parser().parse_known_args(argv)
         args.overrides = _overrides(args, rest)
         args.command_line = "seqjax " + shlex.join(argv)
-        code = args.run(args) or 0
+        code = _run(args)
     except SeqjaxError as error:
         sys.stdout.flush()
         print(f"seqjax: {error}", file=sys.stderr)
@@ -36,6 +37,32 @@ def main(argv: list[str] | None = None) -> None:
     if code:
         gc.collect()  # what a failure leaves goes now: when Python ends, `runtime.quiet_loops` is no longer heeded
     sys.exit(code)
+
+
+def _run(args) -> int:
+    """Runs the command, and returns its code.
+
+    Raises:
+      ConfigError: there is no device of JAX_PLATFORMS. JAX fails as late as that, and by an assertion.
+    """
+    try:
+        return args.run(args) or 0
+    except (AssertionError, RuntimeError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        if not asked or _has_devices():
+            raise
+        raise ConfigError(
+            f"JAX_PLATFORMS={asked!r}, and JAX finds no such device here: unset it, or set it to cpu."
+        ) from error
+
+
+def _has_devices() -> bool:
+    import jax
+
+    try:
+        return bool(jax.devices())
+    except (AssertionError, RuntimeError):
+        return False
 
 
 def _overrides(args, rest: list[str]) -> list[str]:
@@ -63,7 +90,32 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         self._action_max_length = 17  # argparse forgets that the names of commands are indented once more
 
 
+def _int(text: str) -> int:
+    number = int(text)
+    if abs(number) >= 2**31:
+        raise argparse.ArgumentTypeError(f"got {text}, wanted a whole number of at most 31 bits")
+    return number
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"got {text}, wanted a finite number")
+    return number
+
+
+def _folder(text: str) -> str:
+    if not text:  # else it would be the current folder
+        raise argparse.ArgumentTypeError("got '', wanted the name of a folder")
+    return text
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.register("type", int, _int)
+        self.register("type", float, _float)
+
     def error(self, message):
         self.print_usage(sys.stderr)
         raise ConfigError(f"{message}; see {self.prog} --help.")
@@ -91,5 +143,8 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.options(sub)
+        for action in sub._actions:
+            if action.metavar == "DIR":
+                action.type = _folder
         sub.set_defaults(run=module.run)
     return parser

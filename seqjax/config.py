@@ -9,6 +9,7 @@ The schema is not written twice: it is the annotations of the constructors that 
 """
 
 import ast
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -78,10 +79,11 @@ def parse(text: str):
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
-    try:
-        return plain(ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError):
-        return float(text) if text.lower() in ("nan", "inf", "-inf") else text
+    # What JSON has not, NaN and Infinity in a list, is text: int refuses it.
+    for read in (ast.literal_eval, functools.partial(json.loads, parse_constant=int)):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError):
+            return plain(read(text))
+    return float(text) if text.lower() in ("nan", "inf", "-inf") else text
 
 
 def override(tree: dict, assignments: typing.Iterable[str]) -> dict:

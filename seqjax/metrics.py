@@ -1,13 +1,26 @@
 """A metric is a sum and a weight; it is divided only when it is reported."""
 
 import math
+import re
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-# Metrics that grow as a model gets better; all others shrink.
-HIGHER_IS_BETTER = frozenset({"accuracy", "exact_match", "macro_f1"})
+# Words in the names of metrics that grow as a model gets better, and of those that shrink: these decide.
+GROWING = ("accuracy", "auc", "bleu", "correlation", "f1", "match", "precision", "r2", "recall", "reward", "score")
+SHRINKING = ("bits", "distance", "error", "loss", "mae", "mse", "negative", "nll", "perplexity", "rmse", "wer")
+
+
+def grows(name: str) -> bool | None:
+    """Whether a metric grows as a model gets better, by the words of its name; None: they do not say.
+
+    `roc_auc`, `recall_at_5` and `my_score` do, `my_loss` and `bits_per_byte` do not.
+    """
+    words = set(re.split("[^a-z0-9]+", name.lower()))
+    if not words.isdisjoint(SHRINKING):
+        return False
+    return None if words.isdisjoint(GROWING) else True
 
 
 class Ratio(NamedTuple):
@@ -39,4 +52,4 @@ def is_better(name: str, new: float, old: float | None) -> bool:
     """Whether `new` beats `old`; a non-finite value never does, and anything finite beats None."""
     if not math.isfinite(new):
         return False
-    return old is None or (new > old if name in HIGHER_IS_BETTER else new < old)
+    return old is None or (new > old if grows(name) else new < old)

@@ -29,6 +29,7 @@ def supervise(command: list[str], restarts: int, wait: float) -> int:
     Raises:
       ConfigError: there is no such program.
     """
+    wait = min(wait, LONGEST)
     told, child, delay = threading.Event(), None, wait
 
     def hand_on(number, _):

@@ -39,15 +39,17 @@ def shortened(tree: dict, steps: int, kills: int) -> dict:
     every = whole(steps // (2 * (kills + 1)))
     train.update(steps=whole(steps), log_every=k, checkpoint_every=every, patience=None)
     train["eval_every"] = min(train["eval_every"], whole(steps // 3)) if train["eval_every"] else None
-    tree["optim"]["warmup"] = min(tree["optim"]["warmup"], steps)
+    tree["optim"]["warmup"] = min(tree["optim"]["warmup"], train["steps"])
     return resolve(tree)
 
 
 def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=print) -> Verdict:
     """Trains what a config describes twice, once straight and once killed (SIGKILL) at random steps, in processes.
 
+    `folder` gets config.json, which both train, and their run folders, straight/ and killed/.
+
     Raises:
-      ConfigError: fewer steps than kills, or no kill.
+      ConfigError: fewer steps than kills, or no kill; `folder` holds an earlier proof or a run.
       CheckpointError: the two runs differ; says from where on.
       SeqjaxError: a run ended by itself with an error.
     """
@@ -55,9 +57,13 @@ def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=p
     steps = tree["train"]["steps"]
     if not 1 <= kills < steps:
         raise ConfigError(f"got {kills} kills in {steps} steps: there must be at least one, and fewer than steps.")
-    file = folder / "config.json"
+    file, straight, killed = (folder / name for name in ("config.json", "straight", "killed"))
+    for old in (file, straight, killed):
+        if old.exists():
+            raise ConfigError(
+                f"{folder} holds an earlier proof or a run ({old.name}): choose another --workdir, or delete it."
+            )
     file.write_text(json.dumps(tree, indent=1))
-    straight, killed = folder / "straight", folder / "killed"
     say(f"training {steps} steps straight")
     _run(file, straight)
     at = sorted(random.Random(seed).sample(range(1, steps), kills))

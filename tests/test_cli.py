@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -275,6 +276,37 @@ def test_what_cannot_be_generated_is_a_sentence(text_run, args, code, words):
     assert all(word in outcome.err for word in words), outcome
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--seed", "99999999999999999999", "a whole number of at most 31 bits"),
+        ("--seed", "-2147483648", "a whole number of at most 31 bits"),
+        ("--temperature", "inf", "a finite number"),
+        ("--top_p", "nan", "a finite number"),
+        ("--workdir", "", "the name of a folder"),
+    ],
+)
+def test_what_no_option_takes_is_a_sentence(option, value, wanted):
+    outcome = launch.main("generate", "--workdir", "run", f"{option}={value}")
+    said = f"seqjax: argument {option}: got {value or repr('')}, wanted {wanted}; see seqjax generate --help."
+    assert outcome.code == 2 and outcome.err.splitlines()[-1] == said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_takes_the_current_folder_for_an_empty_name(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "--workdir" in cli._parser().subcommands.choices[command]._option_string_actions:
+        outcome = launch.main(command, "--workdir", "")
+        assert outcome.code == 2 and "argument --workdir: got ''" in outcome.err and not list(tmp_path.iterdir())
+
+
+def test_results_that_are_no_object_are_a_sentence(text_run, tmp_path):
+    shutil.copytree(text_run, tmp_path / "run")
+    (tmp_path / "run" / "results.json").write_text("[]")
+    outcome = launch.main("evaluate", "--workdir", tmp_path / "run")
+    assert outcome.code == 5 and f"{tmp_path / 'run' / 'results.json'} holds a list, wanted an object" in outcome.err
+
+
 def test_only_text_is_generated(tmp_path):
     file = config(tmp_path, "train.steps=1")
     assert launch.main("train", "--config", file, "--workdir", tmp_path / "run").code == 0
@@ -302,6 +334,35 @@ def test_an_interrupt_is_no_traceback(monkeypatch, text_run):
 
     monkeypatch.setattr("seqjax.training.trained.Trained.load", interrupted)
     assert launch.main("evaluate", "--workdir", text_run) == (130, "", "seqjax: interrupted\n")
+
+
+def test_a_run_goes_on_when_nobody_reads_any_more(tmp_path):
+    file = config(tmp_path, "train.steps=6")
+    process = launch.start("train", "--config", file, "--workdir", tmp_path / "run")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0 and "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert json.loads((tmp_path / "run" / "status.json").read_text()) == {"status": "done", "step": 6, "error": None}
+    assert [row["step"] for row in launch.rows(tmp_path / "run") if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "abacus"])
+def test_a_device_that_is_not_here_is_a_sentence(tmp_path, platform):
+    command = ["train", "--config", config(tmp_path), "--workdir", tmp_path / "run"]
+    outcome = launch.end(launch.start(*command, JAX_PLATFORMS=platform, CUDA_VISIBLE_DEVICES=""))
+    assert outcome.code == 2 and "Traceback" not in outcome.err, outcome
+    assert f"seqjax: JAX_PLATFORMS='{platform}', and JAX finds no such device here" in outcome.err
+
+
+def test_an_assertion_that_fails_with_devices_is_no_question_of_devices(monkeypatch, text_run):
+    def broken(*args):
+        assert args == "broken"
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr("seqjax.training.trained.Trained.load", broken)
+    with pytest.raises(AssertionError, match="broken"):
+        launch.main("evaluate", "--workdir", text_run)
 
 
 def test_a_closed_pipe_is_no_error():

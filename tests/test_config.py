@@ -132,6 +132,11 @@ def test_a_name_alone_is_a_section():
         ("[1,2]", [1, 2]),
         ("a b", "a b"),
         ("(1,)", [1]),
+        ('{"a": true}', {"a": True}),
+        ("[1, null]", [1, None]),
+        ("[NaN]", "[NaN]"),
+        ("Infinity", "Infinity"),
+        ("[true", "[true"),
     ],
 )
 def test_values_from_the_command_line(text, value):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics import Ratio, is_better
+from seqjax.metrics import Ratio, grows, is_better
 
 
 def test_ratios_add_up_to_the_whole_mean():
@@ -35,7 +35,22 @@ def test_nothing_counted_is_nan():
         ("loss", math.nan, None, False),
         ("loss", math.nan, 3.0, False),
         ("accuracy", math.inf, 0.5, False),
+        ("roc_auc", 0.9, 0.8, True),
+        ("roc_auc", 0.8, 0.9, False),
     ],
 )
 def test_is_better(name, new, old, better):
     assert is_better(name, new, old) is better
+
+
+@pytest.mark.parametrize(
+    ("names", "growing"),
+    [
+        ("accuracy exact_match macro_f1 f1 roc_auc recall_at_5 val/BLEU my_score", True),
+        ("loss bits_per_match perplexity error_rate accuracy_error negative_score my_loss", False),
+        ("acuracy quality lossy scored", None),
+    ],
+)
+def test_a_name_says_which_way_is_better(names, growing):
+    for name in names.split():
+        assert grows(name) is growing, name

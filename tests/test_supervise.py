@@ -59,6 +59,12 @@ def test_waiting_doubles(tmp_path, capfd):
     assert "no restart left" in said
 
 
+def test_no_wait_is_longer_than_the_longest(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("seqjax.supervise.LONGEST", 0.01)
+    assert supervise(child(tmp_path, "75", "0"), restarts=2, wait=1e300) == 0
+    assert "again in 0.01 s" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_handed_on_and_ends_it(tmp_path, number):
     """The child saves and says 75; nothing is started again."""
@@ -94,8 +100,9 @@ def test_the_command_after_two_dashes_is_left_alone(tmp_path):
         (["--", "/no/such/program"], "cannot run '/no/such/program'"),
         ([], "no command: write it after two dashes"),
         (["--restarts", "-1", "--", "true"], "neither may be below 0"),
+        (["--wait", "inf", "--", "true"], "argument --wait: got inf, wanted a finite number"),
     ],
 )
 def test_what_cannot_be_supervised(words, said):
     done = subprocess.run([sys.executable, "-m", "seqjax", "supervise", *words], capture_output=True, text=True)
-    assert done.returncode == 2 and said in done.stderr
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr

@@ -46,6 +46,14 @@ def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(conf
     assert len(json.loads((tmp_path / "proof" / "killed" / "run.json").read_text())["starts"]) == 2
     assert launch.rows(tmp_path / "proof" / "killed") == launch.rows(tmp_path / "proof" / "straight")
 
+    before = launch.tree_of(tmp_path / "proof")
+    outcome = launch.main("verify-resume", "--config", config("copy"), *command)
+    assert outcome.code == 2 and outcome.err == (
+        f"seqjax: {tmp_path / 'proof'} holds an earlier proof or a run (config.json): choose another --workdir, "
+        "or delete it.\n"
+    )
+    assert launch.tree_of(tmp_path / "proof") == before
+
     # The same folders again, with other bits in one place.
     rows = tmp_path / "proof" / "killed" / "metrics.jsonl"
     lines = rows.read_text().splitlines(keepends=True)
@@ -77,6 +85,9 @@ def test_what_is_trained_is_the_config_but_for_its_length():
         steps=20, log_every=1, checkpoint_every=2, eval_every=6, patience=None
     )
     assert short["optim"] == tree["optim"] | {"warmup": 20}
+    tree = resolve(launch.tiny("train.steps=1000", "train.steps_per_call=5", "train.log_every=5", "optim.warmup=100"))
+    short = verify.shortened(tree, 22, 3)
+    assert (short["train"]["steps"], short["optim"]["warmup"]) == (20, 20)
 
 
 def test_a_run_that_fails_by_itself_says_why(tmp_path):

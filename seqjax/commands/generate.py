@@ -15,7 +15,7 @@ def options(parser) -> None:
     """The options of the command."""
     _run_folder.options(parser)
     add = parser.add_argument
-    add("--prompt", help="text to go on from (default: a new line)")
+    add("--prompt", help="text to go on from (default: a new line, or how training begins if it has none)")
     add("--tokens", type=int, default=None, help="how many new tokens (default: to the trained length)")
     add("--samples", type=int, default=1, help="continuations, or validation examples (default: 1)")
     add("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from seqjax.data import _checks
 from seqjax.data._ahead import read
 from seqjax.data._random import philox
 from seqjax.data._source import Source
@@ -58,6 +59,8 @@ class Batches:
         self.size = self._count()
         self._order = (None, None)  # epoch, its order
         if self.size is None:
+            if split != "train":
+                raise DataError(f"split {split!r} is endless, only train may be: have size({split!r}) give a number.")
             self.per_epoch = None
             return
         if self.size == 0 or (shuffle and self.size < loader.batch):
@@ -65,7 +68,7 @@ class Batches:
                 f"split {split!r} has {self.size} examples, a batch takes {loader.batch}: "
                 "lower loader.batch or give more data."
             )
-        lengths = np.minimum(source.lengths(split), self.buckets[-1]) if len(self.buckets) > 1 else None
+        lengths = self._lengths()
         bucket_of = np.zeros(self.size, int) if lengths is None else np.searchsorted(self.buckets, lengths)
         self._members = [np.flatnonzero(bucket_of == b) for b in range(len(self.buckets))]
         # (bucket, which batch of it), the batches of one epoch
@@ -74,6 +77,24 @@ class Batches:
 
     def _count(self) -> int | None:
         return self.source.size(self.split)
+
+    def _lengths(self) -> np.ndarray | None:
+        """The padded-to lengths of all examples; None where they do not matter, or nothing but reading tells them."""
+        source, longest = self.source, self.buckets[-1]
+        known = type(source).lengths is not Source.lengths
+        if len(self.buckets) == 1 and not (self.loader.buckets and known):
+            return None
+        lengths = source.lengths(self.split)
+        if self.loader.overlong == "error" and (lengths > longest).any():
+            index = int(np.argmax(lengths > longest))
+            raise self._overlong(index, lengths[index])
+        return np.minimum(lengths, longest)
+
+    def _overlong(self, index: int, length: int) -> DataError:
+        return DataError(
+            f"{self._where(index)} has length {length}, the last bucket {self.buckets[-1]}: "
+            "raise loader.buckets or set loader.overlong to 'truncate' or 'crop'."
+        )
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         """Batch number `step`, counted on through all epochs: (B, L) arrays and `weight` (B,)."""
@@ -87,7 +108,7 @@ class Batches:
         # Where no row is real, an example of the others says what empty rows look like.
         read = mine if len(mine) else indices[:1]
         examples = [self._example(int(i)) for i in read]
-        self._check_values(examples, read)
+        _checks.values(examples, [self._where(int(i)) for i in read], self.source.spec)
         examples = [self._cut(example, int(i), epoch) for example, i in zip(examples, read, strict=True)]
         batch = self._collate(examples, read, self.buckets[bucket], B)
         return batch if len(mine) else {key: np.zeros_like(array) for key, array in batch.items()}
@@ -122,49 +143,12 @@ class Batches:
         where = self._where(index)
         try:
             example = self.source.example(self.split, index)
-            self._check(example, where)
+            _checks.shapes(example, self.source.spec, where)
         except DataError:
             raise
         except Exception as error:
             raise DataError(f"{where}: the source raised {type(error).__name__}: {error}") from error
         return example
-
-    def _check(self, example, where: str) -> None:
-        """Its fields and their shapes."""
-        spec = self.source.spec
-        x = "features" if spec.vocabulary is None else "tokens"
-        answers = spec.source_vocabulary is not None
-        for field in [x] + ["label"] * (spec.classes is not None) + ["source"] * answers:
-            if field not in example:
-                raise DataError(f"{where} has {', '.join(example) or 'no fields'}; its spec promises {field!r}.")
-        if "source" in example and not answers:
-            raise DataError(f"{where} has a source; its spec says nothing of it: set source_vocabulary in the spec.")
-        L, S = len(example[x]), np.size(example.get("source", ()))
-        shapes = {"tokens": (L,), "features": (L, spec.features), "scored": (L,), "reset": (L,), "label": ()}
-        for field, shape in {**shapes, "source": (S,)}.items():
-            if field in example and np.shape(example[field]) != shape:
-                raise DataError(f"{where}: {field} has shape {list(np.shape(example[field]))}, wanted {list(shape)}.")
-        if answers and spec.source_length < S:
-            raise DataError(f"{where}: source has length {S}, its spec promises {spec.source_length} at most.")
-
-    def _check_values(self, examples, indices) -> None:
-        """Ids below their bounds, features finite: looked at together, and one by one only to say which is not."""
-        spec = self.source.spec
-        bounds = {"tokens": spec.vocabulary, "label": spec.classes, "source": spec.source_vocabulary}
-        bounds = {field: bound for field, bound in bounds.items() if bound is not None} | {"features": None}
-        for field, bound in bounds.items():
-            known = [(i, np.asarray(e[field])) for i, e in zip(indices, examples, strict=True) if field in e]
-            kinds, name = ("biufc", "numbers") if bound is None else ("iu", "integers")
-            for index, values in known:
-                if values.dtype.kind not in kinds:
-                    raise DataError(f"{self._where(index)}: {field} is {values.dtype}, wanted {name}.")
-            if not known or _right(np.concatenate([values.ravel() for _, values in known]), bound).all():
-                continue
-            index, values = next((i, values) for i, values in known if not _right(values, bound).all())
-            place = np.argwhere(~_right(values, bound))[0]
-            where = f"{self._where(index)}: {field}{place.tolist() if values.ndim else ''}"
-            wanted = "finite" if bound is None else f"0 to {bound - 1}"
-            raise DataError(f"{where} is {values[tuple(place)]}, wanted {wanted}.")
 
     def _cut(self, example, index: int, epoch: int):
         longest = self.buckets[-1]
@@ -172,10 +156,7 @@ class Batches:
         if length <= longest:
             return example
         if self.loader.overlong == "error":
-            raise DataError(
-                f"{self._where(index)} has length {length}, the last bucket {longest}: "
-                "raise loader.buckets or set loader.overlong to 'truncate' or 'crop'."
-            )
+            raise self._overlong(index, length)
         start = 0
         if self.loader.overlong == "crop" and self.shuffle:
             bits = philox([self.seed, epoch], [index, 1, 0, 0])
@@ -212,23 +193,24 @@ class Batches:
     @functools.cached_property
     def first(self) -> dict[str, np.ndarray]:
         """Batch 0: what everything is built for. Raises as `iterate`."""
-        return self._one(0)
+        return next(read([0], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
 
     @functools.cached_property
     def kinds(self) -> list[tuple[dict[str, np.ndarray], float]]:
-        """A batch of each padded length, the shortest first, and its share of an epoch. Raises as `iterate`."""
+        """Batch 0 in each padded length, the shortest first, and its share of an epoch. Raises as `iterate`."""
         if self.per_epoch is None or len(self.buckets) == 1:
             return [(self.first, 1.0)]
-        bucket_of = np.array([self._rows(step)[0] for step in range(self.per_epoch)])
-        there = [np.flatnonzero(bucket_of == b) for b in np.unique(bucket_of)]
-        return [(self._one(int(steps[0])), len(steps) / self.per_epoch) for steps in there]
+        buckets, counts = np.unique([bucket for bucket, _ in self._plan], return_counts=True)
+        as_long = lambda a, length: a[:, np.arange(length) % a.shape[1]]
+        padded = {key: a for key, a in self.first.items() if key in PADDED or key == "mask"}
+        return [
+            ({**self.first, **{key: as_long(a, self.buckets[b]) for key, a in padded.items()}}, n / self.per_epoch)
+            for b, n in zip(buckets, counts, strict=True)
+        ]
 
     def mean(self, of: Callable) -> float:
         """`of(batch)` on average over an epoch, of what only a batch's shape decides. Raises as `iterate`."""
         return sum(share * of(batch) for batch, share in self.kinds)
-
-    def _one(self, step: int) -> dict[str, np.ndarray]:
-        return next(read([step], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
 
     def iterate(self, first: int, last: int, give_up: Callable = lambda: False, rows: np.ndarray | None = None):
         """Batches first ... last - 1, or these rows of them, read ahead of their use; fewer if `give_up()` while none
@@ -250,11 +232,6 @@ class Batches:
     def _read(self, steps, part: Callable, give_up: Callable):
         loader = self.loader
         return read(steps, part, loader.workers, loader.prefetch, loader.timeout, give_up)
-
-
-def _right(values: np.ndarray, bound: int | None) -> np.ndarray:
-    """Which values are ids below a bound; without one, which are finite."""
-    return np.isfinite(values) if bound is None else (values >= 0) & (values < bound)
 
 
 def _mask(examples, field: str, B: int, length: int):

@@ -43,7 +43,7 @@ def _jsonl(file, columns):
         where = f"{file}, line {number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested too deep
             raise DataError(f"{where}: not JSON ({error}): wanted one object per line.") from error
         if not isinstance(record, dict):
             raise DataError(f"{where}: got a {type(record).__name__}, wanted an object such as {{'text': '...'}}.")

@@ -32,7 +32,7 @@ class Source(Checked):
     spec: Spec = dataclasses.field(init=False, repr=False)
 
     def size(self, split: str) -> int | None:
-        """The number of examples; None: endless, any index goes."""
+        """The number of examples; None, for train only: endless, any index goes."""
         raise NotImplementedError
 
     def example(self, split: str, index: int) -> dict[str, np.ndarray]:
@@ -46,7 +46,10 @@ class Source(Checked):
         return None
 
     def lengths(self, split: str) -> np.ndarray:
-        """The length of every example of a finite split, for padding to buckets."""
+        """The length of every example of a finite split, for padding to buckets.
+
+        A source that knows them without reading overrides this: then what is too long is refused at the start.
+        """
         first = lambda e: len(e["tokens"] if "tokens" in e else e["features"])
         return np.array([first(self.example(split, i)) for i in range(self.size(split))], np.int64)
 

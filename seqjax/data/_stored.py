@@ -34,6 +34,9 @@ class Stored(Textual):
     def size(self, split):
         return len(self._examples[split])
 
+    def lengths(self, split):
+        return np.array([len(e.get("tokens", e.get("features"))) for e in self._examples[split]], np.int64)
+
     def example(self, split, index):
         if not 0 <= index < self.size(split):
             raise IndexError(f"{split} has examples 0 ... {self.size(split) - 1}, got {index}.")

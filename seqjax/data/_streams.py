@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from seqjax.data import _checks
 from seqjax.data._loader import Batches, Loader
 from seqjax.data._source import Source
 from seqjax.types import ConfigError, DataError
@@ -75,5 +76,5 @@ class Streams(Batches):
     def _example(self, index: int) -> dict[str, np.ndarray]:
         begin = index * self.length
         example = {key: array[begin : begin + self.length + 1] for key, array in self.stream.items()}
-        self._check(example, self._where(index))
+        _checks.shapes(example, self.source.spec, self._where(index))
         return example

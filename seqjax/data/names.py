@@ -39,7 +39,7 @@ class Names(Stored):
         names = {"train": [], "validation": [], "test": []}
         labels = {split: [] for split in names}
         for label, file in enumerate(files):
-            lines = _files.read_text(file).removesuffix("\n").split("\n")
+            lines = [line.removesuffix("\r") for line in _files.read_text(file).removesuffix("\n").split("\n")]
             if "" in lines:
                 raise DataError(f"{file}, line {lines.index('') + 1}: empty, wanted a name: delete the line.")
             for index, name in enumerate(dict.fromkeys(lines)):

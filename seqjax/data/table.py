@@ -26,8 +26,9 @@ class Table(Stored):
     `train`, `validation`, `test`: a path or a glob each; `.jsonl`, `.csv` (with a header), both also `.gz`, and
     `.parquet` (extra `data`). `text`: the column with text, or `features`: the column with a list of numbers, one per
     step, or of equally long lists of numbers (not in csv). `label`: a column with strings or whole numbers; classes
-    are the sorted values of train. `tokens`: "character", out of those in train and one id more for all others,
-    or "byte". Without `label`, texts are documents for task.name='next_token'.
+    are the sorted values of train; in other splits 1 and "1" are the same, as csv has only strings. `tokens`:
+    "character", out of those in train and one id more for all others, or "byte". Without `label`, texts are documents
+    for task.name='next_token'.
 
     Raises:
       DataError: with absolute path and line (from 1) or row (of parquet, from 0): no such file, column or cell, an
@@ -87,15 +88,15 @@ class Table(Stored):
             both = " and ".join(f"{label!r} ({where})" for where, label in kinds.values())
             raise DataError(f"column {self.label!r} mixes strings and numbers, {both}: make them all strings.")
         self.classes = tuple(sorted(seen))
-        ids = {label: i for i, label in enumerate(self.classes)}
+        ids = {str(label): i for i, label in enumerate(self.classes)}
         for where, _, label in (r for found in records.values() for r in found):
-            if label not in ids:
+            if str(label) not in ids:
                 near = lookup.nearest(label, ids)
                 raise DataError(
                     f"{where}: label {label!r} is not among the {len(ids)} of train.{near} Correct it, or give train "
                     f"an example of it."
                 )
-        return {split: [ids[r[2]] for r in found] for split, found in records.items()}
+        return {split: [ids[str(r[2])] for r in found] for split, found in records.items()}
 
     def _check_apart(self, files):
         owner = {}

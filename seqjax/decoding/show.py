@@ -1,16 +1,17 @@
 """What `seqjax generate` prints."""
 
+from seqjax.data import Source
 from seqjax.decoding.answers import answer
 from seqjax.decoding.sample import Sampling
 from seqjax.decoding.text import generate
 from seqjax.training.trained import Trained
-from seqjax.types import ConfigError
+from seqjax.types import ConfigError, DataError
 
 
 def show(
     trained: Trained, *, prompt: str | None, tokens: int | None, samples: int, seed: int, sampling: Sampling
 ) -> str:
-    """Continuations of a prompt (None: a new line), or answers to validation examples where there is a source.
+    """Continuations of a prompt (None: see `opening`), or answers to validation examples where there is a source.
 
     Raises:
       ConfigError: a prompt or a number of tokens where sources are answered; see `generate` and `answer`.
@@ -22,8 +23,20 @@ def show(
         names = {"source": "source", "wanted": "wanted", "text": "generated"}
         rows = answer(trained, "validation", **how)
         return "\n\n".join("\n".join(f"{names[k]:11}{row[k]}" for k in names) for row in rows)
-    prompt = "\n" if prompt is None else prompt
+    prompt = opening(trained.experiment.source) if prompt is None else prompt
     texts = [prompt + text for text in generate(trained, prompt, tokens=tokens, **how)]
     if samples == 1:
         return texts[0]
     return "\n".join(f"--- sample {i} of {samples}, step {trained.step}\n{t}" for i, t in enumerate(texts, start=1))
+
+
+def opening(source: Source) -> str:
+    """A new line, or in texts that have none the first character of the first training example."""
+    try:
+        if source.decode(source.encode("\n")) == "\n":
+            return "\n"
+    except NotImplementedError:
+        return "\n"  # `generate` says why these tokens are not text
+    except DataError:
+        pass  # not in the alphabet
+    return source.decode(source.example("train", 0)["tokens"][:1])

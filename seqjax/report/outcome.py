@@ -5,7 +5,7 @@ import json
 import math
 
 from seqjax import config
-from seqjax.metrics import HIGHER_IS_BETTER, is_better
+from seqjax.metrics import grows, is_better
 from seqjax.report import words
 from seqjax.report.runs import Run
 
@@ -61,7 +61,7 @@ def headline(runs: list[Run]) -> str:
         return f"No finite {what} yet."
     score = first[0].score(split, metric)
     names = words.listed([r.name for r in first])
-    order = "highest" if metric in HIGHER_IS_BETTER else "lowest"
+    order = "highest" if grows(metric) else "lowest"
     if len(runs) == 1:
         text = f"{names} reaches a {what} of {words.number(score)}"
     elif len(first) > 1:
@@ -82,7 +82,7 @@ def _against_baselines(runs: list[Run]) -> str | None:
     known = baselines(runs, split, metric)
     if not first or not known:
         return None
-    ranked = sorted(known, key=known.get, reverse=metric in HIGHER_IS_BETTER)
+    ranked = sorted(known, key=known.get, reverse=bool(grows(metric)))
     unbeaten = [n for n in ranked if not beats(first[0], split, metric, known[n])]
     if unbeaten:
         names = words.listed([f"{n} ({words.number(known[n])})" for n in unbeaten])

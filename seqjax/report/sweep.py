@@ -5,7 +5,7 @@ import io
 import shlex
 from pathlib import Path
 
-from seqjax.metrics import HIGHER_IS_BETTER
+from seqjax.metrics import grows
 from seqjax.report import elements, markdown, sweep_figures, words
 from seqjax.report.page import page
 from seqjax.report.tables import Cell, Column, Row, Table
@@ -35,7 +35,7 @@ def headline(summary: Summary) -> str:
     best = summary.best
     if best is None:
         return "No trial is done yet."
-    order = "highest" if summary.monitor in HIGHER_IS_BETTER else "lowest"
+    order = "highest" if grows(summary.monitor) else "lowest"
     spread = f" ± {words.number(best.spread)}" if best.spread is not None else ""
     what = f"validation {summary.monitor.replace('_', ' ')}"
     values = words.listed([f"{name} = {words.value(value)}" for name, value in best.params.items()])

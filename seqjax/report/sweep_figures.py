@@ -2,7 +2,7 @@
 
 import math
 
-from seqjax.metrics import HIGHER_IS_BETTER, is_better
+from seqjax.metrics import grows, is_better
 from seqjax.report import canvas, words
 from seqjax.search._records import Record, Summary
 
@@ -27,7 +27,7 @@ def history(summary: Summary) -> str | None:
             axes.errorbar(
                 record.number, record.value, record.spread, fmt="o", color=DONE, markersize=4, elinewidth=0.9, alpha=0.7
             )
-        low = 0.0 if summary.monitor in HIGHER_IS_BETTER else 1.0  # the edge where bad values would be
+        low = 0.0 if grows(summary.monitor) else 1.0  # the edge where bad values would be
         for status, marker, colour in (("pruned", "|", canvas.INK), ("failed", "x", FAILED)):
             at = [record.number for record in summary.records if record.status == status]
             look = {"color": colour, "markersize": 6, "clip_on": False}
@@ -116,7 +116,7 @@ def _done(summary: Summary) -> list[Record]:
 def _scale(axes, values: list[float], monitor: str) -> None:
     """Losses of a few orders of magnitude are drawn on a logarithmic axis."""
     finite = [value for value in values if math.isfinite(value)]
-    if monitor not in HIGHER_IS_BETTER and finite and 0 < 30 * min(finite) < max(finite):
+    if not grows(monitor) and finite and 0 < 30 * min(finite) < max(finite):
         axes.set_yscale("log")
     else:
         axes.yaxis.set_major_formatter(words.short)

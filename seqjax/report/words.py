@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from seqjax.metrics import HIGHER_IS_BETTER
+from seqjax.metrics import grows
 
 NONE = "–"
 # C0 and C1 controls (but tab and newline) and halves of surrogate pairs: no file format wants them.
@@ -18,7 +18,7 @@ def clean(text: str) -> str:
 
 def metric(name: str) -> str:
     """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better."""
-    return f"{name.replace('_', ' ')}\u00a0{'↑' if name in HIGHER_IS_BETTER else '↓'}"
+    return f"{name.replace('_', ' ')}\u00a0{'↑' if grows(name) else '↓'}"
 
 
 def listed(names) -> str:

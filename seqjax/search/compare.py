@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from seqjax import config
+from seqjax.metrics import grows
 from seqjax.search import trials
 from seqjax.search.findings import Findings, Found, Run, best_rate, beyond
 from seqjax.search.match import FIELDS, Size, measure, solve
@@ -83,6 +84,10 @@ def _sized(c: Comparison, name: str, value, target, workdir: Workdir | None) -> 
     size = Size(**{k: v for k, v in entry.items() if k != "of"} | {"metrics": tuple(entry["metrics"])})
     if c.metric is not None and c.metric not in size.metrics:
         raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(size.metrics)}.")
+    if c.metric is not None and grows(c.metric) is None:
+        raise ConfigError(
+            f"metric={c.metric!r}: its name does not say whether more of it is better: see metrics.grows."
+        )
     if name == c.target and getattr(size, FIELDS[c.match]) is None:
         raise ConfigError("a layer of the target has no state: choose another match.")
     if match is not None:

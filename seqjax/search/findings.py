@@ -5,7 +5,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from seqjax.metrics import HIGHER_IS_BETTER, is_better
+from seqjax.metrics import grows, is_better
 from seqjax.search import statistics
 from seqjax.search.match import Size
 from seqjax.search.plan import Cell, Comparison
@@ -95,7 +95,7 @@ class Findings:
     @property
     def sign(self) -> int:
         """1 if more is better, else -1."""
-        return 1 if self.metric in HIGHER_IS_BETTER else -1
+        return 1 if grows(self.metric) else -1
 
     def at(self, value) -> list[Found]:
         """All contenders at a value, in the order of the file."""

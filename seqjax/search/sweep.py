@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated
 
 from seqjax import config
-from seqjax.metrics import HIGHER_IS_BETTER
+from seqjax.metrics import grows
 from seqjax.search import space as spaces
 from seqjax.search import trials
 from seqjax.search._records import Summary
@@ -71,7 +71,7 @@ class Sweep:
             options.storage,
             self._name(about),
             space,
-            maximize=self.monitor in HIGHER_IS_BETTER,
+            maximize=bool(grows(self.monitor)),
             sampler=options.sampler,
             pruner=options.pruner,
             seed=options.seed,
@@ -206,7 +206,7 @@ class Sweep:
         """The step that a trial has come to, and its best value so far."""
         seen = [self._seen[folder] for folder, (n, _) in self._parts.items() if n == number and folder in self._seen]
         values = [value for outcome in seen if (value := outcome.best(self.monitor)) is not None]
-        best = max if self.monitor in HIGHER_IS_BETTER else min
+        best = max if grows(self.monitor) else min
         return max((outcome.step for outcome in seen), default=0), best(values, default=None)
 
     def summary(self) -> Summary:

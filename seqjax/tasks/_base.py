@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Annotated
 
+from seqjax import lookup
+from seqjax.metrics import grows
 from seqjax.types import Checked, Given, Spec
 
 
@@ -15,7 +17,9 @@ class Task(Checked):
     `mask` (B, L) True = real, `weight` (B,) 0 for the rows that fill up the last batch, and whatever else the
     source gives (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
 
-    `monitor` is the validation metric that chooses the best checkpoint and stops early.
+    `monitor` is the validation metric that chooses the best checkpoint and stops early. Its name says which way is
+    better: a metric of your own ends in `_score` where more is, in `_loss` where less is, or has another word for it,
+    such as `auc` or `error` (`seqjax.metrics.grows`).
     """
 
     spec: Annotated[Spec, Given]
@@ -23,6 +27,15 @@ class Task(Checked):
 
     given = math.inf  # how many first tokens of a document are not predicted: all, unless a task predicts tokens
     carry_state = False  # no field: only a task whose batches can go on where the one before ended has the choice
+
+    def __post_init__(self):
+        super().__post_init__()
+        if grows(self.monitor) is None:
+            near = lookup.nearest(self.monitor, ("accuracy", "exact_match", "loss"))
+            raise ValueError(
+                f"monitor={self.monitor!r} is no known metric, and its name does not say whether more of it is "
+                f"better.{near} End a metric of your own in _score if so, in _loss if not."
+            )
 
     def outputs(self) -> int:
         """The size of the model's head."""

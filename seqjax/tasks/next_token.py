@@ -42,6 +42,16 @@ class NextToken(_Task):
             raise ValueError(
                 f"task.given={self.given} counts from the start of a document, which task.carry_state cuts: drop one."
             )
+        length = self.spec.length
+        if length < 2:
+            raise ValueError(
+                "the longest example (spec.length) has 1 token, which leaves nothing to predict: give longer ones."
+            )
+        if self.given >= length:
+            raise ValueError(
+                f"task.given={self.given} leaves no token to predict, the longest example (spec.length) has {length}: "
+                f"choose at most {length - 1}."
+            )
 
     def outputs(self) -> int:
         return self.spec.vocabulary

@@ -25,6 +25,7 @@ from seqjax.types import CheckpointError, WorkdirError
 log = logging.getLogger(__name__)
 _WRITER = concurrent.futures.ThreadPoolExecutor(1, "seqjax-writer")
 TEMPORARY = ".orbax-checkpoint-tmp"  # how orbax names what is not yet whole
+NEW = ".new"  # what a step is called that takes the place of another, until it does
 
 
 @jax.jit
@@ -67,14 +68,16 @@ def digest(state) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of a run under `root`, one directory per step; the newest `keep` stay.
+    """The checkpoints of a run under `root`, one directory per step; the newest `keep` stay, and the steps `held`.
+
+    A step that is saved once more takes the place of the old one when it is whole, and not before.
 
     Raises:
       WorkdirError: a save failed twice (disk full, read-only).
     """
 
     def __init__(self, root: Path, keep: int = 2):
-        self.root, self.keep = root, keep
+        self.root, self.keep, self.held = root, keep, ()
         self._pending = None  # (what waits for the save, what does it again, step)
 
     def steps(self) -> list[int]:
@@ -90,6 +93,7 @@ class Checkpoints:
         if jax.default_backend() == "cpu" and jax.device_count() > 1:
             jax.block_until_ready(sums)  # simulated devices can deadlock with collectives in a queue
         step, self._bytes = int(meta["step"]), cost.nbytes(state)
+        name = f"{step}{NEW if step in self.steps() else ''}"
 
         def make_folder():
             # Where none can be made, orbax fails too, but its threads live on for five minutes.
@@ -104,7 +108,7 @@ class Checkpoints:
             arrays = {name: [*kind, int(found[name])] for name, kind in describe(state).items()}
             about = {**meta, "arrays": arrays}
             about["seal"] = _seal(about)
-            return ocp.save_async(self.root / str(step), state, custom_metadata=about, overwrite=True)
+            return ocp.save_async(self.root / name, state, custom_metadata=about, overwrite=True)
 
         if jax.process_count() > 1:  # what they say to each other must not meet what steps do
             response = self._twice(step, write, write).result
@@ -118,12 +122,16 @@ class Checkpoints:
             return processes.together(action)
         except Exception as error:
             log.warning("saving step %d failed (%s), trying again", step, error)
-            self._clean(f"{step}{TEMPORARY}*")
+            self._clean()
             try:
                 return processes.together(again)
             except Exception as failed:
-                self._clean(f"{step}{TEMPORARY}*")
-                raise self._failed(step, failed) from failed
+                self._clean()
+                reason = str(failed).strip().split("\n")[0]
+                raise WorkdirError(
+                    f"cannot save step {step} ({self._bytes:,} bytes) to {self.root} ({free(self.root)}): {reason}; "
+                    "make room and run the same command again."
+                ) from failed
 
     def wait(self) -> None:
         """Blocks until the last save stands on disk; it and the newest others stay, `keep` in all."""
@@ -131,11 +139,25 @@ class Checkpoints:
             return
         (response, write, step), self._pending = self._pending, None
         self._twice(step, response, lambda: write().result())
-        self._remove(lambda: [self.root / str(old) for old in self.steps() if old != step][self.keep - 1 :])
+        self._replace()
+        self._remove(lambda: [self.root / str(s) for s in self.steps() if s not in (step, *self.held)][self.keep - 1 :])
 
-    def _clean(self, pattern: str) -> None:
-        """Removes what a save that did not end left behind."""
-        self._remove(lambda: self.root.glob(pattern))
+    def tidy(self) -> None:
+        """Ends what a killed process had begun: half a save goes, a whole one takes its place."""
+        self._clean()
+        self._replace()
+
+    def _clean(self) -> None:
+        self._remove(lambda: self.root.glob(f"*{TEMPORARY}*"))
+
+    def _replace(self) -> None:
+        def replace():
+            for new in self.root.glob(f"*{NEW}"):
+                old = new.with_suffix("")
+                shutil.rmtree(old, ignore_errors=True)
+                new.rename(old)
+
+        processes.first(replace)
 
     def _remove(self, folders) -> None:
         def remove():
@@ -144,13 +166,6 @@ class Checkpoints:
 
         processes.first(remove)
 
-    def _failed(self, step: int, error: Exception) -> WorkdirError:
-        reason = str(error).strip().split("\n")[0]
-        return WorkdirError(
-            f"cannot save step {step} ({self._bytes:,} bytes) to {self.root} ({free(self.root)}): {reason}; make room "
-            "and run the same command again."
-        )
-
     def restore(self, abstract, step: int | None = None):
         """The newest good state (or that of `step`) and its metadata; None if there is no checkpoint at all.
 
@@ -158,13 +173,14 @@ class Checkpoints:
           abstract: the state's shapes, dtypes and shardings.
           step: read this one and change nothing, as another process may be writing here.
 
-        Without `step`, a damaged step is set aside as `<step>.corrupt` and the one before it is tried.
+        Without `step`, the folder is tidied, a damaged step is set aside as `<step>.corrupt` and the one before it is
+        tried.
 
         Raises:
           CheckpointError: the checkpoint is of another model or optimiser, or none is usable.
         """
         if step is None:
-            self._clean(f"*{TEMPORARY}*")
+            self.tidy()
         steps = self.steps() if step is None else [step]
         for one in steps:
             try:
@@ -194,6 +210,12 @@ class Checkpoints:
     def forget(self, first: int) -> None:
         """Deletes the steps from `first` on, as the run goes back to before them; but the oldest stays in any case."""
         self._remove(lambda: [self.root / str(step) for step in self.steps()[:-1] if step >= first])
+
+    def only(self, step: int | None) -> None:
+        """Deletes all others, if this one is there; None: deletes all."""
+        steps = self.steps()
+        if step is None or step in steps:
+            self._remove(lambda: [self.root / str(other) for other in steps if other != step])
 
     def _set_aside(self, step: int) -> None:
         def rename():

@@ -7,7 +7,7 @@ from rich.table import Table
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
 from seqjax.training.progress import parameters
-from seqjax.training.step import make_train_step, zero_totals
+from seqjax.training.step import check_monitor, make_train_step, zero_totals
 
 
 def show(experiment: Experiment) -> None:
@@ -21,6 +21,7 @@ def show(experiment: Experiment) -> None:
     state = layout.abstract(e.shapes)
     step = make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema, use=layout.use)
     totals = zero_totals(step, state, batch)
+    check_monitor(e.task, totals)
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
     longest, _ = e.batches.kinds[-1]
     memory = jax.jit(step, donate_argnums=0).lower(state, totals, longest).compile().memory_analysis()

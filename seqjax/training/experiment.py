@@ -95,9 +95,13 @@ class Experiment:
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
         self.optim, self.parallel = Optim(**tree["optim"]), Parallel(**tree["parallel"])
         self.guard = Guard(**tree["guard"])
-        self.parallel.sizes(self.loader.batch, self.train.accumulate)
         part = {k: marker(hint, Part) for k, (hint, _) in fields_of(Schema).items()}
         self.source = config.build(part["data"], tree["data"], "data")
+        if self.train.eval_every and "validation" not in self.source.spec.splits:
+            raise ConfigError(
+                f"train.eval_every={self.train.eval_every} evaluates on validation, and data has "
+                f"{', '.join(self.source.spec.splits)} alone: give it that split, or leave train.eval_every out."
+            )
         self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
         self.model = config.build(
             part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()

@@ -61,8 +61,8 @@ def fingerprint(experiment: Experiment) -> dict:
     return {"records": experiment.source.size("train"), "first": h.hexdigest()}
 
 
-def check_data(saved: dict, now: dict) -> None:
-    """Holds the data that a checkpoint was trained on against those at hand.
+def check_data(saved: dict, now: dict, otherwise: str) -> None:
+    """Holds the data that a checkpoint was trained on against those at hand; `otherwise`: what to do about others.
 
     Raises:
       CheckpointError: they are others.
@@ -74,7 +74,4 @@ def check_data(saved: dict, now: dict) -> None:
         found = f"the training data were {count(saved['records'])} and are now {count(now['records'])}"
     else:
         found = "the first batch of the training data is not what it was"
-    raise CheckpointError(
-        f"{found}: these would be other data in the same run; put back what it began with, choose another --workdir, "
-        "or pass --restart to begin at step 0."
-    )
+    raise CheckpointError(f"{found}: put back what it began with{otherwise}.")

@@ -6,7 +6,7 @@ import logging
 
 import jax.numpy as jnp
 
-from seqjax import config, lookup
+from seqjax import config
 from seqjax.metrics import Ratio
 from seqjax.training import cost, facts, history, processes
 from seqjax.training.checkpoint import Checkpoints
@@ -16,10 +16,10 @@ from seqjax.training.failures import explained
 from seqjax.training.guard import TooBad
 from seqjax.training.journal import Journal
 from seqjax.training.signals import Interrupt
-from seqjax.training.step import make_train_step, stacked, traced, zero_totals
+from seqjax.training.step import check_monitor, make_train_step, stacked, traced, zero_totals
 from seqjax.training.steps import Steps
 from seqjax.training.workdir import Workdir
-from seqjax.types import ConfigError, Preempted, WorkdirError
+from seqjax.types import Preempted, WorkdirError
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, co
         try:
             run.start(restart, command, changes)
             try:
+                run.greet(changes)
                 last = Steps(run, interrupt).train()
                 run.wait()
+                run.best.only(run.progress.best_step)
             except Preempted:
                 workdir.status("preempted", run.step)
                 raise
@@ -90,25 +92,31 @@ class Run:
         self.traced = traced(stacked(step) if several else step)
         self.train_step = self.layout.compile(self.traced, abstract, e.loader.batch, axis=int(several))
         zeros = zero_totals(alone, abstract, batch)
-        if e.task.monitor not in zeros:
-            near = lookup.nearest(e.task.monitor, zeros)
-            raise ConfigError(f"task.monitor={e.task.monitor!r} is not a metric.{near} It has {', '.join(zeros)}.")
+        check_monitor(e.task, zeros)
         self.zeros = self.layout.spread(zeros)
         if restart:
             for old in (self.checkpoints, self.best):
                 old.discard()
             self.workdir.remove("results.json", "samples.json")
         self.restore()
+        # What was best later is of steps that this run has yet to take.
+        self.best.tidy()
+        self.best.only(self.progress.best_step)
+        self.best.held = (self.progress.best_step,)
         self.evaluator = None
         if "validation" in e.source.spec.splits:
             self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
-        about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)))
+        self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)))
         starts = self.workdir.read("run.json", {"starts": []})["starts"]
         self.workdir.write("config.json", e.config)
-        self.workdir.write("run.json", {**about, "starts": [*starts, facts.start(self.step, command, changes)]})
+        self.workdir.write("run.json", {**self.about, "starts": [*starts, facts.start(self.step, command, changes)]})
         self.journal = Journal(self.workdir, self.options.steps, self.step, self.quiet, self.progress.owed)
         self.workdir.status("running", self.step)
-        self.journal.display.greet(self.workdir.path.name, e.config["model"]["name"], about, self.step, changes)
+
+    def greet(self, changes: dict) -> None:
+        """Says what is about to be trained."""
+        model = self.experiment.config["model"]["name"]
+        self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
 
     def restore(self) -> None:
         """The state of the newest good checkpoint, or that before the first step, and what goes with it."""
@@ -118,13 +126,16 @@ class Run:
             self.step, self.progress = 0, history.Progress()
             return
         state, meta = restored
-        history.check_data(meta["data"], self.data)
+        history.check_data(meta["data"], self.data, ", choose another --workdir, or pass --restart to begin at step 0")
         self.state = self.layout.spread(state)
         self.step, self.progress = meta["step"], history.Progress(**meta["progress"])
         self.totals = self.layout.spread({k: Ratio(*map(jnp.float32, v)) for k, v in meta["totals"].items()})
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Starts to save the state."""
+        """Starts to save the state. The best of then stays as long as a run may come back to here."""
+        if checkpoints is self.checkpoints:
+            checkpoints.wait()
+            self.best.held = (self.best.held[-1], self.progress.best_step)
         checkpoints.save(self.layout.gather(self.state), self._meta())
 
     def roll_back(self, bad: TooBad) -> None:
@@ -140,7 +151,9 @@ class Run:
         self.checkpoints.forget(bad.first)
         self.state = None  # not two of them in memory
         self.restore()
-        self.state = self.state.replace(bad=self.state.bad * 0)
+        # A carried state starts afresh: documents may have begun in what is passed over.
+        fresh = self.layout.init(self.experiment.make_state).carry
+        self.state = self.state.replace(bad=self.state.bad * 0, carry=fresh)
         progress.passed += bad.last - self.step
         progress.rollbacks += 1
         self.progress = progress

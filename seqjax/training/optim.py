@@ -23,6 +23,7 @@ OPTIMISERS = {
 }
 # Options of theirs that other keys of this section stand for.
 TAKEN = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}
+TAKEN |= {"adam_learning_rate", "adam_weight_decay"}  # of what muon leaves to adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Optim(Checked):
         if self.options:
             tx, some = self.build(1), jax.ShapeDtypeStruct((2, 2), "float32")
             try:
-                jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), some)
+                jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, step=0), some)
             except Exception as error:
                 raise ValueError(f"options={self.options}: {self.name} refuses them: {error}") from error
         if self.name == "adam" and self.decay:
@@ -82,15 +83,21 @@ class Optim(Checked):
         return optax.join_schedules([rise, main], [self.warmup])
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        """The optax chain for a run of `steps`."""
-        rate = self.rate(steps)
+        """The optax chain for a run of `steps`; its update takes the `step`, as skipped ones count for the rate."""
         return optax.chain(
             optax.clip_by_global_norm(self.clip) if self.clip else optax.identity(),
             OPTIMISERS[self.name](learning_rate=1.0, **self.options),
             # The optimiser has turned the sign already.
             optax.add_decayed_weights(-self.decay, mask=_matrices) if self.decay else optax.identity(),
-            optax.scale_by_schedule(rate),
+            _scale_by(self.rate(steps)),
         )
+
+
+def _scale_by(rate) -> optax.GradientTransformationExtraArgs:
+    def update(updates, state, params=None, *, step, **_):
+        return jax.tree.map(lambda u: (rate(step) * u).astype(u.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
 def _matrices(params):

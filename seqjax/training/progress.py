@@ -1,6 +1,8 @@
 """What the user sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
 
 import math
+import os
+import sys
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,6 +14,7 @@ class Display:
 
     def __init__(self, title: str, steps: int, start: int, quiet: bool = False):
         self.console = Console(highlight=False, quiet=quiet, soft_wrap=True)
+        self.console.on_broken_pipe = self._hush
         self.live = self.console.is_terminal
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -35,6 +38,11 @@ class Display:
 
     def __exit__(self, *error):
         self._bar.stop()
+
+    def _hush(self) -> None:
+        """Whoever read has enough (`seqjax train | head`): the run goes on in silence. rich would exit with 1."""
+        self.console.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
 
     def say(self, text: str) -> None:
         """A line that stays."""

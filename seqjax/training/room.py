@@ -1,5 +1,7 @@
 """How many tokens a model reads of one example, caches with room for exactly those, and the model on other data."""
 
+import numpy as np
+
 from seqjax import config
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment, resolve
@@ -32,7 +34,7 @@ def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
     """The same model on other data: `elsewhere(experiment, "data.length=512")`. Caches grow where it needs more room.
 
     Raises:
-      ConfigError: no key of data, or the model has other parameters there.
+      ConfigError: no key of data, or the model has other parameters there, or its tokens stand for something else.
     """
     if not assignment.startswith("data."):
         raise ConfigError(f"got {assignment}, wanted a key of data, such as data.length=512.")
@@ -44,4 +46,20 @@ def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
     new, old = (cost.parameter_table(e.shapes.params) for e in (there, experiment))
     if changed := [path for path, shape, size in new if (path, shape, size) not in old]:
         raise ConfigError(f"with {assignment} the model has another {changed[0]}: it cannot be evaluated there.")
+    for kind, new, old in zip(("token", "class"), _meanings(there.source), _meanings(experiment.source), strict=True):
+        if new != old:
+            i = next(i for i, pair in enumerate(zip(new, old, strict=True)) if pair[0] != pair[1])
+            raise ConfigError(
+                f"with {assignment} {kind} {i} is {new[i]!r} and was {old[i]!r} in training: it cannot be evaluated "
+                "there."
+            )
     return there
+
+
+def _meanings(source) -> tuple[list, list]:
+    """What the tokens of a source stand for, as far as it says, and its classes."""
+    try:
+        tokens = [source.decode(np.array([i])) for i in range(source.spec.vocabulary or 0)]
+    except NotImplementedError:
+        tokens = []
+    return tokens, list(getattr(source, "classes", None) or [])

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from seqjax import lookup
 from seqjax.metrics import Ratio
 from seqjax.training.state import State
+from seqjax.types import ConfigError
 
 
 def make_train_step(
@@ -33,6 +35,8 @@ def make_train_step(
     A carried state enters as data, so that the gradient ends where the batch begins. It goes on after a skipped step,
     too, as the parameters it was made with stay; a row in which it is not finite starts afresh.
     """
+
+    tx = optax.with_extra_args_support(tx)
 
     def summed_loss(params, batch, carry, key):
         x, mask_BL = task.inputs(batch)
@@ -82,7 +86,7 @@ def make_train_step(
         if spike is not None:
             ok &= ~state.norms.is_spike(norm, spike)
 
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
         params = optax.apply_updates(state.params, updates)
         average = state.ema
         if ema is not None:
@@ -156,6 +160,14 @@ def make_eval_step(model, task):
         return task.loss(prediction, batch), carry
 
     return eval_step
+
+
+def check_monitor(task, totals) -> None:
+    """Raises ConfigError unless `task.monitor` is among the totals that evaluation has, too."""
+    metrics = [name for name in totals if name not in ("grad_norm", "skipped", "bad")]
+    if task.monitor not in metrics:
+        near = lookup.nearest(task.monitor, metrics)
+        raise ConfigError(f"task.monitor={task.monitor!r} is not a metric.{near} It has {', '.join(metrics)}.")
 
 
 def zero_totals(train_step, state, batch):

@@ -58,19 +58,24 @@ class Steps:
         ahead = 0 if jax.default_backend() == "cpu" and jax.device_count() > 1 else AHEAD
         under_way: collections.deque = collections.deque()
         tokens, count = 0, 0
-        self._tick, compiled = time.perf_counter(), False
-        if run.progress.owed and self._look(evaluate=True, save=True):
-            return
+        self._tick, self._spent = time.perf_counter(), 0.0
+        if run.progress.owed:
+            if self._look(evaluate=True, save=True):
+                return
+        elif options.patience and run.progress.stale >= options.patience:  # it was stopped here before
+            return self._say_stopped()
         for done, batch in self._batches():
+            start, known = time.perf_counter(), run.traced.times
             run.state, run.totals = run.train_step(run.state, run.totals, batch)
             run.step += done
-            if compiled:  # other processes have about as many tokens in their rows
+            if run.traced.times == known:  # other processes have about as many tokens in their rows
                 share = batch["mask"].shape[-2] / self.experiment.loader.batch
                 tokens, count = tokens + int(batch["mask"].sum() / share), count + done
-            else:  # speed and training time begin behind the first step
+            else:  # speed and training time are those of steps that compile nothing
+                self._pass(start)
                 jax.block_until_ready(run.totals)
-                compiled, before, self._tick = True, self._tick, time.perf_counter()
-                self.display.say(f"compiled in {self._tick - before:.1f} s")
+                self._tick = time.perf_counter()
+                self.display.say(f"compiled in {self._tick - start:.1f} s")
             under_way.append((run.step, run.totals))
             self._wait_for(under_way, ahead)
             self.display.step(run.step)
@@ -87,7 +92,7 @@ class Steps:
                 continue
             self._flush()
             self._wait_for(under_way, 0)
-            run.progress.seconds += time.perf_counter() - self._tick
+            self._pass(time.perf_counter())
             if self._look(evaluate, save):
                 return
             self._tick = time.perf_counter()
@@ -130,11 +135,20 @@ class Steps:
         if save or stop:
             run.save(run.checkpoints)
         if stop:
-            self.display.say(
-                f"stopped early at step {run.step}: {self.experiment.task.monitor} was best at step "
-                f"{run.progress.best_step}"
-            )
+            self._say_stopped()
         return stop
+
+    def _say_stopped(self) -> None:
+        best = self.run.progress.best_step
+        self.display.say(
+            f"stopped early at step {self.run.step}: {self.experiment.task.monitor} was best at step {best}"
+        )
+
+    def _pass(self, now: float) -> None:
+        """The time of training since the last look at the clock counts for the run and for the log interval."""
+        self.run.progress.seconds += now - self._tick
+        self._spent += now - self._tick
+        self._tick = now
 
     def _preempt(self, asked: str) -> None:
         """Saves, and ends the run so that the same command goes on with it."""
@@ -178,9 +192,8 @@ class Steps:
         """Reads the totals of a log interval and writes them everywhere."""
         run = self.run
         totals = run.layout.fetch(totals)
-        now = time.perf_counter()
-        elapsed, self._tick = now - self._tick, now
-        run.progress.seconds += elapsed
+        self._pass(time.perf_counter())
+        elapsed, self._spent = self._spent, 0.0
         row = {
             "step": step,
             "split": "train",

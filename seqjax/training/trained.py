@@ -1,12 +1,13 @@
 """A trained model out of a run folder."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from seqjax.training import room
+from seqjax.training import history, room
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment, resolve
@@ -31,18 +32,19 @@ class Trained:
 
         Raises:
           ConfigError: not the folder of a run, or no such word.
-          CheckpointError: no such checkpoint, or it is damaged.
+          CheckpointError: no such checkpoint, it is damaged, or the training data are not those that it was trained on.
         """
         workdir = Workdir(path)
         experiment = Experiment(resolve(workdir.config()))
-        if checkpoint not in ("best", "latest") and not checkpoint.isdigit():
+        if checkpoint not in ("best", "latest") and not checkpoint.isdecimal():
             raise ConfigError(f"--checkpoint {checkpoint}: choose best, latest or a step.")
         checkpoints = Checkpoints(workdir.best if checkpoint == "best" else workdir.checkpoints)
-        steps = [int(checkpoint)] if checkpoint.isdigit() else checkpoints.steps()
+        steps = [int(checkpoint)] if checkpoint.isdecimal() else checkpoints.steps()
         if not steps:
             raise CheckpointError(f"no checkpoint in {checkpoints.root}: train first, or pass --checkpoint latest.")
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
         state, meta = checkpoints.restore(layout.abstract(experiment.shapes), steps[0])
+        history.check_data(meta["data"], history.fingerprint(experiment), "")
         return cls(experiment, workdir, layout, state.eval_params, meta["step"])
 
     def at(self, assignment: str) -> "Trained":
@@ -59,6 +61,9 @@ class Trained:
         evaluator = Evaluator(e.model, e.task, e.source, e.loader, split, self.layout)
         if evaluator.examples is None:
             raise DataError(f"split {split!r} is endless: evaluate one of a fixed size, such as validation.")
-        result = {"step": self.step, "examples": evaluator.examples, "metrics": evaluator(self.params, on_batch)}
-        self.workdir.write("results.json", {**self.workdir.read("results.json", {}), name or split: result})
+        metrics = evaluator(self.params, on_batch)
+        result = {"step": self.step, "examples": evaluator.examples, "metrics": metrics}
+        known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        results = self.workdir.read("results.json", {})
+        self.workdir.write("results.json", {**results, name or split: {**result, "metrics": known}})
         return result

@@ -8,6 +8,7 @@ results.json   what `evaluate` found, samples.json what `generate` wrote
 ckpt/          the newest checkpoints, ckpt_best/ the best on validation
 """
 
+import contextlib
 import datetime
 import fcntl
 import json
@@ -41,22 +42,27 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
-            self._lock = open(self.path / ".lock", "a+")  # noqa: SIM115 held until the process ends
+            # Held until the process ends. Without a buffer nothing is left to be written when it is closed.
+            self._lock = open(self.path / ".lock", "a+b", buffering=0)  # noqa: SIM115
+            self._hold()
         except OSError as error:
+            self.unlock()
             raise WorkdirError(f"cannot write to {self.path}: {error.strerror}; choose another --workdir.") from error
+        return self
+
+    def _hold(self) -> None:
+        """Takes the lock, and writes who has it."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.seek(0)
             raise WorkdirError(
-                f"{self.path} is in use by {self._lock.read().strip() or 'another process'}: "
+                f"{self.path} is in use by {self._lock.read().decode(errors='replace').strip() or 'another process'}: "
                 "wait for it, or choose another --workdir."
             ) from error
         self._lock.truncate(0)
         now = datetime.datetime.now().isoformat(timespec="seconds")
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}, started {now}")
-        self._lock.flush()
-        return self
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}, started {now}".encode())
 
     def unlock(self) -> None:
         """Gives the lock back, for a process that goes on to do other things."""
@@ -65,14 +71,19 @@ class Workdir:
             self._lock = None
 
     def read(self, name: str, default=None):
-        """A JSON file of the folder, or `default` if there is none."""
+        """The object in a JSON file of the folder, or `default` if there is no such file."""
         file = self.path / name
         if not file.exists():
             return default
         try:
-            return json.loads(file.read_text())
+            tree = json.loads(file.read_text())
         except ValueError as error:
             raise WorkdirError(f"{file} is not JSON ({error}): restore it, or choose another --workdir.") from error
+        if not isinstance(tree, dict):
+            raise WorkdirError(
+                f"{file} holds a {type(tree).__name__}, wanted an object: restore it, or choose another --workdir."
+            )
+        return tree
 
     def write(self, name: str, tree) -> None:
         """Writes a JSON file whole or not at all."""
@@ -89,6 +100,9 @@ class Workdir:
             temporary.replace(file)
         except OSError as error:
             raise WorkdirError(f"cannot write {file}: {error.strerror} ({free(self.path)}).") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)  # half-written, if it is still there
 
     def remove(self, *names: str) -> None:
         """Deletes files of the folder, where they are."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from seqjax.data import Batches, Loader, Source
+from seqjax.data._stored import Stored
 from seqjax.types import ConfigError, DataError, Spec
 
 N, V = 23, 50
@@ -153,9 +154,52 @@ def test_there_are_no_more_shapes_than_buckets(buckets):
 
 
 def test_overlong_examples_are_refused_with_both_lengths():
-    of = batches(buckets=(3, 5), shuffle=False)
-    with pytest.raises(DataError, match=r"record 1 .*length 8.* 5: .*loader\.overlong"):
+    words = r"record 1 of split 'train' has length 8, the last bucket 5: .*loader\.overlong"
+    with pytest.raises(DataError, match=words):
+        batches(buckets=(3, 5), shuffle=False)
+    of = batches(buckets=(5,), shuffle=False)  # found on the way: nothing but reading tells the lengths
+    with pytest.raises(DataError, match=words):
         list(of.iterate(0, of.per_epoch))
+
+
+@dataclasses.dataclass(kw_only=True)
+class Listed(Stored):
+    """Validation has one text that is longer than all others."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        tokens = lambda *lengths: [np.zeros(n, np.int32) for n in lengths]
+        self.keep("tokens", {"train": tokens(3, 5, 5, 2), "validation": tokens(1, 5, 8)}, vocabulary=V)
+
+
+class Measured(Numbered):
+    """Knows its lengths, and cannot be read."""
+
+    def lengths(self, split):
+        return 7 * np.arange(self.count) % 8 + 1
+
+    def example(self, split, index):
+        raise AssertionError("nothing need be read")
+
+
+def test_an_overlong_example_is_refused_before_any_batch_where_lengths_are_known():
+    words = r"record {} of split 'validation' has length 8, the last bucket 5: .*loader\.overlong"
+    with pytest.raises(DataError, match=words.format(2)):
+        batches(Listed(), "validation", shuffle=False, buckets=(5,))
+    with pytest.raises(DataError, match=words.format(1)):
+        batches(Measured(), "validation", shuffle=False, buckets=(5,))
+    assert batches(Listed(), buckets=(5,)).per_epoch == 1
+    assert batches(Listed(), "validation", shuffle=False).per_epoch == 1  # no buckets: one that holds all
+    assert batches(Measured(), buckets=(5,), overlong="truncate").per_epoch == 6
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_only_train_may_be_endless(shuffle):
+    source = Numbered()
+    source.size = lambda split: None
+    assert batches(source, shuffle=shuffle).per_epoch is None
+    with pytest.raises(DataError, match="split 'validation' is endless, only train may be"):
+        batches(source, "validation", shuffle=shuffle)
 
 
 @pytest.mark.parametrize(("overlong", "shuffle"), [("truncate", True), ("truncate", False), ("crop", False)])

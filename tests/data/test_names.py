@@ -35,6 +35,16 @@ def test_majority_class_is_that_of_train(tmp_path, write_names):
     assert source.baselines("test") == {"accuracy": {"majority class": pytest.approx(2 / 3)}}
 
 
+def test_line_ends_are_no_characters(tmp_path, write_names):
+    write_names(tmp_path)
+    unix = names.Source(dir=str(tmp_path))
+    for file in (tmp_path / "names").glob("*.txt"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    windows = names.Source(dir=str(tmp_path))
+    assert windows.spec == unix.spec
+    assert all(rows(windows, split) == rows(unix, split) for split in unix.spec.splits)
+
+
 def test_broken_folders(tmp_path):
     folder = tmp_path / "names"
     with pytest.raises(DataError, match=f"{folder} does not exist"):

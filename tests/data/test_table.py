@@ -176,12 +176,34 @@ def test_what_is_wrong_in_parquet_is_said_with_file_and_row(tmp_path, records, o
     assert f"{path}{place}" in str(error.value) and words in str(error.value), str(error.value)
 
 
+def test_json_that_is_nested_too_deep(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"t": "a"}\n{"t": ' + "[" * 10**5 + "]" * 10**5 + "}\n")
+    with pytest.raises(DataError, match=rf"{path}, line 2: not JSON \(maximum recursion depth"):
+        Source(train=str(path), text="t")
+
+
 def test_a_label_that_train_lacks(tmp_path):
     train = write(tmp_path / "a.jsonl", [{"t": "a", "y": "good"}, {"t": "b", "y": "bad"}])
     test = write(tmp_path / "b.jsonl", [{"t": "a", "y": "bad"}, {"t": "b", "y": "goood"}])
     with pytest.raises(DataError) as error:
         Source(train=str(train), test=str(test), text="t", label="y")
     assert f"{test}, line 2: label 'goood'" in str(error.value) and "Did you mean 'good'" in str(error.value)
+
+
+def test_labels_of_equal_text_are_equal(tmp_path):
+    """Classes keep the kind and the order that they have in train."""
+    numbers = write(tmp_path / "a.jsonl", [{"t": "a", "y": y} for y in (10, 9, -1)])
+    texts = write(tmp_path / "b.csv", [{"t": "a", "y": y} for y in ("9", "-1", "10")])
+    for train, test, classes in [(numbers, texts, (-1, 9, 10)), (texts, numbers, ("-1", "10", "9"))]:
+        source = Source(train=str(train), test=str(test), text="t", label="y")
+        assert source.classes == classes
+        for split, file in (("train", train), ("test", test)):
+            wanted = ["10", "9", "-1"] if file is numbers else ["9", "-1", "10"]
+            assert [str(source.classes[e["label"]]) for e in examples(source, split)] == wanted
+    other = write(tmp_path / "c.csv", [{"t": "a", "y": "09"}])
+    with pytest.raises(DataError, match=f"{other}, line 2: label '09' is not among the 3 of train. Did you mean '9'"):
+        Source(train=str(numbers), test=str(other), text="t", label="y")
 
 
 def test_features_of_another_split_have_another_width(tmp_path):

@@ -14,7 +14,7 @@ from seqjax.types import Spec
 
 RNG = np.random.default_rng(0)
 B, L, V = 4, 6, 5
-SPEC = Spec(vocabulary=V, classes=V, unit="character")
+SPEC = Spec(vocabulary=V, classes=V, length=L, unit="character")
 
 
 def batch():
@@ -123,6 +123,25 @@ def test_tasks_refuse_data_that_they_cannot_use():
         NextToken(spec=Spec(features=2))
     with pytest.raises(ValueError, match="this source has none"):
         Classification(spec=Spec(vocabulary=2))
+
+
+def test_next_token_refuses_what_leaves_nothing_to_predict():
+    with pytest.raises(ValueError, match="has 1 token, which leaves nothing to predict: give longer ones"):
+        NextToken(spec=Spec(vocabulary=2, length=1))
+    with pytest.raises(ValueError, match=r"task\.given=6 leaves no token .* has 6: choose at most 5"):
+        NextToken(spec=SPEC, given=L)
+    data = jax.tree.map(jnp.asarray, {**batch(), "mask": np.ones((B, L), bool)})
+    del data["scored"]
+    assert NextToken(spec=SPEC, given=L - 1).loss(jnp.zeros((B, L - 1, V)), data)["loss"].weight == 3  # of 4 rows
+
+
+def test_a_monitor_says_which_way_is_better():
+    for monitor in ("roc_auc", "my_loss", "quality_score"):
+        assert Classification(spec=SPEC, monitor=monitor).monitor == monitor
+    with pytest.raises(ValueError, match=r"monitor='quality' is no .* more of it is better\. End .* in _score"):
+        Classification(spec=SPEC, monitor="quality")
+    with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
+        NextToken(spec=SPEC, monitor="acuracy")
 
 
 def test_a_source_is_given_to_the_model_where_there_is_one():

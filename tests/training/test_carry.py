@@ -16,10 +16,14 @@ from seqjax.data import Loader, Streams, text
 from seqjax.mixers import attention, gru, lstm
 from seqjax.models import lm
 from seqjax.tasks.next_token import NextToken
+from seqjax.training import loop
 from seqjax.training import state as state_lib
+from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
+from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
+from seqjax.training.workdir import Workdir
 
 MIXERS = {"gru": gru.Mixer, "hybrid": (functools.partial(attention.Mixer, heads=2, context=64), lstm.Mixer)}
 B, L, N = 2, 3, 26
@@ -177,6 +181,19 @@ def test_a_run_that_is_killed_ends_with_the_bits_of_one_that_is_not(source, tmp_
     result = json.loads((two / "results.json").read_text())["validation"]["metrics"]
     (last,) = (row for row in launch.rows(one) if row["split"] == "validation" and row["step"] == 8)
     assert result == {name: last[name] for name in result}
+
+
+def test_a_rollback_carries_nothing_over_what_it_passes(tmp_path):
+    """The second document, whose beginning is passed over, is not read as if it were the first."""
+    tree = launch.tiny("loader.batch=1", "train.steps=8", "train.checkpoint_every=1", "train.keep=20",
+                       "guard.policy=rollback", "guard.max_bad_steps=2", "model.mixer=attention",
+                       "model.mixer.heads=1")  # fmt: skip
+    tree["data"], tree["task"] = "faulty.sources:TwoDocuments", {"name": "faulty.tasks:Poisoned", "carry_state": True}
+    experiment = Experiment(resolve(tree))
+    loop.train(experiment, Workdir(tmp_path), quiet=True)
+    checkpoints, abstract = Checkpoints(tmp_path / "ckpt"), experiment.parallel.layout(1, 1).abstract(experiment.shapes)
+    counts = [int(checkpoints.restore(abstract, step)[0].carry[0].count_B[0]) for step in (4, 5, 6)]
+    assert counts == [16, 4, 8]
 
 
 def test_the_dry_run_says_what_is_carried(source, tmp_path):

@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,52 @@ def test_a_step_can_be_saved_again(root):
     save(root, 2)
     save(root, 1)
     assert digest(Checkpoints(root).restore(ABSTRACT, step=1)[0]) == digest(state_of(1))
+
+
+def test_the_old_one_stays_until_the_new_one_is_whole(root, monkeypatch):
+    """Wherever a save of a step that is there already ends, a good one is left."""
+    seen = []
+    remove = lambda path, **_: seen.append((path.name, (root / "2.new").is_dir()))
+    monkeypatch.setattr("seqjax.training.checkpoint.shutil", SimpleNamespace(rmtree=remove))
+    checkpoints = Checkpoints(root)
+    checkpoints.save(state_of(7), {"step": 2})
+    with pytest.raises(OSError):  # the old one is still there, as nothing was removed
+        checkpoints.wait()
+    assert seen == [("2", True)]
+    monkeypatch.undo()
+    (root / "2.new.orbax-checkpoint-tmp-5").mkdir()
+    assert digest(Checkpoints(root).restore(ABSTRACT, step=2)[0]) == digest(state_of(2))
+    assert digest(Checkpoints(root).restore(ABSTRACT)[0]) == digest(state_of(7))
+    assert sorted(p.name for p in root.iterdir()) == ["1", "2"]
+
+
+def test_half_a_save_of_a_step_that_is_there_leaves_it(root, monkeypatch):
+    def broken(path, *_, **__):
+        (root / f"{path.name}.orbax-checkpoint-tmp-1").mkdir()
+        raise OSError("no space left")
+
+    monkeypatch.setattr("orbax.checkpoint.v1.save_async", broken)
+    checkpoints = Checkpoints(root)
+    checkpoints.save(state_of(7), {"step": 2})
+    with pytest.raises(WorkdirError, match=r"cannot save step 2 .*no space left"):
+        checkpoints.wait()
+    assert sorted(p.name for p in root.iterdir()) == ["1", "2"]
+    assert digest(Checkpoints(root).restore(ABSTRACT)[0]) == digest(state_of(2))
+
+
+def test_a_step_that_is_held_stays_beside_the_newest(tmp_path):
+    checkpoints = save(tmp_path / "ckpt", 2, keep=1)
+    checkpoints.held = (2,)
+    for step in (3, 4):
+        checkpoints.save(state_of(step), {"step": step})
+    checkpoints.wait()
+    assert checkpoints.steps() == [4, 2]
+    checkpoints.only(9)
+    assert checkpoints.steps() == [4, 2]
+    checkpoints.only(2)
+    assert checkpoints.steps() == [2]
+    checkpoints.only(None)
+    assert checkpoints.steps() == []
 
 
 def test_the_last_save_stays_whatever_came_before(tmp_path):

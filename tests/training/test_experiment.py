@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import launch
 import pytest
 
@@ -50,6 +51,20 @@ def test_a_prefix_is_not_predicted():
     with pytest.raises(ConfigError, match=r"mixer\.prefix=3 shows .* task\.given=2 has .*: set task\.given=3"):
         Experiment(resolve(launch.tiny(*prefix, "task.given=2")))
     assert Experiment(resolve(launch.tiny(*prefix, "task.given=3"))).model.prefix == 3
+
+
+def test_evaluation_needs_a_validation_split(tmp_path):
+    (tmp_path / "a.txt").write_text("abcab" * 40)
+    data = {"name": "text", "path": str(tmp_path / "a.txt"), "length": 4, "validation": 0.0}
+    with pytest.raises(
+        ConfigError, match=r"train.eval_every=2 evaluates on validation, and data has train, test alone"
+    ):
+        Experiment(resolve(launch.tiny(f"data={data!r}", "train.eval_every=2")))
+
+
+def test_what_is_float32_is_not_made_float64():
+    with jax.enable_x64(True), pytest.raises(ConfigError, match=r"JAX_ENABLE_X64 is set, .* float32: unset it"):
+        Experiment(resolve(launch.tiny()))
 
 
 def test_building_does_not_depend_on_what_was_built_before():

@@ -71,6 +71,93 @@ def test_patience_ends_a_run_that_does_not_get_better(tmp_path, monkeypatch):
     assert Trained.load(tmp_path / "run").step == 4
 
 
+def test_a_run_that_stopped_early_stops_there_again(tmp_path, monkeypatch):
+    """Killed behind its last save, before it could say that it is done."""
+    values = iter([2.0, 3.0, 1.0])
+    monkeypatch.setattr(
+        "seqjax.training.evaluate.Evaluator.__call__", lambda self, params, on_batch, give_up: {"loss": next(values)}
+    )
+    options = ("train.steps=20", "train.eval_every=2", "train.patience=1")
+    train(tmp_path, *options)
+    before = launch.rows(tmp_path / "run")
+    (tmp_path / "run" / "status.json").unlink()
+    assert "stopped early at step 4: loss was best at step 2" in train(tmp_path, *options).out
+    assert launch.rows(tmp_path / "run") == before and status(tmp_path)["status"] == "done"
+
+
+def test_the_best_is_one_of_this_run(tmp_path, monkeypatch):
+    """One of steps that the run has yet to take goes; the one that its checkpoint knows of has stayed until then."""
+    values = iter([3.0, 2.0, 1.0, "ended", 2.5, 2.5])
+
+    def found(self, params, on_batch, give_up):
+        return {"loss": float(next(values))}
+
+    monkeypatch.setattr("seqjax.training.evaluate.Evaluator.__call__", found)
+    options = ("train.steps=8", "train.eval_every=2", "train.checkpoint_every=4", "optim.schedule=constant")
+    run, best = tmp_path / "run", Checkpoints(tmp_path / "run" / "ckpt_best")
+    with pytest.raises(ValueError, match="ended"):
+        train(tmp_path, *options)
+    assert best.steps() == [6, 4]
+    train(tmp_path, *options, "optim.peak=0.02")
+    assert best.steps() == [4] and Trained.load(run).step == 4
+
+
+def test_speed_is_steps_over_the_time_of_training(tmp_path):
+    """However evaluations and saves lie between two lines, and whichever buckets are compiled on the way."""
+    lines = "".join("ab" * n + "\n" for n in (1, 1, 2, 2, 4, 4) * 2)
+    (tmp_path / "texts.csv").write_text("text\n" + lines)
+    data = {"name": "table", "train": str(tmp_path / "texts.csv"), "validation": None, "text": "text"}
+    train(tmp_path, f"data={data!r}", "loader.batch=2", "loader.buckets=[2,4,8]", "train.steps=24", "train.log_every=6",
+          "train.checkpoint_every=4")  # fmt: skip
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    found, compiled = [row for row in map(json.loads, lines) if row["split"] == "train"], 0
+    for before, row in zip([{"seconds": 0.0}, *found], found, strict=False):
+        timed = 6 - (row["jit_compiles"] - compiled)
+        compiled = row["jit_compiles"]
+        assert (row["steps_per_s"] or 0) * (row["seconds"] - before["seconds"]) == pytest.approx(timed)
+    assert compiled == 3
+
+
+def test_a_monitor_is_a_metric_of_evaluation(tmp_path):
+    for command in ((), ("--dry_run",)):
+        file = launch.write(tmp_path / "c.json", launch.tiny("task.monitor=other_score"))
+        outcome = launch.main("train", "--config", file, "--workdir", tmp_path / "run", *command)
+        assert outcome.code == 2 and "task.monitor='other_score' is not a metric. It has " in outcome.err
+        assert "loss" in outcome.err and "grad_norm" not in outcome.err
+
+
+def test_what_was_trained_on_two_devices_is_evaluated_on_one(tmp_path):
+    train(tmp_path, "loader.batch=3")
+    tree = json.loads((tmp_path / "run" / "config.json").read_text())
+    tree["parallel"]["fsdp"], tree["train"]["accumulate"] = 8, 2
+    launch.write(tmp_path / "run" / "config.json", tree)
+    assert launch.main("evaluate", "--workdir", tmp_path / "run").code == 0
+
+
+def test_other_data_under_the_same_name_are_not_evaluated(tmp_path):
+    file, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    file.write_text("abcab" * 40)
+    other.write_text("abdab" * 40)
+    data = {"name": "text", "path": str(file), "length": 4, "validation": 0.2, "test": 0.2}
+    train(tmp_path, f"data={data!r}")
+    evaluate = lambda *args: launch.main("evaluate", "--workdir", tmp_path / "run", *args)
+    assert evaluate().code == 0
+    outcome = evaluate("--at", f"data.path={other}")
+    assert outcome.code == 2 and "token 2 is 'd' and was 'c' in training" in outcome.err
+    file.write_text("abdab" * 40)
+    file.write_text("bacab" * 40)
+    outcome = evaluate()
+    assert outcome.code == 4 and "the first batch of the training data is not what it was" in outcome.err
+
+
+def test_what_is_not_a_number_is_null_in_results(tmp_path, monkeypatch):
+    train(tmp_path)
+    monkeypatch.setattr("seqjax.training.evaluate.Evaluator.__call__", lambda self, *_: {"loss": math.nan})
+    launch.main("evaluate", "--workdir", tmp_path / "run")
+    text = (tmp_path / "run" / "results.json").read_text()
+    assert json.loads(text)["validation"]["metrics"] == {"loss": None} and "NaN" not in text
+
+
 def test_a_checkpoint_between_two_intervals_is_not_forgotten(tmp_path):
     train(tmp_path, "train.steps=5", "train.checkpoint_every=2", "train.keep=1")
     assert Checkpoints(tmp_path / "run" / "ckpt").steps() == [5]

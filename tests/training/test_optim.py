@@ -22,9 +22,10 @@ def run(tx, params=PARAMS, steps=5, gradient=None):
     """Every state of the parameters, the first included."""
     state, out = tx.init(params), [params]
     gradient = gradient or jax.grad(quadratic)
-    step = jax.jit(lambda p, s: tx.update(gradient(p), s, p))
-    for _ in range(steps):
-        updates, state = step(params, state)
+    tx = optax.with_extra_args_support(tx)
+    update = jax.jit(lambda p, s, step: tx.update(gradient(p), s, p, step=step))
+    for step in range(steps):
+        updates, state = update(params, state, step)
         params = optax.apply_updates(params, updates)
         out.append(params)
     return out
@@ -124,6 +125,7 @@ def test_options_reach_optax(name, options, same):
         ({"options": {"beta2": 0.9}}, "options.beta2 .*adamw.*b2"),
         ({"options": {"b2": "high"}}, "options.b2: got 'high'"),
         ({"options": {"learning_rate": 1.0}}, "options.learning_rate"),
+        ({"name": "muon", "options": {"adam_learning_rate": 1e-3}}, "options.adam_learning_rate is not an option"),
         ({"name": "sgd", "options": {"momentum": "high"}}, "options=.*'momentum': 'high'.*sgd refuses"),
         ({"name": "adam", "decay": 0.1}, "choose adamw"),
         ({"peak": float("nan")}, "peak: got nan"),

@@ -16,6 +16,7 @@ from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Norms
+from seqjax.training.optim import Optim
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.types import Spec
 
@@ -167,6 +168,18 @@ def test_a_poisoned_batch_changes_nothing_but_the_counters(poison, accumulate):
     good_again, totals = steps(good, state=after)
     assert int(good_again.bad) == 0 and totals["loss"].weight > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good_again))
+
+
+def test_the_rate_is_that_of_the_step_whatever_was_skipped():
+    model, task = class_model()
+    good, bad = batch(features=True), batch(seed=1, features=True)
+    bad["features"][0, 1, 0] = np.nan
+    optim = Optim(name="sgd", schedule="linear", end=0.0, peak=0.5, clip=None)
+    steps = Steps(model, task, good, tx=optim.build(11))
+    first, _ = steps(good)
+    late, _ = steps(good, state=steps(*[bad] * 5)[0])
+    moved = lambda state: jax.tree.map(jnp.subtract, state.params, steps.state.params)
+    close(moved(late), jax.tree.map(lambda a: a * 0.5, moved(first)))  # half of the way is behind
 
 
 def test_the_mean_of_norms_is_that_of_a_loop():

@@ -1,8 +1,10 @@
 """The run folder: who may write into it, and what is in its files after an accident."""
 
+import contextlib
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 
@@ -64,6 +66,30 @@ def test_a_folder_that_cannot_be_is_a_sentence(tmp_path, below):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+@contextlib.contextmanager
+def no_file_may_grow():
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.write("a.json", {"b": 1})
+    with pytest.raises(WorkdirError, match=r"cannot write to .*File too large"), no_file_may_grow():
+        Workdir(tmp_path).lock()
+    with (
+        pytest.raises(WorkdirError, match=r"cannot write .*a\.json: File too large \(.* bytes free\)"),
+        no_file_may_grow(),
+    ):
+        workdir.write("a.json", {"b": 2})
+    assert workdir.read("a.json") == {"b": 1}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.json", ".lock"}
+
+
 def test_a_json_file_is_whole_or_not_there(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.read("a.json") is None and workdir.read("a.json", 3) == 3
@@ -78,6 +104,9 @@ def test_a_broken_json_file_is_named(tmp_path):
     (tmp_path / "status.json").write_text('{"status": ')
     with pytest.raises(WorkdirError, match=r"status\.json is not JSON"):
         Workdir(tmp_path).read("status.json")
+    (tmp_path / "results.json").write_text("[1, 2]")
+    with pytest.raises(WorkdirError, match=r"results\.json holds a list, wanted an object"):
+        Workdir(tmp_path).read("results.json")
     with pytest.raises(ConfigError, match=r"no config\.json"):
         Workdir(tmp_path).config()
 

@@ -97,3 +97,21 @@ class Growing(Source):
     def example(self, split, index):
         tokens = np.random.default_rng(index).integers(5, size=8 if index >= 16 else 4, dtype=np.int32)
         return {"tokens": tokens}
+
+
+@dataclasses.dataclass(kw_only=True)
+class TwoDocuments(Source):
+    """Twelve windows of four tokens; the second document begins in the fifth, which is poison like the sixth."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        tokens, reset = np.arange(12 * 4 + 1, dtype=np.int32) % 3, np.zeros(12 * 4 + 1, bool)
+        reset[[0, 18]], tokens[17:25] = True, 3
+        self.whole = {"tokens": tokens, "reset": reset}
+        self.spec = Spec(vocabulary=4, length=5, splits=("train",))
+
+    def size(self, split):
+        return None
+
+    def stream(self, split):
+        return dict(self.whole)
