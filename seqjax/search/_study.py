@@ -1,5 +1,6 @@
 """The study of a sweep: Optuna's memory of what was tried, and its choice of what to try next."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +45,7 @@ class Study:
         except Exception as error:  # of the database's driver, whichever it is
             if storage is None:
                 raise
-            raise ConfigError(f"--storage {storage}: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"--storage {hidden(storage)}: {type(error).__name__}: {error}") from error
 
     @property
     def count(self) -> int:
@@ -132,6 +133,11 @@ class Study:
         importance = self.optuna.importance
         forest = importance.FanovaImportanceEvaluator(seed=0)
         return {k: float(v) for k, v in importance.get_param_importances(self._study, evaluator=forest).items()}
+
+
+def hidden(storage: str | None) -> str | None:
+    """The address of a database without the password in it."""
+    return storage and re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
 
 
 def _journal(optuna, file: Path):

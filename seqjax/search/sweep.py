@@ -22,7 +22,7 @@ from seqjax.metrics import grows
 from seqjax.search import space as spaces
 from seqjax.search import trials
 from seqjax.search._records import Summary
-from seqjax.search._study import PRUNERS, SAMPLERS, Study
+from seqjax.search._study import PRUNERS, SAMPLERS, Study, hidden
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
 from seqjax.training import experiment
@@ -65,7 +65,8 @@ class Sweep:
         self._check()
         self.workdir = Workdir(folder).lock()
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
-        about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed", "storage")}
+        about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed")}
+        about["storage"] = hidden(options.storage)
         self.study = Study(
             self.workdir.path / "study.journal",
             options.storage,

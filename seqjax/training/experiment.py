@@ -112,6 +112,11 @@ class Experiment:
                 f"mixer.prefix={prefix} shows the first {prefix} tokens to each other, and task.given={given} has all "
                 f"after the first {given} predicted: set task.given={prefix}."
             )
+        if self.loader.buckets and self.reads(self.loader.buckets[0]) < 1:
+            raise ConfigError(
+                f"loader.buckets={list(self.loader.buckets)}: of {self.loader.buckets[0]} token the model reads none, "
+                "as it predicts the next: begin with more."
+            )
         if self.parallel.sequence > 1:
             self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:

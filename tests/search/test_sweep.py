@@ -146,6 +146,13 @@ def test_what_cannot_be_swept_says_so_before_it_runs(tmp_path, space, options, o
     assert not (tmp_path / "s" / "trials").exists()
 
 
+def test_a_password_is_not_written_down(tmp_path):
+    with pytest.raises(ConfigError, match=r"--storage nothing://me:\*\*\*@here/db: ") as error:
+        Sweep(resolve(launch.tiny()), PEAKS, Options(storage="nothing://me:se:cret@here/db"), tmp_path)
+    held = (tmp_path / "sweep.json").read_text()
+    assert "nothing://me:***@here/db" in held and "cret" not in held + str(error.value)
+
+
 def test_without_validation_there_is_nothing_to_choose_by(tmp_path):
     (tmp_path / "t.csv").write_text("text,class\n" + "\n".join(f"record {i},{'ab'[i % 2]}" for i in range(9)))
     with pytest.raises(ConfigError, match="'table' has no validation split"):

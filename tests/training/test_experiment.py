@@ -62,6 +62,11 @@ def test_evaluation_needs_a_validation_split(tmp_path):
         Experiment(resolve(launch.tiny(f"data={data!r}", "train.eval_every=2")))
 
 
+def test_of_the_shortest_bucket_something_is_left_to_read():
+    with pytest.raises(ConfigError, match=r"loader.buckets=\[1, 7\]: of 1 token the model reads none"):
+        Experiment(resolve(launch.tiny("loader.buckets=[1,7]")))
+
+
 def test_what_is_float32_is_not_made_float64():
     with jax.enable_x64(True), pytest.raises(ConfigError, match=r"JAX_ENABLE_X64 is set, .* float32: unset it"):
         Experiment(resolve(launch.tiny()))
