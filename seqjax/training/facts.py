@@ -17,21 +17,26 @@ from seqjax.training.experiment import Experiment
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def about(experiment: Experiment, flops: float) -> dict:
-    """run.json but for its starts: sizes, baselines of every finite split, versions, hardware."""
+def about(experiment: Experiment, flops: float, baselines: dict) -> dict:
+    """run.json but for its starts: sizes, baselines, versions, hardware."""
     e, params = experiment, experiment.shapes.params
-    splits = [s for s in e.source.spec.splits if e.source.size(s) is not None]
     return {
         "parameters": cost.count(params),
         "parameter_table": cost.parameter_table(params),
         "flops_per_step": flops,
         "tokens_per_step": round(e.batches.mean(lambda batch: batch["mask"].size)),
         "carried_bytes": cost.nbytes(experiment.shapes.carry),
-        "baselines": {s: b for s in splits if (b := e.source.baselines(s))},
+        "baselines": baselines,
         "versions": versions(),
         "hardware": hardware(),
         "git": revision(),
     }
+
+
+def baselines(source) -> dict:
+    """What is to be beaten on every finite split."""
+    splits = [s for s in source.spec.splits if source.size(s) is not None]
+    return {s: found for s in splits if (found := source.baselines(s))}
 
 
 def start(step: int, command: str, changes: dict) -> dict:

@@ -47,7 +47,7 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
     for key, (before, now) in found.items():
         if key.startswith(DATA_KEYS) and key not in PLACES and Checkpoints(workdir.checkpoints).steps():
             raise CheckpointError(
-                f"{key} was {before!r} and is now {now!r}: these would be other data in the same run; "
+                f"{key} was {before!r} and is now {now!r}: this would be another experiment in the same run; "
                 "choose another --workdir, or pass --restart to begin at step 0."
             )
     return {key: list(pair) for key, pair in found.items()}

@@ -106,10 +106,13 @@ class Run:
         self.evaluator = None
         if "validation" in e.source.spec.splits:
             self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
-        self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)))
-        starts = self.workdir.read("run.json", {"starts": []})["starts"]
+        before = self.workdir.read("run.json", {"starts": []})
+        known = before.get("baselines") if self.step else None  # of the same data, and some take their time
+        known = facts.baselines(e.source) if known is None and self.workdir.writes else known
+        self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)), known)
         self.workdir.write("config.json", e.config)
-        self.workdir.write("run.json", {**self.about, "starts": [*starts, facts.start(self.step, command, changes)]})
+        starts = [*before["starts"], facts.start(self.step, command, changes)]
+        self.workdir.write("run.json", {**self.about, "starts": starts})
         self.journal = Journal(self.workdir, self.options.steps, self.step, self.quiet, self.progress.owed)
         self.workdir.status("running", self.step)
 

@@ -83,6 +83,12 @@ def test_baselines_are_what_a_loop_counts(path, fake_text, tokens):
     assert baseline == pytest.approx({"unigram entropy": entropy, "lzma": 8 * len(packed) / len(items)})
 
 
+def test_what_is_long_is_not_compressed(path, monkeypatch):
+    monkeypatch.setattr("seqjax.data._text.COMPRESSED", 99)
+    baseline = text.Source(path=str(path), length=8).baselines("validation")["bits_per_character"]
+    assert list(baseline) == ["unigram entropy"]
+
+
 def test_shares_are_contiguous_and_a_share_of_zero_is_no_split(path, fake_text):
     source = text.Source(path=str(path), length=8, validation=0.25, test=0.0)
     assert source.spec.splits == ("train", "validation")

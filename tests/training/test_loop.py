@@ -158,6 +158,15 @@ def test_what_is_not_a_number_is_null_in_results(tmp_path, monkeypatch):
     assert json.loads(text)["validation"]["metrics"] == {"loss": None} and "NaN" not in text
 
 
+def test_baselines_are_those_of_the_first_start(tmp_path, monkeypatch):
+    """Of the same data; they take their time."""
+    train(tmp_path)
+    first = json.loads((tmp_path / "run" / "run.json").read_text())["baselines"]
+    monkeypatch.setattr(copy.Source, "baselines", lambda *_: pytest.fail("asked again"))
+    train(tmp_path, "train.steps=6")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["baselines"] == first != {}
+
+
 def test_a_checkpoint_between_two_intervals_is_not_forgotten(tmp_path):
     train(tmp_path, "train.steps=5", "train.checkpoint_every=2", "train.keep=1")
     assert Checkpoints(tmp_path / "run" / "ckpt").steps() == [5]
