@@ -59,12 +59,12 @@ def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
             metrics = e.task.loss(e.model.apply({"params": params}, x, mask_BL=mask_BL)[0], batch)
             return metrics["loss"].total / metrics["loss"].weight
 
-        params, opt_state = held
-        updates, opt_state = e.tx.update(jax.grad(loss)(params), opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+        params, opt_state, step = held
+        updates, opt_state = e.tx.update(jax.grad(loss)(params), opt_state, params, step=step)
+        return optax.apply_updates(params, updates), opt_state, step + 1
 
     if plain:
-        step, held = jax.jit(bare, donate_argnums=0), (state.params, state.opt_state)
+        step, held = jax.jit(bare, donate_argnums=0), (state.params, state.opt_state, state.step)
     else:
         program = layout.compile(whole, layout.abstract(e.shapes), e.loader.batch)
         step, held = lambda held, batch: program(*held, batch), (state, layout.spread(totals))
