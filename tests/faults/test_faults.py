@@ -425,8 +425,9 @@ def test_more_programs_than_buckets_are_told(meet):
 
 @pytest.mark.slow
 def test_an_error_in_a_users_model_points_to_the_users_file(tmp_path):
-    """Row 53: and what was being saved is saved."""
-    tree = {**LATE, "model": {"name": "faulty.models:Fused"}}
+    """Row 53: and what was being saved is saved. In training it would be found before the first step."""
+    tree = {**LATE, "model": {"name": "faulty.models:Fused"}, "train": {**LATE["train"], "eval_every": 3}}
+    tree["data"] = {**tree["data"], "validation": True}
     run = tmp_path / "run"
     process = launch.start("train", "--config", launch.write(tmp_path / "c.json", tree), "--workdir", run)
     outcome = launch.end(process)
@@ -435,7 +436,7 @@ def test_an_error_in_a_users_model_points_to_the_users_file(tmp_path):
     assert str(Path("faulty", "models.py")) in outcome.err
     status = json.loads((run / "status.json").read_text())
     assert status["status"] == "failed" and "the fuse is gone" in status["error"]
-    assert launch.final(run)[0] == status["step"] >= 1
+    assert launch.final(run)[0] == status["step"] - 1 == 2
 
 
 # 2, 21: what takes long.

@@ -82,11 +82,13 @@ class Signs(Source):
 
 @dataclasses.dataclass(kw_only=True)
 class Growing(Source):
-    """Four short records to each long one."""
+    """Four short records to each long one; the same again to validate on, if asked for."""
+
+    validation: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(vocabulary=5, length=8, splits=("train",))
+        self.spec = Spec(vocabulary=5, length=8, splits=("train", "validation") if self.validation else ("train",))
 
     def size(self, split):
         return 20
