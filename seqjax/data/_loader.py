@@ -208,6 +208,11 @@ class Batches:
             for b, n in zip(buckets, counts, strict=True)
         ]
 
+    @property
+    def tokens(self) -> float:
+        """The places of a batch, padding included, on average over an epoch."""
+        return self.mean(lambda batch: batch["mask"].size)
+
     def mean(self, of: Callable) -> float:
         """`of(batch)` on average over an epoch, of what only a batch's shape decides. Raises as `iterate`."""
         return sum(share * of(batch) for batch, share in self.kinds)

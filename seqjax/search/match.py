@@ -52,8 +52,8 @@ def measure(tree: dict, matched: float | None = None) -> Size:
     return Size(
         width=tree["model"].get("width"),
         parameters=parameters(e),
-        flops=flops(e),
-        tokens=round(e.batches.mean(lambda batch: batch["mask"].size)),
+        flops=_flops(e, step, *args[:2]),
+        tokens=round(e.batches.tokens),
         state_bytes=state_bytes(e),
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
         step_seconds=_seconds(program, *args) if len(e.batches.kinds) == 1 else step_seconds(e),
@@ -70,7 +70,7 @@ def parameters(experiment: Experiment) -> int:
 def flops(experiment: Experiment) -> float:
     """Floating-point operations of the matrix products of a training step, on average over an epoch."""
     e, step = experiment, _step(experiment)
-    return e.batches.mean(lambda batch: cost.flops(step, e.shapes, zero_totals(step, e.shapes, batch), batch))
+    return _flops(e, step, e.shapes, zero_totals(step, e.shapes, e.batches.first))
 
 
 def state_bytes(experiment: Experiment) -> int | None:
@@ -150,6 +150,10 @@ def _unit(tree: dict) -> int:
         except ConfigError as error:
             refused = error
     raise ConfigError(f"no model.width from 1 to 512 is accepted: {refused}")
+
+
+def _flops(e: Experiment, step, state, totals) -> float:
+    return e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
 
 
 def _step(e: Experiment):

@@ -26,7 +26,7 @@ def show(experiment: Experiment) -> None:
     longest, _ = e.batches.kinds[-1]
     memory = jax.jit(step, donate_argnums=0).lower(state, totals, longest).compile().memory_analysis()
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
-    tokens, epoch = e.batches.mean(lambda batch: batch["mask"].size), e.batches.per_epoch
+    tokens, epoch = e.batches.tokens, e.batches.per_epoch
     temporary = mib(memory.temp_size_in_bytes) if memory else "unknown"
     rows = [
         ("matmul FLOPs", f"{flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"),

@@ -24,7 +24,7 @@ def about(experiment: Experiment, flops: float, baselines: dict) -> dict:
         "parameters": cost.count(params),
         "parameter_table": cost.parameter_table(params),
         "flops_per_step": flops,
-        "tokens_per_step": round(e.batches.mean(lambda batch: batch["mask"].size)),
+        "tokens_per_step": round(e.batches.tokens),
         "carried_bytes": cost.nbytes(experiment.shapes.carry),
         "baselines": baselines,
         "versions": versions(),

@@ -1,7 +1,6 @@
 """A trained model out of a run folder."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.parallel import Layout, Parallel
-from seqjax.training.workdir import Workdir
+from seqjax.training.workdir import Workdir, finite
 from seqjax.types import CheckpointError, ConfigError, DataError
 
 
@@ -63,7 +62,6 @@ class Trained:
             raise DataError(f"split {split!r} is endless: evaluate one of a fixed size, such as validation.")
         metrics = evaluator(self.params, on_batch)
         result = {"step": self.step, "examples": evaluator.examples, "metrics": metrics}
-        known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
         results = self.workdir.read("results.json", {})
-        self.workdir.write("results.json", {**results, name or split: {**result, "metrics": known}})
+        self.workdir.write("results.json", {**results, name or split: {**result, "metrics": finite(metrics)}})
         return result

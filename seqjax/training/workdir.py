@@ -147,7 +147,7 @@ class MetricsFile:
     def write(self, row: dict) -> None:
         """Appends one row."""
         try:
-            self._file.write(json.dumps(_finite(row)) + "\n")
+            self._file.write(json.dumps(finite(row)) + "\n")
             self._file.flush()
         except OSError as error:
             raise WorkdirError(f"cannot write {self.path}: {error.strerror} ({free(self.path.parent)}).") from error
@@ -162,6 +162,6 @@ def free(folder: Path) -> str:
     return f"{shutil.disk_usage(place).free:,} bytes free"
 
 
-def _finite(row: dict) -> dict:
+def finite(row: dict) -> dict:
     """JSON has no NaN: what is not finite is written as null."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
