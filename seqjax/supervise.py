@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+from seqjax.training.signals import asking
 from seqjax.types import ConfigError, Preempted
 
 LONGEST = 300.0  # seconds between two starts
@@ -23,8 +24,8 @@ def is_worth_restarting(code: int) -> bool:
 def supervise(command: list[str], restarts: int, wait: float) -> int:
     """Runs `command`, at most 1 + `restarts` times, and returns its last exit code.
 
-    Before restart n it waits `wait` 2^(n - 1) seconds, at most five minutes. SIGTERM and SIGINT are handed on and end
-    it all: what is preempted on purpose is not started again.
+    Before restart n it waits `wait` 2^(n - 1) seconds, at most five minutes. Signals that ask a run for an orderly end
+    (`seqjax.training.signals`) are handed on and end it all: what is preempted on purpose is not started again.
 
     Raises:
       ConfigError: there is no such program.
@@ -37,7 +38,7 @@ def supervise(command: list[str], restarts: int, wait: float) -> int:
         if child is not None and child.poll() is None:
             child.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, hand_on) for number in asking()}
     try:
         for left in range(restarts, -1, -1):
             start = time.monotonic()

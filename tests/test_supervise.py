@@ -1,7 +1,6 @@
 """What is run again, how often, and what ends it."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ import time
 import pytest
 
 from seqjax.supervise import is_worth_restarting, supervise
+from seqjax.training.signals import SIGNALS
 
 # Counts its starts in a file, and ends as the list of words says: a code, or the name of a signal.
 CHILD = """
@@ -65,7 +65,7 @@ def test_no_wait_is_longer_than_the_longest(tmp_path, monkeypatch, capfd):
     assert "again in 0.01 s" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_handed_on_and_ends_it(tmp_path, number):
     """The child saves and says 75; nothing is started again."""
     code = (

@@ -57,7 +57,7 @@ def _in_processes(steps, batch, workers: int):
 
 def _begin_worker(index: int, count: int) -> None:
     """In a worker: signals are the parent's business, and without a parent there is nothing to do."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
     def end_with_parent():

@@ -1,12 +1,19 @@
-"""SIGTERM, SIGINT and SIGUSR1 ask for an orderly end; a second one ends at once."""
+"""SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask for an orderly end; a second one ends at once."""
 
 import os
 import signal
 import threading
+import time
 
 import jax
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+ECHO = 2.0  # seconds in which the same signal again, Ctrl-C apart, is the same request: sent to all, and handed on
+
+
+def asking() -> list[signal.Signals]:
+    """The signals to listen to: all but SIGHUP under `nohup`."""
+    return [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
 
 
 class Interrupt:
@@ -21,7 +28,7 @@ class Interrupt:
         self.several = jax.process_count() > 1
 
     def __enter__(self):
-        mine = SIGNALS[1:] if self.several else SIGNALS
+        mine = asking()[1:] if self.several else asking()
         self._before = {s: signal.signal(s, self._handle) for s in mine}
         ear, self._mouth = os.pipe()
         os.set_blocking(self._mouth, False)
@@ -51,9 +58,13 @@ class Interrupt:
 
     def _listen(self, ear: int) -> None:
         """Ends the process at a second signal: in a thread, as the main one may be in a compiler for minutes."""
-        told = False
+        told, since = None, 0.0
         while byte := os.read(ear, 1):
-            if told and byte[0] in SIGNALS:
-                os._exit(128 + byte[0])
-            told = told or byte[0] in SIGNALS
+            number = byte[0]
+            if number not in SIGNALS:
+                continue
+            echo = number == told != signal.SIGINT and time.monotonic() - since < ECHO
+            if told and not echo:
+                os._exit(128 + number)
+            told, since = told or number, since or time.monotonic()
         os.close(ear)

@@ -10,11 +10,13 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 
 import launch
 import pytest
 from held.sources import Held
 
+from seqjax.training import signals
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.workdir import Workdir
 
@@ -99,13 +101,13 @@ def stopped(config, folder, tmp_path, examples, rows):
 def test_killed_again_and_again(config, undisturbed, tmp_path):
     """Before the first save, between saves, and by a second signal; once the last line is torn as well."""
     folder, seen = tmp_path / "run", []
-    for examples, rows, saves, signals in STOPS.values():
+    for examples, rows, saves, numbers in STOPS.values():
         process, _ = stopped(config, folder, tmp_path, examples, rows)
         launch.until(lambda: len(Checkpoints(folder / "ckpt").steps()) >= saves, process)  # noqa: B023
-        for number in signals:
+        for number in numbers:
             process.send_signal(number)
         outcome = launch.end(process)
-        assert outcome.code in ([-signal.SIGKILL] if signals == [signal.SIGKILL] else [128 + s for s in signals])
+        assert outcome.code in ([-signal.SIGKILL] if numbers == [signal.SIGKILL] else [128 + s for s in numbers])
         seen.append(launch.rows(folder)[-1]["step"])
         assert status(folder)["status"] == "running" and "Traceback" not in outcome.err
     assert seen[0] < STEPS > seen[1]
@@ -146,11 +148,25 @@ def test_asked_twice_it_does_not_finish_what_it_is_at():
     )
     process = launch.run("-c", code)
     assert process.stdout.readline() == "busy\n"
-    process.send_signal(signal.SIGTERM)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.5)
+    for _ in range(2):  # as when a whole job is told, and a supervisor hands it on
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    time.sleep(signals.ECHO)
     process.send_signal(signal.SIGTERM)
     assert launch.end(process, timeout=30).code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(("before", "heard"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
+def test_a_terminal_that_goes_away_asks_to_stop_unless_under_nohup(before, heard):
+    old = signal.signal(signal.SIGHUP, before)
+    try:
+        with signals.Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.asked == ("SIGHUP" if heard else None)
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, old)
 
 
 def test_two_runs_at_once(config, undisturbed, tmp_path):
