@@ -6,19 +6,22 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from seqjax import runtime
+from seqjax import config, runtime
 from seqjax.training import loop
 from seqjax.training.checkpoint import Checkpoints, digest
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.workdir import MetricsFile, Workdir
 from seqjax.types import CheckpointError, ConfigError, SeqjaxError
 
+WHOLE = 60.0  # seconds in which a first checkpoint must stand on disk
+SAID = "seqjax: "
 CLOCK = ("seconds", "tokens_per_s", "steps_per_s", "jit_compiles")  # of a start: no part of the promise
 
 
@@ -31,16 +34,31 @@ class Verdict(NamedTuple):
 
 
 def shortened(tree: dict, steps: int, kills: int) -> dict:
-    """A resolved config, cut to so many steps: every step is logged, and there are two checkpoints between kills."""
+    """A resolved config, cut to so many steps. Between kills there are two checkpoints, each within a log interval.
+
+    Raises:
+      ConfigError: no kill, or too few steps for so many.
+    """
     tree = json.loads(json.dumps(tree))
     train = tree["train"]
     k = train["steps_per_call"]
+    if kills < 1 or steps < 2 * (kills + 1) * k:
+        raise ConfigError(
+            f"got {kills} kills in {steps} steps: there must be a kill, and at least {2 * (max(kills, 1) + 1) * k} "
+            f"steps for {max(kills, 1)}."
+        )
     whole = lambda n: max(n // k, 1) * k
-    every = whole(steps // (2 * (kills + 1)))
-    train.update(steps=whole(steps), log_every=k, checkpoint_every=every, patience=None)
+    saves = steps // k // (2 * (kills + 1))
+    odd = saves - (1 - saves % 2)  # log lines come with every second call
+    train.update(steps=whole(steps), log_every=2 * k, checkpoint_every=odd * k, patience=None)
     train["eval_every"] = min(train["eval_every"], whole(steps // 3)) if train["eval_every"] else None
     tree["optim"]["warmup"] = min(tree["optim"]["warmup"], train["steps"])
     return resolve(tree)
+
+
+def logged(train: dict) -> range:
+    """The steps behind the first checkpoint at which log lines are written, but for the last."""
+    return range(train["checkpoint_every"] + train["steps_per_call"], train["steps"], train["log_every"])
 
 
 def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=print) -> Verdict:
@@ -49,29 +67,34 @@ def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=p
     `folder` gets config.json, which both train, and their run folders, straight/ and killed/.
 
     Raises:
-      ConfigError: fewer steps than kills, or no kill; `folder` holds an earlier proof or a run.
+      ConfigError: too few steps for the kills, or no kill; `folder` holds an earlier proof or a run.
       CheckpointError: the two runs differ; says from where on.
-      SeqjaxError: a run ended by itself with an error.
+      WorkdirError: `folder` cannot be written, or another process works in it.
+      SeqjaxError: a run ended by itself with an error, as the kind of error that it was; or none began at a checkpoint.
     """
     tree = shortened(tree, steps, kills)
-    steps = tree["train"]["steps"]
-    if not 1 <= kills < steps:
-        raise ConfigError(f"got {kills} kills in {steps} steps: there must be at least one, and fewer than steps.")
+    train = tree["train"]
+    steps = train["steps"]
     file, straight, killed = (folder / name for name in ("config.json", "straight", "killed"))
     for old in (file, straight, killed):
         if old.exists():
             raise ConfigError(
                 f"{folder} holds an earlier proof or a run ({old.name}): choose another --workdir, or delete it."
             )
-    file.write_text(json.dumps(tree, indent=1))
+    holder = Workdir(folder).lock()
+    holder.write(file.name, tree)
     say(f"training {steps} steps straight")
     _run(file, straight)
-    at = sorted(random.Random(seed).sample(range(1, steps), kills))
+    at = sorted(random.Random(seed).sample(logged(train), kills))
     for step in at:
         say(f"training until it is killed at step {step}")
         _run(file, killed, step)
     say("training to the end")
     _run(file, killed)
+    holder.unlock()
+    begun = [start["step"] for start in Workdir(killed).read("run.json")["starts"]]
+    if 0 in begun[1:]:
+        raise SeqjaxError(f"the starts after kills began at steps {begun[1:]}: 0 is no checkpoint, nothing is proved.")
     return Verdict(steps, at, compare(straight, killed))
 
 
@@ -79,7 +102,7 @@ def compare(straight: Path, killed: Path) -> str:
     """The digest of the state that both folders ended with.
 
     Raises:
-      CheckpointError: they differ; names the first step whose metrics do, and the arrays.
+      CheckpointError: they differ; names the first step whose metrics do, the arrays, and what is saved beside them.
     """
     rows, others = _rows(straight), _rows(killed)
     first, other = next(((a, b) for a, b in zip(rows, others, strict=False) if a != b), (None, None))
@@ -90,38 +113,57 @@ def compare(straight: Path, killed: Path) -> str:
         found.append(f"metrics from step {first['step']} ({first['split']}) on: {values}")
     elif len(rows) != len(others):
         found.append(f"{len(rows)} rows of metrics and {len(others)}")
-    (state, _), (other, _) = last(straight), last(killed)
+    (state, meta), (other, about) = last(straight), last(killed)
     pairs = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(other), strict=True)
     apart = [jax.tree_util.keystr(path) for (path, a), b in pairs if np.asarray(a).tobytes() != np.asarray(b).tobytes()]
     if apart:
         found.append(f"{len(apart)} arrays of the state, the first of them {apart[0]}")
+    for one in (meta, about):
+        one["progress"].pop("seconds")
+    meta["best"], about["best"] = (Checkpoints(Workdir(run).best).steps() for run in (straight, killed))
+    beside = config.differences(meta, about) if not apart else {}  # it has checksums of the arrays
+    found += [f"{key} {a!r} and {b!r}" for key, (a, b) in beside.items()]
     if found:
         raise CheckpointError(f"the run that was killed differs from the one left alone: {'; '.join(found)}.")
     return digest(state)
 
 
 def child(file: str, folder: str, kill: int | None) -> None:
-    """Trains, in the process that it is called in, which kills itself as soon as it has logged step `kill`."""
-    write = MetricsFile.write
+    """Trains, in the process that it is called in, which kills itself as soon as it has logged step `kill`.
+
+    There is a checkpoint by then: the first may still be being written, and is waited for.
+    """
+    write, workdir = MetricsFile.write, Workdir(folder)
 
     def deadly(self, row):
         write(self, row)
         if kill is not None and row["step"] >= kill:
+            end = time.monotonic() + WHOLE
+            while not Checkpoints(workdir.checkpoints).steps() and time.monotonic() < end:
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
 
     MetricsFile.write = deadly
     runtime.setup()
-    experiment = Experiment(resolve(json.loads(Path(file).read_text())))
-    loop.train(experiment, Workdir(folder), command="seqjax verify-resume", quiet=True)
+    try:
+        experiment = Experiment(resolve(json.loads(Path(file).read_text())))
+        loop.train(experiment, workdir, command="seqjax verify-resume", quiet=True)
+    except SeqjaxError as error:
+        print(f"{SAID}{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def _run(file: Path, folder: Path, kill: int | None = None) -> None:
     """`child` in a process of its own, which ends as it should."""
     code = f"from seqjax import verify; verify.child({str(file)!r}, {str(folder)!r}, {kill})"
     done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    if done.returncode != (0 if kill is None else -signal.SIGKILL):
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise SeqjaxError(f"a run ended with code {done.returncode}, and said last: {said[-1]}")
+    if done.returncode == (0 if kill is None else -signal.SIGKILL):
+        return
+    kind = next((k for k in SeqjaxError.__subclasses__() if k.exit_code == done.returncode), None)
+    if kind is not None:
+        raise kind(done.stderr.rpartition(SAID)[2].strip())
+    said = done.stderr.strip().splitlines() or ["nothing"]
+    raise SeqjaxError(f"a run ended with code {done.returncode}, and said last: {said[-1]}")
 
 
 def _rows(folder: Path) -> list[dict]:

@@ -10,7 +10,7 @@ import pytest
 
 from seqjax import verify
 from seqjax.training.experiment import resolve
-from seqjax.types import CheckpointError, ConfigError, SeqjaxError
+from seqjax.types import CheckpointError, ConfigError, DataError, SeqjaxError
 
 FORGETFUL = """
 import numpy as np
@@ -19,8 +19,23 @@ from seqjax.data.copy import Copy
 other = np.random.default_rng()  # seeded by the clock: another process, other data
 
 class Source(Copy):
-    def draw(self, random, split):
-        return super().draw(other, split)
+    def example(self, split, index):
+        first = index < 4  # the batch that every start compares
+        return super().example(split, index) if first or split != "train" else self.draw(other, split)
+"""
+
+CARELESS = """
+from seqjax.data.copy import Copy
+from seqjax.training import history, loop
+
+restore = loop.Run.restore
+
+def forget(self):
+    restore(self)
+    self.totals, self.progress = self.zeros, history.Progress()
+
+loop.Run.restore = forget
+Source = Copy
 """
 
 
@@ -31,9 +46,10 @@ def config(tmp_path, monkeypatch):
     (tmp_path / "outside" / "forgetful.py").write_text(FORGETFUL)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.syspath_prepend(str(tmp_path))
-    write = lambda name: launch.write(tmp_path / "c.json", launch.tiny(f"data.name={name}", "model.dropout=0.2"))
+    options = ("model.dropout=0.2", "train.eval_every=1", "optim.peak=1e-30")  # the first evaluation is the best
+    write = lambda name: launch.write(tmp_path / "c.json", launch.tiny(f"data.name={name}", *options))
     yield write
-    for name in ("outside", "outside.forgetful"):
+    for name in ("outside", "outside.forgetful", "outside.careless"):
         sys.modules.pop(name, None)
 
 
@@ -65,14 +81,49 @@ def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(conf
     shutil.rmtree(tmp_path / "proof")
     outcome = launch.main("verify-resume", "--config", config("outside.forgetful:Source"), *command)
     assert outcome.code == 4, outcome
-    assert "differs from the one left alone: metrics from step 1 (train) on: " in outcome.err
+    assert "differs from the one left alone: metrics from step 2 (train) on: " in outcome.err
     assert "arrays of the state, the first of them" in outcome.err
 
 
-@pytest.mark.parametrize(("steps", "kills"), [(3, 3), (3, 0), (1, 1)])
-def test_kills_fit_into_steps(steps, kills, tmp_path):
-    with pytest.raises(ConfigError, match=f"got {kills} kills in {steps} steps"):
+def test_a_run_that_loses_what_is_saved_beside_the_state_is_found_out(config, tmp_path):
+    """The sums of a log interval, and which evaluation was best: the bits of the state are the same."""
+    (tmp_path / "outside" / "careless.py").write_text(CARELESS)
+    file = config("outside.careless:Source")
+    outcome = launch.main("verify-resume", "--config", file, "--steps", 4, "--kills", 1)
+    assert outcome.code == 4, outcome
+    assert "metrics from step 2 (train) on: " in outcome.err and "arrays" not in outcome.err
+    assert "progress.best_step 1 and 2" in outcome.err and "best [1] and [2]" in outcome.err
+
+
+def test_a_proof_in_which_no_run_began_at_a_checkpoint_is_none(monkeypatch, tmp_path):
+    trained = {"straight": [0], "killed": [0, 0]}
+
+    def run(file, folder, kill=None):
+        folder.mkdir(exist_ok=True)
+        starts = [{"step": step} for step in trained[folder.name]]
+        (folder / "run.json").write_text(json.dumps({"starts": starts}))
+
+    monkeypatch.setattr(verify, "_run", run)
+    with pytest.raises(SeqjaxError, match=r"began at steps \[0\]"):
+        verify.verify(resolve(launch.tiny()), tmp_path, steps=4, kills=1, seed=0)
+
+
+@pytest.mark.parametrize(("steps", "kills", "least"), [(7, 3, 8), (30, 0, 4), (30, -1, 4), (1, 1, 4)])
+def test_kills_fit_into_steps(steps, kills, least, tmp_path):
+    with pytest.raises(ConfigError, match=f"got {kills} kills in {steps} steps: .* at least {least} steps"):
         verify.verify(resolve(launch.tiny()), tmp_path, steps=steps, kills=kills, seed=0)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("kills", [1, 2, 3, 5])
+def test_every_kill_comes_after_a_checkpoint_and_every_checkpoint_within_a_log_interval(k, kills):
+    tree = resolve(launch.tiny(f"train.steps_per_call={k}", f"train.log_every={k}", f"train.steps={1000 * k}"))
+    for calls in range(2 * (kills + 1), 60):
+        train = verify.shortened(tree, calls * k, kills)["train"]
+        first, every, steps = train["checkpoint_every"], train["log_every"], train["steps"]
+        logged = [step for step in range(every, steps, every) if step > first]
+        assert list(verify.logged(train)) == logged and len(logged) >= kills
+        assert first % k == every % k == 0 and first % every == k
 
 
 def test_what_is_trained_is_the_config_but_for_its_length():
@@ -82,15 +133,15 @@ def test_what_is_trained_is_the_config_but_for_its_length():
         k: v for k, v in tree.items() if k not in ("train", "optim")
     }
     assert short["train"] | {"patience": None} == tree["train"] | dict(
-        steps=20, log_every=1, checkpoint_every=2, eval_every=6, patience=None
+        steps=20, log_every=2, checkpoint_every=1, eval_every=6, patience=None
     )
     assert short["optim"] == tree["optim"] | {"warmup": 20}
     tree = resolve(launch.tiny("train.steps=1000", "train.steps_per_call=5", "train.log_every=5", "optim.warmup=100"))
-    short = verify.shortened(tree, 22, 3)
-    assert (short["train"]["steps"], short["optim"]["warmup"]) == (20, 20)
+    short = verify.shortened(tree, 42, 3)
+    assert (short["train"]["steps"], short["optim"]["warmup"]) == (40, 40)
 
 
 def test_a_run_that_fails_by_itself_says_why(tmp_path):
     tree = resolve(launch.tiny("loader.buckets=[2]"))  # no example is as short as that
-    with pytest.raises(SeqjaxError, match=r"a run ended with code 1, and said last: .*DataError: .*loader\.buckets"):
-        verify.verify(tree, tmp_path, steps=3, kills=1, seed=0)
+    with pytest.raises(DataError, match=r"^[^:]*loader\.buckets"):
+        verify.verify(tree, tmp_path, steps=4, kills=1, seed=0)

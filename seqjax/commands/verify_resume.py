@@ -25,13 +25,15 @@ def run(args) -> None:
     from pathlib import Path
 
     from seqjax import verify
+    from seqjax.training import progress
 
+    console = progress.console(soft_wrap=True)
+    say = lambda line: console.print(line, markup=False)
     tree = _config.resolved(args)
     with contextlib.ExitStack() as stack:
         folder = Path(args.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="seqjax-verify-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        verdict = verify.verify(tree, folder, steps=args.steps, kills=args.kills, seed=args.seed)
-    print(
+        verdict = verify.verify(tree, folder, steps=args.steps, kills=args.kills, seed=args.seed, say=say)
+    say(
         f"same bits after {verdict.steps} steps, killed at {', '.join(map(str, verdict.kills))} or not: "
         f"sha256 {verdict.digest}"
     )
