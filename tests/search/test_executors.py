@@ -211,15 +211,19 @@ def test_a_job_elsewhere_stops_without_its_lease(tmp_path, monkeypatch, end):
     assert codes == [75]
 
 
-def test_each_slot_has_its_own_gpus(tmp_path):
+@pytest.mark.parametrize(("given", "seen"), [(None, ["0,1\n", "2,3\n"]), ("7,5,GPU-a,1,0", ["7,5\n", "GPU-a,1\n"])])
+def test_each_slot_has_its_own_gpus(given, seen, tmp_path, monkeypatch):
     from seqjax.search.executors.local import Executor
 
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     code = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.5)"
     with Executor(slots=2, gpus=2) as executor:
         for i in range(2):
             executor.submit(python(code), tmp_path / str(i))
         everything(executor)
-    assert sorted((tmp_path / str(i)).read_text() for i in range(2)) == ["0,1\n", "2,3\n"]
+    assert sorted((tmp_path / str(i)).read_text() for i in range(2)) == seen
 
 
 def test_what_an_executor_cannot_be_told(tmp_path, monkeypatch):
@@ -229,6 +233,9 @@ def test_what_an_executor_cannot_be_told(tmp_path, monkeypatch):
         lookup.find("local", PACKAGE, "Executor")(slots=0)
     with pytest.raises(ValueError, match="constraint"):
         Executor(options=("constraint",))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(ConfigError, match="2 slots of 1 GPUs want 2, CUDA_VISIBLE_DEVICES='3' names 1"):
+        lookup.find("local", PACKAGE, "Executor")(slots=2, gpus=1)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ConfigError, match=r"seqjax\[slurm\]"):
         Executor()
