@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from seqjax.types import ConfigError
+
 ABOUT = "Write report.html and report.md from one or several run folders."
 EXAMPLES = "  seqjax report runs/gru runs/attention --out runs"
 
@@ -17,6 +19,8 @@ def run(args) -> None:
     """Writes the page and says where."""
     from seqjax import report
 
+    if args.figure and not args.figure.endswith(".svg"):
+        raise ConfigError(f"--figure {args.figure}: it is written as SVG, so name a file that ends in .svg.")
     folders = [Path(f) for f in args.folders]
     out = Path(args.out) if args.out else folders[0]
     path = report.write(folders, out)

@@ -79,7 +79,8 @@ def svg(figure, ink: str, label: str, alone: bool = False) -> str:
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing points at them, and every figure has the same
-    text = re.sub(r"font-family: [^;\"<]*", f"font-family: {FONTS}", text).replace(INK, ink)
+    text = re.sub(r"font-family: [^;\"<]*", f"font-family: {FONTS}", text)
+    text = re.sub(rf"((?:fill|stroke): ){INK}", rf"\1{ink}", text)  # names may look like a colour
     text = re.sub(r"(font: \d[\d.]*px) [^;\"<]*", rf"\1 {FONTS}", text)
     label = html.escape(words.clean(label), quote=True)
     root = re.search(r"<svg ([^>]*)>", text)

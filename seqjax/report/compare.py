@@ -125,7 +125,8 @@ def _parts(f: Findings, known) -> list[tuple[str, Table | None, list[str], str]]
             "Learning curves",
             None,
             figures.curves(f),
-            f"Validation {monitor} at the chosen learning rate: mean over seeds, band from the lowest to the highest.",
+            f"Validation {monitor} at the chosen learning rate: mean over seeds, as far as all of them have come, band "
+            "from the lowest to the highest.",
         ),
     ]
     if panels := figures.lengths(f):

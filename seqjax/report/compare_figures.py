@@ -1,5 +1,6 @@
 """The figures of a comparison as SVG that fits light and dark pages; the same findings give the same bytes."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -116,15 +117,16 @@ def curves(f: Findings) -> list[str]:
 
 
 def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
-    """The mean over seeds, and a band from the lowest to the highest; returns the x of its points."""
-    by_step: dict[int, list[dict]] = {}
-    for run in found.runs.values():
-        for row in run.outcome.rows if run.outcome.status == "done" else ():
-            if math.isfinite(row.get(f.monitor, math.nan)):
-                by_step.setdefault(row["step"], []).append(row)
-    rows = [by_step[step] for step in sorted(by_step)]
-    if not rows:
+    """The mean over seeds, and a band from the lowest to the highest, as far as all have come; returns its x."""
+    finite = lambda run: [row for row in run.outcome.rows if math.isfinite(row.get(f.monitor, math.nan))]
+    runs = [rows for run in found.runs.values() if run.outcome.status == "done" and (rows := finite(run))]
+    if not runs:
         return []
+    by_step: dict[int, list[dict]] = {}
+    for row in itertools.chain(*runs):
+        by_step.setdefault(row["step"], []).append(row)
+    end = min(max(row["step"] for row in rows) for rows in runs)  # those that were stopped early end before others
+    rows = [by_step[step] for step in sorted(by_step) if step <= end]
     colour, dash, marker = style(compare_tables.index(f, found))
     x = [_mean([row[against] for row in of_step]) for of_step in rows]
     y = [[row[f.monitor] for row in of_step] for of_step in rows]

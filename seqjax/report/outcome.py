@@ -33,7 +33,9 @@ def baselines(runs: list[Run], split: str, metric: str) -> dict[str, float]:
 
 
 def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
-    """The runs with the best value, several if equal; empty if none is finite."""
+    """The runs with the best value, several if equal; empty if none is finite, or nobody knows which way is better."""
+    if grows(metric) is None:
+        return []
     best, scores = None, [run.score(split, metric) for run in runs]
     for score in scores:
         if score is not None and is_better(metric, score, best):
@@ -48,8 +50,9 @@ def beats(run: Run, split: str, metric: str, baseline: float) -> bool:
 
 
 def judged_on(runs: list[Run]) -> str:
-    """The split that decides: test if every run was evaluated on it, else validation."""
-    return "test" if all(run.score("test", run.monitor) is not None for run in runs) else "validation"
+    """The split that decides: test if every run was evaluated on it, as it stands now, else validation."""
+    known = all(run.score("test", run.monitor) is not None and not run.is_stale("test") for run in runs)
+    return "test" if known else "validation"
 
 
 def headline(runs: list[Run]) -> str:
@@ -100,9 +103,14 @@ def notes(runs: list[Run]) -> list[str]:
         if keys:
             names = words.listed([f"{section}.{key}" for key in keys])
             out.append(f"Not quite the same problem: the runs differ in {names}.")
-    settings = collections.Counter(json.dumps({**r.config, "seed": None}, sort_keys=True) for r in runs)
-    if len(runs) > 1 and max(settings.values()) == 1:
-        out.append("One run per setting: whether a difference is more than noise cannot be known without more seeds.")
+    setting = lambda run: json.dumps({**run.config, "seed": None}, sort_keys=True)
+    seeds = collections.defaultdict(set)
+    for run in runs:
+        seeds[setting(run)].add(run.config.get("seed"))
+    single = [run.name for run in runs if len(seeds[setting(run)]) == 1]
+    if len(runs) > 1 and single:
+        whose = "One seed per setting" if len(single) == len(runs) else f"One seed only of {words.listed(single)}"
+        out.append(f"{whose}: whether a difference is more than noise cannot be known without more seeds.")
     untested = [run for run in runs if run.score("test", run.monitor) is None]
     if 0 < len(untested) < len(runs):
         names = words.listed([run.name for run in untested])
@@ -117,6 +125,13 @@ def _of_run(run: Run) -> list[str]:
     if run.status.status not in ("", "done"):
         at = "" if run.status.step is None else f" at step {words.count(run.status.step)}"
         out.append(f"{run.status.status}{at}{f', {run.status.error}' if run.status.error else ''}.")
+    for split in run.results:
+        if run.is_stale(split):
+            step, best = words.count(run.results[split].step), words.count(run.best["step"])
+            out.append(
+                f"what is known of {split} is of step {step}, its best checkpoint of step {best}: `seqjax evaluate` "
+                "measures that."
+            )
     for split, rows in run.metrics.items():
         for key in [run.monitor, *({"loss"} - {run.monitor})]:
             lost = [row["step"] for row in rows if key in row and not math.isfinite(row[key])]

@@ -56,7 +56,6 @@ class Result(Checked):
 
     metrics: dict
     step: int | None = None
-    checkpoint: str | int | None = None
     examples: int | None = None
 
     def __post_init__(self):

@@ -71,6 +71,11 @@ class Run:
         """Training time so far."""
         return max((s for split in self.metrics for s in self.column(split, "seconds")), default=None)
 
+    def is_stale(self, split: str) -> bool:
+        """Whether `results.json` has another step of a split than the best, as after more training."""
+        step = self.results[split].step if split in self.results else None
+        return None not in (step, self.best) and step != self.best["step"]
+
     def score(self, split: str, metric: str) -> float | None:
         """What counts on a split: the best monitored validation value, and for all else `results.json`."""
         if split == "validation" and metric == self.monitor and self.best:

@@ -5,6 +5,7 @@ import shlex
 from typing import Literal
 
 from seqjax import config
+from seqjax.metrics import grows
 from seqjax.report import outcome, words
 from seqjax.report.runs import Run
 
@@ -106,7 +107,7 @@ def _baseline(runs: list[Run], split: str, metric: str, value: float | None) -> 
     if value is None:
         return Cell("")
     measured = [run for run in runs if run.score(split, metric) is not None]
-    if not measured:
+    if not measured or grows(metric) is None:
         return Cell(words.number(value))
     over = [run.name for run in measured if outcome.beats(run, split, metric, value)]
     if len(over) == len(measured):

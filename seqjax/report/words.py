@@ -7,18 +7,19 @@ import re
 from seqjax.metrics import grows
 
 NONE = "–"
-# C0 and C1 controls (but tab and newline) and halves of surrogate pairs: no file format wants them.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# C0 and C1 controls (but tab and newline), halves of surrogate pairs, and what is no character: nothing wants them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """The text with a replacement character for everything that cannot be printed."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """The text with a replacement character for everything that cannot be printed, and one way to end a line."""
+    return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def metric(name: str) -> str:
-    """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better."""
-    return f"{name.replace('_', ' ')}\u00a0{'↑' if grows(name) else '↓'}"
+    """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better, if the name does."""
+    arrow = {True: "\u00a0↑", False: "\u00a0↓", None: ""}[grows(name)]
+    return f"{name.replace('_', ' ')}{arrow}"
 
 
 def listed(names) -> str:

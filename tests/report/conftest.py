@@ -50,7 +50,7 @@ def _write(folder, name="gru", *, final=1.4, steps=1000, rows=None, **config):
         "config.json": tree,
         "run.json": info,
         "status.json": {"status": "done", "step": steps, "error": None},
-        "results.json": {"test": {"step": steps, "checkpoint": "best", "examples": 10, "metrics": metrics}},
+        "results.json": {"test": {"step": steps, "examples": 10, "metrics": metrics}},
         "samples.json": [{"prompt": "ROMEO:", "text": TEXT, "temperature": 0.8, "top_k": 40, "seed": 3, "step": steps}],
     }
     for file, content in files.items():

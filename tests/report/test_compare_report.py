@@ -8,8 +8,8 @@ import pytest
 from inline import made_up
 from test_report import Page
 
+from seqjax.report import canvas, compare_figures, compare_tables, compare_words
 from seqjax.report import compare as page
-from seqjax.report import compare_figures, compare_tables, compare_words
 from seqjax.search import compare as compare_lib
 from seqjax.search import plan, statistics
 from seqjax.search.findings import Pair
@@ -224,6 +224,25 @@ def test_how_many_seeds_it_takes():
     for pairs in range(1, 20):
         n = compare_words.enough(pairs)
         assert statistics.smallest_p(n) * pairs <= 0.05 < statistics.smallest_p(n - 1) * pairs
+
+
+def test_curves_end_where_the_first_seed_was_stopped(tmp_path, monkeypatch):
+    train = made_up.train
+
+    def patient(tree, folder):
+        code = train(tree, folder)
+        if tree["seed"] == 2:
+            file = folder / "metrics.jsonl"
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            last = rows[-1]["step"]
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] < last))
+        return code
+
+    monkeypatch.setattr(made_up, "train", patient)
+    found, *_ = compared(tmp_path, monkeypatch)
+    _, (axes,) = canvas.figure(1)
+    ends = {row["step"] for run in found.founds[0].runs.values() for row in run.outcome.rows[-1:]}
+    assert len(ends) == 2 and compare_figures._curve(axes, found, found.founds[0], "step")[-1] == min(ends)
 
 
 def test_the_front_is_what_nobody_beats_in_both():

@@ -195,10 +195,50 @@ def test_notes_say_what_limits_the_outcome(write_run, two, tmp_path):
     assert any("more seeds" in note for note in outcome.notes(runs.read_all(two)))
     seeds = [write_run(tmp_path / f"seed{i}", seed=i) for i in range(2)]
     assert not any("more seeds" in note for note in outcome.notes(runs.read_all(seeds)))
+    other, again = write_run(tmp_path / "other", name="lstm"), write_run(tmp_path / "again", name="lstm")
+    notes = outcome.notes(runs.read_all([*seeds, other, again]))  # the same seed twice is one
+    assert any(note.startswith("One seed only of other and again: whether") for note in notes)
     longer = write_run(tmp_path / "longer", data={"name": "shakespeare", "length": 256})
     (longer / "results.json").unlink()
     notes = " ".join(outcome.notes(runs.read_all([seeds[0], longer])))
     assert "data.length" in notes and "No test result of longer" in notes
+
+
+def test_results_of_another_step_than_the_best_do_not_decide(write_run, tmp_path):
+    """As after more training: what `evaluate` found before is shown, with its step, and said to be old."""
+    old, new = (write_run(tmp_path / name, final=final) for name, final in (("old", 1.4), ("new", 1.3)))
+    assert outcome.judged_on(runs.read_all([old, new])) == "test"
+    rewrite(old / "results.json", test={"step": 500, "metrics": {"loss": 0.1}})
+    both = runs.read_all([old, new])
+    assert outcome.judged_on(both) == "validation" and outcome.headline(both).startswith("new has the lowest")
+    (note,) = (note for note in outcome.notes(both) if "evaluate" in note)
+    assert note.startswith("old: what is known of test is of step 500, its best checkpoint of step 1,000: ")
+
+
+def test_a_metric_whose_name_does_not_say_what_is_better_has_no_winner(write_run, tmp_path):
+    folders = [write_run(tmp_path / name) for name in ("a", "b")]
+    for folder, coverage in zip(folders, (0.9, 0.1), strict=True):
+        rewrite(folder / "results.json", test={"step": 1000, "metrics": {"loss": 1.0, "coverage": coverage}})
+        known = json.loads((folder / "run.json").read_text())["baselines"]
+        known["test"]["coverage"] = {"chance": 0.5}
+        rewrite(folder / "run.json", baselines=known)
+    both = runs.read_all(folders)
+    assert outcome.winners(both, "test", "coverage") == [] and not outcome.beats(both[0], "test", "coverage", 0.5)
+    assert words.metric("coverage") == "coverage" and words.metric("my_score") == "my score\u00a0↑"
+    table = report.tables.results(both)
+    (column,) = (i for i, c in enumerate(table.columns) if c.name == "coverage")
+    assert [row.cells[column].mark for row in table.rows if row.cells[column].text] == ["", "", ""]
+
+
+def test_names_stand_in_figures_as_they_are(write_run, tmp_path):
+    folder = write_run(tmp_path / "a")
+    text = report.figure([folder], tmp_path / "a.svg").read_text()
+    ugly = tmp_path / f"b{report.canvas.INK}\ufffe"
+    folder.rename(ugly)
+    named = report.figure([ugly], tmp_path / "b.svg").read_text()
+    html.parser.HTMLParser().feed(named)
+    assert report.canvas.INK in named and report.canvas.INK not in text and "\ufffe" not in named
+    assert words.clean("a\r\nb\rc") == "a\nb\ufffdc"
 
 
 def test_names_tell_folders_apart(write_run, tmp_path):
