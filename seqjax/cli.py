@@ -6,13 +6,15 @@ import importlib
 import math
 import os
 import shlex
+import signal
 import sys
 
 from seqjax import __version__, lookup
 from seqjax.types import ConfigError, SeqjaxError
 
 EPILOG = """exit codes:
-  0 done   2 config or usage   3 data   4 checkpoint   5 run folder   6 numerics   75 preempted: run it again
+  0 done   1 crashed, or some runs failed   2 config or usage   3 data   4 checkpoint   5 run folder   6 numerics
+  75 preempted: run it again   130 Ctrl-C where there is nothing to save   128 + n ended by signal n
 """
 
 
@@ -33,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         code = 130
     except BrokenPipeError:  # `seqjax list | head`: whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 128 + signal.SIGPIPE
     if code:
         gc.collect()  # what a failure leaves goes now: when Python ends, `runtime.quiet_loops` is no longer heeded
     sys.exit(code)

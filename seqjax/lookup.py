@@ -23,21 +23,23 @@ def nearest(name: str, known) -> str:
 def find(spec: str, package: str, symbol: str):
     """The object that a name stands for.
 
-    `gru` is `<package>.gru.<symbol>`; `rnn:GRU` picks another class of that file; `my.module:Thing` is outside code.
+    `gru` is `<package>.gru.<symbol>`; `rnn:GRU` picks another class of that file; `my.module:Thing` and
+    `mine:Thing` are outside code.
 
     Raises:
-      ConfigError: no such file, or no such class in it; names the nearest.
+      ConfigError: no such file, or no such class in it; names the nearest. Outside code cannot be imported.
     """
     module, _, attribute = spec.partition(":")
-    if "." not in module:
-        known = names(package)
-        if module not in known:
-            raise ConfigError(f"no {module!r} in {package}.{nearest(module, known)} It has: {', '.join(known)}.")
-        module = f"{package}.{module}"
-    elif not _exists(module):
+    known = names(package)
+    if module in known:
+        found = importlib.import_module(f"{package}.{module}")
+    elif ("." in module or attribute) and _exists(module):
+        found = _outside(module)
+    elif "." in module:
         raise ConfigError(f"no module {module!r}; it must be importable (is its folder on PYTHONPATH?).")
-    found = importlib.import_module(module)
-    attribute = attribute or symbol
+    else:
+        raise ConfigError(f"no {module!r} in {package}.{nearest(module, known)} It has: {', '.join(known)}.")
+    attribute, module = attribute or symbol, found.__name__
     if not hasattr(found, attribute):
         public = [n for n in vars(found) if not n.startswith("_")]
         raise ConfigError(f"no {attribute!r} in {module}.{nearest(attribute, public)}")
@@ -47,8 +49,15 @@ def find(spec: str, package: str, symbol: str):
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:
+    except (ImportError, ValueError):  # the latter: of "" and "a..b"
         return False
+
+
+def _outside(module: str):
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise ConfigError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def summary(package: str, name: str, symbol: str) -> str:

@@ -31,11 +31,27 @@ def test_spellings(spec):
         (".gru", "no module '.gru'"),
         ("", "no ''"),
         ("_base", "no '_base'"),
+        ("a..b", "no module 'a..b'"),
+        ("no_such_module:Thing", "no 'no_such_module' in seqjax.mixers"),
     ],
 )
 def test_unknown_names_list_the_near_ones(spec, words):
     with pytest.raises(ConfigError, match=words):
         lookup.find(spec, "seqjax.mixers", "Mixer")
+
+
+def test_code_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_mixer.py").write_text("class Thing: pass")
+    (tmp_path / "own_fault.py").write_text("import no_such_package")
+    (tmp_path / "own_slip.py").write_text("class Thing")
+    assert lookup.find("own_mixer:Thing", "seqjax.mixers", "Mixer").__name__ == "Thing"
+    with pytest.raises(ConfigError, match=r"no 'Thong' in own_mixer\. Did you mean 'Thing'"):
+        lookup.find("own_mixer:Thong", "seqjax.mixers", "Mixer")
+    with pytest.raises(ConfigError, match=r"own_fault cannot be imported: ModuleNotFoundError: .*no_such_package"):
+        lookup.find("own_fault:Thing", "seqjax.mixers", "Mixer")
+    with pytest.raises(ConfigError, match=r"own_slip cannot be imported: SyntaxError: .*own_slip\.py, line 1"):
+        lookup.find("own_slip:Thing", "seqjax.mixers", "Mixer")
 
 
 def test_require_names_the_extra():

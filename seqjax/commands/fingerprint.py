@@ -38,6 +38,7 @@ def run(args) -> None:
     from seqjax import runtime
     from seqjax.report import fingerprint as pages
     from seqjax.search import fingerprint
+    from seqjax.training import progress
 
     runtime.setup()
     mixers = [name for names in args.mixer for name in names.split(",")]
@@ -48,15 +49,19 @@ def run(args) -> None:
         raise ConfigError(f"--name {args.name} would name {len(mixers)} mixers: take one at a time.")
     slots = args.slots if args.slots is not None else 1 if args.tier == "gpu" else os.cpu_count() or 1
     options = dict(name=args.name, overrides=args.overrides, tier=args.tier, seeds=args.seeds, slots=slots)
-    say = lambda line: print(line, flush=True)
+    console = progress.console(soft_wrap=True)
+    say = lambda line: console.print(line, markup=False)
     prints = [fingerprint.Fingerprint(mixer, args.workdir, **options, say=say) for mixer in mixers]
     for taken in prints:
         if args.dry_run:
             _show(taken)
             continue
         taken.run()
-        path = pages.write(Path(args.workdir), fingerprint.read(args.workdir))
-        print(f"report: {path.with_name(f'{taken.name}.html')}, side by side: {path}", flush=True)
+        finished, unfinished = fingerprint.read(args.workdir)
+        path = pages.write(Path(args.workdir), finished)
+        if unfinished:
+            say(f"not finished, and not on the pages: {', '.join(unfinished)}")
+        say(f"report: {path.with_name(f'{taken.name}.html')}, side by side: {path}")
 
 
 def _show(taken) -> None:

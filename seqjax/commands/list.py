@@ -19,13 +19,12 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Prints one table per kind."""
-    from rich.console import Console
     from rich.table import Table
 
     from seqjax import lookup
+    from seqjax.training import progress
 
-    console = Console(highlight=False)
-    console.on_broken_pipe = _broken_pipe
+    console = progress.console()
     for kind, (package, symbol) in KINDS.items():
         if args.kind not in (None, kind):
             continue
@@ -34,7 +33,3 @@ def run(args) -> None:
             table.add_row(f"  {name}", lookup.summary(package, name, symbol))
         console.print(table)
         console.print()
-
-
-def _broken_pipe():
-    raise BrokenPipeError  # rich would exit with 1

@@ -36,7 +36,11 @@ def _floats(value, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} is {array.dtype}{list(array.shape)}, wanted an array of floating-point numbers: convert it first."
         )
-    return np.array(array, np.float32, order="C")  # a copy: torch trains in place
+    with np.errstate(over="ignore"):
+        out = np.array(array, np.float32, order="C")  # a copy: torch trains in place
+    if np.any(np.isinf(out) & np.isfinite(array)):
+        raise ValueError(f"{name} has numbers beyond those of float32, up to {np.abs(array).max():g}: scale them.")
+    return out
 
 
 def fit(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], whose: str, fix: str) -> None:

@@ -15,7 +15,7 @@ from seqjax.types import ConfigError
 def answer(trained: Trained, split: str, *, sampling: Sampling, samples: int = 1, seed: int = 0) -> list[dict]:
     """Answers the first `samples` examples of a split and writes them to samples.json.
 
-    An answer begins after the tokens that are not `scored` (the first, if all are), and is as long as the one wanted.
+    An answer begins with the first `scored` token, but never with the first of all, and is as long as the one wanted.
 
     Returns:
       One dict each: `source`, `wanted` and `text`, the answer, in words or numbers; how it was drawn.
@@ -30,7 +30,7 @@ def answer(trained: Trained, split: str, *, sampling: Sampling, samples: int = 1
     if not first["weight"].all():
         raise ConfigError(f"split {split!r} has {int(first['weight'].sum())} examples, asked for {samples}.")
     mask_BL, length_B = first["mask"], first["mask"].sum(axis=1)
-    scored_BL = first.get("scored", np.arange(mask_BL.shape[1])[None] > 0) & mask_BL
+    scored_BL = first.get("scored", mask_BL) & mask_BL & (np.arange(mask_BL.shape[1])[None] > 0)
     begin_B = np.where(scored_BL.any(axis=1), scored_BL.argmax(axis=1), length_B)
     prompt_BL = np.arange(begin_B.max())[None] < begin_B[:, None]
     try:

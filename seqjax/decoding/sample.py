@@ -27,8 +27,9 @@ class Sampling(Checked):
 
     def __call__(self, key, logits_BV):
         """Tokens (B,) drawn from logits."""
-        if self.temperature == 0:
+        if self.temperature < jnp.finfo(jnp.float32).tiny:
             return jnp.argmax(logits_BV, axis=-1)
+        logits_BV = logits_BV.astype(jnp.float32)  # noise in half precision would prefer some of many tokens
         ahead_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)  # no small temperature makes infinities equal
         return jax.random.categorical(key, self.filter(ahead_BV / self.temperature), axis=-1)
 

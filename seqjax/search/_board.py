@@ -1,12 +1,12 @@
 """What the user sees of a sweep: a live table on a terminal, a line for each trial that ends elsewhere."""
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from seqjax.search._records import Record, best
 from seqjax.search.sweep import Sweep
+from seqjax.training import progress
 
 ROWS = 20  # of the table: what runs, and the newest of the rest
 
@@ -21,7 +21,7 @@ class Board:
 
     def __init__(self, sweep: Sweep):
         self.sweep, self._said = sweep, {r.number for r in sweep.study.records() if r.status != "running"}
-        self.console = Console(highlight=False)
+        self.console = progress.console()
         self._live = (
             Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
         )

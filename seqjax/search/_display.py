@@ -1,11 +1,11 @@
 """What the user sees of a comparison: a live bar on a terminal, plain lines elsewhere."""
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from seqjax.search.match import Size
 from seqjax.search.plan import Cell, Comparison
+from seqjax.training import progress
 
 START = 8.0  # seconds until a process trains, roughly
 
@@ -14,7 +14,7 @@ class Display:
     """One bar per stage, and a line for every run that ends."""
 
     def __init__(self):
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = progress.console(soft_wrap=True)
         if not self.console.is_terminal:
             self.console.width = 140
         self._bar = Progress(

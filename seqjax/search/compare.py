@@ -163,7 +163,8 @@ def _train(wanted: list[Trial], executor, display, title: str, monitor: str) -> 
     def on_done(trial, outcome):
         name = trial.folder.relative_to(_runs(trial))
         best = outcome.best(monitor)
-        said = f"{outcome.status}: {outcome.error}" if outcome.status != "done" else f"{monitor} {best:.4f}"
+        known = f"{monitor} was never finite on validation" if best is None else f"{monitor} {best:.4f}"
+        said = f"{outcome.status}: {outcome.error}" if outcome.status != "done" else known
         if not outcome.ended:
             failed[name] = outcome.error
         display.done(f"{name}: {said}")

@@ -60,7 +60,7 @@ class Fingerprint:
             raise ConfigError(f"--tier {tier}: choose from {', '.join(TIERS)}.")
         if seeds < 1 or slots < 1:
             raise ConfigError(f"got {seeds} seeds and {slots} slots, wanted 1 at least.")
-        if name and (name == "index" or "/" in name):
+        if name and (name in ("index", ".", "..") or "/" in name):
             raise ConfigError(f"--name {name}: it names a folder and a page beside index.html, choose another.")
         self.mixer, self.overrides = mixer, list(overrides)
         for override in self.overrides:
@@ -243,11 +243,12 @@ def _line(record: dict) -> str:
     return ", ".join(f"{at(s)}{mean(s):.3f}" if mean(s) is not None else f"{at(s)}-" for s in record["scores"])
 
 
-def read(workdir: str | Path) -> list[dict]:
-    """All finished fingerprints of a folder, by name.
+def read(workdir: str | Path) -> tuple[list[dict], list[str]]:
+    """All finished fingerprints of a folder, by name; and the names of those that are not.
 
     Raises:
       WorkdirError: one of them is not JSON.
     """
-    folders = [file.parent for file in sorted(Path(workdir).glob(f"*/{FILE}"))]
-    return [tree for folder in folders if (tree := Workdir(folder).read(FILE))["finished"]]
+    found = {file.parent.name: Workdir(file.parent).read(FILE) for file in sorted(Path(workdir).glob(f"*/{FILE}"))}
+    unfinished = [name for name, tree in found.items() if not tree.get("finished")]
+    return [tree for name, tree in found.items() if name not in unfinished], unfinished

@@ -9,12 +9,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 
+def console(**options) -> Console:
+    """A console that goes on in silence when its reader has enough (`seqjax train | head`); rich would exit with 1."""
+    made = Console(highlight=False, **options)
+
+    def hush():
+        made.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
+
+    made.on_broken_pipe = hush
+    return made
+
+
 class Display:
     """A progress bar with loss, tokens/s and ETA. Everything goes to stdout through one console."""
 
     def __init__(self, title: str, steps: int, start: int, quiet: bool = False):
-        self.console = Console(highlight=False, quiet=quiet, soft_wrap=True)
-        self.console.on_broken_pipe = self._hush
+        self.console = console(quiet=quiet, soft_wrap=True)
         self.live = self.console.is_terminal
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -38,11 +49,6 @@ class Display:
 
     def __exit__(self, *error):
         self._bar.stop()
-
-    def _hush(self) -> None:
-        """Whoever read has enough (`seqjax train | head`): the run goes on in silence. rich would exit with 1."""
-        self.console.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
 
     def say(self, text: str) -> None:
         """A line that stays."""

@@ -62,6 +62,5 @@ class Trained:
             raise DataError(f"split {split!r} is endless: evaluate one of a fixed size, such as validation.")
         metrics = evaluator(self.params, on_batch)
         result = {"step": self.step, "examples": evaluator.examples, "metrics": metrics}
-        results = self.workdir.read("results.json", {})
-        self.workdir.write("results.json", {**results, name or split: {**result, "metrics": finite(metrics)}})
+        self.workdir.update("results.json", {name or split: {**result, "metrics": finite(metrics)}})
         return result

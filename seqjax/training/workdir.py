@@ -104,6 +104,16 @@ class Workdir:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)  # half-written, if it is still there
 
+    def update(self, name: str, changes: dict) -> None:
+        """Sets keys of a JSON file, one process after the other."""
+        try:
+            lock = open(self.path / f".{name}.lock", "ab")  # noqa: SIM115 closed below
+        except OSError as error:
+            raise WorkdirError(f"cannot write {self.path / name}: {error.strerror} ({free(self.path)}).") from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.write(name, {**self.read(name, {}), **changes})
+
     def remove(self, *names: str) -> None:
         """Deletes files of the folder, where they are."""
         for name in names if self.writes else ():

@@ -390,6 +390,15 @@ def test_refuses_tensors_that_numpy_cannot_read():
             torch.read(weights | {"weight_hh_l0": bad}, "rnn")
 
 
+def test_refuses_numbers_beyond_those_of_float32():
+    weights = of_flax()
+    weights["h"] = {"kernel": np.full((D, D), -1e39)}
+    with pytest.raises(ValueError, match=r"h/kernel has numbers beyond those of float32, up to 1e\+39"):
+        flax.read(weights, "rnn")
+    weights["h"] = {"kernel": np.full((D, D), np.inf)}
+    assert np.all(np.isinf(flax.read(weights, "rnn")["recurrent"]))  # what is not finite stays what it is
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float64])
 def test_other_floats_are_read_as_float32(dtype):
     weights = jax.tree.map(lambda w: w.astype(dtype), of_flax())

@@ -91,8 +91,17 @@ def test_filters_against_a_loop(top_k, top_p):
         assert set(np.flatnonzero(got)) == wanted
 
 
-def test_no_temperature_is_too_low():
-    assert set(np.asarray(Sampling(temperature=1e-38)(KEY, jnp.tile(jnp.array([[5.0, 10.0, 9.0]]), (50, 1))))) == {1}
+@pytest.mark.parametrize("temperature", [2e-38, 1e-38, 1e-39, 1e-300])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_no_temperature_is_too_low(temperature, top_p):
+    logits = jnp.tile(jnp.array([[5.0, 10.0, 9.0]]), (50, 1))
+    assert set(np.asarray(Sampling(temperature=temperature, top_p=top_p)(KEY, logits))) == {1}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_many_equal_tokens_are_drawn_alike_in_half_precision(dtype):
+    draws = Sampling()(KEY, jnp.zeros((4000, 1000), dtype))
+    assert abs(np.mean(np.asarray(draws) < 500) - 0.5) < 0.05
 
 
 def test_temperature_sharpens():

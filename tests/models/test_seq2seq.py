@@ -1,6 +1,7 @@
 """What the laws do not say about encoder and decoder: how they are built, trained and asked, and what they refuse."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -167,6 +168,18 @@ def test_it_learns_resumes_and_answers(tmp_path):
         assert wanted[1:] == [*source[:0:-1], "4"] and len(generated) == len(wanted)
     assert sum(wanted[1:] == generated[1:] for _, wanted, generated in answers) >= 4
     assert done.out == launch.main("generate", "--workdir", run, "--samples", 5, "--temperature", 0).out
+
+
+def test_an_answer_of_which_every_token_counts_begins_behind_the_first(tmp_path, monkeypatch):
+    code = "from seqjax.data.reverse import Reverse\nclass Source(Reverse):\n  def draw(self, *how):\n"
+    code += "    example = super().draw(*how)\n    return {**example, 'scored': example['tokens'] >= 0}\n"
+    (tmp_path / "all_scored.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = {**PAIRS["data"], "name": "all_scored:Source"}
+    assert launch.main("train", "--config", config(tmp_path, data=data), "--workdir", tmp_path / "run").code == 0
+    done = launch.main("generate", "--workdir", tmp_path / "run", "--samples", 2)
+    assert done.code == 0, done.err
+    assert all(len(answer["text"].split()) == 4 for answer in json.loads((tmp_path / "run/samples.json").read_text()))
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,23 @@ def test_a_rate_that_diverges_in_the_end_is_not_chosen(tmp_path, monkeypatch):
     assert gru.rates[0.01] == [None] and gru.rate in (0.001, 0.1) and len(found.scores(gru)) == 3
 
 
+def test_a_run_whose_metric_was_never_finite_is_done_and_not_chosen(tmp_path, monkeypatch):
+    train = made_up.train
+
+    def blind(tree, folder):
+        code = train(tree, folder)
+        if tree["optim"]["peak"] == 0.01:
+            rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            rows = [{k: v if k in ("step", "split") else None for k, v in row.items()} for row in rows]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return code
+
+    monkeypatch.setattr(made_up, "train", blind)
+    found, _ = run(tmp_path)
+    gru = found.founds[0]
+    assert gru.rates[0.01] == [None] and gru.rate in (0.001, 0.1) and len(found.scores(gru)) == 3
+
+
 def test_a_run_that_fails_is_said_and_tried_again(tmp_path, monkeypatch):
     train = made_up.train
 

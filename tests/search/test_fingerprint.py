@@ -123,7 +123,7 @@ def test_a_finished_fingerprint_is_left_alone(taken):
     folder, found, _ = taken
     before = launch.tree_of(folder)
     assert Fingerprint("gru", folder, tier="tiny").run(Never()) == found
-    assert fingerprint.read(folder) == [found]
+    assert fingerprint.read(folder) == ([found], [])
     after = launch.tree_of(folder)
     written = [name for name, (_, content) in after.items() if before[name][1] != content]
     assert before.keys() == after.keys() and all(name.endswith(".lock") for name in written)
@@ -156,7 +156,7 @@ def test_runs_that_fail_end_it_and_are_tried_again(tmp_path):
     with pytest.raises(SeqjaxError, match=r"4 of 4 runs failed, the first: ended with code 1.*tries them again"):
         Fingerprint("gru", tmp_path, tier="tiny").run(Broken())
     assert json.loads((tmp_path / "gru" / FILE).read_text())["probes"] == {}
-    assert fingerprint.read(tmp_path) == []
+    assert fingerprint.read(tmp_path) == ([], ["gru"])
     with pytest.raises(AssertionError, match=r"peak-0\.01-seed-0"):
         Fingerprint("gru", tmp_path, tier="tiny").run(Never())
 
@@ -184,6 +184,7 @@ def test_a_folder_keeps_one_fingerprint(taken):
         ("gru", {"overrides": ["data.length=3"]}, "--config.data.length=3"),
         ("gru", {"overrides": ["model.mixer=lstm"]}, "another mixer than gru: say with --name"),
         ("attention", {"overrides": ["model.mixer.heads=3"]}, "heads"),
+        ("gru", {"name": ".."}, "names a folder"),
     ],
 )
 def test_what_has_no_fingerprint_is_a_sentence(tmp_path, mixer, options, words):
@@ -274,7 +275,7 @@ def test_a_killed_command_goes_on_and_writes_the_pages(tmp_path):
     process.send_signal(signal.SIGTERM)
     outcome = launch.end(process, timeout=600)
     assert outcome.code == 75 and "run the same command again" in outcome.err
-    assert not list(tmp_path.glob("*.html")) and fingerprint.read(tmp_path) == []
+    assert not list(tmp_path.glob("*.html")) and fingerprint.read(tmp_path)[0] == []
     before = (first / "metrics.jsonl").stat().st_mtime_ns
 
     outcome = launch.end(launch.start(*args), timeout=900)

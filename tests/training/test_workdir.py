@@ -100,6 +100,26 @@ def test_a_json_file_is_whole_or_not_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]  # no half-written one beside it
 
 
+def test_two_processes_update_one_file(tmp_path):
+    """Each waits until the other has written, so that nothing is lost."""
+    workdir = Workdir(tmp_path)
+    read = Workdir.read
+    code = f"from seqjax.training.workdir import Workdir; Workdir({str(tmp_path)!r}).update('r.json', {{'b': 2}})"
+    others = []
+
+    class Slow(Workdir):
+        def read(self, name, default=None):
+            found = read(self, name, default)
+            others.append(subprocess.Popen([sys.executable, "-c", code]))
+            with pytest.raises(subprocess.TimeoutExpired):
+                others[0].wait(5)
+            return found
+
+    Slow(tmp_path).update("r.json", {"a": 1})
+    assert others[0].wait(60) == 0
+    assert workdir.read("r.json") == {"a": 1, "b": 2}
+
+
 def test_a_broken_json_file_is_named(tmp_path):
     (tmp_path / "status.json").write_text('{"status": ')
     with pytest.raises(WorkdirError, match=r"status\.json is not JSON"):
