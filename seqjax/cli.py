@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints, and exits with a code that says what happened."""
 
 import argparse
+import contextlib
 import gc
 import importlib
 import math
@@ -21,6 +22,8 @@ EPILOG = """exit codes:
 def main(argv: list[str] | None = None) -> None:
     """The console script `seqjax`. Never returns: exits with the code of what happened."""
     argv = sys.argv[1:] if argv is None else argv
+    with contextlib.suppress(FileNotFoundError):  # code of one's own is found where the command is given
+        sys.path.append(os.getcwd())
     try:
         args, rest = _parser().parse_known_args(argv)
         args.overrides = _overrides(args, rest)
@@ -72,10 +75,9 @@ def _overrides(args, rest: list[str]) -> list[str]:
     out, words = [], iter(rest)
     for word in words:
         if not word.startswith("--config.") or not hasattr(args, "config"):
-            known = [a for p in _parser().subcommands.choices.values() for a in p._option_string_actions]
             raise ConfigError(
-                f"{word!r} is not an option of 'seqjax {args.name}'.{lookup.nearest(word, known)}"
-                f" See seqjax {args.name} --help."
+                f"{word!r} is not an option of 'seqjax {args.name}'.{_hint(args.name, word.partition('=')[0])} "
+                f"See seqjax {args.name} --help."
             )
         if "=" not in word:
             value = next(words, None)
@@ -84,6 +86,16 @@ def _overrides(args, rest: list[str]) -> list[str]:
             word = f"{word}={value}"
         out.append(word.removeprefix("--config."))
     return out
+
+
+def _hint(command: str, word: str) -> str:
+    """What may have been meant by an option that a command does not have."""
+    if command == "supervise":
+        return " Put two dashes before the command that it is to run."
+    options = {name: list(p._option_string_actions) for name, p in _parser().subcommands.choices.items()}
+    if others := [name for name, known in options.items() if word in known]:
+        return f" It is one of 'seqjax {others[0]}'."
+    return lookup.nearest(word, options[command])
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

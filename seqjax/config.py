@@ -24,6 +24,8 @@ from ml_collections import ConfigDict
 from seqjax import lookup
 from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
 
+FUNCTIONS = {"get_config": "train", "get_comparison": "compare"}  # of a file, and what takes it
+
 
 def load(spec: str, function: str = "get_config") -> dict:
     """Reads `file.py`, `file.py:variant` or a run folder's `config.json`; `function` is the one of the file to call.
@@ -51,10 +53,17 @@ def load(spec: str, function: str = "get_config") -> dict:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        get = getattr(module, function)
-        tree = get(variant) if variant else get()
     except Exception as error:
         raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}") from error
+    get = getattr(module, function, None)
+    if get is None:
+        has = [f"{name}, for seqjax {command}" for name, command in FUNCTIONS.items() if hasattr(module, name)]
+        raise ConfigError(f"{file.absolute()} has no {function}; it has {' and '.join(has) or 'nothing like it'}.")
+    try:
+        tree = get(variant) if variant else get()
+    except Exception as error:
+        hint = f": has it a variant {variant!r}?" if variant else ""
+        raise ConfigError(f"{file.absolute()}: {function} failed, {type(error).__name__}: {error}{hint}") from error
     tree = plain(tree)
     if not isinstance(tree, dict):
         raise ConfigError(f"{file.absolute()}: {function} gave a {type(tree).__name__}, wanted a dict of sections.")

@@ -38,7 +38,8 @@ def find(spec: str, package: str, symbol: str):
     elif "." in module:
         raise ConfigError(f"no module {module!r}; it must be importable (is its folder on PYTHONPATH?).")
     else:
-        raise ConfigError(f"no {module!r} in {package}.{nearest(module, known)} It has: {', '.join(known)}.")
+        path = f" Nor can {module!r} be imported (is its folder on PYTHONPATH?)." if attribute else ""
+        raise ConfigError(f"no {module!r} in {package}.{nearest(module, known)} It has: {', '.join(known)}.{path}")
     attribute, module = attribute or symbol, found.__name__
     if not hasattr(found, attribute):
         public = [n for n in vars(found) if not n.startswith("_")]
@@ -75,5 +76,6 @@ def require(module: str, extra: str, purpose: str):
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{purpose} needs {module}, which is not installed: pip install 'seqjax[{extra}]'."
+            f"{purpose} needs {module}, which is not installed: pip install -c constraints.txt -e '.[{extra}]', in a "
+            "checkout of seqjax."
         ) from error

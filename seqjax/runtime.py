@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -62,7 +63,15 @@ def compile_cache() -> None:
     """Keeps compiled programs in `SEQJAX_CACHE` (default ~/.cache/seqjax), so that a second start is quick."""
     import jax
 
-    folder = Path(os.environ.get("SEQJAX_CACHE") or Path.home() / ".cache" / "seqjax")
-    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    folder = Path(os.environ.get("SEQJAX_CACHE") or Path.home() / ".cache" / "seqjax") / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = f"cannot write to {folder} ({error.strerror}): starts will be slow; set SEQJAX_CACHE to a folder"
+        logging.getLogger(__name__).warning(reason)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -264,7 +264,7 @@ def test_the_same_seed_gives_the_same_text(text_run):
     ("args", "code", "words"),
     [
         (("--prompt", "zebra"), 3, ("'z'",)),
-        (("--prompt", ""), 2, ("prompt", "''")),
+        (("--prompt", ""), 2, ("the prompt is empty",)),
         (("--prompt", "the", "--tokens", "0"), 2, ("tokens=0",)),
         (("--prompt", "the", "--samples", "0"), 2, ("samples=0",)),
         (("--prompt", "the", "--tokens", "39"), 2, ("41", "40", "context")),
@@ -363,6 +363,37 @@ def test_an_assertion_that_fails_with_devices_is_no_question_of_devices(monkeypa
     monkeypatch.setattr("seqjax.training.trained.Trained.load", broken)
     with pytest.raises(AssertionError, match="broken"):
         launch.main("evaluate", "--workdir", text_run)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("train", "--config", "c", "--confog", "d"), "Did you mean '--config'?"),
+        (("train", "--config", "c", "--kills=3"), "It is one of 'seqjax verify-resume'."),
+        (("supervise", "seqjax", "train", "--config", "c"), "Put two dashes before the command"),
+    ],
+)
+def test_an_option_of_another_command_is_said_to_be_that(words, hint):
+    outcome = launch.main(*words)
+    assert outcome.code == 2 and hint in outcome.err
+
+
+def test_code_of_ones_own_is_found_where_the_command_is_given(tmp_path):
+    (tmp_path / "mine_alone.py").write_text("from seqjax.mixers.gru import GRU\nclass Twin(GRU):\n  pass\n")
+    config = launch.write(tmp_path / "c.json", launch.tiny("model.mixer=mine_alone:Twin"))
+    program = [sys.executable, "-P", "-c", "from seqjax.cli import main; main()"]  # -P: as the console script
+    command = [*program, "train", "--config", config, "--print_config"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["model"]["mixer"]["name"] == "mine_alone:Twin"
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_done_without(text_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    process = launch.start("evaluate", "--workdir", text_run, SEQJAX_CACHE=str(tmp_path / "file" / "cache"))
+    outcome = launch.end(process)
+    assert outcome.code == 0
+    (line,) = outcome.err.splitlines()
+    assert "cannot write to" in line and "set SEQJAX_CACHE" in line
 
 
 def test_a_closed_pipe_is_no_error():

@@ -55,5 +55,5 @@ def test_code_of_ones_own(tmp_path, monkeypatch):
 
 
 def test_require_names_the_extra():
-    with pytest.raises(ConfigError, match=r"seqjax\[audio\]"):
+    with pytest.raises(ConfigError, match=r"pip install .*\.\[audio\]"):
         lookup.require("no_such_package", "audio", "a test")

@@ -26,7 +26,7 @@ def run(args) -> None:
 
     runtime.setup()
     trained = Trained.load(args.workdir, args.checkpoint)
-    for at in (None, *args.at):
-        name = f"{args.split} at {at}" if at else args.split
-        result = (trained.at(at) if at else trained).evaluate(args.split, name=name)
+    elsewhere = {f"{args.split} at {at}": trained.at(at) for at in args.at}  # all are checked before the first
+    for name, one in {args.split: trained, **elsewhere}.items():
+        result = one.evaluate(args.split, name=name)
         print(f"{name} ({result['examples']:,} examples, step {result['step']}): {show(result['metrics'])}")

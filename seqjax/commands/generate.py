@@ -1,7 +1,6 @@
 """seqjax generate."""
 
 from seqjax.commands import _run_folder
-from seqjax.types import ConfigError
 
 ABOUT = "Sample text from a checkpoint, or answers to what it reads; writes samples.json."
 EXAMPLES = """\
@@ -26,15 +25,13 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Samples, prints and writes."""
-    from seqjax import runtime
+    from seqjax import config, runtime
     from seqjax.decoding import Sampling
     from seqjax.decoding.show import show
     from seqjax.training.trained import Trained
 
-    try:
-        sampling = Sampling(args.temperature, args.top_k, args.top_p)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    given = {key: getattr(args, key) for key in ("temperature", "top_k", "top_p")}
+    sampling = Sampling(**config.resolve(Sampling, given))
     runtime.setup()
     trained = Trained.load(args.workdir, args.checkpoint)
     how = dict(samples=args.samples, seed=args.seed, sampling=sampling)

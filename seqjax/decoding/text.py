@@ -22,8 +22,10 @@ def generate(
     e = trained.experiment
     if e.source.spec.vocabulary is None or not hasattr(e.model, "step"):
         raise ConfigError(f"model {e.config['model']['name']!r} does not generate: train model.name='lm'.")
-    if (tokens is not None and tokens < 1) or samples < 1 or not prompt:
-        raise ConfigError(f"got tokens={tokens}, samples={samples}, prompt={prompt!r}: want at least one of each.")
+    if not prompt:
+        raise ConfigError("the prompt is empty: give at least one character to go on from.")
+    if (tokens is not None and tokens < 1) or samples < 1:
+        raise ConfigError(f"got tokens={tokens}, samples={samples}: want at least one of each.")
     try:
         ids = e.source.encode(prompt)
         tokens = max(e.source.spec.length - len(ids), 1) if tokens is None else tokens

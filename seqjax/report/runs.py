@@ -87,8 +87,8 @@ def read_all(folders: list[Path]) -> list[Run]:
     """Reads run folders; names are the folders' names, with as many parents as it takes to tell them apart.
 
     Raises:
-      ConfigError: no folders, or one of them twice.
-      WorkdirError: one is no run folder, has no metrics yet, or cannot be read.
+      ConfigError: no folders, or one of them twice, or one is no run folder.
+      WorkdirError: one has no metrics yet, or cannot be read.
     """
     parts = [Path(f).resolve().parts for f in folders]
     if not parts:
@@ -108,7 +108,7 @@ def read(folder: Path, name: str, index: int) -> Run:
         runs = sorted(p.parent.name for p in folder.glob("*/config.json"))
         fix = f"it holds the runs {', '.join(runs)}: pass those" if runs else "pass the --workdir of a run"
         missing = "has no config.json" if folder.is_dir() else "does not exist"
-        raise WorkdirError(f"{folder.absolute()} is no run folder, it {missing}; {fix}.")
+        raise ConfigError(f"{folder.absolute()} is no run folder, it {missing}; {fix}.")
     config = _json(folder / "config.json", dict, None)
     for section, key in (("data", "name"), ("task", "name"), ("task", "monitor"), ("model", "name")):
         if not isinstance(config.get(section), dict) or not isinstance(config[section].get(key), str):

@@ -20,7 +20,7 @@ from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, mar
 
 @dataclasses.dataclass(frozen=True)
 class Train(Checked):
-    """How long, and how often what is looked at and saved (in steps; None: never).
+    """How long, and how often what is looked at and saved (in steps; None: at the end alone).
 
     `accumulate` micro-batches make one batch. `steps_per_call` steps are one program, with their batches sent at once:
     for models so small that the host would be the slower part. All that happens every so many steps happens at
@@ -100,7 +100,7 @@ class Experiment:
         if self.train.eval_every and "validation" not in self.source.spec.splits:
             raise ConfigError(
                 f"train.eval_every={self.train.eval_every} evaluates on validation, and data has "
-                f"{', '.join(self.source.spec.splits)} alone: give it that split, or leave train.eval_every out."
+                f"{', '.join(self.source.spec.splits)} alone: give it that split, or set train.eval_every=None."
             )
         self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
         self.model = config.build(

@@ -2,16 +2,19 @@
 
 import dataclasses
 import hashlib
+from pathlib import Path
 
 from seqjax import config
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment
 from seqjax.training.workdir import Workdir
-from seqjax.types import CheckpointError
+from seqjax.types import CheckpointError, ConfigError
 
 # Changing one of these would continue another experiment under the same name.
 DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong")
 PLACES = ("data.dir",)  # but for these: whether the data there are the same is looked at
+# Of a model's options, those that leave what it computes alone, but for rounding and what is dropped in training.
+FREE = ("backend", "context", "dropout", "dtype", "remat")
 
 
 @dataclasses.dataclass
@@ -28,10 +31,10 @@ class Progress:
 
 
 def finished(experiment: Experiment, workdir: Workdir) -> int | None:
-    """The last step, if exactly this run is already done here; else None."""
-    status = workdir.read("status.json")
-    done = status and status["status"] == "done" and workdir.read("config.json") == experiment.config
-    return status["step"] if done else None
+    """The last step, if exactly this run is already done here, be its data elsewhere now; else None."""
+    status, held = workdir.read("status.json"), workdir.read("config.json")
+    done = status and status["status"] == "done" and held is not None
+    return status["step"] if done and set(config.differences(held, experiment.config)) <= {*PLACES} else None
 
 
 def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
@@ -46,11 +49,33 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
     found = config.differences(old, experiment.config)
     for key, (before, now) in found.items():
         if key.startswith(DATA_KEYS) and key not in PLACES and Checkpoints(workdir.checkpoints).steps():
-            raise CheckpointError(
-                f"{key} was {before!r} and is now {now!r}: this would be another experiment in the same run; "
-                "choose another --workdir, or pass --restart to begin at step 0."
-            )
+            raise _other(key, before, now)
     return {key: list(pair) for key, pair in found.items()}
+
+
+def _other(key: str, before, now) -> CheckpointError:
+    return CheckpointError(
+        f"{key} was {before!r} and is now {now!r}: this would be another experiment in the same run; "
+        "choose another --workdir, or pass --restart to begin at step 0."
+    )
+
+
+def check_same(changes: dict, step: int, steps: int, folder: Path) -> None:
+    """Refuses what may not change when a run goes on at `step`, though all arrays have kept their shapes.
+
+    Raises:
+      CheckpointError: another model.
+      ConfigError: there is no step left that could be changed.
+    """
+    for key, pair in changes.items():
+        if key.startswith("model") and not key.endswith(FREE):
+            raise _other(key, *pair)
+    idle = [key for key in changes if key not in PLACES]
+    if step > steps or (step == steps and idle):
+        why = f", and {', '.join(idle)} would change nothing" if step == steps else ""
+        raise ConfigError(
+            f"{folder} is at step {step} of train.steps={steps}{why}: ask for more steps, or choose another --workdir."
+        )
 
 
 def fingerprint(experiment: Experiment) -> dict:

@@ -99,6 +99,8 @@ class Run:
                 old.discard()
             self.workdir.remove("results.json", "samples.json")
         self.restore()
+        if self.step and not self.progress.owed:
+            history.check_same(changes, self.step, self.options.steps, self.workdir.path)
         # What was best later is of steps that this run has yet to take.
         self.best.tidy()
         self.best.only(self.progress.best_step)

@@ -10,6 +10,7 @@ ckpt/          the newest checkpoints, ckpt_best/ the best on validation
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import math
@@ -42,6 +43,9 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
+            for folder in (self.checkpoints, self.best):
+                if folder.exists() and not folder.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} there is a file")
             # Held until the process ends. Without a buffer nothing is left to be written when it is closed.
             self._lock = open(self.path / ".lock", "a+b", buffering=0)  # noqa: SIM115
             self._hold()

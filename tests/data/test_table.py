@@ -236,5 +236,5 @@ def test_without_pyarrow(tmp_path, monkeypatch):
         raise ModuleNotFoundError(module)
 
     monkeypatch.setattr(lookup.importlib, "import_module", missing)
-    with pytest.raises(ConfigError, match=r"parquet needs pyarrow.parquet.*seqjax\[data\]"):
+    with pytest.raises(ConfigError, match=r"parquet needs pyarrow.parquet.*pip install .*\.\[data\]"):
         Source(train=str(tmp_path / "a.parquet"), text="t")

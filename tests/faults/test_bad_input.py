@@ -290,7 +290,12 @@ BROKEN = {
     "syntax": ("a.py", "def get_config(:", ("{}/a.py", "SyntaxError")),
     "no get_config": ("a.py", "x = 1", ("{}/a.py", "get_config")),
     "raises": ("a.py", "def get_config(): return 1 / 0", ("{}/a.py", "ZeroDivisionError")),
-    "no such variant": ("a.py:big", "def get_config(v='a'): return {'a': {}}[v]", ("{}/a.py", "'big'")),
+    "no such variant": (
+        "a.py:big",
+        "def get_config(v='a'): return {'a': {}}[v]",
+        ("{}/a.py", "has it a variant 'big'?"),
+    ),
+    "a comparison": ("a.py", "def get_comparison(): pass", ("{}/a.py", "get_comparison, for seqjax compare")),
     "no variants at all": ("a.py:big", "def get_config(): return {}", ("{}/a.py",)),
     "not a config": ("a.py", "def get_config(): return 3", ("{}/a.py",)),
     "not json": ("a.json", "{", ("{}/a.json", "JSON")),
@@ -339,7 +344,7 @@ def test_a_wrong_command_line_is_a_sentence(tmp_path, monkeypatch, args, words):
 
 
 def test_a_report_of_nothing_is_a_sentence(tmp_path):
-    check(launch.main("report", tmp_path / "nowhere"), 5, (tmp_path / "nowhere",))
+    check(launch.main("report", tmp_path / "nowhere"), 2, (tmp_path / "nowhere",))
 
 
 def test_a_run_folder_that_is_not_json(tmp_path):

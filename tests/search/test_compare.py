@@ -399,7 +399,9 @@ def test_evaluate_at_other_data(tmp_path):
     assert list(results) == ["test", "test at data.length=6", "test at data.examples=3"]
     assert [r["examples"] for r in results.values()] == [10, 10, 3]
     assert results["test"]["metrics"] != results["test at data.length=6"]["metrics"]
-    refused = launch.main(*here, "--at", "model.width=6")
+    before = launch.tree_of(tmp_path / "w")
+    refused = launch.main(*here, "--at", "data.length=6", "--at", "model.width=6")  # before anything is evaluated
+    assert launch.tree_of(tmp_path / "w") == before
     assert refused.code == 2 and "got model.width=6, wanted a key of data" in refused.err
 
 

@@ -161,7 +161,7 @@ def test_without_validation_there_is_nothing_to_choose_by(tmp_path):
 
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigError, match=r"seqjax\[sweep\]"):
+    with pytest.raises(ConfigError, match=r"pip install .*\.\[sweep\]"):
         Sweep(BASE, PEAKS, Options(), tmp_path)
 
 

@@ -27,7 +27,7 @@ def runs(tmp_path_factory):
         env={**os.environ, **options},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout.splitlines()[-1])

@@ -239,6 +239,29 @@ def test_another_model_is_refused(config, finished, override, words):
     assert "already done" in train(config, finished).out
 
 
+@pytest.mark.parametrize(
+    ("overrides", "code", "words"),
+    [
+        ((f"train.steps={STEPS + 2}", "model.mixer.zoneout=0.1"), 4, ("model.mixer.zoneout was 0.0", "another --work")),
+        ((f"train.steps={STEPS - 2}",), 2, (f"at step {STEPS} of train.steps={STEPS - 2}: ask for more",)),
+        (("optim.peak=0.02",), 2, (f"at step {STEPS} of train.steps={STEPS}, and optim.peak would change nothing",)),
+    ],
+)
+def test_what_would_pass_for_another_run_is_refused(config, finished, overrides, code, words):
+    """Though all arrays fit: another model, fewer steps than were taken, or options of steps that are over."""
+    before = launch.tree_of(finished)
+    outcome = train(config, finished, *(f"--config.{override}" for override in overrides))
+    assert outcome.code == code and all(word in outcome.err for word in words), outcome
+    after = launch.tree_of(finished)
+    assert {k: v for k, v in after.items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
+    assert "already done" in train(config, finished).out
+
+
+def test_what_is_dropped_in_training_may_change(config, finished):
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.model.dropout=0.1")
+    assert outcome.code == 0 and "model.dropout was 0.2, is 0.1" in outcome.out
+
+
 @pytest.mark.parametrize("override", ["loader.batch=8", "seed=3", "data.count=9", "loader.buckets=[8]"])
 def test_other_data_are_refused(config, finished, override):
     before = launch.tree_of(finished)

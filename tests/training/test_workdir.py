@@ -66,6 +66,15 @@ def test_a_folder_that_cannot_be_is_a_sentence(tmp_path, below):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+@pytest.mark.parametrize("name", ["ckpt", "ckpt_best"])
+def test_a_file_in_the_place_of_checkpoints_is_seen_before_they_are(tmp_path, name):
+    (tmp_path / name).write_text("in the way")
+    with pytest.raises(WorkdirError, match=f"cannot write to {tmp_path}: {name} there is a file"):
+        Workdir(tmp_path).lock()
+    (tmp_path / name).unlink()
+    Workdir(tmp_path).lock().unlock()
+
+
 @contextlib.contextmanager
 def no_file_may_grow():
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
