@@ -57,7 +57,8 @@ def _run(args) -> int:
         if not asked or _has_devices():
             raise
         raise ConfigError(
-            f"JAX_PLATFORMS={asked!r}, and JAX finds no such device here: unset it, or set it to cpu."
+            f"JAX_PLATFORMS={asked!r}, and JAX finds no such device here: unset it, or set it to cpu; for NVIDIA GPUs "
+            "install the extra 'cuda'."
         ) from error
 
 

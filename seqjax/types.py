@@ -129,7 +129,10 @@ def hint_name(hint) -> str:
 
 def mismatch(hint, value) -> str | None:
     """What is wrong with `value` under the annotation `hint`, as `got ..., wanted ...`; None if nothing is."""
-    return None if _fits(hint, value) else f"got {value!r}, wanted {hint_name(hint)}"
+    if _fits(hint, value):
+        return None
+    whole = isinstance(value, float) and value.is_integer() and _fits(hint, int(value))  # 1e3
+    return f"got {value!r}, wanted {hint_name(hint)}{f': write {int(value)}' if whole else ''}"
 
 
 def _fits(hint, value) -> bool:

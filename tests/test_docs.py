@@ -20,11 +20,45 @@ def commands() -> list[str]:
     return sorted({line.partition(" # ")[0].strip() for line in lines if line.startswith("seqjax train")})
 
 
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """The folder of `mine.py`, as the guide has it."""
+    folder = tmp_path_factory.mktemp("own")
+    (code,) = (block for block in blocks("python") if "class Ramps" in block)
+    (folder / "mine.py").write_text(code)
+    return folder
+
+
 @pytest.mark.parametrize("command", commands())
-def test_every_training_command_resolves(command, monkeypatch):
+def test_every_training_command_resolves(command, mine, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(mine))
     done = launch.main(*shlex.split(command)[1:], "--print_config")
     assert done.code == 0, done.err
+
+
+def test_what_the_guide_builds_learns(mine, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(mine))
+    (command,) = (command for command in commands() if "mine:Decay" in command)
+    words = shlex.split(command)[1:-2]
+    monkeypatch.chdir(ROOT)
+    done = launch.main(*words, "--workdir", tmp_path / "run", "--config.train.eval_every=100")
+    assert done.code == 0 and launch.rows(tmp_path / "run")[-1]["sure_score"] > 0.9, done
+
+
+def test_the_guide_names_every_key():
+    """Of all sections but those of data and tasks, each of which has its own."""
+    from seqjax import lookup
+    from seqjax.training.experiment import Schema
+    from seqjax.types import Given, fields_of, marker
+
+    guide, keys = (ROOT / "docs" / "guide.md").read_text(), set()
+    for section in ("optim", "loader", "train", "guard", "parallel"):
+        keys |= {f"{section}.{key}" for key in fields_of(fields_of(Schema)[section][0])}
+    for name in lookup.names("seqjax.models"):
+        fields = fields_of(lookup.find(name, "seqjax.models", "Model"))
+        keys |= {f"model.{key}" for key, (hint, _) in fields.items() if marker(hint, Given) is None}
+    assert not [key for key in sorted(keys) if not re.search(rf"`{re.escape(key)}[=`]", guide)]
 
 
 @pytest.mark.parametrize("code", blocks("python"))
