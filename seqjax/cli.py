@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     """The console script `seqjax`. Never returns: exits with the code of what happened."""
     argv = sys.argv[1:] if argv is None else argv
     with contextlib.suppress(FileNotFoundError):  # code of one's own is found where the command is given
-        sys.path.append(os.getcwd())
+        sys.path += {os.getcwd()} - set(sys.path)
     try:
         args, rest = _parser().parse_known_args(argv)
         args.overrides = _overrides(args, rest)

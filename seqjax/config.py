@@ -24,8 +24,6 @@ from ml_collections import ConfigDict
 from seqjax import lookup
 from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
 
-FUNCTIONS = {"get_config": "train", "get_comparison": "compare"}  # of a file, and what takes it
-
 
 def load(spec: str, function: str = "get_config") -> dict:
     """Reads `file.py`, `file.py:variant` or a run folder's `config.json`; `function` is the one of the file to call.
@@ -33,10 +31,9 @@ def load(spec: str, function: str = "get_config") -> dict:
     Raises:
       ConfigError: no such file, no such function in it, or it fails.
     """
-    file, variant = Path(spec), ""
-    if ":" in spec and not file.is_file():  # a folder's name may hold a colon, too
-        path, _, variant = spec.rpartition(":")
-        file = Path(path)
+    whole = ":" not in spec or Path(spec).is_file()  # a folder's name may hold a colon, too
+    path, _, variant = (spec, "", "") if whole else spec.rpartition(":")
+    file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no config file {file.absolute()}; pass --config FILE.py, FILE.py:VARIANT or config.json.")
     if file.suffix == ".json":
@@ -53,18 +50,12 @@ def load(spec: str, function: str = "get_config") -> dict:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
+        if not hasattr(module, function):
+            raise AttributeError(f"no {function}; get_config is for seqjax train, get_comparison for seqjax compare.")
+        tree = plain(getattr(module, function)(*([variant] if variant else [])))
     except Exception as error:
-        raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}") from error
-    get = getattr(module, function, None)
-    if get is None:
-        has = [f"{name}, for seqjax {command}" for name, command in FUNCTIONS.items() if hasattr(module, name)]
-        raise ConfigError(f"{file.absolute()} has no {function}; it has {' and '.join(has) or 'nothing like it'}.")
-    try:
-        tree = get(variant) if variant else get()
-    except Exception as error:
-        hint = f": has it a variant {variant!r}?" if variant else ""
-        raise ConfigError(f"{file.absolute()}: {function} failed, {type(error).__name__}: {error}{hint}") from error
-    tree = plain(tree)
+        hint = f": has it a variant {variant!r}?" if variant and isinstance(error, LookupError) else ""
+        raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}{hint}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file.absolute()}: {function} gave a {type(tree).__name__}, wanted a dict of sections.")
     return tree

@@ -1,6 +1,7 @@
 """What is run again, how often, and what ends it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,8 +66,16 @@ def test_no_wait_is_longer_than_the_longest(tmp_path, monkeypatch, capfd):
     assert "again in 0.01 s" in capfd.readouterr().err
 
 
+@pytest.fixture
+def hears():
+    """What is started hears SIGHUP, though the tests may run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_handed_on_and_ends_it(tmp_path, number):
+def test_a_signal_is_handed_on_and_ends_it(tmp_path, number, hears):
     """The child saves and says 75; nothing is started again."""
     code = (
         "import signal, sys, time; "
