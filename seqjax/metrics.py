@@ -49,7 +49,11 @@ class Ratio(NamedTuple):
 
 
 def is_better(name: str, new: float, old: float | None) -> bool:
-    """Whether `new` beats `old`; a non-finite value never does, and anything finite beats None."""
-    if not math.isfinite(new):
+    """Whether `new` beats `old`; anything finite beats None.
+
+    A value that is not finite never does, and none does where the name does not say which way is better.
+    """
+    growing = grows(name)
+    if not math.isfinite(new) or growing is None:
         return False
-    return old is None or (new > old if grows(name) else new < old)
+    return old is None or (new > old if growing else new < old)

@@ -37,6 +37,9 @@ def test_nothing_counted_is_nan():
         ("accuracy", math.inf, 0.5, False),
         ("roc_auc", 0.9, 0.8, True),
         ("roc_auc", 0.8, 0.9, False),
+        ("coverage", 0.8, 0.9, False),
+        ("coverage", 0.9, 0.8, False),
+        ("coverage", 0.9, None, False),
     ],
 )
 def test_is_better(name, new, old, better):

@@ -34,8 +34,6 @@ def baselines(runs: list[Run], split: str, metric: str) -> dict[str, float]:
 
 def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
     """The runs with the best value, several if equal; empty if none is finite, or nobody knows which way is better."""
-    if grows(metric) is None:
-        return []
     best, scores = None, [run.score(split, metric) for run in runs]
     for score in scores:
         if score is not None and is_better(metric, score, best):
