@@ -50,9 +50,9 @@ def load(spec: str, function: str = "get_config") -> dict:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        if not hasattr(module, function):
+        if (get := getattr(module, function, None)) is None:
             raise AttributeError(f"no {function}; get_config is for seqjax train, get_comparison for seqjax compare.")
-        tree = plain(getattr(module, function)(*([variant] if variant else [])))
+        tree = plain(get(variant) if variant else get())
     except Exception as error:
         hint = f": has it a variant {variant!r}?" if variant and isinstance(error, LookupError) else ""
         raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}{hint}") from error

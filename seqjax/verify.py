@@ -42,12 +42,13 @@ def shortened(tree: dict, steps: int, kills: int) -> dict:
     tree = json.loads(json.dumps(tree))
     train = tree["train"]
     k = train["steps_per_call"]
-    if kills < 1 or steps < 2 * (kills + 1) * k:
+    wanted = max(kills, 1)
+    least = 2 * (wanted + 1) * k
+    if kills < 1 or steps < least:
         raise ConfigError(
-            f"got {kills} kills in {steps} steps: there must be a kill, and at least {2 * (max(kills, 1) + 1) * k} "
-            f"steps for {max(kills, 1)}."
+            f"got {kills} kills in {steps} steps: there must be a kill, and at least {least} steps for {wanted}."
         )
-    whole = lambda n: max(n // k, 1) * k
+    whole = lambda n: n // k * k
     saves = steps // k // (2 * (kills + 1))
     odd = saves - (1 - saves % 2)  # log lines come with every second call
     train.update(steps=whole(steps), log_every=2 * k, checkpoint_every=odd * k, patience=None)

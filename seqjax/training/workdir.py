@@ -103,7 +103,7 @@ class Workdir:
                 os.fsync(f.fileno())
             temporary.replace(file)
         except OSError as error:
-            raise WorkdirError(f"cannot write {file}: {error.strerror} ({free(self.path)}).") from error
+            raise _unwritten(file, error) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)  # half-written, if it is still there
@@ -113,7 +113,7 @@ class Workdir:
         try:
             lock = open(self.path / f".{name}.lock", "ab")  # noqa: SIM115 closed below
         except OSError as error:
-            raise WorkdirError(f"cannot write {self.path / name}: {error.strerror} ({free(self.path)}).") from error
+            raise _unwritten(self.path / name, error) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.write(name, {**self.read(name, {}), **changes})
@@ -164,10 +164,14 @@ class MetricsFile:
             self._file.write(json.dumps(finite(row)) + "\n")
             self._file.flush()
         except OSError as error:
-            raise WorkdirError(f"cannot write {self.path}: {error.strerror} ({free(self.path.parent)}).") from error
+            raise _unwritten(self.path, error) from error
 
     def close(self) -> None:
         self._file.close()
+
+
+def _unwritten(file: Path, error: OSError) -> WorkdirError:
+    return WorkdirError(f"cannot write {file}: {error.strerror} ({free(file.parent)}).")
 
 
 def free(folder: Path) -> str:
