@@ -49,8 +49,7 @@ def run(args) -> None:
         raise ConfigError(f"--name {args.name} would name {len(mixers)} mixers: take one at a time.")
     slots = args.slots if args.slots is not None else 1 if args.tier == "gpu" else os.cpu_count() or 1
     options = dict(name=args.name, overrides=args.overrides, tier=args.tier, seeds=args.seeds, slots=slots)
-    console = progress.console(soft_wrap=True)
-    say = lambda line: console.print(line, markup=False)
+    say = progress.console(soft_wrap=True).print
     prints = [fingerprint.Fingerprint(mixer, args.workdir, **options, say=say) for mixer in mixers]
     for taken in prints:
         if args.dry_run:

@@ -27,8 +27,7 @@ def run(args) -> None:
     from seqjax import verify
     from seqjax.training import progress
 
-    console = progress.console(soft_wrap=True)
-    say = lambda line: console.print(line, markup=False)
+    say = progress.console(soft_wrap=True).print
     tree = _config.resolved(args)
     with contextlib.ExitStack() as stack:
         folder = Path(args.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="seqjax-verify-")))

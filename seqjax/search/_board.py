@@ -41,7 +41,7 @@ class Board:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def look(self) -> None:
         """Says what has ended since the last look, and shows what runs."""

@@ -52,7 +52,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def plan(self, c: Comparison, sized: list[tuple[Cell, Size]]) -> None:
         """What would be run, at which size, and what that costs."""

@@ -1,20 +1,18 @@
 """What a config would cost, without training."""
 
 import jax
-from rich.console import Console
 from rich.table import Table
 
-from seqjax.training import cost
+from seqjax.training import cost, progress
 from seqjax.training.experiment import Experiment
-from seqjax.training.progress import parameters
 from seqjax.training.step import check_monitor, make_train_step, zero_totals
 
 
 def show(experiment: Experiment) -> None:
     """Prints parameters, FLOPs, memory and the first batch. Compiles the step and runs nothing."""
-    e, console = experiment, Console(highlight=False, soft_wrap=True)
+    e, console = experiment, progress.console(soft_wrap=True)
     params = e.shapes.params
-    console.print(parameters(cost.parameter_table(params)))
+    console.print(progress.parameters(cost.parameter_table(params)))
 
     batch = e.batches.first
     layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
@@ -45,7 +43,7 @@ def show(experiment: Experiment) -> None:
     if e.source.spec.vocabulary is not None:
         rows.append(("first row", _readable(e.source, batch["tokens"][0][batch["mask"][0]])))
     for name, text in rows:
-        console.print(f"{name:17}{text}", markup=False)
+        console.print(f"{name:17}{text}")
     table = Table("batch[0]", "dtype", "shape", "range", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for key, value in batch.items():
         table.add_row(key, str(value.dtype), str(list(value.shape)), f"{value.min():g} to {value.max():g}")

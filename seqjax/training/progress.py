@@ -10,8 +10,11 @@ from rich.table import Table
 
 
 def console(**options) -> Console:
-    """A console that goes on in silence when its reader has enough (`seqjax train | head`); rich would exit with 1."""
-    made = Console(highlight=False, **options)
+    """A console that takes text as it stands, and goes on in silence when its reader has enough.
+
+    As in `seqjax train | head`, where rich would exit with 1.
+    """
+    made = Console(highlight=False, markup=False, **options)
 
     def hush():
         made.quiet = True
@@ -52,7 +55,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def greet(self, name: str, model: str, about: dict, step: int, changes: dict) -> None:
         """What is about to be trained, on what, and what differs from the last start."""
