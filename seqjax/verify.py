@@ -15,8 +15,9 @@ import numpy as np
 
 from seqjax import config, runtime
 from seqjax.training import loop
-from seqjax.training.checkpoint import Checkpoints, digest
+from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.stored import digest
 from seqjax.training.workdir import MetricsFile, Workdir
 from seqjax.types import CheckpointError, ConfigError, SeqjaxError
 

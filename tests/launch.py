@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import seqjax
 from seqjax import cli, config, verify
-from seqjax.training.checkpoint import digest
+from seqjax.training.stored import digest
 
 TINY = {
     "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},

@@ -53,7 +53,7 @@ def test_the_guide_names_every_key():
     from seqjax.types import Given, fields_of, marker
 
     guide, keys = (ROOT / "docs" / "guide.md").read_text(), set()
-    for section in ("optim", "loader", "train", "guard", "parallel"):
+    for section in ("optim", "loader", "train", "guard", "init", "parallel"):
         keys |= {f"{section}.{key}" for key in fields_of(fields_of(Schema)[section][0])}
     for name in lookup.names("seqjax.models"):
         fields = fields_of(lookup.find(name, "seqjax.models", "Model"))

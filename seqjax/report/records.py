@@ -7,12 +7,16 @@ from seqjax.types import Checked, mismatch
 
 @dataclasses.dataclass(frozen=True)
 class Start(Checked):
-    """One start of a run: the first, or a resume, with the config keys that changed since the one before."""
+    """One start of a run: the first, or a resume, with the config keys that changed since the one before.
+
+    `origin`: the `run`, `step` and `fresh` modules that it began with, if with the parameters of another run.
+    """
 
     time: str
     step: int
     command: str = ""
     changes: dict = dataclasses.field(default_factory=dict)
+    origin: dict | None = None
 
 
 @dataclasses.dataclass(frozen=True)

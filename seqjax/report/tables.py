@@ -179,7 +179,7 @@ def starts(runs: list[Run]) -> Table:
                 Cell(start.time.replace("T", " ", 1)),
                 Cell(words.count(start.step)),
                 Cell(start.command),
-                Cell("; ".join(f"{key}: {_change(value)}" for key, value in start.changes.items()) or words.NONE),
+                Cell("; ".join(_news(start)) or words.NONE),
             ],
             run.index,
         )
@@ -188,6 +188,12 @@ def starts(runs: list[Run]) -> Table:
     ]
     columns = [Column("run"), Column("time"), Column("from step", number=True), Column("command"), Column("changes")]
     return Table("Starts", columns, rows)
+
+
+def _news(start) -> list[str]:
+    """What a start began with, if with something else than random parameters or its own last ones, and its changes."""
+    origin = [f"parameters of {start.origin.get('run')}, step {start.origin.get('step')}"] if start.origin else []
+    return origin + [f"{key}: {_change(value)}" for key, value in start.changes.items()]
 
 
 def _change(value) -> str:

@@ -1,14 +1,10 @@
-"""Checkpoints that are never restored wrongly in silence: orbax, plus our own checksums.
+"""Checkpoints that are never restored wrongly in silence: one directory per step, committed by orbax with a rename.
 
-One directory per step, committed by orbax with a rename. Its metadata holds the name, shape, dtype and checksum of
-every array, so that another model is told apart from a damaged file, and both from a good one. Of several processes,
-each saves and restores its part; the first alone makes, renames and deletes folders.
+Of several processes, each saves and restores its part; the first alone makes, renames and deletes folders.
 """
 
 import concurrent.futures
 import functools
-import hashlib
-import json
 import logging
 import re
 import shutil
@@ -16,11 +12,10 @@ import tempfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
-from seqjax.training import cost, processes
-from seqjax.training.workdir import free
-from seqjax.types import CheckpointError, WorkdirError
+from seqjax.training import cost, processes, stored
+from seqjax.training.workdir import Workdir, free
+from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 log = logging.getLogger(__name__)
 _WRITER = concurrent.futures.ThreadPoolExecutor(1, "seqjax-writer")
@@ -28,43 +23,21 @@ TEMPORARY = ".orbax-checkpoint-tmp"  # how orbax names what is not yet whole
 NEW = ".new"  # what a step is called that takes the place of another, until it does
 
 
-@jax.jit
-def _checksums(arrays):
-    def one(x):
-        bits = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
-        u = (x if x.dtype == bool else jax.lax.bitcast_convert_type(x, bits)).reshape(-1).astype(jnp.uint32)
-        # Every weight is odd, so a single flipped bit always changes the sum.
-        return jnp.sum(u * (jnp.arange(u.size, dtype=jnp.uint32) * jnp.uint32(2654435761) | 1), dtype=jnp.uint32)
+def chosen(workdir: Workdir, which: str | int) -> tuple["Checkpoints", int]:
+    """What "best" (on validation), "latest" or a step means in a run folder.
 
-    return jax.tree.map(one, arrays)
-
-
-@jax.jit
-def _snapshot(state):
-    """A copy, as the next step reuses the buffers of a state, and its checksums."""
-    return jax.tree.map(jnp.copy, state), _checksums(_named(state))
-
-
-def _named(tree) -> dict:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def describe(state) -> dict[str, list]:
-    """Array name -> [dtype, shape], of arrays or of abstract ones."""
-    return {name: [str(a.dtype), list(a.shape)] for name, a in _named(state).items()}
-
-
-def _seal(meta: dict) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
-def digest(state) -> str:
-    """sha256 over all arrays of a state: equal digests mean equal bits."""
-    h = hashlib.sha256()
-    for name, leaf in sorted(_named(state).items()):
-        h.update(name.encode())
-        h.update(jax.device_get(leaf).tobytes())
-    return h.hexdigest()
+    Raises:
+      ConfigError: no such word.
+      CheckpointError: there is no checkpoint yet.
+    """
+    which = str(which)
+    if which not in ("best", "latest") and not which.isdecimal():
+        raise ConfigError(f"got checkpoint {which}, wanted best, latest or a step.")
+    checkpoints = Checkpoints(workdir.best if which == "best" else workdir.checkpoints)
+    steps = [int(which)] if which.isdecimal() else checkpoints.steps()
+    if not steps:
+        raise CheckpointError(f"no checkpoint in {checkpoints.root}: train first, or choose checkpoint latest.")
+    return checkpoints, steps[0]
 
 
 class Checkpoints:
@@ -89,7 +62,7 @@ class Checkpoints:
     def save(self, state, meta: dict) -> None:
         """Starts to write a state; returns while it is being written. `wait` makes sure of it."""
         self.wait()
-        state, sums = _snapshot(state)  # queued: neither it nor what follows is waited for
+        state, sums = stored.snapshot(state)  # queued: neither it nor what follows is waited for
         if jax.default_backend() == "cpu" and jax.device_count() > 1:
             jax.block_until_ready(sums)  # simulated devices can deadlock with collectives in a queue
         step, self._bytes = int(meta["step"]), cost.nbytes(state)
@@ -104,10 +77,7 @@ class Checkpoints:
             from orbax.checkpoint import v1 as ocp  # a second to import: only where something is saved
 
             processes.first(make_folder)
-            found = jax.device_get(sums)
-            arrays = {name: [*kind, int(found[name])] for name, kind in describe(state).items()}
-            about = {**meta, "arrays": arrays}
-            about["seal"] = _seal(about)
+            about = stored.sealed(meta, state, jax.device_get(sums))
             return ocp.save_async(self.root / name, state, custom_metadata=about, overwrite=True)
 
         if jax.process_count() > 1:  # what they say to each other must not meet what steps do
@@ -184,7 +154,7 @@ class Checkpoints:
         steps = self.steps() if step is None else [step]
         for one in steps:
             try:
-                return processes.together(functools.partial(self._load, self.root / str(one), abstract))
+                return processes.together(functools.partial(stored.load, self.root / str(one), abstract))
             except CheckpointError:
                 raise
             except Exception as error:
@@ -227,34 +197,3 @@ class Checkpoints:
             (self.root / str(step)).rename(target)
 
         processes.first(rename)
-
-    def _load(self, path: Path, abstract):
-        from orbax.checkpoint import v1 as ocp
-
-        if not (path / "_CHECKPOINT_METADATA").is_file():
-            raise ValueError("it is incomplete")
-        meta = dict(ocp.metadata(path).custom_metadata)
-        if meta.pop("seal") != _seal(meta):
-            raise ValueError("its metadata changed after it was written")
-        saved = {name: kind[:2] for name, kind in meta["arrays"].items()}
-        if differences := _differences(saved, describe(abstract)):
-            more = f"\n  ... and {len(differences) - 5} more" if len(differences) > 5 else ""
-            raise CheckpointError(
-                f"{path} is of another model or optimiser, {len(differences)} arrays differ "
-                "(use the config it was made with, or another --workdir):\n  " + "\n  ".join(differences[:5]) + more
-            )
-        state = ocp.load(path, abstract)
-        sums = jax.device_get(_checksums(_named(state)))
-        for name, (_, _, wanted) in meta["arrays"].items():
-            if int(sums[name]) != wanted:
-                raise ValueError(f"the checksum of {name} is wrong")
-        return state, meta
-
-
-def _differences(saved: dict, wanted: dict) -> list[str]:
-    show = lambda kind: f"{kind[0]}{kind[1]}" if kind else "nothing"
-    return [
-        f"{name}: saved {show(saved.get(name))}, wanted {show(wanted.get(name))}"
-        for name in [*wanted, *(n for n in saved if n not in wanted)]
-        if saved.get(name) != wanted.get(name)
-    ]

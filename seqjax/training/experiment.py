@@ -13,6 +13,7 @@ from seqjax.data import Batches, Loader, Streams
 from seqjax.training import carry
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
+from seqjax.training.init import Init
 from seqjax.training.optim import Optim
 from seqjax.training.parallel import Parallel
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
@@ -59,6 +60,7 @@ class Schema:
     loader: Loader = dataclasses.field(default_factory=Loader)
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
     guard: Guard = dataclasses.field(default_factory=Guard)
+    init: Init = dataclasses.field(default_factory=Init)
     seed: Seed = 0
 
 
@@ -94,7 +96,7 @@ class Experiment:
         self.seed = tree["seed"]
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
         self.optim, self.parallel = Optim(**tree["optim"]), Parallel(**tree["parallel"])
-        self.guard = Guard(**tree["guard"])
+        self.guard, self.init = Guard(**tree["guard"]), Init(**tree["init"])
         part = {k: marker(hint, Part) for k, (hint, _) in fields_of(Schema).items()}
         self.source = config.build(part["data"], tree["data"], "data")
         if self.train.eval_every and "validation" not in self.source.spec.splits:

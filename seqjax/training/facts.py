@@ -39,10 +39,10 @@ def baselines(source) -> dict:
     return {s: found for s in splits if (found := source.baselines(s))}
 
 
-def start(step: int, command: str, changes: dict) -> dict:
-    """One entry of run.json's starts."""
+def start(step: int, command: str, changes: dict, origin: dict | None) -> dict:
+    """One entry of run.json's starts; `origin`: the run whose parameters it began with, if any."""
     now = datetime.datetime.now().isoformat(timespec="seconds")
-    return {"time": now, "step": step, "command": command, "changes": changes}
+    return {"time": now, "step": step, "command": command, "changes": changes, "origin": origin}
 
 
 def versions() -> dict[str, str]:

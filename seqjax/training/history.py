@@ -11,7 +11,7 @@ from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError
 
 # Changing one of these would continue another experiment under the same name.
-DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong")
+DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong", "init.")
 PLACES = ("data.dir",)  # but for these: whether the data there are the same is looked at
 # Of a model's options, those that leave what it computes alone, but for rounding and what is dropped in training.
 FREE = ("backend", "context", "dropout", "dtype", "remat")

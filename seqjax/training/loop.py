@@ -94,6 +94,8 @@ class Run:
         zeros = zero_totals(alone, abstract, batch)
         check_monitor(e.task, zeros)
         self.zeros = self.layout.spread(zeros)
+        begins = restart or not self.checkpoints.steps()
+        self.origin = e.init.origin(abstract.params, self.workdir.path) if begins else None
         if restart:
             for old in (self.checkpoints, self.best):
                 old.discard()
@@ -113,7 +115,7 @@ class Run:
         known = facts.baselines(e.source) if known is None and self.workdir.writes else known
         self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)), known)
         self.workdir.write("config.json", e.config)
-        starts = [*before["starts"], facts.start(self.step, command, changes)]
+        starts = [*before["starts"], facts.start(self.step, command, changes, self.origin and self.origin.about())]
         self.workdir.write("run.json", {**self.about, "starts": starts})
         self.journal = Journal(self.workdir, self.options.steps, self.step, self.quiet, self.progress.owed)
         self.workdir.status("running", self.step)
@@ -122,12 +124,18 @@ class Run:
         """Says what is about to be trained."""
         model = self.experiment.config["model"]["name"]
         self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
+        if self.origin:
+            self.journal.display.say(str(self.origin))
 
     def restore(self) -> None:
         """The state of the newest good checkpoint, or that before the first step, and what goes with it."""
         restored = self.checkpoints.restore(self.abstract)
         if restored is None:
             self.state, self.totals = self.layout.init(self.experiment.make_state), self.zeros
+            if self.origin:
+                first = self.layout.gather(self.state)
+                first = self.origin.begin(first, self.experiment.tx, self.layout.shardings(self.abstract))
+                self.state = self.layout.spread(first)
             self.step, self.progress = 0, history.Progress()
             return
         state, meta = restored

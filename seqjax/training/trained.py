@@ -7,12 +7,12 @@ from typing import Any
 import jax
 
 from seqjax.training import history, room
-from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.checkpoint import chosen
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.parallel import Layout, Parallel
 from seqjax.training.workdir import Workdir, finite
-from seqjax.types import CheckpointError, ConfigError, DataError
+from seqjax.types import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Trained:
     step: int
 
     @classmethod
-    def load(cls, path: str | Path, checkpoint: str = "best") -> "Trained":
+    def load(cls, path: str | Path, checkpoint: str | int = "best") -> "Trained":
         """Reads a run folder; `checkpoint` is "best", "latest" or a step.
 
         Raises:
@@ -35,14 +35,9 @@ class Trained:
         """
         workdir = Workdir(path)
         experiment = Experiment(resolve(workdir.config()))
-        if checkpoint not in ("best", "latest") and not checkpoint.isdecimal():
-            raise ConfigError(f"--checkpoint {checkpoint}: choose best, latest or a step.")
-        checkpoints = Checkpoints(workdir.best if checkpoint == "best" else workdir.checkpoints)
-        steps = [int(checkpoint)] if checkpoint.isdecimal() else checkpoints.steps()
-        if not steps:
-            raise CheckpointError(f"no checkpoint in {checkpoints.root}: train first, or pass --checkpoint latest.")
+        checkpoints, step = chosen(workdir, checkpoint)
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
-        state, meta = checkpoints.restore(layout.abstract(experiment.shapes), steps[0])
+        state, meta = checkpoints.restore(layout.abstract(experiment.shapes), step)
         history.check_data(meta["data"], history.fingerprint(experiment), "")
         return cls(experiment, workdir, layout, state.eval_params, meta["step"])
 

@@ -41,7 +41,13 @@ def _write(folder, name="gru", *, final=1.4, steps=1000, rows=None, **config):
         "hardware": {"platform": "cpu", "device_kind": "cpu", "devices": 1},
         "git": "abc1234",
         "starts": [
-            {"time": "2026-11-20T08:00:00", "step": 0, "command": "seqjax train", "changes": {}},
+            {
+                "time": "2026-11-20T08:00:00",
+                "step": 0,
+                "command": "seqjax train",
+                "changes": {},
+                "origin": {"run": "runs/before", "step": 7, "fresh": []},
+            },
             {"time": "2026-11-20T09:00:00", "step": 500, "command": "again", "changes": {"train.steps": [500, 1000]}},
         ],
     }

@@ -78,6 +78,7 @@ def test_holds_what_was_asked_for(written):
             assert wanted in found, wanted
         assert "beaten only by gru" in found
         assert "2.5 GFLOP" in found and "0.10.2" in found and "train.steps" in found and "500 → 1000" in found
+        assert "parameters of runs/before, step 7" in found
         assert f"seqjax train --config {folders[0]}/config.json --workdir NEW" in found
         assert "gru has the lowest test loss, 1.5500, ahead of attention with 1.7500." in found
     assert page.tags.count("svg") > 5 and "embedding/embedding" in page.text

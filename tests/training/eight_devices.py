@@ -61,6 +61,11 @@ def main(root: Path):
         train(folder, after, *(["train.accumulate=2"] if after == "pmap of four" else []))
         starts = json.loads((folder / "run.json").read_text())["starts"]
         result["chains"][folder.name] = {"rows": launch.rows(folder), "starts": [s["step"] for s in starts]}
+    result["begun"] = {}
+    for way in ("one", "all", "pmap"):
+        folder = root / f"begun {way}"
+        train(folder, way, "train.steps=2", f"init.run={root / 'one to fsdp'}", "init.checkpoint=latest")
+        result["begun"][way] = launch.rows(folder)
     result["evaluated"] = []
     for name in ("one", "one to fsdp"):
         outcome = launch.main("evaluate", "--workdir", root / name, "--checkpoint", "latest", "--split", "train")

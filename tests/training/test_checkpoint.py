@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.training.checkpoint import Checkpoints, _checksums, describe, digest
+from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.stored import checksums, describe, digest
 from seqjax.types import CheckpointError, WorkdirError
 
 NAN_WITH_A_MESSAGE = np.array([0x7FC12345], np.uint32).view(np.float32)  # only its bits tell it from another NaN
@@ -95,7 +96,7 @@ def test_every_single_bit_changes_the_checksum():
         copies = np.tile(raw, (len(flips), 1))
         copies[np.arange(len(flips)), flips // 8] ^= (1 << (flips % 8)).astype(np.uint8)
         flipped = [np.frombuffer(c.tobytes(), host.dtype).reshape(host.shape) for c in copies]
-        sums = jax.device_get(_checksums([array, *map(jnp.asarray, flipped)]))
+        sums = jax.device_get(checksums([array, *map(jnp.asarray, flipped)]))
         assert sums[0] not in sums[1:], name
 
 

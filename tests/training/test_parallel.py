@@ -45,6 +45,14 @@ def test_all_ways_give_the_losses_of_one_device(runs, chain):
         assert row["skipped_steps"] == 0
 
 
+@pytest.mark.parametrize("way", ["all", "pmap"])
+def test_another_run_is_a_beginning_in_all_ways(runs, way):
+    one = runs["begun"]["one"]
+    assert one[0]["loss"] < 0.95 * runs["one"][0]["loss"]
+    for row, wanted in zip(runs["begun"][way], one, strict=True):
+        assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+
+
 def test_evaluation_is_the_same_everywhere(runs):
     one, other = runs["evaluated"]
     assert one["examples"] == other["examples"] == 40 and one["step"] == other["step"] == 6

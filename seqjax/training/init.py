@@ -1,0 +1,138 @@
+"""What a run begins with: random parameters, or those of another run."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from seqjax.training import processes, stored
+from seqjax.training.checkpoint import chosen
+from seqjax.training.state import State
+from seqjax.training.workdir import Workdir
+from seqjax.types import Checked, CheckpointError, ConfigError, Count
+
+
+@dataclasses.dataclass(frozen=True)
+class Init(Checked):
+    """The parameters before the first step are those of another `run`, a run folder; None: random ones.
+
+    `checkpoint` is "best" (on validation), "latest" or a step; where that run kept a moving average of its parameters,
+    it is taken. Parameters go by name and shape, and all must fit, but for those of the modules named in `fresh`
+    ("head", "block_0/mixer"): they are random, whatever either model has there. The optimiser, the schedule and the
+    order of the data begin anew.
+    """
+
+    run: str | None = None
+    checkpoint: Literal["best", "latest"] | Count = "best"
+    fresh: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.run is None and (self.checkpoint != "best" or self.fresh):
+            raise ValueError("checkpoint and fresh are about another run: set init.run.")
+
+    def origin(self, params, folder: Path) -> "Origin | None":
+        """Where the parameters of the run in `folder` come from, held against what it wants; None: nowhere.
+
+        Raises:
+          ConfigError: `run` is not the folder of a run, or its parameters do not fit.
+          CheckpointError: it has no such checkpoint, or that is damaged.
+        """
+        return None if self.run is None else processes.together(lambda: self._look(params, folder))
+
+    def _look(self, params, folder: Path) -> "Origin":
+        other = Workdir(self.run)
+        if other.path.resolve() == folder.resolve():
+            raise ConfigError(f"init.run={self.run} is the run's own folder: choose another run, or another --workdir.")
+        try:
+            other.config()
+        except ConfigError as error:
+            raise ConfigError(f"init.run={self.run}: {error}") from error
+        checkpoints, step = chosen(other, self.checkpoint)
+        path = checkpoints.root / str(step)
+        try:
+            meta = stored.metadata(path)
+        except Exception as error:
+            raise CheckpointError(f"init.run: checkpoint {path} cannot be read: {error}") from error
+        field = "ema" if any(name.startswith(".ema[") for name in meta["arrays"]) else "params"
+        begin = f".{field}['"
+        saved = {
+            name.removeprefix(begin)[:-2].replace("']['", "/"): kind[:2]
+            for name, kind in meta["arrays"].items()
+            if name.startswith(begin)
+        }
+        wanted = {name: [str(a.dtype), list(a.shape)] for name, a in _flat(params).items()}
+        for module in self.fresh:
+            if not any(_within(name, module) for name in (*saved, *wanted)):
+                tops = dict.fromkeys(name.partition("/")[0] for name in wanted)
+                raise ConfigError(f"init.fresh: no parameter is called {module!r}; there are {', '.join(tops)}.")
+        saved, wanted = ({n: kind for n, kind in d.items() if not self.is_fresh(n)} for d in (saved, wanted))
+        if found := stored.differences(saved, wanted):
+            raise ConfigError(
+                f"init.run={self.run}: {len(found)} parameters differ (choose the model of that run, or have their "
+                f"modules begin anew: init.fresh):{stored.listed(found)}"
+            )
+        if not wanted:
+            raise ConfigError(f"init.fresh={list(self.fresh)} leaves nothing to take from init.run={self.run}.")
+        return Origin(self, path, step, field, meta)
+
+    def is_fresh(self, name: str) -> bool:
+        """Whether a parameter, called as in the table of them, begins at random."""
+        return any(_within(name, module) for module in self.fresh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """A checkpoint whose parameters fit, `field` of its state."""
+
+    init: Init
+    path: Path
+    step: int
+    field: str
+    meta: dict
+
+    def __str__(self) -> str:
+        fresh = f", but for {', '.join(self.init.fresh)}" if self.init.fresh else ""
+        return f"begins with the parameters of {self.init.run} at step {self.step}{fresh}"
+
+    def about(self) -> dict:
+        """What stands in run.json."""
+        return {"run": self.init.run, "step": self.step, "fresh": list(self.init.fresh)}
+
+    def begin(self, state: State, tx, shardings) -> State:
+        """`state`, before its first step, with these parameters.
+
+        Raises:
+          CheckpointError: the checkpoint is damaged.
+        """
+        wanted = {
+            name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding)
+            for name, a in _flat(state.params).items()
+            if not self.init.is_fresh(name)
+        }
+
+        def read():
+            try:
+                return stored.load_field(self.path, self.meta, self.field, _tree(wanted))
+            except Exception as error:
+                reason = str(error).strip().split("\n")[0]
+                raise CheckpointError(f"init.run: checkpoint {self.path} is damaged: {reason}") from error
+
+        def replaced(state, taken):
+            params = _tree({**_flat(state.params), **_flat(taken)})
+            ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+            return state.replace(params=params, opt_state=tx.init(params), ema=ema)
+
+        return jax.jit(replaced, out_shardings=shardings)(state, processes.together(read))
+
+
+_flat = functools.partial(traverse_util.flatten_dict, sep="/")
+_tree = functools.partial(traverse_util.unflatten_dict, sep="/")
+
+
+def _within(name: str, module: str) -> bool:
+    return f"{name}/".startswith(f"{module}/")
