@@ -110,6 +110,15 @@ def test_a_checkpoint_of_two_processes_goes_on_with_another_number(config, two, 
 
 
 @pytest.mark.slow
+def test_two_processes_begin_with_another_run(config, two, tmp_path):
+    begin = (f"--config.init.run={two}", "--config.init.checkpoint=latest", "--config.train.steps=4")
+    train(1, config, tmp_path / "one", *begin)
+    train(2, config, tmp_path / "run", *begin, "--config.parallel.fsdp=2", "--config.parallel.tensor=2")
+    assert losses(tmp_path / "one")[0] < 0.95 * losses(two)[0]
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "one"), rtol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_when_one_process_is_lost_the_other_ends_and_both_resume(config, two, tmp_path, number):
     folder = tmp_path / "run"
