@@ -123,7 +123,8 @@ def plan(q_BLHK, k_BSGK, look, cores: int) -> tuple[int, int | None]:
     """Tokens per block, and how many groups of heads go through the blocks at a time; None: all of all rows.
 
     Groups take turns on a CPU if a query sees many keys: those of one stay in the cache. Several cores share the
-    products of a turn, which have to be larger for that; they are enough for about four of them.
+    products of a turn, which have to be larger for that; they are enough for about four of them. On one core larger
+    blocks pay if a query sees still more keys, unless these may be of other documents: smaller ones skip more of them.
     """
     if jax.default_backend() != "cpu":
         return BLOCK, None
@@ -131,7 +132,9 @@ def plan(q_BLHK, k_BSGK, look, cores: int) -> tuple[int, int | None]:
     seen = min(L, S, L if reach is None else reach + 1)
     if seen < FAR or look.blocks is not None or not is_local():
         return CPU_BLOCK, None
-    block = CPU_BLOCK if cores == 1 else max(CPU_BLOCK, BLOCK // math.isqrt(H // G))
+    packed = look.queries.segment_BL is not None or look.keys.segment_BL is not None
+    one = CPU_BLOCK if packed or seen < 2 * FAR else 2 * CPU_BLOCK
+    block = max(CPU_BLOCK, (one if cores == 1 else BLOCK) // math.isqrt(H // G))
     return block, max(1, cores // 4)
 
 

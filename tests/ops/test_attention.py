@@ -289,6 +289,10 @@ def test_heads_take_turns_where_queries_see_many_keys():
     plan = lambda q=q, k=k, cores=1, **look: _backends.plan(q, k, attention.Look(causal=True, **look), cores)
     assert plan() == (128, 1) and plan(cores=2) == (512, 1) and plan(cores=16) == (512, 4)
     assert plan(k=heads(_backends.FAR, 1), cores=2) == (256, 1)
+    far = dict(q=heads(2 * _backends.FAR, 4), k=heads(2 * _backends.FAR, 4))
+    assert plan(**far) == (256, 1) and plan(**far, cores=2) == (512, 1)
+    assert plan(**far, queries=masks.Tokens(segment_BL=jnp.zeros((2, 2 * _backends.FAR), jnp.int32))) == (128, 1)
+    assert plan(q=far["q"], k=heads(2 * _backends.FAR, 1)) == (128, 1)
     for few in (dict(q=heads(_backends.FAR - 1, 4)), dict(window=_backends.FAR - 1), dict(blocks=masks.Blocks())):
         assert plan(**few, cores=2) == (128, None)
 
