@@ -58,19 +58,14 @@ class Init(Checked):
             meta = stored.metadata(path)
         except Exception as error:
             raise CheckpointError(f"init.run: checkpoint {path} cannot be read: {error}") from error
-        field = "ema" if any(name.startswith(".ema[") for name in meta["arrays"]) else "params"
-        begin = f".{field}['"
-        saved = {
-            name.removeprefix(begin)[:-2].replace("']['", "/"): kind[:2]
-            for name, kind in meta["arrays"].items()
-            if name.startswith(begin)
-        }
+        field = next(field for field in ("ema", "params") if stored.describe_field(meta, field))
+        saved = stored.describe_field(meta, field)
         wanted = {name: [str(a.dtype), list(a.shape)] for name, a in _flat(params).items()}
         for module in self.fresh:
             if not any(_within(name, module) for name in (*saved, *wanted)):
                 tops = dict.fromkeys(name.partition("/")[0] for name in wanted)
                 raise ConfigError(f"init.fresh: no parameter is called {module!r}; there are {', '.join(tops)}.")
-        saved, wanted = ({n: kind for n, kind in d.items() if not self.is_fresh(n)} for d in (saved, wanted))
+        saved, wanted = ({n: kind for n, kind in those.items() if not self.is_fresh(n)} for those in (saved, wanted))
         if found := stored.differences(saved, wanted):
             raise ConfigError(
                 f"init.run={self.run}: {len(found)} parameters differ (choose the model of that run, or have their "

@@ -96,6 +96,13 @@ def load(path: Path, abstract) -> tuple:
     return state, meta
 
 
+def describe_field(meta: dict, field: str) -> dict[str, list]:
+    """Array name -> [dtype, shape], of one field of a state with this metadata; `.params['a']['b']` is called `a/b`."""
+    begin = f".{field}['"
+    of_field = {name.removeprefix(begin): kind[:2] for name, kind in meta["arrays"].items() if name.startswith(begin)}
+    return {name.removesuffix("']").replace("']['", "/"): kind for name, kind in of_field.items()}
+
+
 def load_field(path: Path, meta: dict, field: str, abstract):
     """Of a state with this metadata, those arrays of one field that `abstract` has.
 
