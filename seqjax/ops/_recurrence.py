@@ -29,8 +29,8 @@ class Cell(NamedTuple):
     """One step of a recurrence and its derivative, in three pieces. `state` is a tuple whose first entry is h.
 
     scale: per gate, the factor in front of z inside the cell's tanh.
-    parts: into how many arrays u is cut before the loop. (A fused loop on XLA's CPU that slices u and takes the tanh
-      of a tanh is not vectorised, and half as fast as one on whole arrays; one tanh over all gates is best uncut.)
+    parts: how many arrays u is before the loop. (A fused loop on XLA's CPU that slices u and takes the tanh
+      of a tanh is not vectorised, and half as fast as one on whole arrays; one tanh over all gates is best in one.)
     step: (u, g_BM, state) -> (state, kept); u (its parts) and g are the scaled input and recurrent parts of z, kept
       is what the slopes need.
     rest: kept -> (keep, write, new) of what a state holds beside h, c = keep * c + write * new, for all tokens of a
@@ -71,11 +71,12 @@ def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_
 
 
 def _scaled(cell: Cell, weights: Weights) -> Weights:
+    """Weights of what the cell's tanh takes; those of the input in as many parts as u."""
     scale_M = jnp.repeat(jnp.array(cell.scale, weights.kernel.dtype), weights.kernel.shape[1] // len(cell.scale))
     return Weights(
-        weights.kernel * scale_M[None],
+        jnp.split(weights.kernel * scale_M[None], cell.parts, axis=-1),
         weights.recurrent * scale_M[None],
-        weights.bias * scale_M,
+        jnp.split(weights.bias * scale_M, cell.parts),
         weights.recurrent_bias,
     )
 
@@ -97,15 +98,15 @@ def _tokens(cell: Cell, w: Weights, initial, state, inputs, h_BLN, kept, first):
         g_BM = product("BN,NM->BM", before[0], w.recurrent, dtype)
         if w.recurrent_bias is not None:
             g_BM = g_BM + w.recurrent_bias[None]
+        u = [u_BM + bias_M[None] for u_BM, bias_M in zip(u, w.bias, strict=True)]  # no pass of its own here
         after, new = cell.step(u, g_BM, before)
         after = choose(mask_B, after, before)
         h_BLN = None if h_BLN is None else write(h_BLN, after[0], t, 1)
         kept = None if kept is None else jax.tree.map(lambda a, b: write(a, b, t, 0), kept, new)
         return (after, h_BLN, kept), None
 
-    u_TBM = product("TBD,DM->TBM", x_TBD, w.kernel, dtype) + w.bias[None, None]
-    places = first + jnp.arange(len(u_TBM))
-    slices = (places, jnp.split(u_TBM, cell.parts, axis=-1), mask_TB, reset_TB)
+    u = [product("TBD,DM->TBM", x_TBD, kernel_DM, dtype) for kernel_DM in w.kernel]
+    slices = (first + jnp.arange(len(x_TBD)), u, mask_TB, reset_TB)
     return jax.lax.scan(step, (state, h_BLN, kept), slices)[0]
 
 
