@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seqjax import config
 from seqjax.training.checkpoint import Checkpoints
-from seqjax.training.experiment import Experiment
+from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError
 
@@ -32,7 +32,7 @@ class Progress:
 
 def finished(experiment: Experiment, workdir: Workdir) -> int | None:
     """The last step, if exactly this run is already done here, be its data elsewhere now; else None."""
-    status, held = workdir.read("status.json"), workdir.read("config.json")
+    status, held = workdir.read("status.json"), _held(workdir)
     done = status and status["status"] == "done" and held is not None
     return status["step"] if done and set(config.differences(held, experiment.config)) <= {*PLACES} else None
 
@@ -43,14 +43,19 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
     Raises:
       CheckpointError: other data or another order of them.
     """
-    old = workdir.read("config.json")
-    if old is None or restart:
+    if restart or (old := _held(workdir)) is None:
         return {}
     found = config.differences(old, experiment.config)
     for key, (before, now) in found.items():
         if key.startswith(DATA_KEYS) and key not in PLACES and Checkpoints(workdir.checkpoints).steps():
             raise _other(key, before, now)
     return {key: list(pair) for key, pair in found.items()}
+
+
+def _held(workdir: Workdir) -> dict | None:
+    """The config of the run that lives here, with the defaults of keys that are younger; None: no run does."""
+    held = workdir.read("config.json")
+    return held and resolve(held)
 
 
 def _other(key: str, before, now) -> CheckpointError:

@@ -162,3 +162,16 @@ def test_a_run_of_before_there_was_init_is_a_beginning_too(origin, tmp_path):
     (other / "config.json").write_text(json.dumps(tree))
     state, _ = begun(tmp_path, f"init.run={other}")
     same(state.params, Trained.load(origin).params)
+
+
+def test_a_finished_run_of_before_there_was_init_is_done(tmp_path):
+    run = tmp_path / "run"
+    train(run)
+    tree = json.loads((run / "config.json").read_text())
+    del tree["init"]
+    (run / "config.json").write_text(json.dumps(tree))
+    before = launch.final(run)
+    train(run)
+    assert launch.final(run) == before and len(json.loads((run / "run.json").read_text())["starts"]) == 1
+    train(run, "train.steps=6")
+    assert not json.loads((run / "run.json").read_text())["starts"][1]["changes"].keys() - {"train.steps"}
