@@ -1,7 +1,5 @@
 """What a config would cost, without training."""
 
-from pathlib import Path
-
 import jax
 from rich.table import Table
 
@@ -38,7 +36,7 @@ def show(experiment: Experiment) -> None:
             + (f"{e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else "endless data"),
         ),
     ]
-    if origin := e.init.origin(params, Path()):
+    if origin := e.init.origin(params):
         rows.append(("init", str(origin)))
     if carried := cost.nbytes(e.shapes.carry):
         rows.append(("carried state", f"{carried:,} bytes, in {e.loader.batch} streams of {epoch:,} windows"))

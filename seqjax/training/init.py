@@ -22,7 +22,7 @@ class Init(Checked):
 
     `checkpoint` is "best" (on validation), "latest" or a step; where that run kept a moving average of its parameters,
     it is taken. Parameters go by name and shape, and all must fit, but for those of the modules named in `fresh`
-    ("head", "block_0/mixer"): they are random, whatever either model has there. The optimiser, the schedule and the
+    ("head", "blocks_0/mixer"): they are random, whatever either model has there. The optimiser, the schedule and the
     order of the data begin anew.
     """
 
@@ -35,8 +35,8 @@ class Init(Checked):
         if self.run is None and (self.checkpoint != "best" or self.fresh):
             raise ValueError("checkpoint and fresh are about another run: set init.run.")
 
-    def origin(self, params, folder: Path) -> "Origin | None":
-        """Where the parameters of the run in `folder` come from, held against what it wants; None: nowhere.
+    def origin(self, params, folder: Path | None = None) -> "Origin | None":
+        """Where parameters come from, held against the abstract ones that are wanted in `folder`; None: nowhere.
 
         Raises:
           ConfigError: `run` is not the folder of a run, or its parameters do not fit.
@@ -44,9 +44,9 @@ class Init(Checked):
         """
         return None if self.run is None else processes.together(lambda: self._look(params, folder))
 
-    def _look(self, params, folder: Path) -> "Origin":
+    def _look(self, params, folder: Path | None) -> "Origin":
         other = Workdir(self.run)
-        if other.path.resolve() == folder.resolve():
+        if folder and other.path.resolve() == folder.resolve():
             raise ConfigError(f"init.run={self.run} is the run's own folder: choose another run, or another --workdir.")
         try:
             other.config()
@@ -58,37 +58,35 @@ class Init(Checked):
             meta = stored.metadata(path)
         except Exception as error:
             raise CheckpointError(f"init.run: checkpoint {path} cannot be read: {error}") from error
-        field = next(field for field in ("ema", "params") if stored.describe_field(meta, field))
-        saved = stored.describe_field(meta, field)
-        wanted = {name: [str(a.dtype), list(a.shape)] for name, a in _flat(params).items()}
+        fields = {field: stored.describe_field(meta, field) for field in ("params", "ema")}
+        field = "ema" if fields["ema"] else "params"
+        saved, wanted = fields[field], _flat(params)
         for module in self.fresh:
             if not any(_within(name, module) for name in (*saved, *wanted)):
                 tops = dict.fromkeys(name.partition("/")[0] for name in wanted)
                 raise ConfigError(f"init.fresh: no parameter is called {module!r}; there are {', '.join(tops)}.")
-        saved, wanted = ({n: kind for n, kind in those.items() if not self.is_fresh(n)} for those in (saved, wanted))
-        if found := stored.differences(saved, wanted):
+        is_fresh = lambda name: any(_within(name, module) for module in self.fresh)
+        saved, wanted = ({n: a for n, a in named.items() if not is_fresh(n)} for named in (saved, wanted))
+        if found := stored.differences(saved, {n: [str(a.dtype), list(a.shape)] for n, a in wanted.items()}):
             raise ConfigError(
                 f"init.run={self.run}: {len(found)} parameters differ (choose the model of that run, or have their "
                 f"modules begin anew: init.fresh):{stored.listed(found)}"
             )
         if not wanted:
             raise ConfigError(f"init.fresh={list(self.fresh)} leaves nothing to take from init.run={self.run}.")
-        return Origin(self, path, step, field, meta)
-
-    def is_fresh(self, name: str) -> bool:
-        """Whether a parameter, called as in the table of them, begins at random."""
-        return any(_within(name, module) for module in self.fresh)
+        return Origin(self, path, step, field, meta, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """A checkpoint whose parameters fit, `field` of its state."""
+    """A checkpoint whose parameters fit, `field` of its state; `wanted` are those to be taken, abstract, by name."""
 
     init: Init
     path: Path
     step: int
     field: str
     meta: dict
+    wanted: dict
 
     def __str__(self) -> str:
         fresh = f", but for {', '.join(self.init.fresh)}" if self.init.fresh else ""
@@ -104,15 +102,10 @@ class Origin:
         Raises:
           CheckpointError: the checkpoint is damaged.
         """
-        wanted = {
-            name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding)
-            for name, a in _flat(state.params).items()
-            if not self.init.is_fresh(name)
-        }
 
         def read():
             try:
-                return stored.load_field(self.path, self.meta, self.field, _tree(wanted))
+                return stored.load_field(self.path, self.meta, self.field, _tree(self.wanted))
             except Exception as error:
                 reason = str(error).strip().split("\n")[0]
                 raise CheckpointError(f"init.run: checkpoint {self.path} is damaged: {reason}") from error

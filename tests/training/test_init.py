@@ -14,8 +14,6 @@ from seqjax.training.loop import Run
 from seqjax.training.trained import Trained
 from seqjax.training.workdir import Workdir
 
-OTHER_WORDS = ("data.symbols=5", "init.fresh=['embedding','head']")
-
 
 def train(folder, *overrides, code=0, more=()):
     tree = launch.write(folder.parent / f"{folder.name}.json", launch.tiny(*overrides))
@@ -46,6 +44,13 @@ def begun(tmp_path, *overrides):
         run.close()
 
 
+def forget_init(folder):
+    """The folder as it was before there was `init`."""
+    tree = json.loads((folder / "config.json").read_text())
+    del tree["init"]
+    (folder / "config.json").write_text(json.dumps(tree))
+
+
 def flat(params):
     return {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(params)}
 
@@ -73,7 +78,7 @@ def test_a_moving_average_begins_with_them_too(origin, tmp_path):
 
 
 def test_fresh_modules_are_as_if_there_were_no_other_run(origin, tmp_path):
-    state, e = begun(tmp_path, f"init.run={origin}", *OTHER_WORDS)
+    state, e = begun(tmp_path, f"init.run={origin}", "data.symbols=5", "init.fresh=['embedding','head']")
     random, taken = flat(e.make_state().params), flat(Trained.load(origin).params)
     fresh = {name for name in random if name.startswith(("embedding/", "head/"))}
     assert fresh and set(random) - fresh
@@ -157,9 +162,7 @@ def test_a_damaged_beginning_is_refused(origin, tmp_path, what):
 
 def test_a_run_of_before_there_was_init_is_a_beginning_too(origin, tmp_path):
     other = shutil.copytree(origin, tmp_path / "other")
-    tree = json.loads((other / "config.json").read_text())
-    del tree["init"]
-    (other / "config.json").write_text(json.dumps(tree))
+    forget_init(other)
     state, _ = begun(tmp_path, f"init.run={other}")
     same(state.params, Trained.load(origin).params)
 
@@ -167,9 +170,7 @@ def test_a_run_of_before_there_was_init_is_a_beginning_too(origin, tmp_path):
 def test_a_finished_run_of_before_there_was_init_is_done(tmp_path):
     run = tmp_path / "run"
     train(run)
-    tree = json.loads((run / "config.json").read_text())
-    del tree["init"]
-    (run / "config.json").write_text(json.dumps(tree))
+    forget_init(run)
     before = launch.final(run)
     train(run)
     assert launch.final(run) == before and len(json.loads((run / "run.json").read_text())["starts"]) == 1
