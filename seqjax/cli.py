@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 
-from seqjax import __version__, lookup
+from seqjax import __version__, hints, lookup
 from seqjax.types import ConfigError, SeqjaxError
 
 EPILOG = """exit codes:
@@ -76,9 +76,10 @@ def _overrides(args, rest: list[str]) -> list[str]:
     out, words = [], iter(rest)
     for word in words:
         if not word.startswith("--config.") or not hasattr(args, "config"):
+            word, equals, value = word.partition("=")
+            hint = _hint(args, word, next(words, "") if word.startswith("-") and not equals else value)
             raise ConfigError(
-                f"{word!r} is not an option of 'seqjax {args.name}'.{_hint(args.name, word.partition('=')[0])} "
-                f"See seqjax {args.name} --help."
+                f"{word!r} is not an option of 'seqjax {args.subcommand}'.{hint} See seqjax {args.subcommand} --help."
             )
         if "=" not in word:
             value = next(words, None)
@@ -89,14 +90,17 @@ def _overrides(args, rest: list[str]) -> list[str]:
     return out
 
 
-def _hint(command: str, word: str) -> str:
+def _hint(args, word: str, value: str) -> str:
     """What may have been meant by an option that a command does not have."""
-    if command == "supervise":
+    if args.subcommand == "supervise":
         return " Put two dashes before the command that it is to run."
+    if hasattr(args, "base") and (hint := hints.of_option(word, value, args.base)):
+        return hint
     options = {name: list(p._option_string_actions) for name, p in _parser().subcommands.choices.items()}
     if others := [name for name, known in options.items() if word in known]:
         return f" It is one of 'seqjax {others[0]}'."
-    return lookup.nearest(word, options[command])
+    near = lookup.nearest(word.strip("-"), [option.strip("-") for option in options[args.subcommand]])
+    return near.replace("'", "'--", 1)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -131,9 +135,15 @@ class _Parser(argparse.ArgumentParser):
         self.register("type", int, _int)
         self.register("type", float, _float)
 
+    def _check_value(self, action, value):  # argparse's own lists all, and says which is near from Python 3.14 on
+        if action.choices is not None and value not in action.choices:
+            near = lookup.nearest(value, action.choices)
+            known = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"got {value!r}, wanted one of {known}.{near}")
+
     def error(self, message):
         self.print_usage(sys.stderr)
-        raise ConfigError(f"{message}; see {self.prog} --help.")
+        raise ConfigError(f"{message}{' See' if message.endswith(('.', '?')) else '; see'} {self.prog} --help.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"seqjax {__version__}")
-    commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, parser_class=_Parser)
     parser.subcommands = commands
 
     for name in lookup.names("seqjax.commands"):

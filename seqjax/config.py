@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from seqjax import lookup
+from seqjax import hints, lookup
 from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
 
 
@@ -35,7 +35,7 @@ def load(spec: str, function: str = "get_config") -> dict:
     path, _, variant = (spec, "", "") if whole else spec.rpartition(":")
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"no config file {file.absolute()}; pass --config FILE.py, FILE.py:VARIANT or config.json.")
+        raise ConfigError(f"no config file {file.absolute()}: pass another --config, or write one with seqjax new.")
     if file.suffix == ".json":
         try:
             tree = json.loads(file.read_text())
@@ -144,7 +144,7 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
         if key not in known and not (key == "name" and name is not None):
             given = key in fields_of(target)
             why = "is filled in from the data, remove it." if given else "is not a key."
-            near = "" if given else lookup.nearest(key, known)
+            near = "" if given else hints.of_key(path, key, known)
             of = f" of {name!r}" if name else ""
             problems.append(f"{dot}{key} {why}{near} Keys{of}: {', '.join(known) or 'none'}.")
     for key, (hint, default) in known.items():

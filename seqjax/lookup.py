@@ -76,6 +76,6 @@ def require(module: str, extra: str, purpose: str):
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{purpose} needs {module}, which is not installed: pip install -c constraints.txt -e '.[{extra}]', in a "
-            "checkout of seqjax."
+            f"{purpose} needs {module}, which is not installed: pip install 'seqjax[{extra}]', or in a checkout of "
+            f"seqjax pip install -c constraints.txt -e '.[{extra}]'."
         ) from error

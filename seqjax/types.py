@@ -16,9 +16,6 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from flax import linen as nn
-
 
 class SeqjaxError(Exception):
     """An error with one clear sentence for the user and an exit code for the shell."""
@@ -136,6 +133,8 @@ def mismatch(hint, value) -> str | None:
 
 
 def _fits(hint, value) -> bool:
+    import numpy as np  # late, as flax below: help and usage errors need neither
+
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _fits(args[0], value) and all(value in a for a in args[1:] if isinstance(a, Range) and value is not None)
@@ -164,6 +163,8 @@ def _fits(hint, value) -> bool:
 @functools.cache
 def fields_of(target) -> dict[str, tuple[Any, Any]]:
     """Name -> (annotation, default) of everything the constructor `target` takes; `dataclasses.MISSING` if required."""
+    from flax import linen as nn
+
     hints = typing.get_type_hints(target, include_extras=True)
     out = {}
     for field in dataclasses.fields(target):
@@ -198,14 +199,6 @@ class Checked:
 
     def __post_init__(self):
         check_fields(self)
-
-
-class Module(nn.Module):
-    """A Linen module whose fields are held against their annotations when it is built."""
-
-    def __post_init__(self):
-        check_fields(self)
-        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True)

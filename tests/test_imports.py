@@ -15,7 +15,7 @@ import seqjax
 
 ROOT = Path(seqjax.__file__).parent
 ROOMS = (
-    *("types", "lookup", "config", "masks", "metrics"),
+    *("types", "lookup", "hints", "config", "module", "masks", "metrics"),
     *("ops", "mixers", "converters", "models", "probabilistic", "data", "tasks"),
     *(
         "training",
@@ -26,13 +26,17 @@ ROOMS = (
         "runtime",
         "supervise",
         "verify",
+        "starts",
         "commands",
         "cli",
         "__main__",
     ),
 )
 # On the ground floor, too, nobody reaches up: what each of these may import.
-GROUND = {"types": [], "lookup": ["types"], "config": ["types", "lookup"], "masks": [], "metrics": []}
+GROUND = {
+    **{"types": [], "lookup": ["types"], "hints": ["lookup"], "config": ["types", "lookup", "hints"]},
+    **{"module": ["types"], "masks": [], "metrics": []},
+}
 NEVER = {"torch", "keras", "tensorflow", "tensorflow_probability", "transformers", "clu", "dynamax", "hmmlearn"}
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(ROOT)], "seqjax.") if m.name != "seqjax.__main__")
 
@@ -81,13 +85,33 @@ def test_every_module_imports_and_is_documented(name):
             assert (thing.__doc__ or f"{key}(").partition("(")[0] != key, f"{name}.{key} has no docstring"
 
 
-def test_the_command_line_starts_light():
-    code = (
-        "import sys, seqjax.cli; "
-        "heavy = {'matplotlib', 'orbax', 'grain', 'tensorboardX', 'pyarrow', 'sklearn'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
+LIGHT = """
+import sys
+from seqjax import cli
+
+heavy = {"jax", "jaxlib", "numpy", "flax", "optax", "orbax", "grain", "rich", "matplotlib", "tensorboardX", "pyarrow"}
+for command in sys.stdin.read().splitlines():
+    try:
+        cli.main(command.split())
+    except SystemExit as end:
+        assert end.code in (0, 1, 2), (command, end.code)
+    found = heavy & set(sys.modules)
+    assert not found, f"seqjax {command} imports {found}"
+"""
+
+
+def test_help_and_mistakes_on_the_command_line_need_no_jax(tmp_path):
+    commands = [
+        *("", "--help", "--version", "trian", "train --help", "train", "train --lr 3", "train --kills 3", "sweep"),
+        *("train --config no.py", "train --config no.py --workdir x", "train --config no.py:tiny --dry_run"),
+        *("compare --dry_run", "compare --config no.py --dry_run", "sweep --config no.py --workdir x", "fingerprint"),
+        *("new", "new nope", "new text --out text", "new quickstart --out quickstart.py", "new quickstart"),
+        *("report x --figure a.png", "generate --workdir x --top_p nan", "supervise", "supervise -- true"),
+        *("supervise --restarts 0 -- false",),
+    ]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT.parent), *sys.path])}
+    options = dict(capture_output=True, text=True, cwd=tmp_path, env=env)
+    done = subprocess.run([sys.executable, "-c", LIGHT], input="\n".join(commands), **options)
     assert done.returncode == 0, done.stderr
 
 

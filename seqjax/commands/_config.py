@@ -1,18 +1,58 @@
 """What commands that train from a config have in common."""
 
+import sys
 
-def options(parser) -> None:
-    """`--config`, and its overrides."""
+from seqjax.types import ConfigError
+
+
+def options(parser, function: str = "get_config", base: str = "") -> None:
+    """`--config`, a file with `function`, and its overrides; `base` comes before the keys of what is trained."""
+    parser.set_defaults(base=base)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE[:VARIANT]", help="a .py with get_config, or config.json")
+    add(
+        "--config", metavar="FILE[:VARIANT]", help=f"a .py with {function} (seqjax new writes one), or a .json of a run"
+    )
     add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
 
 
-def resolved(args) -> dict:
-    """The config that the options describe, with every default; the process is set up to train it."""
-    from seqjax import config, runtime
+def given(args, function: str = "get_config") -> dict:
+    """The config that the options describe, as it is written; says what overrides took from the file.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if args.config is None:
+        raise ConfigError(
+            f"--config is missing: name a file, or write one with seqjax new; see seqjax {args.subcommand} --help."
+        )
+    from seqjax import config
+
+    tree = config.load(args.config, function)
+    changed = config.override(tree, args.overrides)
+    if (lost := list(dropped(tree, changed))) and not getattr(args, "quiet", False):
+        print(
+            f"seqjax: a section that is named anew drops what the file set in it: {', '.join(lost)}; "
+            "--config.SECTION.name=NAME keeps it.",
+            file=sys.stderr,
+        )
+    return changed
+
+
+def dropped(old: dict, new, path: str = ""):
+    """The options of `old` that `new` has no more, as `data.length=32`; without names of sections."""
+    for key, value in old.items():
+        if not isinstance(new, dict) or key not in new:
+            if key != "name":
+                yield f"{path}{key}={value!r}"
+        elif isinstance(value, dict):
+            yield from dropped(value, new[key], f"{path}{key}.")
+
+
+def resolved(tree: dict) -> dict:
+    """A config with every default; the process is set up to train it."""
+    from seqjax import runtime
     from seqjax.training import experiment
 
-    tree = experiment.resolve(config.override(config.load(args.config), args.overrides))
+    tree = experiment.resolve(tree)
     runtime.setup()
     return tree

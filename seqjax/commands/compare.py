@@ -2,6 +2,9 @@
 
 import os
 
+from seqjax.commands import _config
+from seqjax.types import ConfigError
+
 ABOUT = "Compare models fairly: equal budget, a learning-rate search for each, seeds, statistics, one page."
 EXAMPLES = """\
   seqjax compare --config experiments/compare/recall.py --workdir runs/recall
@@ -11,9 +14,8 @@ EXAMPLES = """\
 
 def options(parser) -> None:
     """The options of the command."""
+    _config.options(parser, "get_comparison", base="base.")
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE[:VARIANT]", help="a .py with get_comparison, or comparison.json")
-    add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
     add("--workdir", metavar="DIR", help="where everything goes; run the same command again to go on")
     add("--executor", metavar="NAME", help="where runs run (default: the config's, which is local)")
     add("--slots", type=int, metavar="N", help="so many runs at a time (default: the config's, which is 1)")
@@ -22,6 +24,9 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Runs what is missing, and writes report.html, report.md, results.csv and results.parquet."""
+    tree = _config.given(args, "get_comparison")
+    if args.workdir is None and not args.dry_run:
+        raise ConfigError("--workdir is missing: say where the runs should live, for example --workdir runs/recall.")
     from pathlib import Path
 
     from seqjax import config, runtime
@@ -29,11 +34,7 @@ def run(args) -> None:
     from seqjax.search import compare, plan
     from seqjax.search._display import Display
     from seqjax.training.workdir import Workdir
-    from seqjax.types import ConfigError
 
-    if args.workdir is None and not args.dry_run:
-        raise ConfigError("--workdir is missing: say where the runs should live, for example --workdir runs/recall.")
-    tree = config.override(config.load(args.config, "get_comparison"), args.overrides)
     wishes = {"name": args.executor, "slots": args.slots}
     words = [f"executor{'' if key == 'name' else f'.{key}'}={v!r}" for key, v in wishes.items() if v is not None]
     if words:

@@ -30,6 +30,9 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Takes the fingerprints, and writes the pages after each."""
+    mixers = [name for names in args.mixer for name in names.split(",")]
+    if bool(mixers) == args.all:
+        raise ConfigError(f"name mixers with --mixer, or all with --all; got {'both' if args.all else 'neither'}.")
     # Its runs are other processes on the same device, which must leave each other memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
@@ -41,9 +44,6 @@ def run(args) -> None:
     from seqjax.training import progress
 
     runtime.setup()
-    mixers = [name for names in args.mixer for name in names.split(",")]
-    if bool(mixers) == args.all:
-        raise ConfigError(f"name mixers with --mixer, or all with --all; got {'both' if args.all else 'neither'}.")
     mixers = mixers or fingerprint.causal()
     if args.name and len(mixers) > 1:
         raise ConfigError(f"--name {args.name} would name {len(mixers)} mixers: take one at a time.")

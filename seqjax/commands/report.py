@@ -17,10 +17,10 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Writes the page and says where."""
-    from seqjax import report
-
     if args.figure and not args.figure.endswith(".svg"):
         raise ConfigError(f"--figure {args.figure}: it is written as SVG, so name a file that ends in .svg.")
+    from seqjax import report
+
     folders = [Path(f) for f in args.folders]
     out = Path(args.out) if args.out else folders[0]
     path = report.write(folders, out)

@@ -31,6 +31,7 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Runs the trials, writes the report, and says which was best."""
+    tree = _config.given(args)
     import shlex
 
     from seqjax import config
@@ -38,7 +39,7 @@ def run(args) -> None:
     from seqjax.search import executors, space, sweep
     from seqjax.search._board import Board, value
 
-    base = _config.resolved(args)
+    base = _config.resolved(tree)
     given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
     how = sweep.Options(**config.resolve(sweep.Options, given))
     executor = executors.named(args.executor, args.slots, args.executor_option)

@@ -34,16 +34,17 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Trains, or shows what would be trained."""
-    import json
-
-    from seqjax.training.experiment import Experiment
-
-    tree = _config.resolved(args)
+    tree = _config.given(args)
+    if args.workdir is None and not args.dry_run and not args.print_config:
+        raise ConfigError("--workdir is missing: say where the run should live, for example --workdir runs/first.")
+    tree = _config.resolved(tree)
     if args.print_config:
+        import json
+
         print(json.dumps(tree, indent=1))
         return
-    if args.workdir is None and not args.dry_run:
-        raise ConfigError("--workdir is missing: say where the run should live, for example --workdir runs/first.")
+    from seqjax.training.experiment import Experiment
+
     if args.dry_run:
         from seqjax.training import dry_run
 

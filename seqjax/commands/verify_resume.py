@@ -20,6 +20,7 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Trains twice and says whether the bits are the same."""
+    tree = _config.given(args)
     import contextlib
     import tempfile
     from pathlib import Path
@@ -28,7 +29,7 @@ def run(args) -> None:
     from seqjax.training import progress
 
     say = progress.console(soft_wrap=True).print
-    tree = _config.resolved(args)
+    tree = _config.resolved(tree)
     with contextlib.ExitStack() as stack:
         folder = Path(args.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="seqjax-verify-")))
         verdict = verify.verify(tree, folder, steps=args.steps, kills=args.kills, seed=args.seed, say=say)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.types import Count, Dtype, Given, Module, Part
+from seqjax.module import Module
+from seqjax.types import Count, Dtype, Given, Part
 
 Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
 

@@ -8,8 +8,9 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._base import Mixers, check_state, cycle, least_room
 from seqjax.mixers._memory import check_alone
+from seqjax.module import Module
 from seqjax.ops import ring
-from seqjax.types import Count, Dtype, Fraction, Given, Module, NonNegative, Spec
+from seqjax.types import Count, Dtype, Fraction, Given, NonNegative, Spec
 
 Norm = Literal["layer", "rms"]
 

@@ -79,7 +79,7 @@ def _hindrance(backend: str, q_BLHK, k_BSGK, look) -> str | None:
     if q_BLHK.dtype == jnp.float16 and jax.default_backend() == "cpu":
         return "its float16 products do not run on a CPU"
     if backend == "tokamax" and importlib.util.find_spec("tokamax") is None:
-        return "tokamax is not installed: pip install -c constraints.txt -e '.[tokamax]'"
+        return "tokamax is not installed: pip install 'seqjax[tokamax]'"
     return _hindrance_of_cudnn(q_BLHK, k_BSGK, look) if backend == "cudnn" else None
 
 

@@ -5,8 +5,6 @@ import signal
 import threading
 import time
 
-import jax
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 ECHO = 2.0  # seconds in which the same signal again, Ctrl-C apart, is the same request: sent to all, and handed on
 
@@ -24,6 +22,8 @@ class Interrupt:
     """
 
     def __init__(self):
+        import jax  # late: `supervise`, too, asks which signals there are
+
         self.asked: str | None = None
         self.several = jax.process_count() > 1
 

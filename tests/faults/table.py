@@ -238,4 +238,20 @@ TABLE = {
         f"{FAULTS}::test_an_empty_batch_teaches_nothing",
         f"{STEP}::test_a_batch_without_a_valid_token_teaches_nothing",
     ),
+    66: (
+        "A word that is usual elsewhere is answered with our key, and options that an override drops are said.",
+        "test_hints.py::test_a_word_on_the_command_line",
+        "test_hints.py::test_an_unknown_key",
+        "test_hints.py::test_what_a_section_loses_that_is_named_anew_is_said",
+    ),
+    67: (
+        "Help and mistakes on the command line are answered without JAX.",
+        "test_imports.py::test_help_and_mistakes_on_the_command_line_need_no_jax",
+    ),
+    68: (
+        "Whoever has no config is told how to get one, and what is written trains.",
+        "test_new.py::test_whoever_has_no_config_is_told_of_it",
+        "test_new.py::test_a_text_of_ones_own_trains_and_is_gone_on_with",
+        "test_new.py::test_it_writes_over_nothing",
+    ),
 }

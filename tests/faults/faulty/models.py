@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.types import Count, Dtype, Given, Module, Spec
+from seqjax.module import Module
+from seqjax.types import Count, Dtype, Given, Spec
 
 SHORT = 4  # tokens; what is longer brings out the fault
 

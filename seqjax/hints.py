@@ -1,0 +1,115 @@
+"""What an unknown word may have meant: the field's usual words for our keys, else what is spelt alike."""
+
+import re
+import shlex
+
+from seqjax import lookup
+
+# Key -> words for it. A key may be an option of commands (`--workdir`), or say which value to give it (`steps=STEPS`).
+WORDS = {
+    "seed": "seed random_seed",
+    "data": "data dataset dataset_name source",
+    "data.path": "path data_path file text_file input_file",
+    "data.train": "train_file train_data",
+    "data.validation": "validation_file val_file dev_file eval_file",
+    "data.length": "length seq_len seq_length sequence_length max_length max_len max_seq_len max_seq_length block_size "
+    "context_length context_size n_ctx n_positions max_position_embeddings",
+    "data.tokens": "tokenizer tokenization",
+    "task.monitor": "monitor metric_for_best_model",
+    "task.carry_state": "carry_state stateful tbptt truncated_bptt",
+    "model": "model model_name model_type",
+    "model.width": "width hidden hidden_size hidden_dim hidden_units units dim model_dim d_model n_embd embed_dim "
+    "embedding_dim emb_dim embedding_size",
+    "model.layers": "layers num_layers n_layers n_layer num_hidden_layers num_blocks depth",
+    "model.expansion": "expansion expansion_factor mlp_ratio ffn_ratio mlp_expansion",
+    "model.dropout": "dropout dropout_rate dropout_prob p_dropout hidden_dropout hidden_dropout_prob resid_pdrop",
+    "model.norm": "norm norm_type",
+    "model.pool": "pool pooling",
+    "model.tied": "tied tie_weights tie_embeddings tie_word_embeddings weight_tying",
+    "model.dtype": "dtype precision compute_dtype param_dtype mixed_precision amp",
+    "model.dtype=bfloat16": "bf16",
+    "model.dtype=float16": "fp16",
+    "model.mixer": "mixer rnn_type cell_type layer_type architecture arch",
+    "model.mixer.heads": "heads num_heads n_heads n_head num_attention_heads",
+    "model.mixer.kv_heads": "kv_heads num_kv_heads n_kv_heads num_key_value_heads",
+    "model.mixer.window": "window window_size sliding_window attention_window",
+    "optim.name": "optimizer optimiser optimizer_name",
+    "optim.peak": "peak lr learning_rate base_lr init_lr initial_lr max_lr peak_lr peak_learning_rate",
+    "optim.schedule": "schedule scheduler lr_schedule lr_scheduler lr_scheduler_type lr_decay_style",
+    "optim.warmup": "warmup warmup_steps num_warmup_steps lr_warmup_steps warmup_iters",
+    "optim.warmup=STEPS": "warmup_ratio warmup_epochs warmup_fraction",
+    "optim.end": "end end_scale final_scale min_lr_ratio",
+    "optim.decay": "decay weight_decay wd",
+    "optim.clip": "clip clip_norm clip_grad clip_grad_norm grad_clip grad_clip_norm gradient_clip gradient_clipping "
+    "gradient_clip_val max_grad_norm global_clip_norm",
+    "optim.ema": "ema ema_decay ema_rate",
+    "optim.options.b1": "b1 beta1 adam_beta1",
+    "optim.options.b2": "b2 beta2 adam_beta2",
+    "optim.options.eps": "eps epsilon adam_eps adam_epsilon",
+    "optim.options.momentum": "momentum",
+    "loader.batch": "batch batch_size bs global_batch_size train_batch_size per_device_train_batch_size",
+    "loader.overlong=truncate": "truncate truncation",
+    "loader.workers": "workers num_workers n_workers dataloader_num_workers",
+    "train.steps": "steps max_steps num_steps n_steps total_steps train_steps training_steps num_train_steps "
+    "num_training_steps iters max_iters num_iterations iterations",
+    "train.steps=STEPS": "epochs num_epochs n_epochs max_epochs num_train_epochs",
+    "train.accumulate": "accumulate accumulation accumulation_steps grad_accum grad_accum_steps "
+    "grad_accumulation_steps gradient_accumulation gradient_accumulation_steps accumulate_grad_batches",
+    "train.log_every": "log_every log_steps log_interval log_freq logging_steps log_every_n_steps",
+    "train.eval_every": "eval_every eval_steps eval_interval eval_freq eval_frequency validate_every val_every",
+    "train.checkpoint_every": "checkpoint_every checkpoint_steps checkpoint_interval ckpt_every save_every save_steps "
+    "save_interval save_freq",
+    "train.keep": "keep keep_checkpoints max_to_keep save_total_limit save_top_k",
+    "train.patience": "patience early_stopping early_stopping_patience early_stop",
+    "init.run": "pretrained pretrained_path finetune_from init_from init_checkpoint load_from",
+    "--workdir": "output output_dir out_dir log_dir save_dir run_dir model_dir checkpoint_dir ckpt_dir",
+}
+SIZES = "vocab vocab_size vocabulary vocabulary_size n_vocab num_tokens num_classes n_classes num_labels input_size"
+SIZED = " Sizes come from the data: leave it out."
+COMPARED = {"optim.peak": "rates=LIST", "seed": "seeds=LIST"}  # what a comparison sets for each of its runs
+
+
+def plain(word: str) -> str:
+    """A word as it is looked up: `learning_rate`, `--learning-rate` and `learningRate` are one."""
+    return re.sub(r"[-_]", "", word).lower()
+
+
+KEYS = {plain(word): key for key, words in WORDS.items() for word in words.split()}
+FROM_DATA = set(map(plain, SIZES.split()))
+
+
+def of_key(section: str, word: str, known) -> str:
+    """What may have been meant by a key that a section does not have, but those in `known`; a sentence, or nothing."""
+    if plain(word) in FROM_DATA:
+        return SIZED
+    path = KEYS.get(plain(word), "")
+    where, _, key = path.rpartition(".")
+    if key.partition("=")[0] in known:
+        return f" Did you mean {key!r}?"
+    # Of no help: `heads` to a mixer that has none, and what only a config has to a comparison.
+    elsewhere = section.split(".")[:2] != where.split(".") if section else path.partition(".")[0] in known
+    if not path or not elsewhere:
+        return lookup.nearest(word, known)
+    return f" Did you mean {path!r}?"
+
+
+def of_option(word: str, value: str, base: str) -> str:
+    """What may have been meant by a word that a command does not take, but `--config FILE` and `--config.KEY=VALUE`.
+
+    `base` comes before each key. A sentence, or nothing.
+    """
+    if not word.startswith("-") and not value:
+        return f" Did you mean --config {shlex.quote(word)}?" if re.search(r"\.(py|json)\b", word) else ""
+    if plain(word) in FROM_DATA:
+        return SIZED
+    section, _, name = word.strip("-").rpartition(".")
+    path = KEYS.get(plain(name), "")
+    if section and path.rpartition(".")[2] in (name, ""):
+        path = f"{section}.{name}"
+    if not path:
+        return ""
+    if not path.startswith("--"):
+        path = f"--config.{COMPARED.get(path, base + path) if base else path}"
+    if "=" not in path:
+        path += f"={shlex.quote(value) if value and not value.startswith('--') else 'VALUE'}"
+    return f" Did you mean {path}?"

@@ -1,0 +1,13 @@
+"""The base of mixers and models."""
+
+from flax import linen as nn
+
+from seqjax.types import check_fields
+
+
+class Module(nn.Module):
+    """A Linen module whose fields are held against their annotations when it is built."""
+
+    def __post_init__(self):
+        check_fields(self)
+        super().__post_init__()

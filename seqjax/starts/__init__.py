@@ -1,0 +1,1 @@
+"""Configs to start from, which `seqjax new` copies: one file each, whole and runnable, its comments for the user."""

@@ -1,0 +1,36 @@
+"""A small GRU on the Python language reference, character by character: nothing to download."""
+
+# Train it. The same command resumes a run that was stopped:
+#   seqjax train --config quickstart.py --workdir runs/quickstart
+# Look at it:
+#   seqjax evaluate --workdir runs/quickstart --split test
+#   seqjax generate --workdir runs/quickstart --prompt "The "
+#   seqjax report runs/quickstart
+#   tensorboard --logdir runs          (also while it trains; pip install tensorboard)
+# Change any key here or on the command line. All keys with their values, and all mixers:
+#   seqjax train --config quickstart.py --config.model.mixer=lstm --config.optim.peak=3e-3 --workdir runs/lstm
+#   seqjax train --config quickstart.py --print_config
+#   seqjax list mixers
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    """What `seqjax train` trains."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="reference", length=128),  # predictions in a window
+            task=dict(name="next_token", monitor="bits_per_character"),  # what chooses the best checkpoint
+            model=dict(
+                name="lm",
+                width=256,
+                layers=1,
+                expansion=0,  # no MLP behind the mixer
+                mixer=dict(name="gru"),
+            ),
+            optim=dict(name="adamw", peak=5e-3, warmup=100),  # the highest learning rate, and the steps until it
+            loader=dict(batch=16),
+            train=dict(steps=800, log_every=50, eval_every=200, checkpoint_every=200),
+        )
+    )

@@ -1,0 +1,37 @@
+"""A search for the best learning rate, width, dropout and mixer of a language model."""
+
+# Search; the same command goes on where it was stopped. It needs Optuna: pip install 'seqjax[sweep]'
+#   seqjax sweep --config sweep.py --workdir runs/sweep --trials 20
+#   seqjax sweep --config sweep.py --workdir runs/sweep --trials 20 --pruner median --slots 2
+# Look at runs/sweep/sweep.html; then train the best:
+#   seqjax train --config runs/sweep/best.json --workdir runs/best
+#   tensorboard --logdir runs          (also while it runs; pip install tensorboard)
+
+from ml_collections import ConfigDict
+
+from seqjax.search.space import choice, log, uniform
+
+
+def get_config():
+    """What every trial trains, but for what is searched."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="reference", length=64),  # your own: dict(name="text", path="text.txt", length=64)
+            task=dict(name="next_token", monitor="bits_per_character"),  # trials are judged by it, on validation
+            model=dict(name="lm", width=64, layers=1, expansion=2, mixer=dict(name="gru")),
+            optim=dict(peak=3e-3, warmup=20),
+            loader=dict(batch=16),
+            train=dict(steps=300, log_every=50, eval_every=100, checkpoint_every=100),
+        )
+    )
+
+
+def sweep():
+    """What is searched: any key, with integers(least, most) as well."""
+    return {
+        "optim.peak": log(5e-4, 2e-2),
+        "model.width": choice(32, 64, 128),
+        "model.dropout": uniform(0.0, 0.3),
+        "model.mixer": choice("gru", dict(name="attention", heads=4)),
+    }

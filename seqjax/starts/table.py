@@ -1,0 +1,50 @@
+"""A classifier of your own labelled records, from jsonl, csv or parquet files."""
+
+# 1. Name your files and columns below, in data.
+# 2. Look at what would be trained, then train it. The same command resumes a run that was stopped:
+#   seqjax train --config table.py --dry_run
+#   seqjax train --config table.py --workdir runs/table
+# 3. Look at it:
+#   seqjax evaluate --workdir runs/table
+#   seqjax report runs/table
+#   tensorboard --logdir runs          (also while it trains; pip install tensorboard)
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    """What `seqjax train` trains."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(
+                name="table",
+                train="train.csv",  # or a pattern, "train-*.jsonl"
+                validation="validation.csv",  # other records than those of train
+                # test="test.csv",
+                text="text",  # the column to read; for lists of numbers: features="column" instead
+                label="label",  # the column to predict
+                tokens="character",  # or "byte"; not for features
+            ),
+            task=dict(name="classification", monitor="loss"),  # with many records: monitor="accuracy"
+            model=dict(
+                name="classifier",
+                width=128,
+                layers=2,
+                expansion=0,  # no MLP behind the mixer
+                pool="mean",  # or "last", "max", "attention"
+                dropout=0.2,
+                mixer=dict(name="bidirectional"),  # two GRUs, one in each direction
+            ),
+            optim=dict(peak=3e-3, warmup=50, decay=0.1),
+            # Rows are padded to the shortest of these lengths that holds them; what is longer is cut off.
+            loader=dict(batch=32, buckets=(32, 64, 128, 256), overlong="truncate"),
+            train=dict(
+                steps=1500,
+                log_every=50,
+                eval_every=100,
+                checkpoint_every=300,
+                patience=5,  # ends after so many evaluations without a better one; None: never
+            ),
+        )
+    )
