@@ -76,8 +76,8 @@ def _overrides(args, rest: list[str]) -> list[str]:
     out, words = [], iter(rest)
     for word in words:
         if not word.startswith("--config.") or not hasattr(args, "config"):
-            word, equals, value = word.partition("=")
-            hint = _hint(args, word, next(words, "") if word.startswith("-") and not equals else value)
+            name, equals, value = word.partition("=")
+            hint = _hint(args, name, next(words, "") if name.startswith("-") and not equals else value)
             raise ConfigError(
                 f"{word!r} is not an option of 'seqjax {args.subcommand}'.{hint} See seqjax {args.subcommand} --help."
             )

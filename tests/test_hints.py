@@ -112,7 +112,7 @@ def test_what_a_section_loses_that_is_named_anew_is_said(tmp_path):
     outcome = launch.main(*train, *text, "--config.loader.buckets=[4]")
     assert outcome.code == 0 and json.loads(outcome.out)["data"]["length"] != 3
     assert outcome.err == (
-        "seqjax: a section that is named anew drops what the file set in it: data.length=3, data.symbols=4, "
+        "note: a section that is named anew drops what the file set in it: data.length=3, data.symbols=4, "
         "data.examples=10; --config.SECTION.name=NAME keeps it.\n"
     )
     assert "model.mixer.heads=2;" in launch.main(*train, "--config.model.mixer=gru").err

@@ -10,7 +10,9 @@ def options(parser, function: str = "get_config", base: str = "") -> None:
     parser.set_defaults(base=base)
     add = parser.add_argument
     add(
-        "--config", metavar="FILE[:VARIANT]", help=f"a .py with {function} (seqjax new writes one), or a .json of a run"
+        "--config",
+        metavar="FILE[:VARIANT]",
+        help=f"a .py with {function} (seqjax new writes one), or a .json that a run left",
     )
     add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
 
@@ -31,21 +33,22 @@ def given(args, function: str = "get_config") -> dict:
     changed = config.override(tree, args.overrides)
     if (lost := list(dropped(tree, changed))) and not getattr(args, "quiet", False):
         print(
-            f"seqjax: a section that is named anew drops what the file set in it: {', '.join(lost)}; "
+            f"note: a section that is named anew drops what the file set in it: {', '.join(lost)}; "
             "--config.SECTION.name=NAME keeps it.",
             file=sys.stderr,
         )
     return changed
 
 
-def dropped(old: dict, new, path: str = ""):
-    """The options of `old` that `new` has no more, as `data.length=32`; without names of sections."""
-    for key, value in old.items():
-        if not isinstance(new, dict) or key not in new:
-            if key != "name":
-                yield f"{path}{key}={value!r}"
-        elif isinstance(value, dict):
-            yield from dropped(value, new[key], f"{path}{key}.")
+def dropped(old: dict, new: dict, path: str = ""):
+    """The options of named sections of `old` that those of `new` have no more, as `data.length=32`."""
+    for key, was in old.items():
+        now = {"name": new[key]} if isinstance(new[key], str) else new[key]
+        if isinstance(was, dict) and isinstance(now, dict):
+            lost = {k: v for k, v in was.items() if k not in now}
+            if "name" in was:
+                yield from (f"{path}{key}.{k}={v!r}" for k, v in lost.items())
+            yield from dropped({k: v for k, v in was.items() if k not in lost}, now, f"{path}{key}.")
 
 
 def resolved(tree: dict) -> dict:
