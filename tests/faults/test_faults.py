@@ -22,6 +22,7 @@ from seqjax import verify
 from seqjax.data import copy
 from seqjax.training import loop
 from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.damage import FILES
 from seqjax.training.trained import Trained
 
 HALF = (BASE, 6)  # a run that was asked to stop at step 6; it has steps 4 and 6
@@ -197,7 +198,7 @@ def saved(step: int, action):
 
     def wait(folder):
         ckpt = folder / "ckpt"
-        while not (ckpt / str(step)).is_dir() or list(ckpt.glob("*tmp*")):
+        while not (ckpt / str(step) / FILES).exists() or list(ckpt.glob("*tmp*")):
             time.sleep(0.01)
         action(folder)
 
