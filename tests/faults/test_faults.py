@@ -95,6 +95,29 @@ def test_what_is_found_in_the_folder_changes_no_bit(meet, runs, fault):
     driver.same_as(runs.folder(BASE), meet(fault._replace(past=HALF)))
 
 
+# 57: what says nothing of the files.
+
+
+def test_an_error_of_another_kind_is_not_damage(meet, runs):
+    """Row 57: nothing is renamed, nothing that deletes is recommended, and a retry goes on to the same bits."""
+    others = (
+        OSError(errno.EIO, "Input/output error"),
+        MemoryError(),
+        ImportError("cannot import name 'api' from 'google'"),
+    )
+    for error, past in zip(others, (HALF, None, None), strict=True):
+
+        def refuse(*_, error=error):
+            raise error
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("orbax.checkpoint.v1.load", refuse)
+            words = ("ckpt/6 cannot be read", type(error).__name__, "run the same command again")
+            ran = meet(Fault(5, words, past=past))
+        assert ran.steps == [6, 4] and "restart" not in ran.outcome.err and "aside" not in ran.log
+    driver.same_as(runs.folder(BASE), meet(Fault(check=lambda ran: went_on(ran))))
+
+
 # 18, 27: what is refused.
 
 BAG = {**launch.tiny("train.steps=2", "train.checkpoint_every=1"), "model": {"name": "faulty.models:Bag"}}
