@@ -148,14 +148,20 @@ class Checkpoints:
             for step, new in self._folders(re.escape(NEW)):
                 old = self.root / str(step)
                 shutil.rmtree(old, ignore_errors=True)
-                new.rename(old)
+                try:
+                    new.rename(old)
+                except OSError as error:
+                    raise WorkdirError(f"cannot put {new} in the place of {old}: {error.strerror}.") from error
 
         processes.first(replace)
 
     def _remove(self, folders) -> None:
         def remove():
             for folder in folders():
-                shutil.rmtree(folder, ignore_errors=True)
+                try:
+                    _delete(folder)
+                except OSError as error:  # as little as is left of it, it does no harm
+                    log.warning("cannot delete %s: %s", folder, error)
 
         processes.first(remove)
 
@@ -212,10 +218,7 @@ class Checkpoints:
         def delete():
             try:
                 for _, folder in self._folders(f"({re.escape(NEW)})?({re.escape(TEMPORARY)}.*)?"):
-                    if folder.is_symlink():
-                        folder.unlink()
-                    else:
-                        shutil.rmtree(folder)
+                    _delete(folder)
             except OSError as error:
                 raise WorkdirError(f"cannot delete the checkpoints in {self.root}: {error}.") from error
             for step, folder in self.aside():
@@ -232,6 +235,15 @@ class Checkpoints:
         steps = self.steps()
         if step is None or step in steps:
             self._remove(lambda: [self.root / str(other) for other in steps if other != step])
+
+
+def _delete(folder: Path) -> None:
+    """Of a link, the link; a process that is killed on the way leaves a folder that is seen to be incomplete."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        (folder / stored.ABOUT).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def _move(folder: Path, name: str) -> Path:

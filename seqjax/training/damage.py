@@ -27,7 +27,10 @@ def seal(tree) -> str:
 def list_files(path: Path) -> None:
     """Writes down size and sha256 of every file of a whole checkpoint."""
     files = {f.relative_to(path).as_posix(): _file(f) for f in sorted(path.rglob("*")) if f.is_file()}
-    (path / FILES).write_text(json.dumps({"files": files, "seal": seal(files)}))
+    with open(path / FILES, "w") as f:
+        f.write(json.dumps({"files": files, "seal": seal(files)}))
+        f.flush()
+        os.fsync(f.fileno())  # a machine that fails may lose the others, and then this one must be there to say so
 
 
 @contextlib.contextmanager

@@ -131,7 +131,7 @@ def test_the_old_one_stays_until_the_new_one_is_whole(root, monkeypatch):
     monkeypatch.setattr("seqjax.training.checkpoint.shutil", SimpleNamespace(rmtree=remove))
     checkpoints = Checkpoints(root)
     checkpoints.save(state_of(7), {"step": 2})
-    with pytest.raises(OSError):  # the old one is still there, as nothing was removed
+    with pytest.raises(WorkdirError, match=r"2\.new in the place of .*2: Directory not empty"):  # nothing was removed
         checkpoints.wait()
     assert seen == [("2", True)]
     monkeypatch.undo()
@@ -453,6 +453,15 @@ def test_processes_agree_on_what_is_wrong(monkeypatch):
     told[1], told[2] = told[2], told[1]
     with pytest.raises(damage.Damaged, match="process 1: is damaged"):
         processes.together(lambda: raised(WorkdirError("cannot be read")))
+
+
+def test_a_deletion_that_is_cut_short_leaves_nothing_that_looks_whole(root, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda folder, **_: raised(OSError(errno.EBUSY, "busy", str(folder))))
+        Checkpoints(root).only(1)
+    assert "cannot delete" in caplog.text and "busy" in caplog.text and Checkpoints(root).steps() == [2, 1]
+    assert Checkpoints(root).restore(ABSTRACT)[1]["step"] == 1
+    assert {"1", "2.corrupt"} == {p.name for p in root.iterdir()}
 
 
 def test_a_named_step_is_never_replaced_by_another_and_nothing_is_touched(root):
