@@ -6,9 +6,7 @@ Of several processes, each saves and restores its part; the first alone makes, r
 import concurrent.futures
 import contextlib
 import functools
-import itertools
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -16,13 +14,12 @@ from pathlib import Path
 
 import jax
 
-from seqjax.training import cost, damage, processes, stored
+from seqjax.training import cost, damage, folders, processes, stored
 from seqjax.training.workdir import Workdir, free
 from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 log = logging.getLogger(__name__)
 _WRITER = concurrent.futures.ThreadPoolExecutor(1, "seqjax-writer")
-STEP = "(0|[1-9][0-9]{0,17})"  # how a step is written: 7, and neither 007 nor another script's digits
 TEMPORARY = ".orbax-checkpoint-tmp"  # how orbax names what is not yet whole
 NEW = ".new"  # what a step is called that takes the place of another, until it does
 
@@ -35,7 +32,7 @@ def chosen(workdir: Workdir, which: str | int) -> tuple["Checkpoints", int]:
       CheckpointError: there is no checkpoint yet.
     """
     which = str(which)
-    is_step = re.fullmatch(STEP, which)
+    is_step = re.fullmatch(folders.STEP, which)
     if which not in ("best", "latest") and not is_step:
         raise ConfigError(f"got checkpoint {which}, wanted best, latest or a step.")
     checkpoints = Checkpoints(workdir.best if which == "best" else workdir.checkpoints)
@@ -60,23 +57,15 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a directory, newest first; whether they are good is seen when they are restored."""
-        return [step for step, _ in self._folders("")]
+        return [step for step, _ in folders.found(self.root)]
 
     def aside(self) -> list[tuple[int, Path]]:
         """What was set aside as damaged, newest first: its step and its folder."""
-        return self._folders(r"\.corrupt[0-9]*")
+        return folders.found(self.root, r"\.corrupt[0-9]*")
 
-    def _folders(self, ending: str) -> list[tuple[int, Path]]:
-        """The folders that are called like a step with that ending, newest first."""
-        try:
-            with os.scandir(self.root) as entries:
-                found = [Path(entry) for entry in entries if entry.is_dir()]
-        except OSError as error:
-            if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not self.root.is_symlink():
-                return []
-            raise WorkdirError(f"cannot read {self.root}: {error.strerror}; put it back, or mount its disk.") from error
-        named = [(re.fullmatch(f"{STEP}{ending}", folder.name), folder) for folder in found]
-        return sorted(((int(name[1]), folder) for name, folder in named if name), reverse=True)
+    def used(self) -> bool:
+        """Whether a run has a past here, be it damaged."""
+        return bool(self.steps() or self.aside())
 
     def save(self, state, meta: dict) -> None:
         """Starts to write a state; returns while it is being written. `wait` makes sure of it."""
@@ -145,7 +134,7 @@ class Checkpoints:
 
     def _replace(self) -> None:
         def replace():
-            for step, new in self._folders(re.escape(NEW)):
+            for step, new in folders.found(self.root, re.escape(NEW)):
                 old = self.root / str(step)
                 shutil.rmtree(old, ignore_errors=True)
                 try:
@@ -155,12 +144,12 @@ class Checkpoints:
 
         processes.first(replace)
 
-    def _remove(self, folders) -> None:
+    def _remove(self, which) -> None:
         def remove():
-            for folder in folders():
+            for folder in which():
                 try:
-                    _delete(folder)
-                except OSError as error:  # as little as is left of it, it does no harm
+                    folders.delete(folder)
+                except OSError as error:  # the next save tries again
                     log.warning("cannot delete %s: %s", folder, error)
 
         processes.first(remove)
@@ -189,17 +178,17 @@ class Checkpoints:
                 names = ", ".join(map(str, have)) or "none"
                 raise CheckpointError(f"no checkpoint of step {step} in {self.root}; it has {names}.") from error
         self.tidy()
-        for one, folder in self._folders(""):
+        for one, folder in folders.found(self.root):
             try:
                 return load(folder)
             except damage.Damaged as error:
                 log.warning("%s: set aside as .corrupt", error)
-                processes.first(functools.partial(_move, folder, f"{one}.corrupt"))
+                processes.first(functools.partial(folders.keep, folder, f"{one}.corrupt"))
         for one, folder in (aside := self.aside()):
             with contextlib.suppress(damage.Damaged):
                 found = load(folder)
                 log.warning("%s was set aside as damaged and is not: put back as step %d", folder, one)
-                processes.first(functools.partial(_move, folder, str(one)))
+                processes.first(functools.partial(folders.move, folder, str(one)))
                 return found
         if aside:
             raise CheckpointError(
@@ -217,12 +206,13 @@ class Checkpoints:
 
         def delete():
             try:
-                for _, folder in self._folders(f"({re.escape(NEW)})?({re.escape(TEMPORARY)}.*)?"):
-                    _delete(folder)
+                for _, folder in folders.found(self.root, f"({re.escape(NEW)})?({re.escape(TEMPORARY)}.*)?"):
+                    folders.delete(folder)
             except OSError as error:
                 raise WorkdirError(f"cannot delete the checkpoints in {self.root}: {error}.") from error
             for step, folder in self.aside():
-                log.warning("%s, set aside as damaged, is kept as %s", folder, _move(folder, f"{step}.kept").name)
+                kept = folders.keep(folder, f"{step}.kept")
+                log.warning("%s, set aside as damaged, is kept as %s", folder, kept.name)
 
         processes.first(delete)
 
@@ -235,22 +225,3 @@ class Checkpoints:
         steps = self.steps()
         if step is None or step in steps:
             self._remove(lambda: [self.root / str(other) for other in steps if other != step])
-
-
-def _delete(folder: Path) -> None:
-    """Of a link, the link; a process that is killed on the way leaves a folder that is seen to be incomplete."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        (folder / stored.ABOUT).unlink(missing_ok=True)
-        shutil.rmtree(folder)
-
-
-def _move(folder: Path, name: str) -> Path:
-    """Renames a folder, to a name with a number behind it if there is one of that name; returns the new path."""
-    names = itertools.chain([name], (f"{name}{n}" for n in itertools.count(2)))
-    target = next(path for path in map(folder.with_name, names) if not path.exists())
-    try:
-        return folder.rename(target)
-    except OSError as error:
-        raise WorkdirError(f"cannot rename {folder} to {target.name}: {error.strerror}.") from error

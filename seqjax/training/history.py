@@ -48,7 +48,7 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
         return {}
     found, checkpoints = config.differences(old, experiment.config), Checkpoints(workdir.checkpoints)
     for key, (before, now) in found.items():
-        if _of_data(key) and (checkpoints.steps() or checkpoints.aside()):
+        if _of_data(key) and checkpoints.used():
             raise _other(key, before, now)
     return {key: list(pair) for key, pair in found.items()}
 

@@ -93,7 +93,7 @@ class Run:
         zeros = zero_totals(alone, abstract, batch)
         check_monitor(e.task, zeros)
         self.zeros = self.layout.spread(zeros)
-        begins = restart or not self.checkpoints.steps()
+        begins = restart or not self.checkpoints.used()
         self.origin = e.init.origin(abstract.params, self.workdir.path) if begins else None
         if restart:
             for old in (self.checkpoints, self.best):
