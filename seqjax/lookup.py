@@ -48,10 +48,14 @@ def find(spec: str, package: str, symbol: str):
 
 
 def _exists(module: str) -> bool:
+    if "" in module.split("."):
+        return False
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # the latter: of "" and "a..b"
-        return False
+    except ModuleNotFoundError as error:  # a package around it is not there, or lacks something itself
+        return not module.startswith(f"{error.name}.")
+    except Exception:  # a package around it fails: importing it says how
+        return True
 
 
 def _outside(module: str):
@@ -70,12 +74,14 @@ def require(module: str, extra: str, purpose: str):
     """Imports an optional dependency, or says which extra brings it.
 
     Raises:
-      ConfigError: the package is not installed.
+      ConfigError: the package is not installed, or cannot be imported.
     """
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        why = "is not installed" if missing else f"cannot be imported ({error})"
         raise ConfigError(
-            f"{purpose} needs {module}, which is not installed: pip install 'seqjax[{extra}]', or in a checkout of "
-            f"seqjax pip install -c constraints.txt -e '.[{extra}]'."
+            f"{purpose} needs {module}, which {why}: pip install 'seqjax[{extra}]', or in a checkout of seqjax "
+            f"pip install -c constraints.txt -e '.[{extra}]'."
         ) from error

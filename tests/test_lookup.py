@@ -54,6 +54,33 @@ def test_code_of_ones_own(tmp_path, monkeypatch):
         lookup.find("own_slip:Thing", "seqjax.mixers", "Mixer")
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("import no_such_package", "ModuleNotFoundError: .*no_such_package"),
+        ("import json.no_such_part", "ModuleNotFoundError: .*no_such_part"),
+        ("raise ImportError('of another build')", "ImportError: of another build"),
+        ("raise ValueError('of its own')", "ValueError: of its own"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_package_that_fails_is_not_taken_for_one_that_is_not_there(tmp_path, monkeypatch, fault, words):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text(fault)
+    (tmp_path / "own_package" / "mixers.py").write_text("class Thing: pass")
+    with pytest.raises(ConfigError, match=rf"own_package\.mixers cannot be imported: {words}"):
+        lookup.find("own_package.mixers:Thing", "seqjax.mixers", "Mixer")
+
+
 def test_require_names_the_extra():
-    with pytest.raises(ConfigError, match=r"pip install .*\.\[audio\]"):
-        lookup.require("no_such_package", "audio", "a test")
+    for module in ("no_such_package", "no_such_package.part", "json.no_such_part"):
+        with pytest.raises(ConfigError, match=r"which is not installed: pip install .*\.\[audio\]"):
+            lookup.require(module, "audio", "a test")
+
+
+def test_a_package_that_is_there_and_fails_is_not_called_missing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_extra.py").write_text("import no_such_package")
+    with pytest.raises(ConfigError, match=r"own_extra, which cannot be imported \(No module named 'no_such_package'\)"):
+        lookup.require("own_extra", "audio", "a test")

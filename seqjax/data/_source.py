@@ -64,3 +64,7 @@ class Source(Checked):
     def decode(self, ids: np.ndarray) -> str:
         """Ids -> text; only where tokens are text."""
         raise NotImplementedError(f"{type(self).__module__} has no text")
+
+    def meaning(self) -> str | None:
+        """What all ids stand for, in their order; None: it does not say."""
+        return None

@@ -90,6 +90,9 @@ class Textual(Source):
     def decode(self, ids: np.ndarray) -> str:
         return super().decode(ids) if self.codec is None else self.codec.decode(ids)
 
+    def meaning(self) -> str | None:
+        return None if self.codec is None else self.codec.decode(np.arange(self.codec.size))
+
 
 @dataclasses.dataclass(kw_only=True)
 class TextWindows(Textual):

@@ -4,6 +4,7 @@ Of several processes, each saves and restores its part; the first alone makes, r
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import logging
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from seqjax.training import cost, processes, stored
+from seqjax.training import cost, damage, folders, processes, stored
 from seqjax.training.workdir import Workdir, free
 from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
@@ -31,10 +32,11 @@ def chosen(workdir: Workdir, which: str | int) -> tuple["Checkpoints", int]:
       CheckpointError: there is no checkpoint yet.
     """
     which = str(which)
-    if which not in ("best", "latest") and not which.isdecimal():
+    is_step = re.fullmatch(folders.STEP, which)
+    if which not in ("best", "latest") and not is_step:
         raise ConfigError(f"got checkpoint {which}, wanted best, latest or a step.")
     checkpoints = Checkpoints(workdir.best if which == "best" else workdir.checkpoints)
-    steps = [int(which)] if which.isdecimal() else checkpoints.steps()
+    steps = [int(which)] if is_step else checkpoints.steps()
     if not steps:
         raise CheckpointError(f"no checkpoint in {checkpoints.root}: train first, or choose checkpoint latest.")
     return checkpoints, steps[0]
@@ -46,7 +48,7 @@ class Checkpoints:
     A step that is saved once more takes the place of the old one when it is whole, and not before.
 
     Raises:
-      WorkdirError: a save failed twice (disk full, read-only).
+      WorkdirError: a save failed twice (disk full, read-only), or `root` cannot be read.
     """
 
     def __init__(self, root: Path, keep: int = 2):
@@ -55,9 +57,15 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a directory, newest first; whether they are good is seen when they are restored."""
-        if not self.root.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.root.iterdir() if re.fullmatch(r"\d+", p.name) and p.is_dir())[::-1]
+        return [step for step, _ in folders.found(self.root)]
+
+    def aside(self) -> list[tuple[int, Path]]:
+        """What was set aside as damaged, newest first: its step and its folder."""
+        return folders.found(self.root, r"\.corrupt[0-9]*")
+
+    def used(self) -> bool:
+        """Whether a run has a past here, be it damaged."""
+        return bool(self.steps() or self.aside())
 
     def save(self, state, meta: dict) -> None:
         """Starts to write a state; returns while it is being written. `wait` makes sure of it."""
@@ -80,11 +88,16 @@ class Checkpoints:
             about = stored.sealed(meta, state, jax.device_get(sums))
             return ocp.save_async(self.root / name, state, custom_metadata=about, overwrite=True)
 
+        def end(saving):
+            saving.result()
+            if processes.is_first():
+                damage.list_files(self.root / name)
+
         if jax.process_count() > 1:  # what they say to each other must not meet what steps do
-            response = self._twice(step, write, write).result
+            response = functools.partial(end, self._twice(step, write, write))
         else:
-            response = _WRITER.submit(lambda: write().result()).result
-        self._pending = (response, write, step)
+            response = _WRITER.submit(lambda: end(write())).result
+        self._pending = (response, lambda: end(write()), step)
 
     def _twice(self, step: int, action, again):
         """`action()`; should it fail, in one process or more, all clean up and try `again()`."""
@@ -97,18 +110,17 @@ class Checkpoints:
                 return processes.together(again)
             except Exception as failed:
                 self._clean()
-                reason = str(failed).strip().split("\n")[0]
                 raise WorkdirError(
-                    f"cannot save step {step} ({self._bytes:,} bytes) to {self.root} ({free(self.root)}): {reason}; "
-                    "make room and run the same command again."
+                    f"cannot save step {step} ({self._bytes:,} bytes) to {self.root} ({free(self.root)}): "
+                    f"{damage.words(failed)}; mend that (if the disk is full, make room) and run it again."
                 ) from failed
 
     def wait(self) -> None:
         """Blocks until the last save stands on disk; it and the newest others stay, `keep` in all."""
         if self._pending is None:
             return
-        (response, write, step), self._pending = self._pending, None
-        self._twice(step, response, lambda: write().result())
+        (response, again, step), self._pending = self._pending, None
+        self._twice(step, response, again)
         self._replace()
         self._remove(lambda: [self.root / str(s) for s in self.steps() if s not in (step, *self.held)][self.keep - 1 :])
 
@@ -122,17 +134,23 @@ class Checkpoints:
 
     def _replace(self) -> None:
         def replace():
-            for new in self.root.glob(f"*{NEW}"):
-                old = new.with_suffix("")
+            for step, new in folders.found(self.root, re.escape(NEW)):
+                old = self.root / str(step)
                 shutil.rmtree(old, ignore_errors=True)
-                new.rename(old)
+                try:
+                    new.rename(old)
+                except OSError as error:
+                    raise WorkdirError(f"cannot put {new} in the place of {old}: {error.strerror}.") from error
 
         processes.first(replace)
 
-    def _remove(self, folders) -> None:
+    def _remove(self, which) -> None:
         def remove():
-            for folder in folders():
-                shutil.rmtree(folder, ignore_errors=True)
+            for folder in which():
+                try:
+                    folders.delete(folder)
+                except OSError as error:  # the next save tries again
+                    log.warning("cannot delete %s: %s", folder, error)
 
         processes.first(remove)
 
@@ -144,38 +162,59 @@ class Checkpoints:
           step: read this one and change nothing, as another process may be writing here.
 
         Without `step`, the folder is tidied, a damaged step is set aside as `<step>.corrupt` and the one before it is
-        tried.
+        tried; where none is left, what was set aside is looked at once more. After any other error all stays as it is.
 
         Raises:
-          CheckpointError: the checkpoint is of another model or optimiser, or none is usable.
+          CheckpointError: the checkpoint is of another model or optimiser, or all are damaged.
+          WorkdirError: it cannot be read, for a reason that lies elsewhere.
         """
-        if step is None:
-            self.tidy()
-        steps = self.steps() if step is None else [step]
-        for one in steps:
+        load = lambda folder: processes.together(functools.partial(stored.load, folder, abstract))
+        if step is not None:
             try:
-                return processes.together(functools.partial(stored.load, self.root / str(one), abstract))
-            except CheckpointError:
-                raise
-            except Exception as error:
-                path = self.root / str(one)
-                reason = str(error).strip().split("\n")[0] or type(error).__name__
-                if not path.exists():
-                    have = ", ".join(map(str, self.steps())) or "none"
-                    raise CheckpointError(f"no checkpoint of step {one} in {self.root}; it has {have}.") from error
-                if step is not None:
-                    raise CheckpointError(f"checkpoint {path} is damaged: {reason}") from error
-                log.warning("checkpoint %s is damaged (%s): set aside as .corrupt", path, reason)
-                self._set_aside(one)
-        if damaged := len(list(self.root.glob("*.corrupt*"))):
+                return load(self.root / str(step))
+            except (damage.Damaged, WorkdirError) as error:
+                if step in (have := self.steps()):
+                    raise
+                names = ", ".join(map(str, have)) or "none"
+                raise CheckpointError(f"no checkpoint of step {step} in {self.root}; it has {names}.") from error
+        self.tidy()
+        for one, folder in folders.found(self.root):
+            try:
+                return load(folder)
+            except damage.Damaged as error:
+                log.warning("%s: set aside as .corrupt", error)
+                processes.first(functools.partial(folders.keep, folder, f"{one}.corrupt"))
+        for one, folder in (aside := self.aside()):
+            with contextlib.suppress(damage.Damaged):
+                found = load(folder)
+                log.warning("%s was set aside as damaged and is not: put back as step %d", folder, one)
+                processes.first(functools.partial(folders.move, folder, str(one)))
+                return found
+        if aside:
             raise CheckpointError(
-                f"none of the {damaged} checkpoints in {self.root} is usable: pass --restart to begin at step 0."
+                f"all checkpoints in {self.root} are damaged ({len(aside)}, set aside as .corrupt): pass --restart to "
+                "begin at step 0; they are kept."
             )
         return None
 
     def discard(self) -> None:
-        """Deletes all checkpoints: the run begins anew."""
-        processes.first(lambda: shutil.rmtree(self.root) if self.root.is_dir() else None)
+        """Deletes all steps: the run begins anew. What was set aside is kept as `<step>.kept`, and not read again.
+
+        Raises:
+          WorkdirError: they cannot be deleted.
+        """
+
+        def delete():
+            try:
+                for _, folder in folders.found(self.root, f"({re.escape(NEW)})?({re.escape(TEMPORARY)}.*)?"):
+                    folders.delete(folder)
+            except OSError as error:
+                raise WorkdirError(f"cannot delete the checkpoints in {self.root}: {error}.") from error
+            for step, folder in self.aside():
+                kept = folders.keep(folder, f"{step}.kept")
+                log.warning("%s, set aside as damaged, is kept as %s", folder, kept.name)
+
+        processes.first(delete)
 
     def forget(self, first: int) -> None:
         """Deletes the steps from `first` on, as the run goes back to before them; but the oldest stays in any case."""
@@ -186,14 +225,3 @@ class Checkpoints:
         steps = self.steps()
         if step is None or step in steps:
             self._remove(lambda: [self.root / str(other) for other in steps if other != step])
-
-    def _set_aside(self, step: int) -> None:
-        def rename():
-            target = self.root / f"{step}.corrupt"
-            n = 1
-            while target.exists():
-                n += 1
-                target = self.root / f"{step}.corrupt{n}"
-            (self.root / str(step)).rename(target)
-
-        processes.first(rename)

@@ -3,7 +3,7 @@
 import jax
 from rich.table import Table
 
-from seqjax.training import cost, progress
+from seqjax.training import cost, history, progress
 from seqjax.training.experiment import Experiment
 from seqjax.training.step import check_monitor, make_train_step, zero_totals
 
@@ -38,6 +38,7 @@ def show(experiment: Experiment) -> None:
     ]
     if origin := e.init.origin(params):
         rows.append(("init", str(origin)))
+        rows += [("", line) for line in history.other_model(origin.meta, e)]
     if carried := cost.nbytes(e.shapes.carry):
         rows.append(("carried state", f"{carried:,} bytes, in {e.loader.batch} streams of {epoch:,} windows"))
     if "source" in batch:

@@ -15,6 +15,7 @@ DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader
 PLACES = ("data.dir",)  # but for these: whether the data there are the same is looked at
 # Of a model's options, those that leave what it computes alone, but for rounding and what is dropped in training.
 FREE = ("backend", "context", "dropout", "dtype", "remat")
+RESTART = "choose another --workdir, or pass --restart to delete its checkpoints and begin at step 0"
 
 
 @dataclasses.dataclass
@@ -45,9 +46,9 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
     """
     if restart or (old := _held(workdir)) is None:
         return {}
-    found = config.differences(old, experiment.config)
+    found, checkpoints = config.differences(old, experiment.config), Checkpoints(workdir.checkpoints)
     for key, (before, now) in found.items():
-        if key.startswith(DATA_KEYS) and key not in PLACES and Checkpoints(workdir.checkpoints).steps():
+        if _of_data(key) and checkpoints.used():
             raise _other(key, before, now)
     return {key: list(pair) for key, pair in found.items()}
 
@@ -60,21 +61,78 @@ def _held(workdir: Workdir) -> dict | None:
 
 def _other(key: str, before, now) -> CheckpointError:
     return CheckpointError(
-        f"{key} was {before!r} and is now {now!r}: this would be another experiment in the same run; "
-        "choose another --workdir, or pass --restart to begin at step 0."
+        f"{key} was {before!r} and is now {now!r}: this would be another experiment in the same run; {RESTART}."
     )
 
 
-def check_same(changes: dict, step: int, steps: int, folder: Path) -> None:
-    """Refuses what may not change when a run goes on at `step`, though all arrays have kept their shapes.
+def _of_data(key: str) -> bool:
+    return key.startswith(DATA_KEYS) and key not in PLACES
+
+
+def _of_model(key: str) -> bool:
+    return key.startswith("model.") and not key.endswith(FREE)
+
+
+def apart(meta: dict, experiment: Experiment, workdir: Workdir | None) -> dict[str, tuple]:
+    """What a checkpoint was trained with, and what an experiment has instead: key -> (then, now).
+
+    Checkpoints of before they kept their config are held against that of their folder, or against nothing.
+    """
+    saved = meta["config"]
+    if not isinstance(saved, dict):
+        saved = workdir and workdir.read("config.json")
+    return config.differences(resolve(saved), experiment.config) if saved else {}
+
+
+def check_goes_on(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
+    """Refuses to go on with another model or other data than before, though all arrays have kept their shapes.
 
     Raises:
-      CheckpointError: another model.
+      CheckpointError: names what is other.
+    """
+    for key, pair in apart(meta, experiment, workdir).items():
+        if _of_data(key) or _of_model(key):
+            raise _other(key, *pair)
+
+
+def check_folder(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
+    """Refuses a config.json that was changed, where that changes what the checkpoint computes, or on what.
+
+    A text in `data` may be another, as files may move: whether the data are the same is looked at.
+
+    Raises:
+      CheckpointError: names what was changed.
+    """
+    for key, (then, now) in apart(meta, experiment, workdir).items():
+        moved = key.startswith("data.") and str in (type(then), type(now))
+        if _of_model(key) or (key.startswith(("data.", "task.")) and not moved):
+            raise CheckpointError(
+                f"{workdir.path / 'config.json'} has {key}={now!r}, and step {meta['step']} was trained with {then!r}: "
+                "put that back."
+            )
+
+
+def other_model(meta: dict, experiment: Experiment) -> list[str]:
+    """What the model of another run computed otherwise than that of this experiment, though the parameters fit."""
+    try:
+        differ = apart(meta, experiment, None)
+    except ConfigError as error:
+        return [f"its config means nothing here, so the models are not compared: {error}"]
+    found = [f"{key} was {then!r} there, is {now!r}" for key, (then, now) in differ.items() if _of_model(key)]
+    now = meanings(experiment.source)
+    return found + [
+        f"{kind} stood for something else there (what reads or writes them can begin anew: init.fresh)"
+        for kind, then in meta["data"].get("meanings", {}).items()
+        if None not in (then, now[kind]) and then != now[kind]
+    ]
+
+
+def check_left(changes: dict, step: int, steps: int, folder: Path) -> None:
+    """Refuses changes that would come too late.
+
+    Raises:
       ConfigError: there is no step left that could be changed.
     """
-    for key, pair in changes.items():
-        if key.startswith("model") and not key.endswith(FREE):
-            raise _other(key, *pair)
     idle = [key for key in changes if key not in PLACES]
     if step > steps or (step == steps and idle):
         why = f", and {', '.join(idle)} would change nothing" if step == steps else ""
@@ -83,12 +141,20 @@ def check_same(changes: dict, step: int, steps: int, folder: Path) -> None:
         )
 
 
+def meanings(source) -> dict[str, str | None]:
+    """sha256 of what the tokens of a source stand for, and of its classes; None: it does not say."""
+    told = {"tokens": source.meaning(), "classes": getattr(source, "classes", None)}
+    return {kind: said and hashlib.sha256(repr(list(said)).encode()).hexdigest() for kind, said in told.items()}
+
+
 def fingerprint(experiment: Experiment) -> dict:
-    """What tells the training data from others under the same config: their number, and the first batch of them."""
+    """What tells the training data from others under the same config: their number, the first batch of them, and what
+    the numbers in it stand for."""
     h = hashlib.sha256()
     for name, array in sorted(experiment.batches.first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-    return {"records": experiment.source.size("train"), "first": h.hexdigest()}
+    source = experiment.source
+    return {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}
 
 
 def check_data(saved: dict, now: dict, otherwise: str) -> None:
@@ -97,11 +163,13 @@ def check_data(saved: dict, now: dict, otherwise: str) -> None:
     Raises:
       CheckpointError: they are others.
     """
-    if saved == now:
+    if saved == {key: now[key] for key in saved}:  # older ones say less
         return
     count = lambda n: "endless" if n is None else f"{n:,} records"
     if saved["records"] != now["records"]:
         found = f"the training data were {count(saved['records'])} and are now {count(now['records'])}"
-    else:
+    elif saved["first"] != now["first"]:
         found = "the first batch of the training data is not what it was"
+    else:
+        found = "the tokens or classes of the training data stand for something else"
     raise CheckpointError(f"{found}: put back what it began with{otherwise}.")

@@ -13,7 +13,7 @@ from seqjax.training import processes, stored
 from seqjax.training.checkpoint import chosen
 from seqjax.training.state import State
 from seqjax.training.workdir import Workdir
-from seqjax.types import Checked, CheckpointError, ConfigError, Count
+from seqjax.types import Checked, ConfigError, Count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Init(Checked):
         Raises:
           ConfigError: `run` is not the folder of a run, or its parameters do not fit.
           CheckpointError: it has no such checkpoint, or that is damaged.
+          WorkdirError: it cannot be read.
         """
         return None if self.run is None else processes.together(lambda: self._look(params, folder))
 
@@ -54,10 +55,7 @@ class Init(Checked):
             raise ConfigError(f"init.run={self.run}: {error}") from error
         checkpoints, step = chosen(other, self.checkpoint)
         path = checkpoints.root / str(step)
-        try:
-            meta = stored.metadata(path)
-        except Exception as error:
-            raise CheckpointError(f"init.run: checkpoint {path} cannot be read: {error}") from error
+        meta = stored.metadata(path)
         fields = {field: stored.describe_field(meta, field) for field in ("params", "ema")}
         field = "ema" if fields["ema"] else "params"
         saved, wanted = fields[field], _flat(params)
@@ -101,14 +99,9 @@ class Origin:
 
         Raises:
           CheckpointError: the checkpoint is damaged.
+          WorkdirError: it cannot be read.
         """
-
-        def read():
-            try:
-                return stored.load_field(self.path, self.meta, self.field, _tree(self.wanted))
-            except Exception as error:
-                reason = str(error).strip().split("\n")[0]
-                raise CheckpointError(f"init.run: checkpoint {self.path} is damaged: {reason}") from error
+        read = functools.partial(stored.load_field, self.path, self.meta, self.field, _tree(self.wanted))
 
         def replaced(state, taken):
             params = _tree({**_flat(state.params), **_flat(taken)})

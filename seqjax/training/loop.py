@@ -6,7 +6,6 @@ import logging
 
 import jax.numpy as jnp
 
-from seqjax import config
 from seqjax.metrics import Ratio
 from seqjax.training import cost, facts, history, processes
 from seqjax.training.checkpoint import Checkpoints
@@ -94,7 +93,7 @@ class Run:
         zeros = zero_totals(alone, abstract, batch)
         check_monitor(e.task, zeros)
         self.zeros = self.layout.spread(zeros)
-        begins = restart or not self.checkpoints.steps()
+        begins = restart or not self.checkpoints.used()
         self.origin = e.init.origin(abstract.params, self.workdir.path) if begins else None
         if restart:
             for old in (self.checkpoints, self.best):
@@ -102,7 +101,7 @@ class Run:
             self.workdir.remove("results.json", "samples.json")
         self.restore()
         if self.step and not self.progress.owed:
-            history.check_same(changes, self.step, self.options.steps, self.workdir.path)
+            history.check_left(changes, self.step, self.options.steps, self.workdir.path)
         # What was best later is of steps that this run has yet to take.
         self.best.tidy()
         self.best.only(self.progress.best_step)
@@ -125,7 +124,9 @@ class Run:
         model = self.experiment.config["model"]["name"]
         self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
         if self.origin:
-            self.journal.display.say(str(self.origin))
+            self.journal.display.say(
+                "\n  ".join([str(self.origin), *history.other_model(self.origin.meta, self.experiment)])
+            )
 
     def restore(self) -> None:
         """The state of the newest good checkpoint, or that before the first step, and what goes with it."""
@@ -139,7 +140,8 @@ class Run:
             self.step, self.progress = 0, history.Progress()
             return
         state, meta = restored
-        history.check_data(meta["data"], self.data, ", choose another --workdir, or pass --restart to begin at step 0")
+        history.check_goes_on(meta, self.experiment, self.workdir)
+        history.check_data(meta["data"], self.data, f", {history.RESTART}")
         self.state = self.layout.spread(state)
         self.step, self.progress = meta["step"], history.Progress(**meta["progress"])
         self.totals = self.layout.spread({k: Ratio(*map(jnp.float32, v)) for k, v in meta["totals"].items()})
@@ -181,7 +183,7 @@ class Run:
             "progress": dataclasses.asdict(self.progress),
             # Of the log interval under way: a resumed run logs the same rows.
             "totals": {k: [float(x) for x in v] for k, v in self.layout.fetch(self.totals).items()},
-            "config": config.digest(self.experiment.config),
+            "config": self.experiment.config,
             "versions": facts.versions(),
         }
 

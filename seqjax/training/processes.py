@@ -111,20 +111,26 @@ def share(value) -> list:
 
 
 def together(action: Callable):
-    """Runs `action` in every process; if it fails in one, it fails in all, with the same words."""
+    """Runs `action` in every process; if it fails in one or more, all fail with the error of the first of them."""
     result = error = None
     try:
         result = action()
     except Exception as found:
         error = found
-    for index, told in enumerate(share([type(error).__name__, str(error)] if error else None)):
-        if told and error is None:
-            kinds = {kind.__name__: kind for kind in SeqjaxError.__subclasses__()}
-            error = kinds.get(told[0], RuntimeError)(f"process {index}: {told[1]}")
+    told = share([type(error).__name__, str(error)] if error else None)
+    first = next((index for index, one in enumerate(told) if one), None)
+    if first not in (None, jax.process_index()):
+        kind, said = told[first]
+        error = _kinds(SeqjaxError).get(kind, RuntimeError)(f"process {first}: {said}")
     if error:
         error.shared = True
         raise error
     return result
+
+
+def _kinds(kind: type) -> dict[str, type]:
+    """An error by its name, with all of its kind."""
+    return {kind.__name__: kind} | {name: k for sub in kind.__subclasses__() for name, k in _kinds(sub).items()}
 
 
 def first(action: Callable):

@@ -10,7 +10,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from seqjax.training.damage import Damaged, reading, seal
 from seqjax.types import CheckpointError
+
+ABOUT = "_CHECKPOINT_METADATA"  # orbax's, with ours in it
 
 
 @jax.jit
@@ -41,6 +44,12 @@ def describe(state) -> dict[str, list]:
     return {name: [str(a.dtype), list(a.shape)] for name, a in _named(state).items()}
 
 
+def empties(state) -> list[str]:
+    """Names of the parts that have a place in a state and no array, such as what a gradient clipper keeps."""
+    ends = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda x: jax.tree.structure(x).num_nodes == 1)
+    return [jax.tree_util.keystr(path) for path, end in ends if not jax.tree.leaves(end)]
+
+
 def digest(state) -> str:
     """sha256 over all arrays of a state: equal digests mean equal bits."""
     h = hashlib.sha256()
@@ -50,29 +59,31 @@ def digest(state) -> str:
     return h.hexdigest()
 
 
-def _seal(meta: dict) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
 def sealed(meta: dict, state, sums: dict) -> dict:
     """`meta` as it is written beside a state with these checksums: with what is known of each array, and a seal."""
     about = {**meta, "arrays": {name: [*kind, int(sums[name])] for name, kind in describe(state).items()}}
-    return {**about, "seal": _seal(about)}
+    about["empty"] = empties(state)
+    return {**about, "seal": seal(about)}
 
 
 def metadata(path: Path) -> dict:
     """What was written beside the arrays.
 
     Raises:
-      ValueError: the checkpoint is not whole.
+      Damaged: the checkpoint is not whole, or it changed.
+      WorkdirError: it cannot be read.
     """
-    from orbax.checkpoint import v1 as ocp  # a second to import: only where something is read
-
-    if not (path / "_CHECKPOINT_METADATA").is_file():
-        raise ValueError("it is incomplete")
-    meta = dict(ocp.metadata(path).custom_metadata)
-    if meta.pop("seal") != _seal(meta):
-        raise ValueError("its metadata changed after it was written")
+    damaged = lambda why: Damaged(f"checkpoint {path} is damaged: {why}")
+    with reading(path):
+        try:
+            meta = dict(json.loads((path / ABOUT).read_bytes())["custom_metadata"])
+            written = meta.pop("seal")
+        except FileNotFoundError as error:
+            raise damaged("it is incomplete") from error
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise damaged(f"{ABOUT} is not what was written") from error
+        if written != seal(meta):
+            raise damaged("its metadata changed after it was written")
     return meta
 
 
@@ -80,20 +91,33 @@ def load(path: Path, abstract) -> tuple:
     """The whole state, of these shapes, dtypes and shardings, and the metadata.
 
     Raises:
-      CheckpointError: it has other arrays.
-      ValueError: the checkpoint is damaged.
+      CheckpointError: it has other arrays, or another structure.
+      Damaged: it is not what was written.
+      WorkdirError: it cannot be read.
     """
-    from orbax.checkpoint import v1 as ocp
-
     meta = metadata(path)
-    if found := differences({name: kind[:2] for name, kind in meta["arrays"].items()}, describe(abstract)):
+    _check_same(path, meta, abstract)
+    with reading(path):
+        from orbax.checkpoint import v1 as ocp  # a second to import: only where something is read
+
+        state = ocp.load(path, abstract)
+        _check(path, meta, _named(state))
+    return state, meta
+
+
+def _check_same(path: Path, meta: dict, abstract) -> None:
+    found, what = differences({name: kind[:2] for name, kind in meta["arrays"].items()}, describe(abstract)), "arrays"
+    if not found and "empty" in meta:  # older ones do not say
+        saved, wanted = (
+            {name: ["a part", " without arrays"] for name in e} for e in (meta["empty"], empties(abstract))
+        )
+        found, what = differences(saved, wanted), "parts without arrays"
+    if found:
+        kind = "optimiser" if all(line.startswith(".opt_state") for line in found) else "model or optimiser"
         raise CheckpointError(
-            f"{path} is of another model or optimiser, {len(found)} arrays differ "
+            f"{path} is of another {kind}, {len(found)} {what} differ "
             f"(use the config it was made with, or another --workdir):{listed(found)}"
         )
-    state = ocp.load(path, abstract)
-    _check(meta, _named(state))
-    return state, meta
 
 
 def describe_field(meta: dict, field: str) -> dict[str, list]:
@@ -107,21 +131,23 @@ def load_field(path: Path, meta: dict, field: str, abstract):
     """Of a state with this metadata, those arrays of one field that `abstract` has.
 
     Raises:
-      ValueError: they are damaged.
+      Damaged: they are not what was written.
+      WorkdirError: they cannot be read.
     """
-    from orbax.checkpoint import v1 as ocp
+    with reading(path):
+        from orbax.checkpoint import v1 as ocp
 
-    options = ocp.options.PyTreeOptions
-    with ocp.Context(pytree_options=options(loading=options.Loading(partial_load=True))):
-        part = ocp.load(path, {field: abstract})[field]
-    _check(meta, {f".{field}{name}": array for name, array in _named(part).items()})
+        options = ocp.options.PyTreeOptions
+        with ocp.Context(pytree_options=options(loading=options.Loading(partial_load=True))):
+            part = ocp.load(path, {field: abstract})[field]
+        _check(path, meta, {f".{field}{name}": array for name, array in _named(part).items()})
     return part
 
 
-def _check(meta: dict, named: dict) -> None:
+def _check(path: Path, meta: dict, named: dict) -> None:
     for name, found in jax.device_get(checksums(named)).items():
         if int(found) != meta["arrays"][name][2]:
-            raise ValueError(f"the checksum of {name} is wrong")
+            raise Damaged(f"checkpoint {path} is damaged: the checksum of {name} is wrong")
 
 
 def differences(saved: dict, wanted: dict) -> list[str]:

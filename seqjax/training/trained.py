@@ -31,13 +31,16 @@ class Trained:
 
         Raises:
           ConfigError: not the folder of a run, or no such word.
-          CheckpointError: no such checkpoint, it is damaged, or the training data are not those that it was trained on.
+          CheckpointError: no such checkpoint, it is damaged, or the config or the training data are not those that it
+            was trained with.
+          WorkdirError: it cannot be read.
         """
         workdir = Workdir(path)
         experiment = Experiment(resolve(workdir.config()))
         checkpoints, step = chosen(workdir, checkpoint)
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
         state, meta = checkpoints.restore(layout.abstract(experiment.shapes), step)
+        history.check_folder(meta, experiment, workdir)
         history.check_data(meta["data"], history.fingerprint(experiment), "")
         return cls(experiment, workdir, layout, state.eval_params, meta["step"])
 

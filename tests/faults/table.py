@@ -253,5 +253,18 @@ TABLE = {
         "test_new.py::test_whoever_has_no_config_is_told_of_it",
         "test_new.py::test_a_text_of_ones_own_trains_and_is_gone_on_with",
         "test_new.py::test_it_writes_over_nothing",
+    57: (
+        "An error that says nothing of a checkpoint's files renames nothing, and another start goes on from it.",
+        f"{FAULTS}::test_an_error_of_another_kind_is_not_damage",
+        f"{CHECKPOINT}::test_an_error_that_says_nothing_of_the_files_is_not_damage",
+        f"{CHECKPOINT}::test_a_file_that_cannot_be_read_is_not_a_damaged_one",
+        f"{CHECKPOINT}::test_another_structure_without_arrays_is_told_apart_from_damage",
+        f"{CHECKPOINT}::test_what_was_set_aside_and_is_good_is_put_back",
+        f"{CHECKPOINT}::test_processes_agree_on_what_is_wrong",
+    ),
+    58: (
+        "A folder that is gone, replaced, or without its lock or config ends the run; nothing goes on under another.",
+        f"{RESUME}::test_a_number_changed_in_the_config_of_the_folder_is_seen",
+        f"{CHECKPOINT}::test_a_folder_that_is_a_link_stays_one",
     ),
 }

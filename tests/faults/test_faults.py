@@ -22,6 +22,7 @@ from seqjax import verify
 from seqjax.data import copy
 from seqjax.training import loop
 from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.damage import FILES
 from seqjax.training.trained import Trained
 
 HALF = (BASE, 6)  # a run that was asked to stop at step 6; it has steps 4 and 6
@@ -92,6 +93,29 @@ FOUND = {
 )
 def test_what_is_found_in_the_folder_changes_no_bit(meet, runs, fault):
     driver.same_as(runs.folder(BASE), meet(fault._replace(past=HALF)))
+
+
+# 57: what says nothing of the files.
+
+
+def test_an_error_of_another_kind_is_not_damage(meet, runs):
+    """Row 57: nothing is renamed, nothing that deletes is recommended, and a retry goes on to the same bits."""
+    others = (
+        OSError(errno.EIO, "Input/output error"),
+        MemoryError(),
+        ImportError("cannot import name 'api' from 'google'"),
+    )
+    for error, past in zip(others, (HALF, None, None), strict=True):
+
+        def refuse(*_, error=error):
+            raise error
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("orbax.checkpoint.v1.load", refuse)
+            words = ("ckpt/6 cannot be read", type(error).__name__, "run the same command again")
+            ran = meet(Fault(5, words, past=past))
+        assert ran.steps == [6, 4] and "restart" not in ran.outcome.err and "aside" not in ran.log
+    driver.same_as(runs.folder(BASE), meet(Fault(check=lambda ran: went_on(ran))))
 
 
 # 18, 27: what is refused.
@@ -197,7 +221,7 @@ def saved(step: int, action):
 
     def wait(folder):
         ckpt = folder / "ckpt"
-        while not (ckpt / str(step)).is_dir() or list(ckpt.glob("*tmp*")):
+        while not (ckpt / str(step) / FILES).exists() or list(ckpt.glob("*tmp*")):
             time.sleep(0.01)
         action(folder)
 

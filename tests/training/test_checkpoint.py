@@ -1,20 +1,25 @@
 """Checkpoints: what comes back has the bits that were saved, or does not come back."""
 
+import errno
 import gc
 import json
 import logging
+import os
 import random
 import shutil
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import launch
 import numpy as np
 import pytest
 
-from seqjax.training.checkpoint import Checkpoints
+from seqjax.training import damage, processes
+from seqjax.training.checkpoint import Checkpoints, chosen
 from seqjax.training.stored import checksums, describe, digest
-from seqjax.types import CheckpointError, WorkdirError
+from seqjax.training.workdir import Workdir
+from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 NAN_WITH_A_MESSAGE = np.array([0x7FC12345], np.uint32).view(np.float32)  # only its bits tell it from another NaN
 
@@ -126,7 +131,7 @@ def test_the_old_one_stays_until_the_new_one_is_whole(root, monkeypatch):
     monkeypatch.setattr("seqjax.training.checkpoint.shutil", SimpleNamespace(rmtree=remove))
     checkpoints = Checkpoints(root)
     checkpoints.save(state_of(7), {"step": 2})
-    with pytest.raises(OSError):  # the old one is still there, as nothing was removed
+    with pytest.raises(WorkdirError, match=r"2\.new in the place of .*2: Directory not empty"):  # nothing was removed
         checkpoints.wait()
     assert seen == [("2", True)]
     monkeypatch.undo()
@@ -181,8 +186,48 @@ def test_steps_can_be_forgotten_but_the_oldest(tmp_path, first, left):
 def test_discard_forgets_everything(root):
     checkpoints = Checkpoints(root)
     checkpoints.discard()
-    assert checkpoints.restore(ABSTRACT) is None and not root.exists()
+    assert checkpoints.restore(ABSTRACT) is None and not list(root.iterdir())
     checkpoints.discard()
+
+
+def test_what_was_set_aside_outlives_a_new_beginning_and_is_not_read_again(root, caplog):
+    for step in (1, 2):
+        (root / str(step)).rename(root / f"{step}.corrupt")
+    (root / "2.new").mkdir()
+    (root / "mine").mkdir()
+    Checkpoints(root).discard()
+    assert {p.name for p in root.iterdir()} == {"1.kept", "2.kept", "mine"} and "2.kept" in caplog.text
+    assert Checkpoints(root).restore(ABSTRACT) is None
+
+
+def test_a_folder_that_is_a_link_stays_one(root, tmp_path):
+    """To a larger disk; where that is not there, nothing begins anew."""
+    disk = root.rename(tmp_path / "disk")
+    root.symlink_to(disk)
+    (disk / "2").rename(tmp_path / "elsewhere")
+    (disk / "2").symlink_to(tmp_path / "elsewhere")
+    assert Checkpoints(root).steps() == [2, 1]
+    Checkpoints(root).discard()
+    assert root.is_symlink() and not list(disk.iterdir()) and list((tmp_path / "elsewhere").iterdir())
+    assert save(root, 3).steps() == [3]
+    disk.rename(tmp_path / "gone")
+    for action in (Checkpoints(root).steps, Checkpoints(root).discard, lambda: Checkpoints(root).restore(ABSTRACT)):
+        with pytest.raises(WorkdirError, match=r"cannot read .*ckpt: No such file.*mount its disk"):
+            action()
+
+
+def test_only_what_is_written_like_a_step_is_one(root, tmp_path):
+    """Neither leading zeros nor digits of other scripts; and a folder that ends in .new is not what takes its place."""
+    names = ("0099", "٩٩", "²", "1e2", "9" * 40, "copy", "copy.new", "00.new")
+    for name in names:
+        shutil.copytree(root / "2", root / name)
+    assert Checkpoints(root).steps() == [2, 1]
+    Checkpoints(root).restore(ABSTRACT)
+    assert {p.name for p in root.iterdir()} == {"1", "2", *names}
+    for word in ("0099", "٩٩", "²", "-1", "2 ", "1" * 5000):
+        with pytest.raises(ConfigError, match="wanted best, latest or a step"):
+            chosen(Workdir(tmp_path), word)
+    assert chosen(Workdir(tmp_path), "0")[1] == 0 and chosen(Workdir(tmp_path), 99)[1] == 99
 
 
 @pytest.fixture
@@ -300,6 +345,125 @@ def test_when_all_are_damaged_nothing_starts_anew(root):
     assert {"1.corrupt", "2.corrupt"} == {p.name for p in root.iterdir()}
 
 
+OTHER_ERRORS = [
+    OSError(errno.EIO, "Input/output error"),
+    ValueError("UNKNOWN: Error reading local file [OS error 5: Input/output error]"),
+    MemoryError(),
+    ImportError("cannot import name 'api' from 'google'"),
+    UnicodeEncodeError("latin-1", "\u4e2d", 0, 1, "ordinal not in range"),
+    RuntimeError("can't start new thread"),
+    KeyError("state"),
+]
+
+
+@pytest.mark.parametrize("error", OTHER_ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_that_says_nothing_of_the_files_is_not_damage(root, monkeypatch, error):
+    """Nothing is renamed, nothing advised that deletes, and another try gives the newest."""
+    before = launch.tree_of(root)
+    for step in (None, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr("orbax.checkpoint.v1.load", lambda *_: raised(error))
+            with pytest.raises(WorkdirError, match=rf"ckpt/2 cannot be read: {type(error).__name__}") as told:
+                Checkpoints(root).restore(ABSTRACT, step)
+        assert "restart" not in str(told.value) and "run the same command again" in str(told.value)
+    assert launch.tree_of(root) == before
+    assert Checkpoints(root).restore(ABSTRACT)[1]["step"] == 2
+
+
+def raised(error):
+    raise error
+
+
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", damage.FILES, "state/_METADATA"])
+def test_a_file_that_cannot_be_read_is_not_a_damaged_one(root, monkeypatch, name):
+    def refused(file, *args, real=open, **kwargs):
+        return (
+            raised(OSError(errno.EIO, "Input/output error"))
+            if str(file).endswith(name)
+            else real(file, *args, **kwargs)
+        )
+
+    read = lambda self: refused(self, "rb").read()
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refused)
+        patch.setattr("pathlib.Path.read_bytes", read)
+        patch.setattr("orbax.checkpoint.v1.load", lambda *_: raised(ValueError("whatever orbax says")))
+        with pytest.raises(WorkdirError, match=r"ckpt/2 cannot be read: OSError: .*Input/output error"):
+            Checkpoints(root).restore(ABSTRACT)
+    assert {"1", "2"} == {p.name for p in root.iterdir()}
+
+
+def test_the_list_of_files_is_true_and_nothing_is_concluded_without_it(root, monkeypatch):
+    """Of a checkpoint of before there was a list, or whose list is damaged itself, nobody can tell."""
+    assert damage._changed(root / "2") is None
+    for text in ("", "[]", '{"files": {}}', '{"files": {"gone": [1, "0"]}, "seal": "0"}', None):
+        (root / "2" / damage.FILES).unlink()
+        if text is not None:
+            (root / "2" / damage.FILES).write_text(text)
+        with monkeypatch.context() as patch:
+            patch.setattr("orbax.checkpoint.v1.load", lambda *_: raised(ValueError("whatever orbax says")))
+            with pytest.raises(WorkdirError, match=r"no list of its files, so it may be damaged.*move it away"):
+                Checkpoints(root).restore(ABSTRACT)
+    assert Checkpoints(root).restore(ABSTRACT)[1]["step"] == 2  # and none is needed
+
+
+def test_what_was_set_aside_and_is_good_is_put_back(root, caplog):
+    """Before giving up, and not before what still has its place."""
+    (root / "2").rename(root / "2.corrupt3")
+    assert Checkpoints(root).restore(ABSTRACT)[1]["step"] == 1
+    (root / "1" / "_CHECKPOINT_METADATA").write_text("{}")
+    state, meta = Checkpoints(root).restore(ABSTRACT)
+    assert meta["step"] == 2 and digest(state) == digest(state_of(2)) and "put back as step 2" in caplog.text
+    assert {"1.corrupt", "2"} == {p.name for p in root.iterdir()}
+
+
+def test_what_was_set_aside_is_not_given_up_for_another_reason(root, monkeypatch):
+    for step in (1, 2):
+        (root / str(step)).rename(root / f"{step}.corrupt")
+    with monkeypatch.context() as patch:
+        patch.setattr("orbax.checkpoint.v1.load", lambda *_: raised(MemoryError()))
+        with pytest.raises(WorkdirError, match="cannot be read: MemoryError"):
+            Checkpoints(root).restore(ABSTRACT)
+    with pytest.raises(CheckpointError, match="another model"):
+        Checkpoints(root).restore({**ABSTRACT, "more": ABSTRACT["f32"]})
+    assert {"1.corrupt", "2.corrupt"} == {p.name for p in root.iterdir()}
+
+
+def test_what_cannot_be_renamed_or_deleted_is_a_sentence(root, monkeypatch):
+    (root / "2" / "_CHECKPOINT_METADATA").write_text("{}")
+    refuse = lambda *_, **__: raised(OSError(errno.EROFS, os.strerror(errno.EROFS)))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", refuse)
+        with pytest.raises(WorkdirError, match=r"cannot rename .*ckpt/2 to 2\.corrupt: Read-only"):
+            Checkpoints(root).restore(ABSTRACT)
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(WorkdirError, match=r"cannot delete the checkpoints in .*ckpt: .*Read-only"):
+            Checkpoints(root).discard()
+    assert Checkpoints(root).steps() == [2, 1]
+
+
+def test_processes_agree_on_what_is_wrong(monkeypatch):
+    """On what the first of them found, of whatever kind it is: one must not set aside what the other cannot read."""
+    told = [None, ["WorkdirError", "cannot be read"], ["Damaged", "is damaged"]]
+    for index, mine in ((0, None), (1, WorkdirError("cannot be read")), (2, damage.Damaged("is damaged"))):
+        monkeypatch.setattr(processes, "share", lambda value: told)
+        monkeypatch.setattr("jax.process_index", lambda index=index: index)
+        with pytest.raises(WorkdirError, match="cannot be read"):
+            processes.together(lambda mine=mine: mine and raised(mine))
+    told[1], told[2] = told[2], told[1]
+    with pytest.raises(damage.Damaged, match="process 1: is damaged"):
+        processes.together(lambda: raised(WorkdirError("cannot be read")))
+
+
+def test_a_deletion_that_is_cut_short_leaves_nothing_that_looks_whole(root, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda folder, **_: raised(OSError(errno.EBUSY, "busy", str(folder))))
+        Checkpoints(root).only(1)
+    assert "cannot delete" in caplog.text and "busy" in caplog.text and Checkpoints(root).steps() == [2, 1]
+    assert Checkpoints(root).restore(ABSTRACT)[1]["step"] == 1
+    assert {"1", "2.corrupt"} == {p.name for p in root.iterdir()}
+
+
 def test_a_named_step_is_never_replaced_by_another_and_nothing_is_touched(root):
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 3 .*it has 2, 1"):
         Checkpoints(root).restore(ABSTRACT, step=3)
@@ -336,6 +500,16 @@ def test_another_model_is_told_apart_from_damage(root, change, words):
         Checkpoints(root).restore(target)
     assert all(word in str(error.value) for word in words), error.value
     assert {"1", "2"} == {p.name for p in root.iterdir()}
+
+
+@pytest.mark.parametrize("parts", [(), (None,), ((), ()), {"inner": None}])
+def test_another_structure_without_arrays_is_told_apart_from_damage(root, parts):
+    """Such as an optimiser that decays weights, and one that does not."""
+    with pytest.raises(CheckpointError, match=r"another model or optimiser, \d parts without arrays differ") as error:
+        Checkpoints(root).restore(
+            {**ABSTRACT, "none": parts} if parts else {k: v for k, v in ABSTRACT.items() if k != "none"}
+        )
+    assert "['none']" in str(error.value) and {"1", "2"} == {p.name for p in root.iterdir()}
 
 
 def test_of_many_differences_five_are_shown(root):

@@ -115,6 +115,25 @@ def test_a_dry_run_says_it(origin, tmp_path):
     assert f"begins with the parameters of {origin} at step 2, but for head" in said.out
 
 
+def test_what_the_other_run_computed_otherwise_is_said(origin, tmp_path):
+    """It may be wanted: all parameters fit."""
+    words = [f"init.run={origin}", "model.mixer.zoneout=0.1", "model.dropout=0.1", "optim.peak=0.5"]
+    said = train(tmp_path / "run", *words, more=["--dry_run"]).out
+    assert "model.mixer.zoneout was 0.0 there, is 0.1" in said and "dropout" not in said and "peak" not in said
+    assert "zoneout was 0.0 there" in train(tmp_path / "run", *words, "train.steps=1").out
+
+
+def test_tokens_that_stand_for_something_else_are_said(tmp_path):
+    """A text with as many other characters has the same shapes everywhere."""
+    for name, text in {"a": "abcdabdcab", "b": "wxyzwxzywx"}.items():
+        (tmp_path / f"{name}.txt").write_text(30 * text)
+    text = lambda name: (f'data={{"name": "text", "path": "{tmp_path / name}.txt", "length": 8}}', "train.steps=1")
+    train(tmp_path / "other", *text("a"))
+    begin = (f"init.run={tmp_path / 'other'}", "init.checkpoint=latest")
+    assert "tokens stood for something else there" in train(tmp_path / "b", *text("b"), *begin, more=["--dry_run"]).out
+    assert "something else" not in train(tmp_path / "a", *text("a"), *begin, more=["--dry_run"]).out
+
+
 def test_a_run_is_not_its_own_beginning_and_keeps_what_it_has(origin, tmp_path):
     own = shutil.copytree(origin, tmp_path / "run")
     before = launch.final(own)

@@ -16,7 +16,7 @@ import launch
 import pytest
 from held.sources import Held
 
-from seqjax.training import signals
+from seqjax.training import damage, signals
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.workdir import Workdir
 
@@ -222,6 +222,7 @@ OTHER_MODEL = {
     "model.width=4": ["recurrent", "saved float32[8, 24]", "wanted float32[4, 12]"],
     "model.layers=2": ["blocks_1", "saved nothing"],
     "optim.name=sgd": ["opt_state", "wanted nothing"],
+    "optim.decay=0.0": ["opt_state", "without arrays", "wanted nothing"],
     "optim.ema=none": ["ema", "wanted nothing"],
 }
 
@@ -260,6 +261,65 @@ def test_what_would_pass_for_another_run_is_refused(config, finished, overrides,
 def test_what_is_dropped_in_training_may_change(config, finished):
     outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.model.dropout=0.1")
     assert outcome.code == 0 and "model.dropout was 0.2, is 0.1" in outcome.out
+
+
+def edit(file, *keys, to):
+    """Another value in a JSON file."""
+    tree = json.loads(file.read_text())
+    node = tree
+    for key in keys[:-1]:
+        node = node[key]
+    node[keys[-1]] = to
+    file.write_text(json.dumps(tree))
+
+
+def test_a_number_changed_in_the_config_of_the_folder_is_seen(config, finished):
+    """Where it changes what the checkpoint computes, or on what: by all who read it, and whatever else agrees."""
+    held, text = finished / "config.json", (finished / "config.json").read_text()
+    commands = {STEPS: ("evaluate", "--workdir", finished), 12: ("generate", "--workdir", finished, "--checkpoint", 12)}
+    for *keys, to in (("model", "mixer", "zoneout", 0.1), ("task", "given", 1), ("data", "count", 9)):
+        edit(held, *keys, to=to)
+        for step, command in commands.items():
+            outcome = launch.main(*command)
+            said = f"config.json has {'.'.join(keys)}={to!r}, and step {step} was trained with "
+            assert outcome.code == 4 and said in outcome.err and "Traceback" not in outcome.err, outcome
+    edit(held, "data", "count", to=10)
+    edit(held, "task", "given", to=0)
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.model.mixer.zoneout=0.1")
+    assert outcome.code == 4 and "model.mixer.zoneout was 0.0 and is now 0.1" in outcome.err, outcome
+    held.unlink()
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.seed=3")
+    assert outcome.code in (4, 5) and Checkpoints(finished / "ckpt").steps() == [STEPS, 12], outcome
+    held.write_text(text)
+    for *keys, to in (("model", "dropout", 0.1), ("optim", "peak", 0.5), ("data", "dir", "there")):
+        edit(held, *keys, to=to)
+    assert launch.main(*commands[STEPS]).code == 0
+
+
+def of_before(folder):
+    """The folder as if its checkpoints had been written before they kept their config, and a list of their files."""
+    for file in folder.glob("ckpt*/*/_CHECKPOINT_METADATA"):
+        whole = json.loads(file.read_text())
+        meta = whole["custom_metadata"]
+        meta["config"] = "0123456789ab"
+        del meta["empty"], meta["data"]["meanings"], meta["seal"]
+        meta["seal"] = damage.seal(meta)
+        file.write_text(json.dumps(whole))
+        (file.parent / damage.FILES).unlink()
+
+
+def test_checkpoints_that_keep_no_config_are_as_good_as_before(config, finished):
+    of_before(finished)
+    held, text = finished / "config.json", (finished / "config.json").read_text()
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.model.mixer.zoneout=0.1")
+    assert outcome.code == 4 and "model.mixer.zoneout was 0.0 and is now 0.1" in outcome.err, outcome
+    edit(held, "model", "mixer", "zoneout", to=0.1)
+    assert launch.main("evaluate", "--workdir", finished).code == 0
+    held.write_text(text)
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.optim.decay=0.0")
+    assert outcome.code == 5 and "cannot be read" in outcome.err and "restart" not in outcome.err, outcome
+    assert Checkpoints(finished / "ckpt").steps() == [STEPS, 12]
+    assert train(config, finished, f"--config.train.steps={STEPS + 2}").code == 0
 
 
 @pytest.mark.parametrize("override", ["loader.batch=8", "seed=3", "data.count=9", "loader.buckets=[8]"])
@@ -318,5 +378,7 @@ def test_when_all_checkpoints_are_damaged_it_does_not_begin_anew(config, finishe
         outcome = train(config, finished)
         assert outcome.code == 4 and "--restart" in outcome.err and str(finished / "ckpt") in outcome.err
         assert launch.rows(finished) == launch.rows(undisturbed)
+    assert "they are kept" in outcome.err
     assert train(config, finished, "--restart").code == 0
     check_same(finished, undisturbed)
+    assert {p.name for p in (finished / "ckpt").iterdir()} == {"12", str(STEPS), "12.kept", f"{STEPS}.kept"}

@@ -1,0 +1,57 @@
+"""The folders that checkpoints lie in: found by their names, renamed, deleted."""
+
+import itertools
+import os
+import re
+import shutil
+from pathlib import Path
+
+from seqjax.training.stored import ABOUT
+from seqjax.types import WorkdirError
+
+STEP = "(0|[1-9][0-9]{0,17})"  # how a step is written: 7, and neither 007 nor another script's digits
+
+
+def found(root: Path, ending: str = "") -> list[tuple[int, Path]]:
+    """The folders in `root` that are called like a step with that ending (an expression), newest first.
+
+    Raises:
+      WorkdirError: `root` cannot be read, or is a link to what is not there.
+    """
+    try:
+        with os.scandir(root) as entries:
+            there = [Path(entry) for entry in entries if entry.is_dir()]
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not root.is_symlink():
+            return []
+        raise WorkdirError(f"cannot read {root}: {error.strerror}; put it back, or mount its disk.") from error
+    named = [(re.fullmatch(f"{STEP}{ending}", folder.name), folder) for folder in there]
+    return sorted(((int(name[1]), folder) for name, folder in named if name), reverse=True)
+
+
+def delete(folder: Path) -> None:
+    """Of a link, the link; a process that is killed on the way leaves a folder that is seen to be incomplete."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        (folder / ABOUT).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+
+def move(folder: Path, name: str) -> Path:
+    """Renames a folder and returns its new path.
+
+    Raises:
+      WorkdirError: it cannot be renamed.
+    """
+    target = folder.with_name(name)
+    try:
+        return folder.rename(target)
+    except OSError as error:
+        raise WorkdirError(f"cannot rename {folder} to {target.name}: {error.strerror}.") from error
+
+
+def keep(folder: Path, name: str) -> Path:
+    """Renames a folder, to a name with a number behind it if there is one of that name already."""
+    names = itertools.chain([name], (f"{name}{n}" for n in itertools.count(2)))
+    return move(folder, next(n for n in names if not folder.with_name(n).exists()))
