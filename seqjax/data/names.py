@@ -1,7 +1,6 @@
 """Surnames by language."""
 
 import dataclasses
-import glob
 
 from seqjax.data import _files
 from seqjax.data._stored import Stored
@@ -34,7 +33,7 @@ class Names(Stored):
     def __post_init__(self):
         super().__post_init__()
         folder = _files.dataset(self.dir, "names")
-        files = _files.matches(f"{glob.escape(str(folder))}/*.txt")
+        files = _files.matches(f"{folder}/*.txt")
         self.classes = tuple(file.stem for file in files)
         names = {"train": [], "validation": [], "test": []}
         labels = {split: [] for split in names}
@@ -49,7 +48,7 @@ class Names(Stored):
         for split, found in names.items():
             if not found:
                 raise DataError(f"{folder}: no name for split {split!r}, wanted a file with 3 names or more.")
-        self.codec = Alphabet("".join(names["train"]), unknown=True)
+        self.codec = Alphabet(names["train"], unknown=True)
         tokens = {split: [self.codec.encode(name) for name in found] for split, found in names.items()}
         self.keep("tokens", tokens, labels, vocabulary=self.codec.size, unit=self.codec.unit)
 

@@ -61,7 +61,7 @@ class Table(Stored):
             self._check_widths(records)
             self.keep("features", arrays, labels, features=records["train"][0][1].shape[1])
         else:
-            self.codec = codec(self.tokens, "".join(r[1] for r in records["train"]), unknown=True)
+            self.codec = codec(self.tokens, (r[1] for r in records["train"]), unknown=True)
             arrays = {split: [self.codec.encode(r[1], r[0]) for r in found] for split, found in records.items()}
             self.keep("tokens", arrays, labels, vocabulary=self.codec.size, unit=self.codec.unit)
 
