@@ -124,7 +124,10 @@ def matches(pattern: str) -> list[Path]:
     if os.path.exists(path):  # a name with a bracket in it is a file, or a folder, before it is a pattern
         return [path]
     folder = next(above for above in path.parents if os.path.isdir(above))
-    names = glob.glob(str(path.relative_to(folder)), root_dir=folder, recursive=True)
+    try:
+        names = glob.glob(str(path.relative_to(folder)), root_dir=folder, recursive=True)
+    except ValueError:  # there is a NUL in it
+        names = []
     found = sorted(file for file in map(folder.joinpath, names) if file.is_file())
     if not found:
         raise DataError(f"no file matches {path}: correct the path or put the file there.")

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import lzma
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ class Bytes:
 
     unit = "byte"
     size = 256
+    unknown = None
 
     def encode(self, text: str, where: str = "this text") -> np.ndarray:
         return np.frombuffer(encoded(text, "utf-8", where), np.uint8).astype(np.int32)
@@ -88,16 +89,37 @@ def codec(tokens: Tokens, texts: Iterable[str], unknown: bool = False) -> Bytes 
 
 def counts(ids_L: np.ndarray, size: int) -> np.ndarray:
     """How often each id occurs: (V,)."""
-    parts = (ids_L[i : i + _files.PIECE] for i in range(0, len(ids_L), _files.PIECE))
-    return sum((np.bincount(part, minlength=size) for part in parts), np.zeros(size, int))
+    return sum((np.bincount(part, minlength=size) for part in _parts([ids_L])), np.zeros(size, int))
 
 
-def unlearnt(split: str, distinct: int, tokens: int, of: int, unit: str) -> str:
-    """What to say of tokens that occur in this split and not in train."""
-    return (
-        f"{distinct:,} distinct {unit}s of {split} do not occur in train: {tokens:,} of its {of:,} tokens, "
-        f"{tokens / of:.2g} of all, are scored although no model can have learnt them"
-    )
+def unlearnt(codec: Bytes | Alphabet, ids: dict, texts: dict | None = None) -> Iterator[str]:
+    """A sentence for each split with tokens that train does not have; `ids` and `texts`: split -> those of examples."""
+    known_V = _occurring(ids["train"], codec.size)
+    for split in [split for split in ids if split != "train"]:
+        strange_V = _occurring(ids[split], codec.size) & ~known_V
+        if not strange_V.any():
+            continue
+        tokens, of = sum(np.count_nonzero(strange_V[part]) for part in _parts(ids[split])), sum(map(len, ids[split]))
+        distinct = np.count_nonzero(strange_V)
+        if codec.unknown is not None:  # one id for all of them
+            distinct = len(np.setdiff1d(Alphabet(texts[split]).points_V, codec.points_V))
+        yield (
+            f"{tokens:,} of the {of:,} {codec.unit}s of {split} ({tokens / of:.2%}, {distinct:,} distinct) do not "
+            "occur in train: they are scored, and no model can have learnt them"
+        )
+
+
+def _occurring(arrays, size: int) -> np.ndarray:
+    """Which ids occur: (V,)."""
+    found_V = np.zeros(size, bool)
+    for part in _parts(arrays):
+        found_V[part] = True
+    return found_V
+
+
+def _parts(arrays) -> Iterator[np.ndarray]:
+    """Arrays of ids in parts: as indices, all at once would take eight bytes each."""
+    return (ids_L[i : i + _files.PIECE] for ids_L in arrays for i in range(0, len(ids_L), _files.PIECE))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -172,15 +194,7 @@ class TextWindows(Textual):
         if self.codec.size == 1:
             raise DataError(f"{where} is one character again and again: there is nothing to predict, use another text.")
         self.spec = Spec(vocabulary=self.codec.size, length=self.length + 1, unit=self.codec.unit, splits=tuple(ends))
-        self.notes = tuple(self._unlearnt())
-
-    def _unlearnt(self):
-        known_V = counts(self._ids["train"], self.codec.size) > 0
-        for split in self.spec.splits[1:]:
-            strange_V = counts(self._ids[split], self.codec.size) * ~known_V
-            if strange_V.any():
-                distinct, of = np.count_nonzero(strange_V), len(self._ids[split])
-                yield unlearnt(split, distinct, strange_V.sum(), of, self.codec.unit)
+        self.notes = tuple(unlearnt(self.codec, {split: [ids_L] for split, ids_L in self._ids.items()}))
 
     def _window(self, split: str, begin: int, end: int) -> dict[str, np.ndarray]:
         found = {"tokens": self._ids[split][begin:end]}
