@@ -105,7 +105,7 @@ def unlearnt(codec: Bytes | Alphabet, ids: dict, texts: dict | None = None) -> I
             distinct = len(np.setdiff1d(Alphabet(texts[split]).points_V, codec.points_V))
         yield (
             f"{tokens:,} of the {of:,} {codec.unit}s of {split} ({tokens / of:.2%}, {distinct:,} distinct) do not "
-            "occur in train: they are scored, and no model can have learnt them"
+            "occur in train: no model can have learnt them"
         )
 
 
