@@ -250,7 +250,7 @@ TABLE = {
         "data/test_table.py::test_parquet_with_two_columns_of_one_name",
     ),
     66: (
-        "What is odd about data is said or refused: separators, classes, characters that train lacks, parts of columns.",
+        "What is odd about data is said or refused: separators, classes, characters that train lacks.",
         f"{INPUT}::test_what_is_odd_about_data_is_said_once",
         f"{INPUT}::test_a_bad_record_in_a_table_is_named_with_its_line",
         "data/test_table.py::test_the_separator_is_the_one_that_finds_the_columns",
