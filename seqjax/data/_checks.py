@@ -13,21 +13,21 @@ def sizes(spec: Spec, split: str, examples: int | None, batch: int, length: int)
     """What is too large for memory or for int32, before anything of it is made.
 
     Raises:
-      ConfigError: a vocabulary beyond 2**31, a batch that takes more than half the memory.
+      ConfigError: a vocabulary beyond 2**31, a batch that takes more than a sixteenth of the memory.
       DataError: so many examples that their order does.
     """
     for name in ("vocabulary", "source_vocabulary", "classes"):
         if (getattr(spec, name) or 0) > 2**31:
             raise ConfigError(f"data has {name}={getattr(spec, name):,}, wanted at most 2**31: ids are int32.")
-    tokens, most = length + (spec.source_length or 0), _files.memory() // 2
+    tokens, memory = length + (spec.source_length or 0), _files.memory()
     nbytes = 4 * batch * tokens * (spec.features or 1)
-    if nbytes > most:
+    if nbytes > (most := memory // 16):  # several are read ahead, and masks and copies come with each
         raise ConfigError(
-            f"loader.batch={batch} rows of {tokens:,} tokens take {nbytes:,} bytes, wanted at most half the memory, "
-            f"{most:,}: lower loader.batch or data.length; or set loader.buckets, the lengths to pad to, and "
+            f"loader.batch={batch} rows of {tokens:,} tokens take {nbytes:,} bytes, wanted at most a sixteenth of the "
+            f"memory, {most:,}: lower loader.batch or data.length; or set loader.buckets, the lengths to pad to, and "
             "loader.overlong for what is longer."
         )
-    if examples is not None and ORDER * examples > most:
+    if examples is not None and ORDER * examples > (most := memory // 2):
         raise DataError(
             f"split {split!r} has {examples:,} examples, and their order takes {ORDER * examples:,} bytes, wanted at "
             f"most half the memory, {most:,}: give fewer."

@@ -44,7 +44,7 @@ def read_bytes(path: str | Path) -> bytes:
         size, most = file.stat().st_size, memory() // 2
         if size > most:
             raise DataError(f"{file} has {size:,} bytes, wanted at most half the memory, {most:,}: take a part of it.")
-        data = _unpacked(file, size, most) if file.suffix == ".gz" else file.read_bytes()
+        data = _unpacked(file, size, most) if file.suffix.lower() == ".gz" else file.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{file} is not a whole gzip file ({error}): copy it again, or drop .gz from its name."

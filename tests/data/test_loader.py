@@ -419,7 +419,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     [
         ({"length": 10**9}, {}, ConfigError, ("loader.batch=64 rows of 2,000,000,001 tokens", "loader.buckets")),
         ({"length": 10**30}, {}, ConfigError, ("lower loader.batch or data.length",)),
-        ({}, {"batch": 10**30}, ConfigError, ("half the memory",)),
+        ({}, {"batch": 10**30}, ConfigError, ("a sixteenth of the memory",)),
         ({}, {"buckets": (8, 10**12)}, ConfigError, ("rows of 1,000,000,000,000 tokens",)),
         ({"symbols": 10**30}, {}, ConfigError, ("vocabulary=1,000,", "int32")),
         ({"examples": 10**12}, {}, DataError, ("'validation' has 1,000,000,000,000 examples", "half the memory")),

@@ -233,12 +233,12 @@ def test_names_in_a_message_are_cut():
 
 
 @pytest.mark.parametrize("separator, name", [(",", None), (";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
-@pytest.mark.parametrize("suffix", ["csv", "tsv.gz", "CSV"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv.gz", "CSV.GZ"])
 def test_the_separator_is_the_one_that_finds_the_columns(tmp_path, separator, name, suffix):
     content = "\ufeff" + separator.join(["id", "title", "y"]) + "\r\n"
     content += separator.join(["1", '"a,b;c\td|e\nf"', "p"]) + "\r\n" + separator.join(["2", "g", "q"]) + "\r\n\r\n"
     path = tmp_path / f"a.{suffix}"
-    path.write_bytes(gzip.compress(content.encode()) if suffix.endswith("gz") else content.encode())
+    path.write_bytes(gzip.compress(content.encode()) if suffix.lower().endswith("gz") else content.encode())
     source = Source(train=str(path), text="title", label="y")
     assert [source.decode(e["tokens"]) for e in examples(source, "train")] == ["a,b;c\td|e\nf", "g"]
     usual = "\t" if suffix == "tsv.gz" else ","
