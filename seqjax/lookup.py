@@ -7,6 +7,8 @@ import pkgutil
 
 from seqjax.types import ConfigError
 
+LONG = 60  # characters of a name that a message shows
+
 
 def names(package: str) -> list[str]:
     """The names that a package offers: its modules, without the `_private` ones."""
@@ -14,9 +16,17 @@ def names(package: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
 
 
+def listed(names, most: int = 20) -> str:
+    """`a, b, c and 29,997 more`: names for a message, not more of them than one can read, and none too long."""
+    texts = [text if len(text) <= LONG else f"{text[: LONG - 3]}..." for text in map(str, names)]
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
 def nearest(name: str, known) -> str:
     """` Did you mean 'x'?`, or nothing if no known name is near."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    short = [text for text in map(str, known) if len(text) <= LONG]  # the time grows with the square of a length
+    near = difflib.get_close_matches(str(name)[:LONG], short, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

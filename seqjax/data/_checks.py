@@ -2,7 +2,36 @@
 
 import numpy as np
 
-from seqjax.types import DataError, Spec
+from seqjax import lookup
+from seqjax.data import _files
+from seqjax.types import ConfigError, DataError, Spec
+
+ORDER = 40  # bytes for each example of a split, to put them into an order
+
+
+def sizes(spec: Spec, split: str, examples: int | None, batch: int, length: int) -> None:
+    """What is too large for memory or for int32, before anything of it is made.
+
+    Raises:
+      ConfigError: a vocabulary beyond 2**31, a batch that takes more than a sixteenth of the memory.
+      DataError: so many examples that their order does.
+    """
+    for name in ("vocabulary", "source_vocabulary", "classes"):
+        if (getattr(spec, name) or 0) > 2**31:
+            raise ConfigError(f"data has {name}={getattr(spec, name):,}, wanted at most 2**31: ids are int32.")
+    tokens, memory = length + (spec.source_length or 0), _files.memory()
+    nbytes = 4 * batch * tokens * (spec.features or 1)
+    if nbytes > (most := memory // 16):  # several are read ahead, and masks and copies come with each
+        raise ConfigError(
+            f"loader.batch={batch} rows of {tokens:,} tokens take {nbytes:,} bytes, wanted at most a sixteenth of the "
+            f"memory, {most:,}: lower loader.batch or data.length; or set loader.buckets, the lengths to pad to, and "
+            "loader.overlong for what is longer."
+        )
+    if examples is not None and ORDER * examples > (most := memory // 2):
+        raise DataError(
+            f"split {split!r} has {examples:,} examples, and their order takes {ORDER * examples:,} bytes, wanted at "
+            f"most half the memory, {most:,}: give fewer."
+        )
 
 
 def shapes(example: dict, spec: Spec, where: str) -> None:
@@ -11,7 +40,7 @@ def shapes(example: dict, spec: Spec, where: str) -> None:
     answers = spec.source_vocabulary is not None
     for field in [x] + ["label"] * (spec.classes is not None) + ["source"] * answers:
         if field not in example:
-            raise DataError(f"{where} has {', '.join(example) or 'no fields'}; its spec promises {field!r}.")
+            raise DataError(f"{where} has {lookup.listed(example) or 'no fields'}; its spec promises {field!r}.")
     if "source" in example and not answers:
         raise DataError(f"{where} has a source; its spec says nothing of it: set source_vocabulary in the spec.")
     L, S = len(example[x]), np.size(example.get("source", ()))

@@ -1,35 +1,50 @@
 """Reading files so that whatever is wrong with one is said with its absolute path and the place in it."""
 
+import codecs
 import glob
 import gzip
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from seqjax.types import DataError
 
+PIECE = 2**18  # bytes that are unpacked or decoded at a time
+RATIO, SMALL = 100, 2**28  # how many times its size a .gz may hold, and the bytes that any may
+
 
 def absolute(path: str | Path) -> Path:
     """The path as errors show it: from the root, `~` expanded, links left alone."""
-    return Path(path).expanduser().absolute()
+    return Path(os.path.expanduser(path)).absolute()
+
+
+def memory() -> int:
+    """The bytes of memory that this process may use: the machine's, or fewer in a container."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return found
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The whole file; one that ends in `.gz` is decompressed.
+    """The whole file; one that ends in `.gz` is unpacked, piece by piece.
 
     Raises:
-      DataError: no such file, a folder, not readable, a damaged .gz, nothing in it.
+      DataError: no such file, a folder, not readable, a damaged .gz, nothing in it, more in it than half the memory
+        or, of a .gz, than a hundred times its size (and 256 MiB).
     """
     file = absolute(path)
-    if not file.is_file():
-        what = (
-            "is a folder, wanted a file" if file.is_dir() else "does not exist: correct the path or put the file there"
-        )
-        raise DataError(f"{file} {what}.")
+    if not os.path.isfile(file):  # False, too, for a name that cannot be one
+        is_what = "a folder" if os.path.isdir(file) else "a device or a pipe"
+        wrong = f"is {is_what}, wanted a file" if os.path.exists(file) else "does not exist"
+        raise DataError(f"{file} {wrong}: correct the path or put the file there.")
     try:
-        data = file.read_bytes()
-        if file.suffix == ".gz":
-            data = gzip.decompress(data)
+        size, most = file.stat().st_size, memory() // 2
+        if size > most:
+            raise DataError(f"{file} has {size:,} bytes, wanted at most half the memory, {most:,}: take a part of it.")
+        data = _unpacked(file, size, most) if file.suffix.lower() == ".gz" else file.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{file} is not a whole gzip file ({error}): copy it again, or drop .gz from its name."
@@ -41,21 +56,62 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def read_text(path: str | Path) -> str:
-    """The whole file as UTF-8, line ends as they are, without a byte order mark.
+def _unpacked(file: Path, size: int, most: int) -> bytes:
+    most, parts, total = min(most, max(RATIO * size, SMALL)), [], 0
+    with gzip.open(file) as packed:
+        while part := packed.read(PIECE):
+            parts.append(part)
+            total += len(part)
+            if total > most:
+                raise DataError(
+                    f"{file} has {size:,} bytes and unpacks to more than {most:,}, the most that is taken of it: if "
+                    "that is meant, unpack it with gunzip, or take a part of it."
+                )
+    return b"".join(parts)
+
+
+def read_utf8(path: str | Path) -> bytes:
+    """The whole file, which is UTF-8, line ends as they are, without a byte order mark.
 
     Raises:
       DataError: as `read_bytes`, and invalid UTF-8, with byte offset and line.
     """
     data = read_bytes(path)
     try:
-        return data.decode().removeprefix("\ufeff")
+        for _ in pieces(data):
+            pass
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{absolute(path)}, line {line}, byte offset {error.start}: byte 0x{data[error.start]:02x} is not UTF-8 "
             f"({error.reason}): convert the file, for example with iconv -t UTF-8."
         ) from error
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+def pieces(data: bytes) -> Iterator[str]:
+    """UTF-8 decoded piece by piece: as one str, a single emoji makes every character take four bytes.
+
+    Raises:
+      UnicodeDecodeError: with the place in all of `data`.
+    """
+    begin = 0
+    while begin < len(data):
+        end = min(begin + PIECE, len(data))
+        # No character is cut: at most three bytes of one stand before the end.
+        end = next((e for e in range(end, end - 4, -1) if e == len(data) or data[e] & 0xC0 != 0x80), end)
+        try:
+            piece = str(memoryview(data)[begin:end], "utf-8")
+        except UnicodeDecodeError as error:
+            at = begin + error.start
+            raise UnicodeDecodeError(error.encoding, data, at, begin + error.end, error.reason) from None
+        yield piece
+        begin = end
+
+
+def read_text(path: str | Path) -> str:
+    """What `read_utf8` reads, as one str."""
+    return read_utf8(path).decode()
 
 
 def matches(pattern: str) -> list[Path]:
@@ -65,9 +121,14 @@ def matches(pattern: str) -> list[Path]:
       DataError: there is none.
     """
     path = absolute(pattern)
-    if path.exists():  # a name with a bracket in it is a file before it is a pattern
+    if os.path.exists(path):  # a name with a bracket in it is a file, or a folder, before it is a pattern
         return [path]
-    found = sorted(f for f in map(Path, glob.glob(str(path), recursive=True)) if f.is_file())
+    folder = next(above for above in path.parents if os.path.isdir(above))
+    try:
+        names = glob.glob(str(path.relative_to(folder)), root_dir=folder, recursive=True)
+    except ValueError:  # there is a NUL in it
+        names = []
+    found = sorted(file for file in map(folder.joinpath, names) if file.is_file())
     if not found:
         raise DataError(f"no file matches {path}: correct the path or put the file there.")
     return found
@@ -86,6 +147,6 @@ def dataset(folder: str | None, name: str) -> Path:
             f"that holds {name}/, as in --config.data.dir=/path/to/data or export SEQJAX_DATA=/path/to/data."
         )
     path = absolute(root) / name
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise DataError(f"{path} does not exist: data.dir or SEQJAX_DATA must be the folder that holds {name}/.")
     return path

@@ -6,15 +6,16 @@ A batch is a pure function of (seed, step): a resumed run needs a number, not an
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from seqjax import lookup
 from seqjax.data import _checks
 from seqjax.data._ahead import read
 from seqjax.data._random import philox
 from seqjax.data._source import Source
-from seqjax.types import Checked, ConfigError, Count, DataError, Natural, Positive
+from seqjax.types import Checked, ConfigError, Count, DataError, Positive, Range
 
 PADDED = ("tokens", "features", "scored", "reset")
 
@@ -38,7 +39,7 @@ class Loader(Checked):
     batch: Count = 64
     buckets: tuple[Count, ...] = ()
     overlong: Literal["error", "truncate", "crop"] = "error"
-    workers: Natural = 0
+    workers: Annotated[int, Range(least=0, most=1024)] = 0
     prefetch: Count = 4
     timeout: Positive = 60.0
 
@@ -57,6 +58,7 @@ class Batches:
             raise ConfigError(f"no split {split!r} in this source; it has {', '.join(source.spec.splits)}.")
         self.buckets = tuple(loader.buckets) or (source.spec.length,)
         self.size = self._count()
+        _checks.sizes(source.spec, split, self.size, loader.batch, self.buckets[-1])
         self._order = (None, None)  # epoch, its order
         if self.size is None:
             if split != "train":
@@ -168,8 +170,8 @@ class Batches:
         for index, example in zip(indices, examples, strict=True):
             if example.keys() != examples[0].keys():
                 raise DataError(
-                    f"record {index} of split {self.split!r} has {', '.join(example)}, "
-                    f"record {indices[0]} has {', '.join(examples[0])}: give all the same fields."
+                    f"record {index} of split {self.split!r} has {lookup.listed(example)}, "
+                    f"record {indices[0]} has {lookup.listed(examples[0])}: give all the same fields."
                 )
         padded = {**dict.fromkeys(PADDED, length), "source": self.source.spec.source_length}
         for key, first in examples[0].items():

@@ -1,5 +1,6 @@
-"""Rows of .jsonl, .csv and .parquet files, each with the place it comes from."""
+"""Rows of .jsonl, .csv, .tsv and .parquet files, each with the place it comes from."""
 
+import collections
 import csv
 import io
 import json
@@ -10,39 +11,54 @@ from seqjax import lookup
 from seqjax.data import _files
 from seqjax.types import DataError
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def rows(file: Path, columns: list[str]) -> Iterator[tuple[str, dict]]:
+def rows(file: Path, columns: list[str], unusual: dict[str, list[Path]]) -> Iterator[tuple[str, dict]]:
     """Yields ("<path>, line 7" or "<path>, row 6", column -> value); a csv record counts where it begins.
 
-    Lines count from 1, as editors do; rows of parquet from 0, as its readers do. Blank lines are passed over.
+    Lines count from 1, as editors do; rows of parquet from 0, as its readers do. Blank lines are passed over. A csv
+    file is cut at the one of , ; tab | that finds all columns in its header. If that is not the one that its name
+    promises, the file is added to those of its separator in `unusual`.
 
     Raises:
       DataError: with path and line or row: no such column, a broken record, an unknown kind of file.
     """
-    kind = next((s for s in SUFFIXES if file.name.endswith(s)), None)
+    kind = next((s for s in SUFFIXES if file.name.lower().endswith(s)), None)
     if kind is None:
         raise DataError(f"{file} ends in {file.suffix!r}, wanted one of {', '.join(SUFFIXES)}: rename or convert it.")
-    read = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}[kind.split(".")[1]]
-    return read(file, columns)
+    kind = kind.split(".")[1]
+    if kind in ("csv", "tsv"):
+        return _csv(file, columns, "," if kind == "csv" else "\t", unusual)
+    return {"jsonl": _jsonl, "parquet": _parquet}[kind](file, columns)
 
 
 def _check(columns, there, where: str):
     for column in columns:
-        if column not in there:
-            near = lookup.nearest(column, there)
-            raise DataError(f"{where}: no column {column!r}.{near} It has: {', '.join(map(str, there)) or 'none'}.")
+        if column in there:
+            continue
+        outer, dot, inner = column.partition(".")
+        near = lookup.nearest(column, there)
+        if dot and outer in there:
+            near = f" If {inner!r} is a part of {outer!r}, make it a column of its own: parts are not read."
+        raise DataError(f"{where}: no column {column!r}.{near} It has: {lookup.listed(there) or 'none'}.")
+
+
+def _check_once(columns, there: list[str], where: str):
+    for column in columns:
+        if there.count(column) > 1:
+            raise DataError(f"{where}: {there.count(column)} columns are called {column!r}: rename all but one.")
 
 
 def _jsonl(file, columns):
     # Only \n ends a record: str.splitlines would also cut at U+2028, which JSON allows inside strings.
-    for number, line in enumerate(_files.read_text(file).split("\n"), start=1):
+    for number, line in enumerate(io.BytesIO(_files.read_utf8(file)), start=1):
         if not line.strip():
             continue
         where = f"{file}, line {number}"
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode(), object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:  # the latter: nested too deep
             raise DataError(f"{where}: not JSON ({error}): wanted one object per line.") from error
         if not isinstance(record, dict):
@@ -51,28 +67,55 @@ def _jsonl(file, columns):
         yield where, record
 
 
-def _csv(file, columns):
-    reader = csv.reader(io.StringIO(_files.read_text(file), newline=""), strict=True)
-    header, begin = None, 1
-    for record in _unlimited(reader, file):
-        where, begin = f"{file}, line {begin}", reader.line_num + 1
-        if not record:
-            continue
+def _object(pairs: list[tuple]) -> dict:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        often = [key for key, n in collections.Counter(key for key, _ in pairs).items() if n > 1]
+        raise ValueError(f"two keys are called {lookup.listed(map(repr, often))}")
+    return made
+
+
+def _csv(file, columns, usual: str, unusual):
+    data = _files.read_utf8(file)
+    separator = _separator(data, columns, usual, file)
+    if separator != usual:
+        unusual.setdefault(SEPARATORS[separator], []).append(file)
+    header = None
+    for line, record in _records(data, separator, file):
+        where = f"{file}, line {line}"
         if header is None:
             header = record
-            if len(set(header)) < len(header):
-                raise DataError(f"{where}: two columns have the same name, got {header}: rename one.")
             _check(columns, header, where)
+            _check_once(columns, header, where)
         elif len(record) != len(header):
-            raise DataError(f"{where}: got {len(record)} cells, wanted {len(header)}, one for each of {header}.")
+            raise DataError(
+                f"{where}: got {len(record)} cells, wanted {len(header)}, one for each of {lookup.listed(header)}: a "
+                f"cell that has {separator!r} in it needs quotes."
+            )
         else:
             yield where, dict(zip(header, record, strict=True))
 
 
-def _unlimited(reader, file):
-    """The records of a csv reader, however long a cell: sequences easily pass the module's limit of 131,072."""
+def _separator(data: bytes, columns, usual: str, file) -> str:
+    """The first separator that finds all columns in the header; if none does, for the error, that of most cells."""
+    cells = {}
+    for separator in dict.fromkeys((usual, *SEPARATORS)):
+        try:
+            _, header = next(_records(data, separator, file), (1, []))
+        except DataError:  # quotes in places where this one has none
+            continue
+        if set(columns) <= set(header):
+            return separator
+        cells[separator] = len(header)
+    return max(cells, key=cells.get, default=usual)
+
+
+def _records(data: bytes, separator: str, file) -> Iterator[tuple[int, list[str]]]:
+    """(the line it begins in, cells), however long a cell: sequences easily pass the module's limit of 131,072."""
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""), delimiter=separator, strict=True)
     while True:
         limit = csv.field_size_limit(2**31 - 1)
+        begin = reader.line_num + 1
         try:
             record = next(reader, None)
         except csv.Error as error:
@@ -81,7 +124,8 @@ def _unlimited(reader, file):
             csv.field_size_limit(limit)
         if record is None:
             return
-        yield record
+        if record:
+            yield begin, record
 
 
 def _parquet(file, columns):
@@ -91,7 +135,8 @@ def _parquet(file, columns):
     try:
         table = parquet.ParquetFile(io.BytesIO(data))
         _check(columns, table.schema_arrow.names, str(file))
-        for batch in table.iter_batches(columns=columns):
+        _check_once(columns, table.schema_arrow.names, str(file))
+        for batch in table.iter_batches(columns=columns, batch_size=1024):  # a cell may hold much, packed into little
             for record in batch.to_pylist():
                 yield f"{file}, row {number}", record
                 number += 1

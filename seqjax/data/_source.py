@@ -29,6 +29,8 @@ class Source(Checked):
       DataError: with the absolute path and the line, offset or record.
     """
 
+    notes = ()  # no field: sentences that a run and a dry run begin with, of what is odd about the data
+
     spec: Spec = dataclasses.field(init=False, repr=False)
 
     def size(self, split: str) -> int | None:
@@ -41,7 +43,7 @@ class Source(Checked):
     def stream(self, split: str) -> dict[str, np.ndarray] | None:
         """The whole of a split in reading order, as one long example; None: its examples are independent.
 
-        It is what `task.carry_state` reads, in windows of `spec.length` tokens.
+        It is what `task.carry_state` reads, in windows of `spec.length` tokens. Ids may be narrower than int32.
         """
         return None
 

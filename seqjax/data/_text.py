@@ -3,11 +3,13 @@
 import dataclasses
 import itertools
 import lzma
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
+from seqjax.data import _files
 from seqjax.data._random import generator
 from seqjax.data._source import Source
 from seqjax.types import Count, DataError, Spec
@@ -32,6 +34,7 @@ class Bytes:
 
     unit = "byte"
     size = 256
+    unknown = None
 
     def encode(self, text: str, where: str = "this text") -> np.ndarray:
         return np.frombuffer(encoded(text, "utf-8", where), np.uint8).astype(np.int32)
@@ -42,40 +45,81 @@ class Bytes:
 
 
 class Alphabet:
-    """The characters of a text, sorted, as ids; with `unknown`, one id more for all others, shown as U+FFFD."""
+    """The characters of texts, sorted, as ids; with `unknown`, one id more for all others, shown as U+FFFD."""
 
     unit = "character"
 
-    def __init__(self, text: str, unknown: bool = False):
-        self.points_V = np.unique(self._points(text, "this text"))
+    def __init__(self, texts: Iterable[str], unknown: bool = False):
+        seen_P = np.zeros(sys.maxunicode + 1, bool)
+        for text in texts:
+            seen_P[_points(text, "this text")] = True
+        self.points_V = np.flatnonzero(seen_P).astype("<u4")
         self.unknown = len(self.points_V) if unknown else None
         self.shown_V = np.append(self.points_V, 0xFFFD) if unknown else self.points_V
         self.size = len(self.shown_V)
+        # Code point -> id; what is not known, or lies beyond the last, has one more than the last id.
+        self._ids_P = np.full(self.points_V.max(initial=0) + 2, len(self.points_V), np.int32)
+        self._ids_P[self.points_V] = np.arange(len(self.points_V))
 
     def encode(self, text: str, where: str = "this text") -> np.ndarray:
-        points_L = self._points(text, where)
-        ids_L = np.searchsorted(self.points_V, points_L).astype(np.int32)
-        strange_L = self.points_V[np.minimum(ids_L, len(self.points_V) - 1)] != points_L
-        if strange_L.any():
-            if self.unknown is None:
-                first = int(np.argmax(strange_L))
-                raise DataError(
-                    f"{where}: character {first} is {text[first]!r} (U+{ord(text[first]):04X}), which is not among "
-                    f"the {self.size} known characters: leave it out, or use data.tokens='byte'."
-                )
-            ids_L[strange_L] = self.unknown
+        ids_L = np.take(self._ids_P, _points(text, where), mode="clip")
+        if self.unknown is None and (strange_L := ids_L == len(self.points_V)).any():
+            first = int(np.argmax(strange_L))
+            raise DataError(
+                f"{where}: character {first} is {text[first]!r} (U+{ord(text[first]):04X}), which is not among "
+                f"the {self.size} known characters: leave it out, or use data.tokens='byte'."
+            )
         return ids_L
 
     def decode(self, ids: np.ndarray) -> str:
         return self.shown_V[np.asarray(ids)].astype("<u4").tobytes().decode("utf-32-le")
 
-    def _points(self, text: str, where: str) -> np.ndarray:
-        return np.frombuffer(encoded(text, "utf-32-le", where), "<u4")
+
+def _points(text: str, where: str) -> np.ndarray:
+    """The code points of a text."""
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    return np.frombuffer(encoded(text, "utf-32-le", where), "<u4")
 
 
-def codec(tokens: Tokens, text: str, unknown: bool = False) -> Bytes | Alphabet:
-    """What turns text into ids and back; `text` is where an alphabet is taken from."""
-    return Bytes() if tokens == "byte" else Alphabet(text, unknown)
+def codec(tokens: Tokens, texts: Iterable[str], unknown: bool = False) -> Bytes | Alphabet:
+    """What turns text into ids and back; `texts` are where an alphabet is taken from."""
+    return Bytes() if tokens == "byte" else Alphabet(texts, unknown)
+
+
+def counts(ids_L: np.ndarray, size: int) -> np.ndarray:
+    """How often each id occurs: (V,)."""
+    return sum((np.bincount(part, minlength=size) for part in _parts([ids_L])), np.zeros(size, int))
+
+
+def unlearnt(codec: Bytes | Alphabet, ids: dict, texts: dict | None = None) -> Iterator[str]:
+    """A sentence for each split with tokens that train does not have; `ids` and `texts`: split -> those of examples."""
+    known_V = _occurring(ids["train"], codec.size)
+    for split in [split for split in ids if split != "train"]:
+        strange_V = _occurring(ids[split], codec.size) & ~known_V
+        if not strange_V.any():
+            continue
+        tokens, of = sum(np.count_nonzero(strange_V[part]) for part in _parts(ids[split])), sum(map(len, ids[split]))
+        distinct = np.count_nonzero(strange_V)
+        if codec.unknown is not None:  # one id for all of them
+            distinct = len(np.setdiff1d(Alphabet(texts[split]).points_V, codec.points_V))
+        yield (
+            f"{tokens:,} of the {of:,} {codec.unit}s of {split} ({tokens / of:.2%}, {distinct:,} distinct) do not "
+            "occur in train: no model can have learnt them"
+        )
+
+
+def _occurring(arrays, size: int) -> np.ndarray:
+    """Which ids occur: (V,)."""
+    found_V = np.zeros(size, bool)
+    for part in _parts(arrays):
+        found_V[part] = True
+    return found_V
+
+
+def _parts(arrays) -> Iterator[np.ndarray]:
+    """Arrays of ids in parts: as indices, all at once would take eight bytes each."""
+    return (ids_L[i : i + _files.PIECE] for ids_L in arrays for i in range(0, len(ids_L), _files.PIECE))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -117,53 +161,73 @@ class TextWindows(Textual):
     length: Count = 256
     tokens: Tokens = "character"
 
-    def cut(self, text: str, ends: dict[str, int], where: str, begins: Sequence[int] = ()):
-        """Takes the text apart: split -> the character before which it ends, in the order of the text.
+    def cut(self, texts: Sequence[bytes], ends: dict[str, int], where: str):
+        """Takes documents in UTF-8 apart: split -> the character before which it ends, in the order of the text.
 
-        `begins`: the characters with which documents begin, if they are several.
+        The last split ends with the text. In memory are the documents, and each token once, as narrow as can be.
         """
-        self.codec = codec(self.tokens, text)
-        self._streams, begin = {}, 0
-        for split, end in ends.items():
-            edges = [begin, *(b for b in begins if begin < b < end), end]
-            parts = [self.codec.encode(text[a:b], where) for a, b in itertools.pairwise(edges)]
-            ids_L = np.concatenate(parts)
+        self.codec = codec(self.tokens, itertools.chain.from_iterable(map(_files.pieces, texts)))
+        *_, last = ends.values()
+        tokens = last if self.codec.unit == "character" else sum(map(len, texts))
+        ids_N = np.empty(tokens, np.min_scalar_type(self.codec.size - 1))
+        character, at, begins, places = 0, 0, [], dict.fromkeys(ends, 0)
+        for text in texts:
+            begins.append(at)
+            for piece in _files.pieces(text):
+                for split, end in ends.items():
+                    if character < end <= character + len(piece):
+                        places[split] = at + len(self.codec.encode(piece[: end - character]))
+                ids_L = self.codec.encode(piece, where)
+                ids_N[at : at + len(ids_L)] = ids_L
+                character, at = character + len(piece), at + len(ids_L)
+        ids_N.flags.writeable = False  # streams are slices of it
+        self._ids, self._begins, begin = {}, {}, 0
+        for split, end in places.items():
             least = self.length + 1 if split == "train" else 2
-            if len(ids_L) < least:
+            if end - begin < least:
                 fix = "lower data.length" if split == "train" else "give this split a larger share"
                 raise DataError(
-                    f"{where}: split {split!r} has {len(ids_L)} {self.codec.unit}s out of a text of {len(text)} "
+                    f"{where}: split {split!r} has {end - begin} {self.codec.unit}s out of a text of {last} "
                     f"characters, wanted at least {least}: use a longer text, or {fix}."
                 )
-            self._streams[split], begin = {"tokens": ids_L}, end
-            if len(begins) > 1:
-                first_L = np.zeros(len(ids_L), bool)
-                first_L[np.cumsum([0, *map(len, parts[:-1])])] = True
-                self._streams[split]["reset"] = first_L
-            for array in self._streams[split].values():
-                array.flags.writeable = False  # examples are slices of it
+            self._ids[split] = ids_N[begin:end]
+            if len(texts) > 1:
+                self._begins[split] = np.array([0, *(b - begin for b in begins if begin < b < end)])
+            begin = end
+        if self.codec.size == 1:
+            raise DataError(f"{where} is one character again and again: there is nothing to predict, use another text.")
         self.spec = Spec(vocabulary=self.codec.size, length=self.length + 1, unit=self.codec.unit, splits=tuple(ends))
+        self.notes = tuple(unlearnt(self.codec, {split: [ids_L] for split, ids_L in self._ids.items()}))
+
+    def _window(self, split: str, begin: int, end: int) -> dict[str, np.ndarray]:
+        found = {"tokens": self._ids[split][begin:end]}
+        if split in self._begins:
+            begins = self._begins[split]
+            found["reset"] = np.zeros(len(found["tokens"]), bool)
+            found["reset"][begins[slice(*np.searchsorted(begins, [begin, end]))] - begin] = True
+        return found
 
     def size(self, split):
-        return None if split == "train" else -(-(len(self._streams[split]["tokens"]) - 1) // self.length)
+        return None if split == "train" else -(-(len(self._ids[split]) - 1) // self.length)
 
     def example(self, split, index):
-        stream, size = self._streams[split], self.size(split)
+        size = self.size(split)
         if size is None:
-            begin = generator(0, split, index).integers(len(stream["tokens"]) - self.length)
+            begin = int(generator(0, split, index).integers(len(self._ids[split]) - self.length))
         elif 0 <= index < size:
             begin = index * self.length
         else:
             raise IndexError(f"{split} has windows 0 ... {size - 1}, got {index}.")
-        return {key: array[begin : begin + self.length + 1] for key, array in stream.items()}
+        found = self._window(split, begin, begin + self.length + 1)
+        return found | {"tokens": found["tokens"].astype(np.int32)}
 
     def stream(self, split):
-        return dict(self._streams[split])
+        return self._window(split, 0, len(self._ids[split]))
 
     def lengths(self, split):
         # Every window but the last is full.
         length_B = np.full(self.size(split), self.length + 1)
-        length_B[-1] = len(self._streams[split]["tokens"]) - (len(length_B) - 1) * self.length
+        length_B[-1] = len(self._ids[split]) - (len(length_B) - 1) * self.length
         return length_B
 
     def baselines(self, split):
@@ -171,8 +235,9 @@ class TextWindows(Textual):
 
         It takes seconds per million: what has more than four million tokens is not compressed.
         """
-        ids_L = self._streams[split]["tokens"]
-        share_V = np.unique_counts(ids_L).counts / len(ids_L)
+        ids_L = self._ids[split]
+        counts_V = counts(ids_L, self.codec.size)
+        share_V = counts_V[counts_V > 0] / len(ids_L)
         found = {"unigram entropy": float(-np.sum(share_V * np.log2(share_V)))}
         if len(ids_L) <= COMPRESSED:
             packed = lzma.compress(self.decode(ids_L).encode(), preset=9 | lzma.PRESET_EXTREME)

@@ -26,7 +26,7 @@ class ModularAddition(Tracking):
     Deletang et al. 2022, "Neural networks and the Chomsky hierarchy", arXiv:2207.02098 (modular arithmetic).
     """
 
-    modulus: Annotated[int, Range(least=2)] = 5
+    modulus: Annotated[int, Range(least=2, below=2**31)] = 5
 
     @property
     def symbols(self):

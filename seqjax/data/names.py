@@ -1,11 +1,10 @@
 """Surnames by language."""
 
 import dataclasses
-import glob
 
 from seqjax.data import _files
 from seqjax.data._stored import Stored
-from seqjax.data._text import Alphabet
+from seqjax.data._text import Alphabet, unlearnt
 from seqjax.types import DataError
 
 
@@ -24,7 +23,8 @@ class Names(Stored):
     SEQJAX_DATA.
 
     Raises:
-      DataError: neither is set, no such folder, no .txt in it, an empty line, invalid UTF-8, a split without names.
+      DataError: neither is set, no such folder, fewer than two .txt in it, an empty line, invalid UTF-8, a split
+        without names.
 
     From spro/practical-pytorch at c520c52, `data/names`. Licence: MIT, © 2017 Sean Robertson.
     """
@@ -34,7 +34,7 @@ class Names(Stored):
     def __post_init__(self):
         super().__post_init__()
         folder = _files.dataset(self.dir, "names")
-        files = _files.matches(f"{glob.escape(str(folder))}/*.txt")
+        files = _files.matches(f"{folder}/*.txt")
         self.classes = tuple(file.stem for file in files)
         names = {"train": [], "validation": [], "test": []}
         labels = {split: [] for split in names}
@@ -49,8 +49,11 @@ class Names(Stored):
         for split, found in names.items():
             if not found:
                 raise DataError(f"{folder}: no name for split {split!r}, wanted a file with 3 names or more.")
-        self.codec = Alphabet("".join(names["train"]), unknown=True)
+        if len(files) == 1:
+            raise DataError(f"{files[0]} is the only .txt in its folder: wanted two languages or more to tell apart.")
+        self.codec = Alphabet(names["train"], unknown=True)
         tokens = {split: [self.codec.encode(name) for name in found] for split, found in names.items()}
+        self.notes = tuple(unlearnt(self.codec, tokens, names))
         self.keep("tokens", tokens, labels, vocabulary=self.codec.size, unit=self.codec.unit)
 
 

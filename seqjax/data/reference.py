@@ -36,7 +36,7 @@ class Reference(TextWindows):
             ) from error
         text = "\n\n".join(topics[name] for name in sorted(topics))
         ends = {"train": len(text) * 8 // 10, "validation": len(text) * 9 // 10, "test": len(text)}
-        self.cut(text, ends, "pydoc_data.topics")
+        self.cut([text.encode()], ends, "pydoc_data.topics")
 
 
 Source = Reference

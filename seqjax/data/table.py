@@ -1,6 +1,11 @@
 """Columns of jsonl, csv or parquet files."""
 
+import collections
 import dataclasses
+import re
+import sys
+import unicodedata
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +14,12 @@ from seqjax import lookup
 from seqjax.data import _files
 from seqjax.data._rows import rows
 from seqjax.data._stored import Stored
-from seqjax.data._text import Tokens, codec, encoded
+from seqjax.data._text import Tokens, codec, encoded, unlearnt
 from seqjax.types import DataError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]+)?")
+RECORD = 300  # bytes of a record beside its content, about
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -23,17 +30,19 @@ class Table(Stored):
         {"pulse": [0.1, 0.4], "who": "b"}       features="pulse", label="who"    features (2, 1)        label 1
         {"pose": [[1, 2, 3], [4, 5, 6]]}        features="pose"                  features (2, 3)
 
-    `train`, `validation`, `test`: a path or a glob each; `.jsonl`, `.csv` (with a header), both also `.gz`, and
-    `.parquet` (extra `data`). `text`: the column with text, or `features`: the column with a list of numbers, one per
-    step, or of equally long lists of numbers (not in csv). `label`: a column with strings or whole numbers; classes
-    are the sorted values of train; in other splits 1 and "1" are the same, as csv has only strings. `tokens`:
+    `train`, `validation`, `test`: a path or a glob each; `.jsonl`, `.csv` and `.tsv` (with a header), all also `.gz`,
+    and `.parquet` (extra `data`). A csv file is cut at commas, semicolons, tabs or bars: at those that find the named
+    columns in its header. `text`: the column with text, or `features`: the column with a list of numbers, one per
+    step, or of equally long lists of numbers (not in csv). `label`: a column with strings or whole numbers; white
+    space around it is taken away. Classes are the sorted values of train, strings that are all numbers by their value;
+    in other splits 1 and "1" are the same, as csv has only strings. `tokens`:
     "character", out of those in train and one id more for all others, or "byte". Without `label`, texts are documents
     for task.name='next_token'.
 
     Raises:
       DataError: with absolute path and line (from 1) or row (of parquet, from 0): no such file, column or cell, an
         empty file or text, invalid JSON or UTF-8, a feature that is not a finite number, lists of unequal length, a
-        label that train does not have, one file in two splits.
+        label that train does not have or one label alone, one file in two splits, more than half the memory holds.
       ConfigError: parquet, and pyarrow is not installed.
     """
 
@@ -54,27 +63,42 @@ class Table(Stored):
         patterns = {"train": self.train, "validation": self.validation, "test": self.test}
         files = {split: _files.matches(pattern) for split, pattern in patterns.items() if pattern is not None}
         self._check_apart(files)
-        records = {split: self._read(found) for split, found in files.items()}
+        unusual, spaced = {}, []
+        records = {split: self._read(found, unusual, spaced) for split, found in files.items()}
+        notes = [f"cells are separated by {name} in {_several(at)}" for name, at in unusual.items()]
+        if spaced:
+            notes.append(f"white space around the label was taken away in {_several(spaced)}")
+        self.notes = tuple(notes)
         labels = self._number_labels(records) if self.label is not None else None
         if self.features is not None:
             arrays = {split: [r[1] for r in found] for split, found in records.items()}
             self._check_widths(records)
             self.keep("features", arrays, labels, features=records["train"][0][1].shape[1])
         else:
-            self.codec = codec(self.tokens, "".join(r[1] for r in records["train"]), unknown=True)
+            texts = {split: [r[1] for r in found] for split, found in records.items()}
+            self.codec = codec(self.tokens, texts["train"], unknown=True)
             arrays = {split: [self.codec.encode(r[1], r[0]) for r in found] for split, found in records.items()}
+            self.notes += tuple(unlearnt(self.codec, arrays, texts))
             self.keep("tokens", arrays, labels, vocabulary=self.codec.size, unit=self.codec.unit)
 
-    def _read(self, files: list[Path]) -> list[tuple]:
+    def _read(self, files: list[Path], unusual: dict, spaced: list[str]) -> list[tuple]:
         """(where, text or features, label) of every row."""
         column, value = (self.text, _as_text) if self.features is None else (self.features, _as_features)
         columns = [c for c in (column, self.label) if c is not None]
-        records = []
+        records, nbytes, most = [], 0, _files.memory() // 2
         for file in files:
             before = len(records)
-            for where, row in rows(file, columns):
+            for where, row in rows(file, columns, unusual):
                 label = None if self.label is None else _as_label(row[self.label], f"{where}, column {self.label!r}")
+                if isinstance(label, str) and label != label.strip():
+                    label = label.strip()
+                    spaced.append(where)
                 records.append((where, value(row[column], f"{where}, column {column!r}"), label))
+                nbytes += sys.getsizeof(records[-1][1]) + sys.getsizeof(where) + RECORD
+                if nbytes > most:  # a file may be small and hold much, packed
+                    raise DataError(
+                        f"{where}: the records up to here take half the memory, {most:,} bytes: give fewer."
+                    )
             if len(records) == before:
                 raise DataError(f"{file} has 0 records, wanted at least one: fill it or leave it out.")
         return records
@@ -83,18 +107,26 @@ class Table(Stored):
         seen = {}  # label -> where it first stands
         for where, _, label in records["train"]:
             seen.setdefault(label, where)
+        if len(seen) == 1:
+            ((label, where),) = seen.items()
+            raise DataError(
+                f"{where}: the label {_short(label)} is that of all {len(records['train']):,} records of train, wanted "
+                "two classes or more: leave data.label out, or name another column."
+            )
         kinds = {type(label): (where, label) for label, where in seen.items()}
         if len(kinds) > 1:
-            both = " and ".join(f"{label!r} ({where})" for where, label in kinds.values())
+            both = " and ".join(f"{_short(label)} ({where})" for where, label in kinds.values())
             raise DataError(f"column {self.label!r} mixes strings and numbers, {both}: make them all strings.")
-        self.classes = tuple(sorted(seen))
+        numbers = all(isinstance(label, str) and NUMBER.fullmatch(label) for label in seen)  # as all are in csv
+        self.classes = tuple(sorted(seen, key=lambda label: (Decimal(label), label) if numbers else label))
+        self.notes += tuple(_look_alike(self.classes, numbers))
         ids = {str(label): i for i, label in enumerate(self.classes)}
         for where, _, label in (r for found in records.values() for r in found):
             if str(label) not in ids:
                 near = lookup.nearest(label, ids)
                 raise DataError(
-                    f"{where}: label {label!r} is not among the {len(ids)} of train.{near} Correct it, or give train "
-                    f"an example of it."
+                    f"{where}: label {_short(label)} is not among the {len(ids)} of train.{near} Correct it, or give "
+                    "train an example of it."
                 )
         return {split: [ids[str(r[2])] for r in found] for split, found in records.items()}
 
@@ -125,9 +157,23 @@ def _as_text(value, where: str) -> str:
 def _as_label(value, where: str) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise DataError(f"{where}: got {_shown(value)}, wanted a string or a whole number.")
-    if value == "":
+    if isinstance(value, str) and not value.strip():
         raise DataError(f"{where}: the cell is empty: fill it in or delete the record.")
     return value
+
+
+def _look_alike(classes, numbers: bool):
+    """A sentence for all classes that a reader might take for one: 1 and 01, Yes and yes."""
+    groups = collections.defaultdict(list)
+    for label in classes:
+        groups[Decimal(label) if numbers else unicodedata.normalize("NFKC", str(label)).casefold()].append(label)
+    for group in groups.values():
+        if len(group) > 1:
+            yield f"the labels {lookup.listed(map(repr, group))} are taken for different classes"
+
+
+def _several(places: list) -> str:
+    return f"{places[0]}" + f" and {len(places) - 1:,} more" * (len(places) > 1)
 
 
 def _as_features(value, where: str) -> np.ndarray:
@@ -148,8 +194,12 @@ def _as_features(value, where: str) -> np.ndarray:
 
 def _shown(value) -> str:
     """A value in an error: short, and with its type."""
+    return f"{_short(value)} ({type(value).__name__})"
+
+
+def _short(value) -> str:
     text = repr(value)
-    return f"{text if len(text) < 40 else text[:37] + '...'} ({type(value).__name__})"
+    return text if len(text) < 40 else text[:37] + "..."
 
 
 Source = Table

@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import itertools
 
 from seqjax.data import _files
 from seqjax.data._text import TextWindows
@@ -38,15 +37,15 @@ class Text(TextWindows):
                 f"their sum must be below 1."
             )
         files = _files.matches(self.path) if glob.has_magic(self.path) else [self.path]
-        texts = [_files.read_text(file) for file in files]
-        text, begins = "".join(texts), list(itertools.accumulate(map(len, texts[:-1]), initial=0))
-        validation, test = (round(len(text) * share) for share in (self.validation, self.test))
-        ends = {"train": len(text) - validation - test}
+        texts = [_files.read_utf8(file) for file in files]
+        characters = sum(len(piece) for text in texts for piece in _files.pieces(text))
+        validation, test = (round(characters * share) for share in (self.validation, self.test))
+        ends = {"train": characters - validation - test}
         if self.validation:
-            ends["validation"] = len(text) - test
+            ends["validation"] = characters - test
         if self.test:
-            ends["test"] = len(text)
-        self.cut(text, ends, str(_files.absolute(self.path)), begins)
+            ends["test"] = characters
+        self.cut(texts, ends, str(_files.absolute(self.path)))
 
 
 Source = Text

@@ -41,7 +41,7 @@ class TinyShakespeare(TextWindows):
                 f"of karpathy/char-rnn at 6f9487a again, and gzip it."
             )
         text = _files.read_text(path)
-        self.cut(text, {"train": len(text) * 9 // 10, "validation": len(text)}, str(path))
+        self.cut([text.encode()], {"train": len(text) * 9 // 10, "validation": len(text)}, str(path))
 
 
 Source = TinyShakespeare

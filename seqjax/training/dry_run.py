@@ -36,6 +36,7 @@ def show(experiment: Experiment) -> None:
             + (f"{e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else "endless data"),
         ),
     ]
+    rows += [("data", note) for note in e.source.notes]
     if origin := e.init.origin(params):
         rows.append(("init", str(origin)))
         rows += [("", line) for line in history.other_model(origin.meta, e)]

@@ -123,6 +123,8 @@ class Run:
         """Says what is about to be trained."""
         model = self.experiment.config["model"]["name"]
         self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
+        for note in self.experiment.source.notes:
+            self.journal.display.say(f"data: {note}")
         if self.origin:
             self.journal.display.say(
                 "\n  ".join([str(self.origin), *history.other_model(self.origin.meta, self.experiment)])

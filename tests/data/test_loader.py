@@ -14,6 +14,7 @@ import pytest
 
 from seqjax.data import Batches, Loader, Source
 from seqjax.data._stored import Stored
+from seqjax.data.copy import Source as Copy
 from seqjax.types import ConfigError, DataError, Spec
 
 N, V = 23, 50
@@ -411,3 +412,29 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("options", "loader", "error", "words"),
+    [
+        ({"length": 10**9}, {}, ConfigError, ("loader.batch=64 rows of 2,000,000,001 tokens", "loader.buckets")),
+        ({"length": 10**30}, {}, ConfigError, ("lower loader.batch or data.length",)),
+        ({}, {"batch": 10**30}, ConfigError, ("a sixteenth of the memory",)),
+        ({}, {"buckets": (8, 10**12)}, ConfigError, ("rows of 1,000,000,000,000 tokens",)),
+        ({"symbols": 10**30}, {}, ConfigError, ("vocabulary=1,000,", "int32")),
+        ({"examples": 10**12}, {}, DataError, ("'validation' has 1,000,000,000,000 examples", "half the memory")),
+        ({"examples": 10**30}, {}, DataError, ("their order",)),
+    ],
+)
+def test_absurd_sizes_are_refused_before_anything_is_made(options, loader, error, words):
+    source = Copy(**options)
+    with pytest.raises(error) as found:
+        for split in source.spec.splits:
+            Batches(source, split, Loader(**loader))
+    assert all(word in str(found.value) for word in words), str(found.value)
+
+
+@pytest.mark.parametrize("workers", [1025, 10**30])
+def test_absurdly_many_workers(workers):
+    with pytest.raises(ValueError, match=f"workers: got {workers}, wanted int, at least 0 and at most 1024"):
+        Loader(workers=workers)

@@ -55,6 +55,9 @@ def test_broken_folders(tmp_path):
     (folder / "One.txt").write_text("Aa\nBb\n")
     with pytest.raises(DataError, match=f"{folder}: no name for split 'train'"):
         names.Source(dir=str(tmp_path))
+    (folder / "One.txt").write_text("Aa\nBb\nCc\n")
+    with pytest.raises(DataError, match=f"{folder}/One.txt is the only .txt in its folder: wanted two languages"):
+        names.Source(dir=str(tmp_path))
     (folder / "One.txt").write_text("Aa\nBb\n\nCc\n")
     with pytest.raises(DataError, match=f"{folder}/One.txt, line 3: empty, wanted a name"):
         names.Source(dir=str(tmp_path))

@@ -109,12 +109,41 @@ def test_a_cell_may_be_long(tmp_path):
         ("a.csv", "t,x\na,1,2", {"text": "t"}, ", line 2", "got 3 cells, wanted 2"),
         ("a.csv", "t,x\na,", {"text": "t", "label": "x"}, ", line 2", "column 'x': the cell is empty"),
         ("a.csv", 't,x\na,1\n"b', {"text": "t"}, ", line 3", "not csv"),
-        ("a.csv", "t,t\na,1", {"text": "t"}, ", line 1", "two columns have the same name"),
+        ("a.csv", "t,t\na,1", {"text": "t"}, ", line 1", "2 columns are called 't'"),
         ("a.csv", "t,x\n", {"text": "t"}, "", "has 0 records"),
         ("a.jsonl", "\n\n", {"text": "t"}, "", "has 0 records"),
         ("a.jsonl", "", {"text": "t"}, "", "is empty, 0 bytes"),
         ("a.csv", b"t\nab\nc\xff", {"text": "t"}, ", line 3, byte offset 6", "byte 0xff is not UTF-8"),
-        ("a.tsv", "t\na", {"text": "t"}, "", "ends in '.tsv', wanted one of .jsonl"),
+        ("a.xls", "t\na", {"text": "t"}, "", "ends in '.xls', wanted one of .jsonl"),
+        ("a.csv", "t;t\na;1", {"text": "t"}, ", line 1", "2 columns are called 't'"),
+        ("a.csv", "id;title;y\n1;a;2", {"text": "titel"}, ", line 1", "Did you mean 'title'? It has: id, title, y."),
+        ("a.tsv", "t\tx\na", {"text": "t"}, ", line 2", "got 1 cells, wanted 2"),
+        ("a.csv", "t;x\na;b;c", {"text": "t"}, ", line 2", "a cell that has ';' in it needs quotes"),
+        ("a.csv", "t,y\na, ", {"text": "t", "label": "y"}, ", line 2", "column 'y': the cell is empty"),
+        (
+            "a.csv",
+            "t,y\na,pos\nb,pos",
+            {"text": "t", "label": "y"},
+            ", line 2",
+            "the label 'pos' is that of all 2 records of train",
+        ),
+        (
+            "a.jsonl",
+            '{"t": "a", "y": 1}',
+            {"text": "t", "label": "y"},
+            ", line 1",
+            "the label 1 is that of all 1 records of train",
+        ),
+        ("a.jsonl", '{"t": "a", "t": "b"}', {"text": "t"}, ", line 1", "not JSON (two keys are called 't')"),
+        ("a.jsonl", '{"t": 1' + "0" * 5000 + "}", {"text": "t"}, ", line 1", "not JSON (Exceeds the limit"),
+        (
+            "a.jsonl",
+            '{"m": {"t": "a"}}',
+            {"text": "m.t"},
+            ", line 1",
+            "If 't' is a part of 'm', make it a column of its",
+        ),
+        ("a.jsonl", '{"m": {"t": "a"}}', {"text": "m"}, ", line 1", "got {'t': 'a'} (dict), wanted text"),
         ("a.jsonl", '{"t": "a", "y": 1.5}', {"text": "t", "label": "y"}, ", line 1", "column 'y': got 1.5 (float)"),
         ("a.jsonl", '{"t": "a", "y": true}', {"text": "t", "label": "y"}, ", line 1", "column 'y': got True (bool)"),
         ("a.jsonl", '{"t":"a","y":1}\n{"t":"a","y":"b"}', {"text": "t", "label": "y"}, ", line 2", "mixes strings"),
@@ -167,6 +196,9 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path, name, content, optio
         ([{"f": [1.0]}, {"f": [2.0, float("nan")]}], {"features": "f"}, ", row 1", "step 1: got nan"),
         ([{"f": [[1.0], [2.0, 3.0]]}], {"features": "f"}, ", row 0", "step 1: got [2.0, 3.0]"),
         ([{"t": b"a"}], {"text": "t"}, ", row 0", "got b'a' (bytes), wanted text"),
+        ([{"m": {"t": "a"}}], {"text": "m.t"}, "", "If 't' is a part of 'm', make it a column of its own"),
+        ([{"m": {"t": "a"}}], {"text": "m"}, ", row 0", "got {'t': 'a'} (dict), wanted text"),
+        ([{"f": [{"x": 1.0}]}], {"features": "f"}, ", row 0", "step 0: got {'x': 1.0} (dict), wanted a finite"),
     ],
 )
 def test_what_is_wrong_in_parquet_is_said_with_file_and_row(tmp_path, records, options, place, words):
@@ -174,6 +206,90 @@ def test_what_is_wrong_in_parquet_is_said_with_file_and_row(tmp_path, records, o
     with pytest.raises(DataError) as error:
         Source(train=str(path), **options)
     assert f"{path}{place}" in str(error.value) and words in str(error.value), str(error.value)
+
+
+def test_parquet_with_two_columns_of_one_name(tmp_path):
+    """Only those that are asked for: of the others nothing is read."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table([["a"], ["b"], ["c"]], names=["t", "u", "u"]), path)
+    assert Source(train=str(path), text="t").size("train") == 1
+    with pytest.raises(DataError, match=f"{path}: 2 columns are called 'u'"):
+        Source(train=str(path), text="u")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_of_30000_columns_a_message_lists_20(tmp_path, suffix):
+    path = write(tmp_path / f"a.{suffix}", [{f"column{i}": "a" for i in range(30_000)}])
+    with pytest.raises(DataError) as error:
+        Source(train=str(path), text="text")
+    assert str(error.value).endswith("column18, column19 and 29,980 more.") and len(str(error.value)) < 1000
+
+
+def test_names_in_a_message_are_cut():
+    assert lookup.listed(["a", "b" * 10**6], 1) == "a and 1 more"
+    assert len(lookup.listed(["b" * 10**6])) == 60
+    assert lookup.nearest("ab" * 10**6, ["ab" * 10**6, "c"]) == ""  # nor does it take time that grows with the square
+
+
+@pytest.mark.parametrize("separator, name", [(",", None), (";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("suffix", ["csv", "tsv.gz", "CSV.GZ"])
+def test_the_separator_is_the_one_that_finds_the_columns(tmp_path, separator, name, suffix):
+    content = "\ufeff" + separator.join(["id", "title", "y"]) + "\r\n"
+    content += separator.join(["1", '"a,b;c\td|e\nf"', "p"]) + "\r\n" + separator.join(["2", "g", "q"]) + "\r\n\r\n"
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(gzip.compress(content.encode()) if suffix.lower().endswith("gz") else content.encode())
+    source = Source(train=str(path), text="title", label="y")
+    assert [source.decode(e["tokens"]) for e in examples(source, "train")] == ["a,b;c\td|e\nf", "g"]
+    usual = "\t" if suffix == "tsv.gz" else ","
+    name = name or "commas"
+    assert source.notes == (() if separator == usual else (f"cells are separated by {name} in {path}",))
+
+
+def test_a_table_of_one_column_has_no_separator(tmp_path):
+    (tmp_path / "a.csv").write_text("t\na;b;c\nd\te\n")
+    source = Source(train=str(tmp_path / "a.csv"), text="t")
+    assert [source.decode(e["tokens"]) for e in examples(source, "train")] == ["a;b;c", "d\te"] and source.notes == ()
+
+
+def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path):
+    path = write(tmp_path / "a.csv", [{"t": "a", "y": str(i)} for i in (10, 11, 2, 0, 1, -3)])
+    assert Source(train=str(path), text="t", label="y").classes == ("-3", "0", "1", "2", "10", "11")
+    path = write(tmp_path / "a.csv", [{"t": "a", "y": y} for y in ("2.5", "10", "+3", "9" * 5000)])
+    assert Source(train=str(path), text="t", label="y").classes == ("2.5", "+3", "10", "9" * 5000)
+    path = write(tmp_path / "a.csv", [{"t": "a", "y": y} for y in ("10", "9", "x")])
+    assert Source(train=str(path), text="t", label="y").classes == ("10", "9", "x")
+
+
+def test_white_space_around_a_label_is_taken_away_and_said(tmp_path):
+    train = write(tmp_path / "a.csv", [{"t": "a", "y": y} for y in ("pos ", "pos", "neg", "\u00a0neg")])
+    test = write(tmp_path / "b.csv", [{"t": "a", "y": " pos"}])
+    source = Source(train=str(train), test=str(test), text="t", label="y")
+    assert source.classes == ("neg", "pos") and [e["label"] for e in examples(source, "train")] == [1, 1, 0, 0]
+    assert source.notes == (f"white space around the label was taken away in {train}, line 2 and 2 more",)
+
+
+def test_labels_that_look_alike_are_told(tmp_path):
+    for labels in (("Yes", "yes", "no"), ("1", "01", "2"), ("\u00e9", "e\u0301", "f")):
+        path = write(tmp_path / "a.csv", [{"t": "a", "y": y} for y in labels])
+        (note,) = Source(train=str(path), text="t", label="y").notes
+        assert all(repr(label) in note for label in labels[:2]) and repr(labels[2]) not in note
+
+
+def test_characters_that_train_lacks_are_told(tmp_path):
+    train, test = write(tmp_path / "a.jsonl", [{"t": "abc"}]), write(tmp_path / "b.jsonl", [{"t": "azzc"}, {"t": "y"}])
+    (note,) = Source(train=str(train), test=str(test), text="t").notes
+    assert note.startswith("3 of the 5 characters of test (60.00%, 2 distinct) do not occur in train")
+    (note,) = Source(train=str(train), test=str(test), text="t", tokens="byte").notes
+    assert note.startswith("3 of the 5 bytes of test (60.00%, 2 distinct) do not occur in train")
+    assert Source(train=str(train), validation=str(write(tmp_path / "c.jsonl", [{"t": "cab"}])), text="t").notes == ()
+
+
+def test_records_that_take_half_the_memory(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.jsonl", [{"t": "ab" * 1000}] * 50)
+    monkeypatch.setattr("seqjax.data._files.memory", lambda: 210_000)  # the file itself fits
+    with pytest.raises(DataError, match=rf"{path}, line 4\d: the records up to here take half the memory, 105,000"):
+        Source(train=str(path), text="t")
 
 
 def test_json_that_is_nested_too_deep(tmp_path):
@@ -195,7 +311,7 @@ def test_labels_of_equal_text_are_equal(tmp_path):
     """Classes keep the kind and the order that they have in train."""
     numbers = write(tmp_path / "a.jsonl", [{"t": "a", "y": y} for y in (10, 9, -1)])
     texts = write(tmp_path / "b.csv", [{"t": "a", "y": y} for y in ("9", "-1", "10")])
-    for train, test, classes in [(numbers, texts, (-1, 9, 10)), (texts, numbers, ("-1", "10", "9"))]:
+    for train, test, classes in [(numbers, texts, (-1, 9, 10)), (texts, numbers, ("-1", "9", "10"))]:
         source = Source(train=str(train), test=str(test), text="t", label="y")
         assert source.classes == classes
         for split, file in (("train", train), ("test", test)):

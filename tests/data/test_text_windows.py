@@ -5,11 +5,17 @@ import gzip
 import lzma
 import math
 
+import launch
 import numpy as np
 import pytest
 
-from seqjax.data import reference, text, tinyshakespeare
+from seqjax.data import _files, reference, text, tinyshakespeare
 from seqjax.types import DataError
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
 
 
 def windows(source, split):
@@ -148,6 +154,99 @@ def test_no_file(tmp_path, monkeypatch):
         text.Source(path="nothing.txt")
     with pytest.raises(DataError, match=f"{tmp_path} is a folder"):
         text.Source(path=str(tmp_path))
+
+
+@pytest.mark.parametrize("piece", [4, 5, 7])
+def test_pieces_cut_no_character(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(_files, "PIECE", piece)
+    content = "aé€🙂ß" * 9
+    assert "".join(_files.pieces(content.encode())) == content
+    source = text.Source(path=str(write(tmp_path / "a.txt", content)), length=3, validation=0.3, test=0.2)
+    assert [source.decode(source.stream(s)["tokens"]) for s in source.spec.splits] == [
+        content[:22], content[22:36], content[36:]
+    ]  # fmt: skip
+    for wrong in (b"\xff", b"\x80" * 5, "€".encode()[:2], b"\xc0\x80", b"\xed\xa0\x80"):
+        for before in ("", "ab", "aé€🙂ß"):
+            data = before.encode() + wrong + b"abcdefgh"
+            with pytest.raises(UnicodeDecodeError) as whole:
+                data.decode()
+            with pytest.raises(DataError, match=f"byte offset {whole.value.start}: .* is not UTF-8"):
+                _files.read_utf8(write(tmp_path / "b.txt", data))
+
+
+def test_a_gz_that_unpacks_to_far_more_than_it_is(tmp_path, monkeypatch):
+    """It is given up as soon as it does, whatever it says of its size."""
+    packed = gzip.compress(bytes(10**6))
+    path = write(tmp_path / "a.txt.gz", packed)
+    monkeypatch.setattr(_files, "SMALL", 200_000)
+    with pytest.raises(
+        DataError, match=rf"{path} has {len(packed):,} bytes and unpacks to more than 200,000, .*gunzip"
+    ):
+        _files.read_bytes(path)
+    monkeypatch.setattr(_files, "SMALL", 10**6)
+    assert _files.read_bytes(path) == bytes(10**6)
+    monkeypatch.setattr(_files, "memory", lambda: 600_000)
+    with pytest.raises(DataError, match="unpacks to more than 300,000"):
+        _files.read_bytes(path)
+    with pytest.raises(DataError, match="has 400,000 bytes, wanted at most half the memory, 300,000"):
+        _files.read_bytes(write(tmp_path / "b.txt", bytes(400_000)))
+
+
+PEAK = """
+import resource, sys
+from seqjax.data.text import Source
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+Source(path=sys.argv[1], length=8)
+before = peak()
+source = Source(path=sys.argv[2], length=8)
+source.example("train", 0), source.lengths("test")
+print(peak() - before)
+"""
+
+
+def test_a_text_takes_at_most_three_times_its_size(tmp_path, path):
+    """The worst case: one emoji makes a str four times as large as its bytes, many characters an id two bytes."""
+    block = "".join(map(chr, range(0x4E00, 0x4E00 + 999))) + "🙂" + "to be, or not to be. " * 9999
+    data = block.encode() * (2**24 // len(block.encode()))
+    outcome = launch.end(launch.run("-c", PEAK, path, write(tmp_path / "big.txt", data)))
+    assert outcome.code == 0, outcome.err
+    assert int(outcome.out) < 3.3 * len(data)  # what does not grow with it, too
+
+
+def test_characters_that_train_lacks_are_told(tmp_path):
+    """Ids are of all splits, so that the loss counts them: it is said how many there are."""
+    path = write(tmp_path / "a.txt", "ab" * 40 + "abcdcabaab" + "ba" * 5)
+    (note,) = text.Source(path=str(path), length=3).notes
+    assert note.startswith("3 of the 10 characters of validation (30.00%, 2 distinct) do not occur in train")
+    assert text.Source(path=str(path), length=3, validation=0.0, test=0.05).notes == ()
+
+
+def test_one_character_again_and_again_is_refused(tmp_path):
+    path = write(tmp_path / "a.txt", bytes(100))
+    with pytest.raises(DataError, match=rf"{path} is one character again and again"):
+        text.Source(path=str(path), length=3)
+
+
+def test_a_pattern_in_a_folder_with_brackets(tmp_path):
+    for folder in ("data[1]", "data1", "da?a"):
+        (tmp_path / folder).mkdir()
+        for name in ("x1", "x2"):
+            write(tmp_path / folder / f"{name}.txt", f"{folder}-{name} " * 9)
+    source = text.Source(path=f"{tmp_path}/data[1]/x*.txt", length=3, validation=0.0, test=0.0)
+    assert source.decode(source.stream("train")["tokens"]) == "data[1]-x1 " * 9 + "data[1]-x2 " * 9
+    assert len(_files.matches(f"{tmp_path}/**/x*.txt")) == 6
+    assert [f.parent.name for f in _files.matches(f"{tmp_path}/data[0-9]/x1.txt")] == ["data1"]
+    with pytest.raises(DataError, match="no file matches"):
+        _files.matches(f"{tmp_path}/data[1]/y*.txt")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~nobody-of-this-name/a.txt"])
+def test_names_that_cannot_be(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        text.Source(path=name)
+    with pytest.raises(DataError, match="no file matches"):
+        _files.matches(f"{name}/*.txt")
 
 
 def test_reference_is_cut_at_80_and_90_percent():

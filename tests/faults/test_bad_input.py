@@ -83,6 +83,7 @@ FILES = {
     "not utf-8": ("a.txt", b"ab\ncd\xff" + 60 * b"e", ("{}/a.txt", "line 2", "offset 5", "UTF-8")),
     "cut in a character": ("a.txt", 60 * b"a" + "é".encode()[:1], ("{}/a.txt", "offset 60", "UTF-8")),
     "too short": ("a.txt", b"abc", ("{}/a.txt", "data.length")),
+    "one character": ("a.txt", bytes(100), ("{}/a.txt", "one character again and again")),
     "damaged gz": ("a.txt.gz", b"\x1f\x8b\x08\x00", ("{}/a.txt.gz", "gzip")),
 }
 
@@ -105,6 +106,9 @@ TABLES = {
     "broken json": ("a.jsonl", '{"t": "ab"}\n{"t"\n', {"text": "t"}, ("{}/a.jsonl", "line 2", "JSON")),
     "nan feature": ("a.jsonl", '{"x": [1, 2]}\n{"x": [1, NaN]}\n', {"features": "x"}, ("{}/a.jsonl", "line 2", "nan")),
     "ragged": ("a.jsonl", '{"x": [[1, 2]]}\n{"x": [[1]]}\n', {"features": "x"}, ("{}/a.jsonl", "line 2", "wanted 2")),
+    "one class": ("a.csv", "t,l\nab,1\ncd,1\n", {"text": "t", "label": "l"}, ("{}/a.csv", "two classes or more")),
+    "a key twice": ("a.jsonl", '{"t": "ab", "t": "c"}\n', {"text": "t"}, ("{}/a.jsonl", "line 1", "two keys", "'t'")),
+    "a part of a column": ("a.jsonl", '{"m": {"t": "ab"}}\n', {"text": "m.t"}, ("{}/a.jsonl", "a part of 'm'")),
     "header only": ("a.csv", "t,l\n", {"text": "t"}, ("{}/a.csv", "0 records")),
 }  # fmt: skip
 
@@ -117,6 +121,23 @@ def test_a_bad_record_in_a_table_is_named_with_its_line(tmp_path, monkeypatch, n
     tree = launch.tiny(*CLASSES)
     tree["data"] = {"name": "table", "train": name if content is not None else "*.csv", **columns}
     refused(tmp_path, tree, 3, [w.format(tmp_path) for w in words])
+
+
+def test_what_is_odd_about_data_is_said_once(tmp_path):
+    """Not refused: the user may know better, but must hear of it before the first step."""
+    (tmp_path / "a.csv").write_text("id;title;y\n" + "".join(f"{i};ab;{i % 12}\n" for i in range(12)))
+    (tmp_path / "b.csv").write_text("id;title;y\n1;axyx;11 \n")
+    tree = launch.tiny(*CLASSES)
+    files = {"train": str(tmp_path / "a.csv"), "validation": str(tmp_path / "b.csv")}
+    tree["data"] = {"name": "table", "text": "title", "label": "y", **files}
+    notes = (
+        f"cells are separated by semicolons in {tmp_path}/a.csv and 1 more",
+        f"white space around the label was taken away in {tmp_path}/b.csv, line 2",
+        "3 of the 4 characters of validation (75.00%, 2 distinct) do not occur in train: no model can have learnt them",
+    )
+    for args in (["--dry_run"], ["--workdir", tmp_path / "run"]):
+        outcome = launch.main("train", "--config", launch.write(tmp_path / "c.json", tree), *args)
+        assert outcome.code == 0 and all(outcome.out.count(note) == 1 for note in notes), outcome
 
 
 def test_data_that_are_not_there_are_named_with_the_variable(tmp_path, monkeypatch):
