@@ -15,6 +15,7 @@ DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader
 PLACES = ("data.dir",)  # but for these: whether the data there are the same is looked at
 # Of a model's options, those that leave what it computes alone, but for rounding and what is dropped in training.
 FREE = ("backend", "context", "dropout", "dtype", "remat")
+SCHEDULE = ("peak", "schedule", "warmup", "end")  # of optim: with train.steps they decide about the learning rate
 
 
 @dataclasses.dataclass
@@ -81,6 +82,16 @@ def check_same(changes: dict, step: int, steps: int, folder: Path) -> None:
         raise ConfigError(
             f"{folder} is at step {step} of train.steps={steps}{why}: ask for more steps, or choose another --workdir."
         )
+
+
+def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
+    """The learning rate at `step` before the changes and with them, as one more change; {} if it stays the same."""
+    optim, steps = experiment.optim, experiment.train.steps
+    old = {key: pair[0] for key, pair in changes.items()}
+    before = dataclasses.replace(optim, **{k: old[f"optim.{k}"] for k in SCHEDULE if f"optim.{k}" in old})
+    schedules = before.rate(old.get("train.steps", steps)), optim.rate(steps)
+    was, now = (float(f"{float(rate(step - 1)):.4g}") for rate in schedules)  # steps are counted from 0
+    return {} if was == now else {f"learning rate at step {step}": [was, now]}
 
 
 def fingerprint(experiment: Experiment) -> dict:
