@@ -1,7 +1,5 @@
 """seqjax compare."""
 
-import os
-
 ABOUT = "Compare models fairly: equal budget, a learning-rate search for each, seeds, statistics, one page."
 EXAMPLES = """\
   seqjax compare --config experiments/compare/recall.py --workdir runs/recall
@@ -40,7 +38,7 @@ def run(args) -> None:
         tree.setdefault("executor", "local")
     tree = config.override(tree, words)
     runtime.setup()
-    _leave_memory()
+    runtime.leave_memory()
     comparison = plan.resolve(tree)
     with Display() as display:
         if args.dry_run:
@@ -53,14 +51,3 @@ def run(args) -> None:
     title = Path(args.config.partition(":")[0]).stem
     path = page.write(findings, Path(args.workdir), title, args.command_line)
     print(f"report: {path}")
-
-
-def _leave_memory() -> None:
-    """This process only measures: the memory of a GPU is for the runs that it starts."""
-    import jax
-
-    key = "XLA_PYTHON_CLIENT_PREALLOCATE"
-    if key not in os.environ:
-        os.environ[key] = "false"
-        jax.devices()
-        del os.environ[key]

@@ -33,7 +33,7 @@ def run(args) -> None:
     """Runs the trials, writes the report, and says which was best."""
     import shlex
 
-    from seqjax import config
+    from seqjax import config, runtime
     from seqjax.report import sweep as report
     from seqjax.search import executors, space, sweep
     from seqjax.search._board import Board, value
@@ -42,6 +42,7 @@ def run(args) -> None:
     given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
     how = sweep.Options(**config.resolve(sweep.Options, given))
     executor = executors.named(args.executor, args.slots, args.executor_option)
+    runtime.leave_memory()
     search = sweep.Sweep(base, space.read(args.config), how, args.workdir)
     try:
         with executor() as place, Board(search) as board:
