@@ -24,7 +24,7 @@ def run(args) -> None:
 
     from seqjax import config, runtime
     from seqjax.report import compare as page
-    from seqjax.search import compare, plan
+    from seqjax.search import compare, plan, sizes
     from seqjax.search._display import Display
     from seqjax.training.workdir import Workdir
     from seqjax.types import ConfigError
@@ -42,7 +42,7 @@ def run(args) -> None:
     comparison = plan.resolve(tree)
     with Display() as display:
         if args.dry_run:
-            display.plan(comparison, compare.sizes(comparison, display=display))
+            display.plan(comparison, sizes.sizes(comparison, display=display))
             return
         workdir = Workdir(args.workdir).lock()
         workdir.write("comparison.json", tree)

@@ -31,7 +31,9 @@ class Board:
         s = self.sweep
         before = f", {self._said} of them known" if self._said else ""
         runs = f" of {s.runs} runs each" if s.runs > 1 else ""
-        self.say(f"{s.workdir.path.name}: {s.trials} trial{'s' * (s.trials != 1)}{runs}{before}, over {', '.join(s.space)}")
+        self.say(
+            f"{s.workdir.path.name}: {s.trials} trial{'s' * (s.trials != 1)}{runs}{before}, over {', '.join(s.space)}"
+        )
         if self._live:
             self._live.start()
         return self

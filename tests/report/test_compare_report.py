@@ -11,7 +11,7 @@ from test_report import Page
 from seqjax.report import canvas, compare_figures, compare_tables, compare_words
 from seqjax.report import compare as page
 from seqjax.search import compare as compare_lib
-from seqjax.search import plan, statistics
+from seqjax.search import match, plan, sizes, statistics
 from seqjax.search.findings import Pair
 from seqjax.training.workdir import Workdir
 
@@ -30,13 +30,14 @@ FILE = {
 
 def measure(tree, matched=None):
     parameters, flops, state, seconds = COSTS[tree["model"]["mixer"]["name"]]
-    return compare_lib.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
+    return sizes.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
 
 
 def compared(out, monkeypatch, **changes):
     """A comparison of made-up runs, and its report: -> findings, html, markdown, rows of results.csv."""
-    monkeypatch.setattr(compare_lib, "measure", measure)
-    monkeypatch.setattr(compare_lib, "solve", lambda tree, *_: (tree, 1.01))
+    monkeypatch.setattr(sizes, "measure", measure)
+    monkeypatch.setattr(sizes, "solve", lambda tree, *_: (tree, 1.01))
+    monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
     tree = {k: v for k, v in (FILE | changes).items() if v is not ...}
     workdir = Workdir(out).lock()
     with made_up.MadeUp() as executor:
