@@ -57,7 +57,7 @@ def verdict(f: Findings, value) -> str:
     text = f"{budget(f, value)}, {_names(first)} {has} the {order} mean {metric(f)}, "
     if len(first) > 1:
         return f"{text}{words.number(s.mean)}."
-    text += f"{spread(s)} over {s.n} seeds"
+    text += f"{spread(s)} over {words.counted(s.n, 'seed')}"
     if len(ranked) == 1:
         return f"{text}; no other contender has one."
     ahead = f"{text}, ahead of {ranked[1].cell.contender} with {spread(f.summary(ranked[1]))}."
@@ -156,13 +156,21 @@ def _of(f: Findings, found: Found) -> list[str]:
             "on: it may do better beyond."
         )
     if diverged := found.diverged():
-        seeds = words.listed([str(seed) for seed in diverged])
-        out.append(f"seed {seeds} diverged at the chosen learning rate and is left out of every mean.")
+        out.append(f"{_seeds(diverged)} diverged at the chosen learning rate and {_out(diverged)} of every mean.")
     for at in (None, *f.comparison.judged_at.values()):
         scores, where = f.scores(found, at), f" at {at}" if at else ""
-        if lost := [str(seed) for seed in found.runs if found.judged(seed, at) and seed not in scores]:
-            out.append(f"seed {words.listed(lost)} has no finite {metric(f)}{where} and is left out of the mean there.")
+        if lost := [seed for seed in found.runs if found.judged(seed, at) and seed not in scores]:
+            has = "has" if len(lost) == 1 else "have"
+            out.append(f"{_seeds(lost)} {has} no finite {metric(f)}{where} and {_out(lost)} of the mean there.")
     return out
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' * (len(seeds) != 1)} {words.listed(list(map(str, seeds)))}"
+
+
+def _out(seeds: list[int]) -> str:
+    return f"{'is' if len(seeds) == 1 else 'are'} left out"
 
 
 def beaten(f: Findings, found: Found, value: float) -> bool:

@@ -1,6 +1,7 @@
 """The page about a comparison: whole, self-contained, with every number that was found and careful words."""
 
 import csv
+import dataclasses
 import json
 
 import launch
@@ -244,6 +245,32 @@ def test_curves_end_where_the_first_seed_was_stopped(tmp_path, monkeypatch):
     _, (axes,) = canvas.figure(1)
     ends = {row["step"] for run in found.founds[0].runs.values() for row in run.outcome.rows[-1:]}
     assert len(ends) == 2 and compare_figures._curve(axes, found, found.founds[0], "step")[-1] == min(ends)
+
+
+def test_a_front_is_named_where_one_is_drawn(written):
+    """Where all cost the same it is a point; where a worse one costs less, a line."""
+    found, text, *_ = written
+    assert not compare_figures.fronts(found) and "Pareto" not in text
+    cheap = [dataclasses.replace(x.size, state_bytes=10 - i) for i, x in enumerate(found.founds)]
+    founds = [dataclasses.replace(x, size=size) for x, size in zip(found.founds, cheap, strict=True)]
+    other = dataclasses.replace(found, founds=founds)
+    assert compare_figures.fronts(other)
+    assert any("Dashed: the Pareto front." in caption for *_, caption in page._parts(other, []))
+
+
+def test_words_agree_with_their_number(written):
+    found, *_ = written
+    of = lambda lost: compare_words._of(
+        found, dataclasses.replace(found.founds[0], runs=without(found.founds[0], lost))
+    )
+    assert of([2]) == ["seed 2 diverged at the chosen learning rate and is left out of every mean."]
+    assert of([0, 2]) == ["seeds 0 and 2 diverged at the chosen learning rate and are left out of every mean."]
+
+
+def without(found, lost):
+    """The runs of a contender, of which some have diverged."""
+    failed = lambda run: run._replace(outcome=dataclasses.replace(run.outcome, status="failed", results={}))
+    return {seed: failed(run) if seed in lost else run for seed, run in found.runs.items()}
 
 
 def test_the_front_is_what_nobody_beats_in_both():
