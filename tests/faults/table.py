@@ -238,4 +238,24 @@ TABLE = {
         f"{FAULTS}::test_an_empty_batch_teaches_nothing",
         f"{STEP}::test_a_batch_without_a_valid_token_teaches_nothing",
     ),
+    66: (
+        "What is said of a run, a sweep or a comparison is what happened: no loss of skipped steps, no silent jump of the "
+        "learning rate, no token too many, no line in a caption that is not drawn.",
+        f"{RESUME}::test_more_steps_say_what_they_make_of_the_learning_rate",
+        f"{LOOP}::test_skipped_steps_are_counted_between_two_lines",
+        "decoding/test_sample.py::test_the_nucleus_is_the_smallest_set_that_reaches_top_p",
+        "report/test_compare_report.py::test_a_front_is_named_where_one_is_drawn",
+        "report/test_report.py::test_of_what_only_some_configs_have_those_at_their_default_are_left_out",
+        "report/test_report.py::test_words_agree_with_their_number",
+        "report/test_sweep_report.py::test_numbers_are_as_short_as_they_are_read",
+    ),
+    67: (
+        "What cannot be built or matched is told, all of it, before anything is run, and a long sweep costs no more a "
+        "trial than a short one.",
+        "search/test_sweep.py::test_a_grid_is_built_before_any_of_it_is_run",
+        "search/test_sweep.py::test_a_model_is_built_at_every_end_of_a_domain",
+        "search/test_sweep.py::test_twice_the_trials_are_twice_the_work",
+        "search/test_compare.py::test_all_widths_are_solved_before_anything_is_measured",
+        "search/test_match.py::test_the_nearest_is_one_that_the_heads_divide",
+    ),
 }
