@@ -97,6 +97,7 @@ def _dress(axes, f: Findings, title: str, x, metric: str | None = None) -> None:
     if min(x) > 0 and max(x) > WIDE * min(x):
         canvas.logarithmic(axes, "x")
     else:
+        axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(words.short)
     if max(x) == min(x):
         axes.set_xlim(0.5 * x[0], 1.5 * x[0])

@@ -14,6 +14,7 @@ QUANTITIES = {
     "state_bytes": "state bytes",
     "step_time": "time per step",
 }
+EQUAL = 0.05  # a difference that still passes for equal
 
 
 def metric(f: Findings) -> str:
@@ -34,7 +35,7 @@ def spread(s: Summary | None) -> str:
 
 
 def budget(f: Findings, value) -> str:
-    """`At equal state bytes (2,048)`, at a value of what varies."""
+    """`At equal state bytes (2,048)`, or within what they are not equal, at a value of what varies."""
     c = f.comparison
     at = "" if value is None else f" and {key(c.axis)} {value}"
     if c.match is None:
@@ -43,6 +44,9 @@ def budget(f: Findings, value) -> str:
     target = next((s for s, name in zip(sizes, c.contenders, strict=True) if name == c.target), None)
     amount = c.target if target is None else getattr(target, FIELDS[c.match])
     shown = words.seconds(amount) if c.match == "step_time" else words.flops(amount) if c.match == "flops" else None
+    off = max(abs(size.matched - 1) for size in sizes)
+    if off > EQUAL:
+        return f"At {QUANTITIES[c.match]} within {off:.0%} of {shown or words.count(amount)}{at}"
     return f"At equal {QUANTITIES[c.match]} ({shown or words.count(amount)}){at}"
 
 

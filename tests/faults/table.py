@@ -239,8 +239,8 @@ TABLE = {
         f"{STEP}::test_a_batch_without_a_valid_token_teaches_nothing",
     ),
     66: (
-        "What is said of a run, a sweep or a comparison is what happened: no loss of skipped steps, no silent jump of the "
-        "learning rate, no token too many, no line in a caption that is not drawn.",
+        "What is said of a run, a sweep or a comparison is what happened: no loss of skipped steps, no silent jump of "
+        "the learning rate, no token too many, no line in a caption that is not drawn.",
         f"{RESUME}::test_more_steps_say_what_they_make_of_the_learning_rate",
         f"{LOOP}::test_skipped_steps_are_counted_between_two_lines",
         "decoding/test_sample.py::test_the_nucleus_is_the_smallest_set_that_reaches_top_p",

@@ -258,6 +258,13 @@ def test_a_front_is_named_where_one_is_drawn(written):
     assert any("Dashed: the Pareto front." in caption for *_, caption in page._parts(other, []))
 
 
+def test_what_is_not_equal_is_not_called_so(written):
+    found, *_ = written
+    loose = [dataclasses.replace(x, size=dataclasses.replace(x.size, matched=1.446)) for x in found.founds]
+    said = compare_words.headline(dataclasses.replace(found, founds=loose))
+    assert said.startswith("At state bytes within 45% of 64, gru has the highest mean test accuracy")
+
+
 def test_words_agree_with_their_number(written):
     found, *_ = written
     of = lambda lost: compare_words._of(
