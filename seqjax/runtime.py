@@ -59,6 +59,17 @@ def keep_pages() -> None:
         logging.getLogger(__name__).warning("glibc refused the allocator settings; steps may be slower.")
 
 
+def leave_memory() -> None:
+    """For a process that only builds and measures: the memory of a GPU is for the runs that it starts."""
+    import jax
+
+    key = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    if key not in os.environ:
+        os.environ[key] = "false"
+        jax.devices()
+        del os.environ[key]
+
+
 def compile_cache() -> None:
     """Keeps compiled programs in `SEQJAX_CACHE` (default ~/.cache/seqjax), so that a second start is quick."""
     import jax

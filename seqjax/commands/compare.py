@@ -1,7 +1,5 @@
 """seqjax compare."""
 
-import os
-
 from seqjax.commands import _config
 from seqjax.types import ConfigError
 
@@ -31,7 +29,7 @@ def run(args) -> None:
 
     from seqjax import config, runtime
     from seqjax.report import compare as page
-    from seqjax.search import compare, plan
+    from seqjax.search import compare, plan, sizes
     from seqjax.search._display import Display
     from seqjax.training.workdir import Workdir
 
@@ -41,11 +39,11 @@ def run(args) -> None:
         tree.setdefault("executor", "local")
     tree = config.override(tree, words)
     runtime.setup()
-    _leave_memory()
+    runtime.leave_memory()
     comparison = plan.resolve(tree)
     with Display() as display:
         if args.dry_run:
-            display.plan(comparison, compare.sizes(comparison, display=display))
+            display.plan(comparison, sizes.sizes(comparison, display=display))
             return
         workdir = Workdir(args.workdir).lock()
         workdir.write("comparison.json", tree)
@@ -54,14 +52,3 @@ def run(args) -> None:
     title = Path(args.config.partition(":")[0]).stem
     path = page.write(findings, Path(args.workdir), title, args.command_line)
     print(f"report: {path}")
-
-
-def _leave_memory() -> None:
-    """This process only measures: the memory of a GPU is for the runs that it starts."""
-    import jax
-
-    key = "XLA_PYTHON_CLIENT_PREALLOCATE"
-    if key not in os.environ:
-        os.environ[key] = "false"
-        jax.devices()
-        del os.environ[key]

@@ -34,7 +34,7 @@ def run(args) -> None:
     tree = _config.given(args)
     import shlex
 
-    from seqjax import config
+    from seqjax import config, runtime
     from seqjax.report import sweep as report
     from seqjax.search import executors, space, sweep
     from seqjax.search._board import Board, value
@@ -43,6 +43,7 @@ def run(args) -> None:
     given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
     how = sweep.Options(**config.resolve(sweep.Options, given))
     executor = executors.named(args.executor, args.slots, args.executor_option)
+    runtime.leave_memory()
     search = sweep.Sweep(base, space.read(args.config), how, args.workdir)
     try:
         with executor() as place, Board(search) as board:

@@ -8,6 +8,7 @@ import html
 import io
 import re
 import warnings
+from typing import Literal
 
 from seqjax.report import words
 
@@ -68,6 +69,18 @@ def figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.
 
     figure = Figure((width, height), layout="constrained")
     return figure, figure.subplots(panels // columns, columns, squeeze=False).ravel()
+
+
+def logarithmic(axes, which: Literal["x", "y"]) -> None:
+    """Makes the axis of what is drawn logarithmic, with ticks that are plain numbers, however small its range."""
+    from matplotlib.ticker import AutoLocator, LogLocator
+
+    axes.set(**{f"{which}scale": "log"})
+    axis, (low, high) = getattr(axes, f"{which}axis"), getattr(axes, f"get_{which}lim")()
+    decades = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+    axis.set_major_locator(AutoLocator() if high < 5 * low else decades)
+    axis.set_major_formatter(words.short)
+    axis.set_minor_formatter(lambda *_: "")
 
 
 def svg(figure, ink: str, label: str, alone: bool = False) -> str:

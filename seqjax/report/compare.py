@@ -104,6 +104,7 @@ def _parts(f: Findings, known) -> list[tuple[str, Table | None, list[str], str]]
     """(heading, table, panels, caption) of each section, in order."""
     monitor = f.monitor.replace("_", " ")
     again = f" At {sentences.key(f.comparison.axis)} {f.comparison.values[-1]}." if f.comparison.axis else ""
+    dashed = "Dashed: the Pareto front. " * figures.fronts(f)
     parts = [
         ("Results on test", tables.results(f, known), [], ""),
         (
@@ -118,7 +119,7 @@ def _parts(f: Findings, known) -> list[tuple[str, Table | None, list[str], str]]
             "Quality against cost",
             None,
             figures.pareto(f),
-            f"{WHISKERS} Dashed: the Pareto front. Memory is what XLA keeps beside parameters, optimiser and batch at "
+            f"{WHISKERS} {dashed}Memory is what XLA keeps beside parameters, optimiser and batch at "
             f"the peak of a training step; the state is that of one sequence.{again}",
         ),
         (
@@ -131,7 +132,7 @@ def _parts(f: Findings, known) -> list[tuple[str, Table | None, list[str], str]]
     ]
     if panels := figures.lengths(f):
         table = tables.elsewhere(f) if f.comparison.extrapolate else None
-        caption = f"{WHISKERS} Dashed, upright: what was trained on."
+        caption = WHISKERS + " Dashed, upright: what was trained on." * bool(f.comparison.extrapolate)
         against = sentences.key(f.comparison.axis or next(iter(f.comparison.extrapolate)))
         parts.append((f"Score against {against}", table, panels, caption))
     caption = f"Validation {monitor}, best checkpoint, mean over the seeds of the search; larger or bold: chosen."

@@ -53,6 +53,12 @@ def front(points: list[tuple[float, float]], sign: int) -> list[tuple[float, flo
     return out
 
 
+def fronts(f: Findings) -> bool:
+    """Whether one of these fronts is more than a point."""
+    known = [x for x in comparable(f) if f.summary(x)]
+    return any(len(front([(of(x), f.summary(x).mean) for x in known if of(x)], f.sign)) > 1 for of in COSTS.values())
+
+
 def _against(f: Findings, title: str, of: Callable[[Found], float | None], front: bool) -> str | None:
     founds = [x for x in comparable(f) if f.summary(x) and of(x)]
     if not founds:
@@ -69,7 +75,7 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], front
 
 
 def _front(axes, f: Findings, points) -> None:
-    x, y = zip(*front(points, f.sign), strict=True)
+    x, y = zip(*front(points, f.sign), strict=True)  # of one point alone nothing is seen
     axes.step(x, y, where="post", color=canvas.INK, alpha=0.45, linewidth=0.9, linestyle=(0, (4, 3)))
 
 
@@ -87,13 +93,14 @@ def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -
 def _dress(axes, f: Findings, title: str, x, metric: str | None = None) -> None:
     axes.set_title(words.metric(metric or f.metric))
     axes.set_xlabel(title)
-    if min(x) > 0 and max(x) > WIDE * min(x):
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(lambda *_: "")
-    elif max(x) == min(x):
-        axes.set_xlim(0.5 * x[0], 1.5 * x[0])
     axes.margins(x=0.08)
-    axes.xaxis.set_major_formatter(words.short)
+    if min(x) > 0 and max(x) > WIDE * min(x):
+        canvas.logarithmic(axes, "x")
+    else:
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(words.short)
+    if max(x) == min(x):
+        axes.set_xlim(0.5 * x[0], 1.5 * x[0])
     axes.yaxis.set_major_formatter(words.short)
 
 
@@ -189,11 +196,9 @@ def rates(f: Findings) -> list[str]:
             if not every:
                 continue
             at = "" if value is None else f", {compare_words.key(f.comparison.axis)} {value}"
-            axes.set_xscale("log")
+            canvas.logarithmic(axes, "x")
             axes.set_title(f"validation {words.metric(f.monitor)}{at}")
             axes.set_xlabel("peak learning rate")
-            axes.xaxis.set_major_formatter(words.short)
-            axes.xaxis.set_minor_formatter(lambda *_: "")
             axes.yaxis.set_major_formatter(words.short)
             out.append(canvas.svg(figure, "currentColor", f"validation {f.monitor} against learning rate{at}"))
     return out

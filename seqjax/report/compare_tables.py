@@ -3,8 +3,7 @@
 import shlex
 from pathlib import Path
 
-from seqjax import config
-from seqjax.report import compare_words, words
+from seqjax.report import compare_words, differences, words
 from seqjax.report.tables import Cell, Column, Row, Table
 from seqjax.search.findings import Findings, Found
 from seqjax.search.trials import Trial
@@ -177,20 +176,11 @@ def away(f: Findings, found: Found, value):
 def configs(f: Findings) -> Table:
     """The keys in which the contenders' configs differ, at the first value, one column each."""
     founds = f.at(f.comparison.values[0])
-    base = founds[0].cell.config
-    paths = dict.fromkeys(path for x in founds[1:] for path in config.differences(base, x.cell.config))
-    rows = [Row([Cell(path), *(Cell(_leaf(x.cell.config, path)) for x in founds)]) for path in paths]
+    paths = differences.paths([x.cell.config for x in founds])
+    rows = [Row([Cell(path), *(Cell(differences.leaf(x.cell.config, path)) for x in founds)]) for path in paths]
     rows.append(Row([Cell("optim.peak"), *(Cell("none" if x.rate is None else f"{x.rate:g}") for x in founds)]))
     columns = [Column("key"), *(Column(x.cell.contender, run=index(f, x)) for x in founds)]
     return Table("What differs between the configs", columns, rows)
-
-
-def _leaf(tree, path: str) -> str:
-    for part in path.split("."):
-        if not isinstance(tree, dict) or part not in tree:
-            return words.NONE
-        tree = tree[part]
-    return words.value(tree)
 
 
 def replay(trial: Trial, out: Path) -> str:

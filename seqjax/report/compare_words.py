@@ -14,6 +14,7 @@ QUANTITIES = {
     "state_bytes": "state bytes",
     "step_time": "time per step",
 }
+EQUAL = 0.05  # a difference that still passes for equal
 
 
 def metric(f: Findings) -> str:
@@ -34,7 +35,7 @@ def spread(s: Summary | None) -> str:
 
 
 def budget(f: Findings, value) -> str:
-    """`At equal state bytes (2,048)`, at a value of what varies."""
+    """`At equal state bytes (2,048)`, or within what they are not equal, at a value of what varies."""
     c = f.comparison
     at = "" if value is None else f" and {key(c.axis)} {value}"
     if c.match is None:
@@ -43,6 +44,9 @@ def budget(f: Findings, value) -> str:
     target = next((s for s, name in zip(sizes, c.contenders, strict=True) if name == c.target), None)
     amount = c.target if target is None else getattr(target, FIELDS[c.match])
     shown = words.seconds(amount) if c.match == "step_time" else words.flops(amount) if c.match == "flops" else None
+    off = max(abs(size.matched - 1) for size in sizes)
+    if off > EQUAL:
+        return f"At {QUANTITIES[c.match]} within {off:.0%} of {shown or words.count(amount)}{at}"
     return f"At equal {QUANTITIES[c.match]} ({shown or words.count(amount)}){at}"
 
 
@@ -57,7 +61,7 @@ def verdict(f: Findings, value) -> str:
     text = f"{budget(f, value)}, {_names(first)} {has} the {order} mean {metric(f)}, "
     if len(first) > 1:
         return f"{text}{words.number(s.mean)}."
-    text += f"{spread(s)} over {s.n} seeds"
+    text += f"{spread(s)} over {words.counted(s.n, 'seed')}"
     if len(ranked) == 1:
         return f"{text}; no other contender has one."
     ahead = f"{text}, ahead of {ranked[1].cell.contender} with {spread(f.summary(ranked[1]))}."
@@ -156,13 +160,21 @@ def _of(f: Findings, found: Found) -> list[str]:
             "on: it may do better beyond."
         )
     if diverged := found.diverged():
-        seeds = words.listed([str(seed) for seed in diverged])
-        out.append(f"seed {seeds} diverged at the chosen learning rate and is left out of every mean.")
+        out.append(f"{_seeds(diverged)} diverged at the chosen learning rate and {_out(diverged)} of every mean.")
     for at in (None, *f.comparison.judged_at.values()):
         scores, where = f.scores(found, at), f" at {at}" if at else ""
-        if lost := [str(seed) for seed in found.runs if found.judged(seed, at) and seed not in scores]:
-            out.append(f"seed {words.listed(lost)} has no finite {metric(f)}{where} and is left out of the mean there.")
+        if lost := [seed for seed in found.runs if found.judged(seed, at) and seed not in scores]:
+            has = "has" if len(lost) == 1 else "have"
+            out.append(f"{_seeds(lost)} {has} no finite {metric(f)}{where} and {_out(lost)} of the mean there.")
     return out
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' * (len(seeds) != 1)} {words.listed(list(map(str, seeds)))}"
+
+
+def _out(seeds: list[int]) -> str:
+    return f"{'is' if len(seeds) == 1 else 'are'} left out"
 
 
 def beaten(f: Findings, found: Found, value: float) -> bool:

@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import re
 
 from seqjax.report import canvas, words
 from seqjax.report.tables import Cell, Column, Row, Table
@@ -74,7 +75,8 @@ def _heading(column: Column, tall: bool = False) -> str:
     number = ' class="n"' if column.number else ""
     span = ' rowspan="2"' if tall else ""
     line = "" if column.run is None else swatch(column.run)
-    return f'<th scope="col"{number}{span}>{line}{text(column.name)}</th>'
+    name = re.sub(r"(?<=[a-z_)])(?=[.(][a-z])", "<wbr>", text(column.name))  # model.mixer(attention).heads breaks there
+    return f'<th scope="col"{number}{span}>{line}{name}</th>'
 
 
 def _row(row: Row, columns: list[Column], before: Row | None) -> str:

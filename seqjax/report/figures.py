@@ -105,7 +105,7 @@ def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
 
 def _dress(axes, title: str, against: str, lines, log: bool):
     """Title, scales and ticks that read like words."""
-    from matplotlib.ticker import LogLocator, MultipleLocator
+    from matplotlib.ticker import MultipleLocator
 
     axes.set_title(title)
     axes.set_xlabel("step" if against == "step" else "training time")
@@ -121,11 +121,9 @@ def _dress(axes, title: str, against: str, lines, log: bool):
     else:
         axes.xaxis.set_major_formatter(words.short)
     if log and any(y > 0 for line in lines for y in _finite(line)):
-        axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-        axes.yaxis.set_minor_formatter(lambda *_: "")
-    axes.yaxis.set_major_formatter(words.short)
+        canvas.logarithmic(axes, "y")
+    else:
+        axes.yaxis.set_major_formatter(words.short)
 
 
 def _name(axes, known: dict[str, float]):

@@ -35,8 +35,9 @@ def one(mark: Measured) -> str:
     """The page of one mixer."""
     tables, figures = fingerprint_tables, fingerprint_figures
     notes = "".join(f"<li>{text(note)}</li>" for note in fingerprint_words.notes(mark))
-    panels = [panel for panel in (figures.dots(mark), figures.lengths(mark)) if panel]
-    caption = "Test accuracy; skill at multiples of the trained length (dashed: chance)."
+    longer = figures.lengths(mark)
+    panels = [figures.dots(mark), *([longer] if longer else [])]
+    caption = "Test accuracy" + "; skill at multiples of the trained length (dashed: chance)" * bool(longer) + "."
     body = [
         f"<header>\n<h1>{text(f'Fingerprint of {mark.name}')}</h1>",
         f'<p class="headline">{text(fingerprint_words.headline(mark))}</p>',

@@ -120,19 +120,13 @@ def _costs(mark: Measured, key: str) -> tuple[list[int], list[float]]:
 
 
 def _log_log(axes, name: str, key: str):
-    from matplotlib.ticker import LogLocator
-
     axes.set_title(name)
     axes.set_xlabel("length")
     if not any(len(line.get_xdata()) for line in axes.get_lines()):
         return
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    canvas.logarithmic(axes, "y")
     _whole_ticks(axes)
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axes.yaxis.set_major_formatter(words.short)
-    axes.yaxis.set_minor_formatter(lambda *_: "")
     axes.set_ylabel("ms" if key.endswith("_s") else "MiB")
 
 

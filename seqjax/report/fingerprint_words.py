@@ -45,7 +45,8 @@ def notes(mark: Measured) -> list[str]:
         "Skill is (accuracy - chance) / (1 - chance), where chance is the best answer that needs no memory.",
         longer(mark),
         *(
-            f"{title(name)}: {record['diverged']} of {record['seeds']} seeds ran away and are not counted."
+            f"{title(name)}: {record['diverged']} of {record['seeds']} seeds ran away and "
+            f"{'is' if record['diverged'] == 1 else 'are'} not counted."
             for name, record in mark.probes.items()
             if record["diverged"]
         ),

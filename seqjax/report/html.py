@@ -44,9 +44,10 @@ def _problem(runs: list[Run], level: str) -> str:
     ]
     for metric in dict.fromkeys([runs[0].monitor, "loss"]):
         if panels := figures.curves(runs, metric):
+            dashed = "Dashed: baselines on the validation split. " * bool(outcome.baselines(runs, "validation", metric))
             caption = (
                 f"{metric.replace('_', ' ').capitalize()} against step and against training time. Thin: training. "
-                f"With markers: validation. Dashed: baselines on the validation split. {LONG}"
+                f"With markers: validation. {dashed}{LONG}"
             )
             parts.append(elements.figure(panels, runs, caption, "two"))
     return "<section>\n" + "\n".join(filter(None, parts)) + "\n</section>"

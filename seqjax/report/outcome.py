@@ -83,13 +83,16 @@ def _against_baselines(runs: list[Run]) -> str | None:
     known = baselines(runs, split, metric)
     if not first or not known:
         return None
+    best = words.listed([run.name for run in first])
     ranked = sorted(known, key=known.get, reverse=bool(grows(metric)))
     unbeaten = [n for n in ranked if not beats(first[0], split, metric, known[n])]
     if unbeaten:
         names = words.listed([f"{n} ({words.number(known[n])})" for n in unbeaten])
-        return f"{first[0].name} does not beat every baseline on {split}: {names} is no worse."
+        no = "does not" if len(first) == 1 else "do not"
+        are = "is" if len(unbeaten) == 1 else "are"
+        return f"{best} {no} beat every baseline on {split}: {names} {are} no worse."
     nearest = f"{ranked[0]} ({words.number(known[ranked[0]])})"
-    return f"{first[0].name} beats every baseline on {split}; the nearest is {nearest}."
+    return f"{best} {'beats' if len(first) == 1 else 'beat'} every baseline on {split}; the nearest is {nearest}."
 
 
 def notes(runs: list[Run]) -> list[str]:
@@ -134,10 +137,9 @@ def _of_run(run: Run) -> list[str]:
         for key in [run.monitor, *({"loss"} - {run.monitor})]:
             lost = [row["step"] for row in rows if key in row and not math.isfinite(row[key])]
             if lost:
-                out.append(
-                    f"{len(lost)} of {len(rows)} {split} values of {key} are not finite, "
-                    f"first at step {words.count(lost[0])}."
-                )
+                are = "is" if len(lost) == 1 else "are"
+                which = f"{len(lost)} of {len(rows)} {split} values of {key}"
+                out.append(f"{which} {are} not finite, first at step {words.count(lost[0])}.")
     if run.torn:
         out.append("the last line of metrics.jsonl is torn and was left out.")
     return out

@@ -5,12 +5,12 @@ import string
 STYLE = """
 :root {
   color-scheme: light dark;
-  --paper: #ffffff; --card: #f6f7f9; --ink: #1c2128; --soft: #59626e; --line: #dfe3e8;
+  --paper: #ffffff; --card: #f6f7f9; --ink: #1c2128; --soft: #59626e; --line: #dfe3e8; --shade: #1c212855;
   --good: #17704a; --bad: #a8410c; --tint: #0b7ad114;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --paper: #101418; --card: #181d23; --ink: #e4e8ec; --soft: #9aa5b1; --line: #2c343d;
+    --paper: #101418; --card: #181d23; --ink: #e4e8ec; --soft: #9aa5b1; --line: #2c343d; --shade: #000000d0;
     --good: #5fc797; --bad: #f0935a; --tint: #4aa3e826;
   }
 }
@@ -31,7 +31,14 @@ h3 { font-size: 1rem; font-weight: 600; margin: 1.6rem 0 .5rem; }
 .notes { margin: 0 0 1rem; padding: 0; list-style: none; color: var(--soft); max-width: 56rem; font-size: .92rem; }
 .notes li { padding-left: 1.1rem; text-indent: -1.1rem; }
 .notes li::before { content: "–"; display: inline-block; width: 1.1rem; text-indent: 0; }
-.scroll { overflow-x: auto; margin: 0 0 1.2rem; }
+.scroll {
+  overflow-x: auto; margin: 0 0 1.2rem;  /* a shadow at the side on which there is more; covers scroll along */
+  background:
+    linear-gradient(to right, var(--paper) 1.4rem, transparent 2.6rem) 0 / 2.6rem 100% no-repeat local,
+    linear-gradient(to left, var(--paper) 1.4rem, transparent 2.6rem) 100% / 2.6rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left 1px top / 1.1rem 100% no-repeat,
+    linear-gradient(to left, var(--shade), transparent) right 1px top / 1.1rem 100% no-repeat;
+}
 table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.35; }
 td, th { font-variant-numeric: tabular-nums; }
 .wide { width: 100%; }
@@ -92,7 +99,7 @@ summary + * { margin-top: .7rem; }
   table { font-size: 8pt; }
   td small { font-size: 7pt; }
   th, td { padding-right: .5rem; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
   .panels { grid-template-columns: 1fr 1fr 1fr; }
   .panels.two { grid-template-columns: 1fr 1fr; }
   details::details-content { content-visibility: visible; display: block; }

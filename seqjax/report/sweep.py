@@ -38,17 +38,16 @@ def headline(summary: Summary) -> str:
     order = "highest" if grows(summary.monitor) else "lowest"
     spread = f" ± {words.number(best.spread)}" if best.spread is not None else ""
     what = f"validation {summary.monitor.replace('_', ' ')}"
-    values = words.listed([f"{name} = {words.value(value)}" for name, value in best.params.items()])
+    values = words.listed([f"{name}\u00a0=\u00a0{_param(value)}" for name, value in best.params.items()])
     return f"Trial {best.number} has the {order} {what}, {words.number(best.value)}{spread}: {values}."
 
 
 def notes(summary: Summary) -> list[str]:
     """How the trials were drawn, how they ended, and what the numbers are worth."""
-    count = lambda status: sum(record.status == status for record in summary.records)
-    ends = [f"{n} {status}" for status in ("done", "pruned", "failed", "running") if (n := count(status))]
+    ends = [f"{n} {status}" for status in ("done", "pruned", "failed", "running") if (n := _count(summary, status))]
     means = any(record.spread is not None for record in summary.records)
     out = [
-        f"{words.count(len(summary.records))} trials: {', '.join(ends) or 'none yet'}. Drawn with {summary.how}.",
+        f"{words.counted(len(summary.records), 'trial')}: {', '.join(ends) or 'none yet'}. Drawn with {summary.how}.",
         "Chosen on validation. The best of many is too good by luck: judge it on the test split, which no trial saw.",
     ]
     if means:
@@ -56,6 +55,10 @@ def notes(summary: Summary) -> list[str]:
     else:
         out.append("One run per trial: how much of a difference is noise is not known without --seeds or --folds.")
     return out
+
+
+def _count(summary: Summary, status: str) -> int:
+    return sum(record.status == status for record in summary.records)
 
 
 def trials(summary: Summary) -> Table:
@@ -110,7 +113,9 @@ def html(summary: Summary) -> str:
         f"<header>\n<h1>{text(f'Sweep: {summary.problem}')}</h1>",
         f'<p class="headline">{text(headline(summary))}</p>\n<ul class="notes">{listed}</ul>\n</header>',
     ]
-    caption = "Dots: trials that are done. Line: the best so far. Marks at the edge: pruned (|) and failed (x)."
+    marks = [f"{word} ({mark})" for word, mark in (("pruned", "|"), ("failed", "x")) if _count(summary, word)]
+    edge = f" Marks at the edge: {words.listed(marks)}." if marks else ""
+    caption = f"Dots: trials that are done. Line: the best so far.{edge}"
     body.append(_figure([sweep_figures.history(summary), sweep_figures.curves(summary)], caption, "two"))
     if summary.importances:
         body.append(elements.section("What mattered", _figure([sweep_figures.importances(summary)], IMPORTANCE)))

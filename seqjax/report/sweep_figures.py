@@ -8,6 +8,7 @@ from seqjax.search._records import Record, Summary
 
 DONE, FAILED = canvas.COLOURS[0], canvas.COLOURS[1]
 WIDTH, HEIGHT = 3.9, 2.7
+LONG = 28  # letters that stand under a panel
 
 
 def history(summary: Summary) -> str | None:
@@ -74,16 +75,16 @@ def _slice(summary: Summary, name: str) -> str | None:
             at = records.index(summary.best)
             axes.plot(x[at], records[at].value, "o", markersize=10, fillstyle="none", color=FAILED)
         axes.set_title(words.metric(summary.monitor))
-        axes.set_xlabel(words.clean(name))
+        axes.set_xlabel(words.clean(name if len(name) <= LONG else f"…{name[1 - LONG :]}"))
         if not numbers:
             axes.set_xticks(range(len(labels)), [words.clean(label)[:20] for label in labels])
             axes.set_xlim(-0.5, len(labels) - 0.5)
         else:
-            if name in summary.logarithmic:
-                axes.set_xscale("log")
-            elif all(type(value) is int for value in values):
+            if all(type(value) is int for value in values):
                 axes.xaxis.get_major_locator().set_params(integer=True)
             axes.xaxis.set_major_formatter(words.short)
+            if name in summary.logarithmic:
+                canvas.logarithmic(axes, "x")
         _scale(axes, [record.value for record in records], summary.monitor)
         return canvas.svg(figure, "currentColor", f"{summary.monitor} against {name}")
 
@@ -117,6 +118,6 @@ def _scale(axes, values: list[float], monitor: str) -> None:
     """Losses of a few orders of magnitude are drawn on a logarithmic axis."""
     finite = [value for value in values if math.isfinite(value)]
     if not grows(monitor) and finite and 0 < 30 * min(finite) < max(finite):
-        axes.set_yscale("log")
+        canvas.logarithmic(axes, "y")
     else:
         axes.yaxis.set_major_formatter(words.short)

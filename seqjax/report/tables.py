@@ -4,8 +4,8 @@ import dataclasses
 import shlex
 from typing import Literal
 
-from seqjax import config
 from seqjax.metrics import grows
+from seqjax.report import differences as differing
 from seqjax.report import outcome, words
 from seqjax.report.runs import Run
 
@@ -137,18 +137,9 @@ def budget(runs: list[Run]) -> Table:
 
 def differences(runs: list[Run]) -> Table:
     """The config keys in which the runs differ, one column per run."""
-    base = runs[0].config
-    paths = dict.fromkeys(path for run in runs[1:] for path in config.differences(base, run.config))
-    rows = [Row([Cell(path), *(Cell(_leaf(run.config, path)) for run in runs)]) for path in paths]
+    paths = differing.paths([run.config for run in runs])
+    rows = [Row([Cell(path), *(Cell(differing.leaf(run.config, path)) for run in runs)]) for path in paths]
     return Table("Config differences", [Column("key"), *(Column(r.name, run=r.index) for r in runs)], rows)
-
-
-def _leaf(tree, path: str) -> str:
-    for key in path.split("."):
-        if not isinstance(tree, dict) or key not in tree:
-            return words.NONE
-        tree = tree[key]
-    return words.value(tree)
 
 
 def machines(runs: list[Run]) -> Table:

@@ -28,6 +28,11 @@ def listed(names) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 seed`, `1,200 seeds`."""
+    return f"{count(n)} {noun}{'s' * (n != 1)}"
+
+
 def number(value: float | None) -> str:
     """A metric: four decimals, or three digits where those would not do."""
     if value is None:

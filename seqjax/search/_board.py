@@ -20,7 +20,8 @@ class Board:
     """The trials of a sweep. `look` brings it up to date."""
 
     def __init__(self, sweep: Sweep):
-        self.sweep, self._said = sweep, {r.number for r in sweep.study.records() if r.status != "running"}
+        self.sweep, self._said = sweep, len(sweep.study.ended)
+        self._best, self._names = best(sweep.study.ended, sweep.monitor), {}
         self.console = progress.console()
         self._live = (
             Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
@@ -28,9 +29,11 @@ class Board:
 
     def __enter__(self):
         s = self.sweep
-        before = f", {len(self._said)} of them known" if self._said else ""
+        before = f", {self._said} of them known" if self._said else ""
         runs = f" of {s.runs} runs each" if s.runs > 1 else ""
-        self.say(f"{s.workdir.path.name}: {s.trials} trials{runs}{before}, over {', '.join(s.space)}")
+        self.say(
+            f"{s.workdir.path.name}: {s.trials} trial{'s' * (s.trials != 1)}{runs}{before}, over {', '.join(s.space)}"
+        )
         if self._live:
             self._live.start()
         return self
@@ -45,13 +48,16 @@ class Board:
 
     def look(self) -> None:
         """Says what has ended since the last look, and shows what runs."""
-        records = self.sweep.study.records()
-        for record in records:
-            if record.status != "running" and record.number not in self._said:
-                self._said.add(record.number)
-                self.say(self._line(record))
+        ended = self.sweep.study.ended
+        news = ended[self._said :]
+        self._said += len(news)
+        self._best = best([self._best, *news] if self._best else news, self.sweep.monitor)
+        for record in news:
+            self.say(self._line(record))
         if self._live:
-            self._live.update(self._table(records), refresh=True)
+            running = list(self.sweep.study.running.values())
+            shown = [*ended[-max(1, ROWS - len(running)) :], *running]
+            self._live.update(self._table(shown), refresh=True)
 
     def _line(self, record: Record) -> str:
         params = ", ".join(f"{key}={value(v)}" for key, v in record.params.items())
@@ -66,17 +72,15 @@ class Board:
         return f"{self.sweep.monitor} {value(record.value)}{spread}"
 
     def _table(self, records: list[Record]) -> Table:
-        first = best(records, self.sweep.monitor)
-        running = [record for record in records if record.status == "running"]
-        rest = [record for record in records if record.status != "running"]
-        names = dict.fromkeys(name for record in records for name in record.params)
+        self._names |= dict.fromkeys(name for record in records for name in record.params)
+        names = list(self._names)
         table = Table("trial", *names, "status", "step", self.sweep.monitor, box=None, padding=(0, 2, 0, 0))
         table.columns[-1].no_wrap = True
-        for record in [*rest[-max(1, ROWS - len(running)) :], *running]:
+        for record in records:
             step, found = self.sweep.under_way(record.number) if record.status == "running" else ("", record.value)
             error = (record.error or "").split("\n")[0][:60]
             cells = [value(record.params[name]) if name in record.params else "" for name in names]
             last = error or ("" if found is None else value(found))
             row = map(Text, [str(record.number), *cells, record.status, str(step), last])
-            table.add_row(*row, style="bold" if record is first else None)
+            table.add_row(*row, style="bold" if record is self._best else None)
         return table

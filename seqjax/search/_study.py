@@ -19,7 +19,8 @@ ENOUGH = 10  # trials that say something about importance
 class Study:
     """A study in a journal file, or in the database of a URL.
 
-    It has one writer. Whatever it holds as running is therefore left over from one that was killed: `unfinished`.
+    It has one writer. Whatever it holds as running is therefore left over from one that was killed: `unfinished`; and
+    it is read once: `running` by number, and `ended` in the order in which they did, are kept up to date.
 
     Raises:
       ConfigError: Optuna or scikit-learn is not installed (extra `sweep`), no such storage, a grid without end.
@@ -46,31 +47,41 @@ class Study:
             if storage is None:
                 raise
             raise ConfigError(f"--storage {hidden(storage)}: {type(error).__name__}: {error}") from error
+        held = self._study.get_trials(deepcopy=False)
+        self._left = {trial.number: trial._trial_id for trial in held if trial.state.name == "RUNNING"}
+        self._waiting = any(trial.state.name == "WAITING" for trial in held)  # killed before it was asked for
+        known = [_record(trial) for trial in held if trial.state.name != "WAITING"]
+        self.running: dict[int, Record] = {record.number: record for record in known if record.number in self._left}
+        self.ended: list[Record] = [record for record in known if record.number not in self._left]
 
     @property
     def count(self) -> int:
         """How many trials have begun."""
-        return sum(t.state.name != "WAITING" for t in self._study.get_trials(deepcopy=False))
+        return len(self.running) + len(self.ended)
 
     def ask(self) -> tuple[int, dict]:
         """The number and the values of a new trial."""
         number = self.count
         self._sample(number)
-        waiting = len(self._study.get_trials(deepcopy=False)) > number  # killed between the next two lines
-        if self.grid is not None and not waiting:
+        if self.grid is not None and not self._waiting:
             self._study.enqueue_trial(self.grid[number])
-        trial = self._trials[number] = self._study.ask()
-        return number, spaces.suggest(self.space, trial)
+        self._waiting = False
+        return number, self._draw(number, self._study.ask(), {})
 
     def unfinished(self) -> list[tuple[int, dict]]:
         """The trials that had begun when the last writer was killed; what they had not drawn is drawn now."""
         found = []
-        for number, trial in enumerate(self._study.get_trials(deepcopy=False)):
-            if trial.state.name == "RUNNING":
-                self._sample(number)
-                self._trials[number] = self.optuna.trial.Trial(self._study, trial._trial_id)
-                found.append((number, spaces.suggest(self.space, self._trials[number])))
+        for number, key in self._left.items():
+            self._sample(number)
+            trial = self.optuna.trial.Trial(self._study, key)
+            found.append((number, self._draw(number, trial, self.running[number].curve)))
         return found
+
+    def _draw(self, number: int, trial, curve: dict) -> dict:
+        values = spaces.suggest(self.space, trial)
+        self._trials[number] = trial
+        self.running[number] = Record(number, "running", dict(trial.params), curve=curve)
+        return values
 
     def _sample(self, number: int) -> None:
         # A seed for every trial: a resumed sweep draws what it would have drawn, not the first trials again.
@@ -80,46 +91,33 @@ class Study:
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Tells the pruner of a value on the way; returns whether it would end the trial."""
-        trial = self._trials[number]
-        if step not in self._study.get_trials(deepcopy=False)[number].intermediate_values:  # before it was killed
+        trial, curve = self._trials[number], self.running[number].curve
+        if step not in curve:  # as it may be from before it was killed
             trial.report(value, step)
+            curve[step] = value
         return trial.should_prune()
 
     def complete(self, number: int, parts: list[float]) -> None:
         """The trial is done."""
         self._trials[number].set_user_attr("parts", parts)
-        self._study.tell(number, sum(parts) / len(parts))
+        self._end(number, sum(parts) / len(parts))
 
     def prune(self, number: int) -> None:
         """The trial was not worth its time."""
-        self._study.tell(number, state=self.optuna.trial.TrialState.PRUNED)
+        self._end(number, state=self.optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int, error: str) -> None:
         """The trial has no value."""
         self._trials[number].set_user_attr("error", error)
-        self._study.tell(number, state=self.optuna.trial.TrialState.FAIL)
+        self._end(number, state=self.optuna.trial.TrialState.FAIL)
+
+    def _end(self, number: int, *value, **state) -> None:
+        self.ended.append(_record(self._study.tell(number, *value, **state)))
+        del self.running[number], self._trials[number]
 
     def records(self) -> list[Record]:
         """All trials that have begun, in order."""
-        words = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
-        return [
-            Record(
-                trial.number,
-                words[trial.state.name],
-                dict(trial.params),
-                trial.value,
-                trial.user_attrs.get("parts", []),
-                trial.user_attrs.get("error"),
-                trial.duration and trial.duration.total_seconds(),
-                dict(trial.intermediate_values),
-            )
-            for trial in self._study.get_trials(deepcopy=False)
-            if trial.state.name != "WAITING"
-        ]
-
-    def values(self, number: int) -> dict:
-        """Key -> value of a trial."""
-        return spaces.suggest(self.space, self.optuna.trial.FixedTrial(self.records()[number].params))
+        return sorted([*self.ended, *self.running.values()], key=lambda record: record.number)
 
     def importances(self) -> dict[str, float]:
         """The share of the variance over trials that each parameter explains alone; {} if fewer than ten are done.
@@ -127,7 +125,7 @@ class Study:
         Only of parameters that all trials have. fANOVA, Hutter et al. 2014, "An efficient approach for assessing
         hyperparameter importance", ICML.
         """
-        done = [record for record in self.records() if record.status == "done"]
+        done = [record for record in self.ended if record.status == "done"]
         if len(done) < ENOUGH or len({record.value for record in done}) < 2:
             return {}
         importance = self.optuna.importance
@@ -138,6 +136,21 @@ class Study:
 def hidden(storage: str | None) -> str | None:
     """The address of a database without the password in it."""
     return storage and re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
+
+
+def _record(trial) -> Record:
+    """What Optuna knows of a trial."""
+    words = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+    return Record(
+        trial.number,
+        words[trial.state.name],
+        dict(trial.params),
+        trial.value,
+        trial.user_attrs.get("parts", []),
+        trial.user_attrs.get("error"),
+        trial.duration and trial.duration.total_seconds(),
+        dict(trial.intermediate_values),
+    )
 
 
 def _journal(optuna, file: Path):

@@ -5,16 +5,13 @@
 <workdir>/runs/...          one run folder for each contender, value, learning rate and seed
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
-from seqjax import config
-from seqjax.metrics import grows
 from seqjax.search import trials
 from seqjax.search.findings import Findings, Found, Run, best_rate, beyond
-from seqjax.search.match import FIELDS, Size, measure, solve
-from seqjax.search.plan import Cell, Comparison, fitted
+from seqjax.search.plan import Comparison
+from seqjax.search.sizes import Silent, sizes
 from seqjax.search.trials import Trial
 from seqjax.training import room
 from seqjax.training.experiment import Experiment
@@ -24,75 +21,6 @@ from seqjax.types import ConfigError, Preempted, SeqjaxError
 
 EXTENSIONS = 2  # of a grid of learning rates
 LOOK = 0.5  # seconds between two looks at evaluations
-
-
-class Silent:
-    """A display that shows nothing; the command line has one that does."""
-
-    def stage(self, title: str, total: int) -> None:
-        """A stage of so many runs begins."""
-
-    def done(self, text: str) -> None:
-        """One of them has ended."""
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-
-
-def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[tuple[Cell, Size]]:
-    """Every contender at every value, with its width solved and what it costs; remembered in `workdir`.
-
-    Raises:
-      ConfigError: lists all that cannot be matched, or whose metric does not exist.
-    """
-    display = display or Silent()
-    display.stage("sizes", len(c.values) * len(c.contenders))
-    out, problems = {}, []
-    for value in c.values:
-        target = c.target
-        for name in sorted(c.contenders, key=lambda name: name != c.target):  # the target first
-            try:
-                cell, size = out[name, value] = _sized(c, name, value, target, workdir)
-            except ConfigError as error:
-                problems.append(f"contenders.{name}{'' if value is None else f' at {c.axis}={value}'}: {error}")
-                if name == c.target:
-                    break
-                continue
-            if name == c.target:
-                target = getattr(size, FIELDS[c.match])
-            display.done(f"{cell.folder}: {size.parameters:,} parameters, {size.step_seconds * 1e3:.3g} ms a step")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return [out[name, value] for value in c.values for name in c.contenders]
-
-
-def _sized(c: Comparison, name: str, value, target, workdir: Workdir | None) -> tuple[Cell, Size]:
-    """One contender at one value: solved and measured, unless `workdir` remembers it."""
-    tree = fitted(c, name, value)
-    cell = Cell(name, c.axis, value, tree)
-    match = None if name == c.target else c.match
-    of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})
-    known = {} if workdir is None else workdir.read("sizes.json", {})
-    entry = known.get(str(cell.folder), {})
-    if entry.get("of") != of:
-        matched = 1.0 if name == c.target else None
-        if match is not None:
-            tree, matched = solve(tree, match, target, c.tolerance)
-        entry = {"of": of, **dataclasses.asdict(measure(tree, matched))}
-        if workdir is not None:
-            workdir.write("sizes.json", {**known, str(cell.folder): entry})
-    size = Size(**{k: v for k, v in entry.items() if k != "of"} | {"metrics": tuple(entry["metrics"])})
-    if c.metric is not None and c.metric not in size.metrics:
-        raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(size.metrics)}.")
-    if c.metric is not None and grows(c.metric) is None:
-        raise ConfigError(
-            f"metric={c.metric!r}: its name does not say whether more of it is better: see metrics.grows."
-        )
-    if name == c.target and getattr(size, FIELDS[c.match]) is None:
-        raise ConfigError("a layer of the target has no state: choose another match.")
-    if match is not None:
-        tree = {**tree, "model": {**tree["model"], "width": size.width}}
-    return dataclasses.replace(cell, config=tree), size
 
 
 def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings:

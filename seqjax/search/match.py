@@ -57,7 +57,7 @@ def measure(tree: dict, matched: float | None = None) -> Size:
         state_bytes=state_bytes(e),
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
         step_seconds=_seconds(program, *args) if len(e.batches.kinds) == 1 else step_seconds(e),
-        metrics=tuple(sorted(set(args[1]) - {"skipped", "bad"})),
+        metrics=_names(args[1]),
         matched=matched,
     )
 
@@ -96,27 +96,39 @@ QUANTITIES: dict[str, Callable] = {
 FIELDS = {"params": "parameters", "flops": "flops", "state_bytes": "state_bytes", "step_time": "step_seconds"}
 
 
-def solve(tree: dict, match: str, target: float, tolerance: float) -> tuple[dict, float]:
+def metrics(experiment: Experiment) -> tuple[str, ...]:
+    """What its training step counts.
+
+    Raises:
+      ConfigError: the model refuses the data.
+    """
+    e = experiment
+    return _names(zero_totals(_step(e), e.shapes, e.batches.first))
+
+
+def solve(
+    tree: dict, match: str, target: float, tolerance: float, build: Callable[[dict], Experiment] = Experiment
+) -> tuple[dict, float]:
     """The config with the `model.width` at which its `match` is nearest to `target`, and the ratio of the two.
 
     A search by halving over the multiples of the smallest width that the model accepts (its heads divide the width);
     what is matched must grow with the width.
 
     Raises:
-      ConfigError: no width comes within `tolerance` (0.02: 2 %); says what the nearest give. Or the model has no
-        width, or no such quantity.
+      ConfigError: no width comes within `tolerance` (0.02: 2 %); names the nearest and their gaps. Or the model has
+        no width, or no such quantity.
     """
     if "width" not in tree["model"]:
         raise ConfigError(f"model.name={tree['model']['name']!r} has no width to match {match} with: use match=None.")
 
     @functools.cache
     def ratio(width: int) -> float:
-        value = QUANTITIES[match](Experiment(_with(tree, width)))
+        value = QUANTITIES[match](build(_with(tree, width)))
         if value is None:
             raise ConfigError(f"{match}: a layer of this model has no state to match: choose another match.")
         return value / target
 
-    unit = _unit(tree)
+    unit = narrowest(tree, build)["model"]["width"]
     high = 1
     while ratio(high * unit) < 1:
         if high * unit > WIDEST:
@@ -126,30 +138,46 @@ def solve(tree: dict, match: str, target: float, tolerance: float) -> tuple[dict
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if ratio(middle * unit) < 1 else (low, middle)
-    near = [k * unit for k in (low, high) if k]
-    best = min(near, key=lambda width: abs(math.log(ratio(width))))
-    if abs(ratio(best) - 1) > tolerance:
-        choices = " and ".join(f"{ratio(w):.1%} at width {w}" for w in near)
+    gap = lambda width: abs(ratio(width) - 1)
+    near = sorted((k * unit for k in (low, high) if k), key=gap)
+    if gap(near[0]) > tolerance:
+        values = [f"width {w} with {ratio(w) * target:,.6g} ({_apart(ratio(w))})" for w in near]
+        steps = f" among the multiples of {unit}, which the model accepts," if unit > 1 else ""
         raise ConfigError(
-            f"no width has {match} within {tolerance:.1%} of {target:,.6g}: the nearest have {choices}. Take this "
-            f"contender as the target, choose a target that it can reach, or set tolerance."
+            f"no width{steps} has {match} within {100 * tolerance:.3g}% of {target:,.6g}. Nearest: {', '.join(values)}."
+            f" To take the nearest set tolerance={math.ceil(gap(near[0]) * 1000) / 1000:g}; or take this contender as "
+            "the target, or choose a target that it can reach."
         )
-    return _with(tree, best), ratio(best)
+    return _with(tree, near[0]), ratio(near[0])
+
+
+def _apart(ratio: float) -> str:
+    return f"{abs(ratio - 1):.1%} {'more' if ratio > 1 else 'less'}"
 
 
 def _with(tree: dict, width: int) -> dict:
     return {**tree, "model": {**tree["model"], "width": width}}
 
 
-def _unit(tree: dict) -> int:
-    """The smallest width that the model accepts."""
+def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> dict:
+    """The config with the smallest width that the model accepts; as it is, if it has no width.
+
+    Raises:
+      ConfigError: no width is accepted.
+    """
+    if "width" not in tree["model"]:
+        return tree
     for width in range(1, 513):
         try:
-            Experiment(_with(tree, width)).shapes  # noqa: B018 some refuse only when they are traced
-            return width
+            build(narrow := _with(tree, width)).shapes  # noqa: B018 some refuse only when they are traced
+            return narrow
         except ConfigError as error:
             refused = error
     raise ConfigError(f"no model.width from 1 to 512 is accepted: {refused}")
+
+
+def _names(totals) -> tuple[str, ...]:
+    return tuple(sorted(set(totals) - {"skipped", "bad"}))
 
 
 def _flops(e: Experiment, step, state, totals) -> float:

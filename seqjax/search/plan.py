@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from seqjax import config, lookup
+from seqjax.search._build import Builder
 from seqjax.search.executors.local import Local
+from seqjax.search.match import narrowest
 from seqjax.search.trials import Trial
 from seqjax.training import experiment, room
 from seqjax.types import Checked, ConfigError, Part, Positive, Seed, fields_of, marker
@@ -194,12 +196,13 @@ def _sets(changes: dict, key: str) -> bool:
 
 def _broken(c: Comparison):
     """What is wrong with the configs."""
+    build = Builder()
     for value in c.values:
         for i, name in enumerate(c.contenders):
             try:
                 tree = experiment.resolve(c.tree(name, value))
                 if c.match is None or c.target == name:
-                    experiment.Experiment(tree)
+                    build(tree)
                 if i == 0:
                     part = marker(fields_of(experiment.Schema)["data"][0], Part)
                     yield from _unjudged(config.build(part, tree["data"], "data"))
@@ -215,11 +218,15 @@ def _unjudged(source):
             yield f"data has no {split} split of a fixed size, a comparison needs one: it has {has or 'none'}."
 
 
-def fitted(c: Comparison, name: str, value) -> dict:
-    """A resolved config whose caches hold what the task needs; a cache that the state is carried in stays as it is."""
+def fitted(c: Comparison, name: str, value, build: Callable[[dict], experiment.Experiment]) -> dict:
+    """A resolved config whose caches hold what the task needs; a cache that the state is carried in stays as it is.
+
+    A width that is yet to be solved for need not be one that the model accepts.
+    """
     given = c.tree(name, value)
     tree = experiment.resolve(given)
     if tree["task"].get("carry_state"):
         return tree
-    slots = room.tokens_read(experiment.Experiment(tree))
+    open_width = c.match is not None and name != c.target
+    slots = room.tokens_read(build(narrowest(tree, build) if open_width else tree))
     return {**tree, "model": room.fitted(tree["model"], slots, given["model"])}

@@ -18,6 +18,7 @@ import json
 import math
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 from seqjax import config
@@ -108,7 +109,7 @@ class Choice:
     @property
     def ends(self) -> list:
         """If a config takes these, it takes what is between."""
-        return [end for value in self.values for end in _ends(value)]
+        return [end for value in self.values for end in ends(value)]
 
 
 Domain = Interval | Choice
@@ -166,14 +167,15 @@ def _logarithmic(value, name: str) -> set[str]:
     return set().union(*(_logarithmic(some, where) for where, some in inner.items()))
 
 
-def _ends(value) -> list:
+def ends(value) -> list:
+    """Of a section, or of a whole space: every end of every domain in it, with the first end of all others."""
     if isinstance(value, Domain):
         return value.ends
     if not isinstance(value, dict):
         return [value]
-    ends = {key: _ends(inner) for key, inner in value.items()}
-    first = {key: some[0] for key, some in ends.items()}
-    return [first, *(first | {key: end} for key, some in ends.items() for end in some[1:])]
+    found = {key: ends(inner) for key, inner in value.items()}
+    first = {key: some[0] for key, some in found.items()}
+    return [first, *(first | {key: end} for key, some in found.items() for end in some[1:])]
 
 
 def read(spec: str) -> dict[str, Domain]:
@@ -231,6 +233,12 @@ def logarithmic(space: dict[str, Domain]) -> set[str]:
 def suggest(space: dict[str, Domain], trial) -> dict:
     """Key -> value, drawn by an Optuna trial; what it has already drawn stays."""
     return {key: domain.suggest(trial, key) for key, domain in space.items()}
+
+
+def values(space: dict[str, Domain], params: dict) -> dict:
+    """Key -> value, of a trial whose parameters are known."""
+    known = lambda name, *_, **__: params[name]
+    return suggest(space, SimpleNamespace(suggest_int=known, suggest_float=known, suggest_categorical=known))
 
 
 def grid(space: dict[str, Domain]) -> list[dict]:

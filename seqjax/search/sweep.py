@@ -21,6 +21,7 @@ from seqjax import config
 from seqjax.metrics import grows
 from seqjax.search import space as spaces
 from seqjax.search import trials
+from seqjax.search._build import Builder, check
 from seqjax.search._records import Summary
 from seqjax.search._study import PRUNERS, SAMPLERS, Study, hidden
 from seqjax.search.executors._base import Executor
@@ -53,7 +54,7 @@ class Sweep:
     """A search of `space` around the resolved config `base`, in a folder.
 
     Raises:
-      ConfigError: the space does not fit the config, or the folder holds another sweep.
+      ConfigError: the space does not fit the config, models of it cannot be built, or the folder holds another sweep.
       WorkdirError: another process works in the folder.
     """
 
@@ -63,6 +64,9 @@ class Sweep:
         self.monitor = base["task"]["monitor"]
         self.runs = (options.folds or 1) * options.seeds  # of one trial
         self._check()
+        self._builder = Builder()
+        if not (Path(folder) / "sweep.json").exists():  # a sweep that has begun goes on
+            self._check_models()
         self.workdir = Workdir(folder).lock()
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
         about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed")}
@@ -94,6 +98,14 @@ class Sweep:
         if self.options.pruner != "none" and self.runs == 1 and not tree["train"]["eval_every"]:
             raise ConfigError(f"--pruner {self.options.pruner} compares validation on the way: set train.eval_every.")
 
+    def _check_models(self) -> None:
+        """Builds the models of all trials of a grid, or those at every end of every domain."""
+        if self.options.sampler == "grid":
+            points = spaces.grid(self.space)[: self.options.trials]
+            check([spaces.values(self.space, point) for point in points], self._configs, "trials of the grid")
+        else:
+            check(spaces.ends(self.space), self._configs, "combinations of the ends of domains")
+
     def _name(self, about: dict) -> str:
         """The name of the study: new at the first start, which writes it down; later ones must want the same."""
         about = json.loads(json.dumps(about))
@@ -107,6 +119,18 @@ class Sweep:
                 "--workdir, or delete it."
             )
         return held["study"]
+
+    def _configs(self, values: dict) -> list[dict]:
+        """The configs of the runs of a trial.
+
+        Raises:
+          ConfigError: the values do not fit each other, or no model can be built of them.
+        """
+        tree = spaces.with_values(self.base, values)
+        configs = [self._part(tree, part) for part in range(self.runs)]
+        if why := self._builder.problem(configs[0]):
+            raise ConfigError(why)
+        return configs
 
     def _part(self, tree: dict, part: int) -> dict:
         """The config of one run of a trial."""
@@ -137,9 +161,8 @@ class Sweep:
     def _begin(self, number: int, values: dict) -> Iterator[Trial]:
         self._values[number] = {}
         try:
-            tree = spaces.with_values(self.base, values)
-            parts = [Trial(self._folder(number, part), self._part(tree, part)) for part in range(self.runs)]
-        except ConfigError as error:  # values that do not fit each other
+            parts = [Trial(self._folder(number, part), tree) for part, tree in enumerate(self._configs(values))]
+        except ConfigError as error:
             self._fail(number, str(error))
             return
         for part, trial in enumerate(parts):
@@ -224,6 +247,6 @@ class Sweep:
             logarithmic=spaces.logarithmic(self.space),
         )
         if found.best:
-            values = self.study.values(found.best.number)
+            values = spaces.values(self.space, found.best.params)
             self.workdir.write("best.json", spaces.with_values(self.base, values))
         return found

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from seqjax import config
-from seqjax.data import Batches, Loader, Streams
+from seqjax.data import Batches, Loader, Source, Streams
 from seqjax.training import carry
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
@@ -85,11 +85,13 @@ def resolve(tree: dict) -> dict:
 class Experiment:
     """Everything that a resolved config describes, built: source -> task -> model -> optimiser -> batches.
 
+    `source`: that of its section `data`, if that was built before.
+
     Raises:
       ConfigError, DataError: what fits only together does not.
     """
 
-    def __init__(self, tree: dict):
+    def __init__(self, tree: dict, source: Source | None = None):
         if jax.config.jax_enable_x64:
             raise ConfigError("JAX_ENABLE_X64 is set, and parameters and states are float32: unset it.")
         self.config = tree
@@ -98,7 +100,7 @@ class Experiment:
         self.optim, self.parallel = Optim(**tree["optim"]), Parallel(**tree["parallel"])
         self.guard, self.init = Guard(**tree["guard"]), Init(**tree["init"])
         part = {k: marker(hint, Part) for k, (hint, _) in fields_of(Schema).items()}
-        self.source = config.build(part["data"], tree["data"], "data")
+        self.source = config.build(part["data"], tree["data"], "data") if source is None else source
         if self.train.eval_every and "validation" not in self.source.spec.splits:
             raise ConfigError(
                 f"train.eval_every={self.train.eval_every} evaluates on validation, and data has "

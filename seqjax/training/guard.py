@@ -43,7 +43,8 @@ class Guard(Checked):
         if bad >= most:
             first = step - bad + 1
             last = first + most - 1  # however late it is noticed, what follows is the same
-            raise TooBad(first, last, f"{most} steps in a row up to step {last} were bad: {self._bad()}")
+            were = f"step {last} was" if most == 1 else f"{most} steps in a row up to step {last} were"
+            raise TooBad(first, last, f"{were} bad: {self._bad()}")
 
     def check_parameters(self, step: int, params) -> None:
         """Raises TooBad if a parameter of a state that is about to be saved is not finite."""

@@ -16,6 +16,7 @@ PLACES = ("data.dir",)  # but for these: whether the data there are the same is 
 # Of a model's options, those that leave what it computes alone, but for rounding and what is dropped in training.
 FREE = ("backend", "context", "dropout", "dtype", "remat")
 RESTART = "choose another --workdir, or pass --restart to delete its checkpoints and begin at step 0"
+SCHEDULE = ("peak", "schedule", "warmup", "end")  # of optim: with train.steps they decide about the learning rate
 
 
 @dataclasses.dataclass
@@ -145,6 +146,16 @@ def meanings(source) -> dict[str, str | None]:
     """sha256 of what the tokens of a source stand for, and of its classes; None: it does not say."""
     told = {"tokens": source.meaning(), "classes": getattr(source, "classes", None)}
     return {kind: said and hashlib.sha256(repr(list(said)).encode()).hexdigest() for kind, said in told.items()}
+
+
+def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
+    """The learning rate at `step` before the changes and with them, as one more change; {} if it stays the same."""
+    optim, steps = experiment.optim, experiment.train.steps
+    old = {key: pair[0] for key, pair in changes.items()}
+    before = dataclasses.replace(optim, **{k: old[f"optim.{k}"] for k in SCHEDULE if f"optim.{k}" in old})
+    schedules = before.rate(old.get("train.steps", steps)), optim.rate(steps)
+    was, now = (float(f"{float(rate(step - 1)):.4g}") for rate in schedules)  # steps are counted from 0
+    return {} if was == now else {f"learning rate at step {step}": [was, now]}
 
 
 def fingerprint(experiment: Experiment) -> dict:

@@ -102,6 +102,8 @@ class Run:
         self.restore()
         if self.step and not self.progress.owed:
             history.check_left(changes, self.step, self.options.steps, self.workdir.path)
+        if self.step and changes:
+            changes.update(history.rate_change(changes, e, self.step))
         # What was best later is of steps that this run has yet to take.
         self.best.tidy()
         self.best.only(self.progress.best_step)

@@ -43,8 +43,7 @@ class Display:
             transient=True,
         )
         self._task = self._bar.add_task(title, total=steps, completed=start, note="compiling")
-        self._side = None
-        self.steps = steps
+        self.steps, self._good = steps, None  # the last row with a loss
 
     def __enter__(self):
         self._bar.start()
@@ -78,9 +77,14 @@ class Display:
         self._bar.update(self._task, completed=step)
 
     def metrics(self, row: dict, eta: float) -> None:
-        """New training metrics: in the bar on a terminal, as a line elsewhere."""
+        """New training metrics: in the bar on a terminal, as a line elsewhere. Skipped steps have no loss."""
+        known, skipped = math.isfinite(row["loss"]), row["skipped_steps"]
+        self._good = row if known else self._good
+        loss = "no loss yet" if self._good is None else f"loss {self._good['loss']:.4f}"
+        loss += f" at step {self._good['step']}" if self._good and not known else ""
+        loss += f"  {skipped} step{'s' * (skipped != 1)} skipped" if skipped else ""
         speed = "" if math.isnan(row["tokens_per_s"]) else f"  {row['tokens_per_s']:,.0f} tokens/s"
-        note = f"loss {row['loss']:.4f}{speed}"
+        note = f"{loss}{speed}"
         self._bar.update(self._task, note=note)
         if not self.live:
             self.say(f"step {row['step']}/{self.steps}  {note}  eta {eta:.0f} s")

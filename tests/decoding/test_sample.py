@@ -91,6 +91,40 @@ def test_filters_against_a_loop(top_k, top_p):
         assert set(np.flatnonzero(got)) == wanted
 
 
+@pytest.mark.parametrize("whole", [10, 100, 3000])
+def test_the_nucleus_is_the_smallest_set_that_reaches_top_p(whole):
+    """Probabilities of whole tenths, hundredths, ...: sums of them reach a round `top_p` exactly, and with ties."""
+    random, V = np.random.default_rng(whole), 2 * whole // 5
+    shares = random.multinomial(whole, random.dirichlet(np.full(V, 0.3)), 20)
+    shares[0, :4], shares[0, 4:] = np.array([3, 1, 1, 5]) * whole // 10, 0
+    with np.errstate(divide="ignore"):
+        logits = jnp.asarray(np.log(shares / whole), jnp.float32)
+    for tenths in (1, 5, 8, 9):
+        kept = np.isfinite(Sampling(top_p=tenths / 10).filter(logits))
+        for row, got in zip(shares, kept, strict=True):
+            wanted, total = set(), 0
+            for token in sorted(range(len(row)), key=lambda token: (-row[token], token)):
+                if 10 * total >= tenths * whole:
+                    break
+                wanted.add(token)
+                total += row[token]
+            assert set(np.flatnonzero(got)) == wanted
+
+
+def test_the_nucleus_of_any_distribution_is_that_of_a_loop_in_float64():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, random.uniform(0.1, 8, (200, 1)), (200, 50)).astype(np.float32)
+    top_p = float(random.uniform(0.05, 0.999))
+    kept = np.isfinite(Sampling(top_p=top_p).filter(jnp.asarray(logits)))
+    for row, got in zip(logits.astype(np.float64), kept, strict=True):
+        p, wanted, total = np.exp(row) / np.exp(row).sum(), set(), 0.0
+        for token in np.argsort(-p):
+            if total < top_p:
+                wanted.add(token)
+                total += p[token]
+        assert set(np.flatnonzero(got)) == wanted and total - top_p > 1e-5  # nothing here hangs on rounding
+
+
 @pytest.mark.parametrize("temperature", [2e-38, 1e-38, 1e-39, 1e-300])
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
 def test_no_temperature_is_too_low(temperature, top_p):

@@ -291,7 +291,7 @@ HOPELESS = ("optim.name=sgd", "optim.peak=1e30", "optim.clip=none", "train.steps
 @pytest.mark.parametrize(
     ("policy", "words", "most"),
     [
-        ("stop", ("1 steps in a row up to step 2",), 2),
+        ("stop", ("step 2 was bad: loss",), 2),
         ("skip", ("3 steps in a row up to step 4",), 4),
         ("rollback", ("after 2 rollbacks", "3 steps in a row"), 5),
     ],

@@ -97,7 +97,7 @@ def two(tmp_path):
 
 
 def _two(tmp_path):
-    mixer = {"name": "lm", "width": 64, "layers": 2, "mixer": {"name": "attention", "heads": 4}}
+    mixer = {"name": "lm", "width": 64, "layers": 2, "mixer": {"name": "attention", "heads": 8, "dilation": 1}}
     return [
         _write(tmp_path / "runs" / "gru"),
         _write(tmp_path / "runs" / "attention", "attention", final=1.6, model=mixer),

@@ -1,6 +1,7 @@
 """The page about a comparison: whole, self-contained, with every number that was found and careful words."""
 
 import csv
+import dataclasses
 import json
 
 import launch
@@ -11,7 +12,7 @@ from test_report import Page
 from seqjax.report import canvas, compare_figures, compare_tables, compare_words
 from seqjax.report import compare as page
 from seqjax.search import compare as compare_lib
-from seqjax.search import plan, statistics
+from seqjax.search import match, plan, sizes, statistics
 from seqjax.search.findings import Pair
 from seqjax.training.workdir import Workdir
 
@@ -30,13 +31,14 @@ FILE = {
 
 def measure(tree, matched=None):
     parameters, flops, state, seconds = COSTS[tree["model"]["mixer"]["name"]]
-    return compare_lib.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
+    return sizes.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
 
 
 def compared(out, monkeypatch, **changes):
     """A comparison of made-up runs, and its report: -> findings, html, markdown, rows of results.csv."""
-    monkeypatch.setattr(compare_lib, "measure", measure)
-    monkeypatch.setattr(compare_lib, "solve", lambda tree, *_: (tree, 1.01))
+    monkeypatch.setattr(sizes, "measure", measure)
+    monkeypatch.setattr(sizes, "solve", lambda tree, *_: (tree, 1.01))
+    monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
     tree = {k: v for k, v in (FILE | changes).items() if v is not ...}
     workdir = Workdir(out).lock()
     with made_up.MadeUp() as executor:
@@ -243,6 +245,39 @@ def test_curves_end_where_the_first_seed_was_stopped(tmp_path, monkeypatch):
     _, (axes,) = canvas.figure(1)
     ends = {row["step"] for run in found.founds[0].runs.values() for row in run.outcome.rows[-1:]}
     assert len(ends) == 2 and compare_figures._curve(axes, found, found.founds[0], "step")[-1] == min(ends)
+
+
+def test_a_front_is_named_where_one_is_drawn(written):
+    """Where all cost the same it is a point; where a worse one costs less, a line."""
+    found, text, *_ = written
+    assert not compare_figures.fronts(found) and "Pareto" not in text
+    cheap = [dataclasses.replace(x.size, state_bytes=10 - i) for i, x in enumerate(found.founds)]
+    founds = [dataclasses.replace(x, size=size) for x, size in zip(found.founds, cheap, strict=True)]
+    other = dataclasses.replace(found, founds=founds)
+    assert compare_figures.fronts(other)
+    assert any("Dashed: the Pareto front." in caption for *_, caption in page._parts(other, []))
+
+
+def test_what_is_not_equal_is_not_called_so(written):
+    found, *_ = written
+    loose = [dataclasses.replace(x, size=dataclasses.replace(x.size, matched=1.446)) for x in found.founds]
+    said = compare_words.headline(dataclasses.replace(found, founds=loose))
+    assert said.startswith("At state bytes within 45% of 64, gru has the highest mean test accuracy")
+
+
+def test_words_agree_with_their_number(written):
+    found, *_ = written
+    of = lambda lost: compare_words._of(
+        found, dataclasses.replace(found.founds[0], runs=without(found.founds[0], lost))
+    )
+    assert of([2]) == ["seed 2 diverged at the chosen learning rate and is left out of every mean."]
+    assert of([0, 2]) == ["seeds 0 and 2 diverged at the chosen learning rate and are left out of every mean."]
+
+
+def without(found, lost):
+    """The runs of a contender, of which some have diverged."""
+    failed = lambda run: run._replace(outcome=dataclasses.replace(run.outcome, status="failed", results={}))
+    return {seed: failed(run) if seed in lost else run for seed, run in found.runs.items()}
 
 
 def test_the_front_is_what_nobody_beats_in_both():

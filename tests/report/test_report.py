@@ -8,9 +8,9 @@ import re
 import pytest
 
 from seqjax import report
-from seqjax.report import outcome, runs, words
+from seqjax.report import differences, outcome, runs, words
 
-VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect", "circle"}
+VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect", "circle", "wbr"}
 
 
 class Page(html.parser.HTMLParser):
@@ -88,7 +88,41 @@ def test_holds_what_was_asked_for(written):
 def test_config_shows_the_keys_that_differ_and_no_others(written):
     for text in (Page(written[0]).text, written[1].replace("\\", "")):
         assert "model.mixer.name" in text and "model.mixer.heads" in text
-        assert "model.width" not in text and "optim.warmup" not in text
+        assert "model.width" not in text and "optim.warmup" not in text and "dilation" not in text
+
+
+def test_words_agree_with_their_number(write_run, tmp_path):
+    folders = [
+        write_run(tmp_path / name, final=final) for name, final in (("a", 1.4), ("b", 1.4), ("c", 1.6), ("d", 9))
+    ]
+    of = lambda *which: outcome.notes([runs.read_all(folders)[i] for i in which])[0]
+    assert of(0) == "a beats every baseline on test; the nearest is 5-gram (1.7000)."
+    assert of(0, 1) == "a and b beat every baseline on test; the nearest is 5-gram (1.7000)."
+    assert of(2) == "c does not beat every baseline on test: 5-gram (1.7000) is no worse."
+    assert of(3) == "d does not beat every baseline on test: 5-gram (1.7000) and uniform (4.2000) are no worse."
+    assert [words.counted(n, "seed") for n in (0, 1, 1200)] == ["0 seeds", "1 seed", "1,200 seeds"]
+
+
+def test_a_wide_table_shows_that_there_is_more_of_it(written):
+    """By a shadow that the content covers at either end, which a script is not needed for."""
+    text = written[0]
+    assert text.count("<table") == text.count('<div class="scroll" tabindex="0"') > 3
+    rule = re.search(r"\.scroll \{(.*?)\}", text, re.DOTALL)[1]
+    assert "overflow-x: auto" in rule and rule.count("local") == 2 and rule.count("--shade") == 2
+
+
+def test_of_what_only_some_configs_have_those_at_their_default_are_left_out():
+    mixers = {
+        "gru": {"zoneout": 0.0, "dtype": "float32"},
+        "attention": {"heads": 4, "window": 8, "dtype": "bfloat16"},
+        "my.own:Mixer": {"size": 3},
+    }
+    config = lambda name: {"seed": 0, "model": {"name": "lm", "mixer": {"name": name, **mixers[name]}}}
+    few, more = (differences.paths([config(name) for name in list(mixers)[:n]]) for n in (2, 3))
+    assert few == [f"model.mixer.{key}" for key in ("name", "dtype", "window")]
+    assert more == [*few, "model.mixer.size"]  # nobody here knows the default of one's own
+    heads = [{"seed": 0, "model": {"name": "lm", "mixer": {"name": "attention", "heads": n}}} for n in (4, 2)]
+    assert differences.paths([config("gru"), *heads]) == ["model.mixer.name", "model.mixer.heads"]
 
 
 def test_text_of_users_is_escaped(write_run, pages, tmp_path):

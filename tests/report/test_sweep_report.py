@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from seqjax.report import sweep
+from seqjax.report import canvas, sweep
 from seqjax.search._records import Record, Summary
 
 BAD = "model: <heads=3> does not | divide `width`"
@@ -39,7 +39,7 @@ def summary(tmp_path):
 class Page(html.parser.HTMLParser):
     """Every tag that is opened is closed; keeps the text and what hangs from attributes."""
 
-    VOID = {"meta", "path", "circle", "use"}
+    VOID = {"meta", "path", "circle", "use", "wbr"}
 
     def __init__(self, text):
         super().__init__()
@@ -68,7 +68,7 @@ def test_the_page_is_whole_and_says_it_all(summary):
     assert path == summary.folder / "sweep.html"
     page = Page(path.read_text())
     best = "Trial 1 has the lowest validation loss, 0.7500 ± 0.3536: optim.peak = 0.01, model.mixer = attention"
-    assert best in page.text
+    assert best in page.text.replace("\u00a0", " ")
     for words in ("6 trials: 3 done, 1 pruned, 1 failed, 1 running", "next_token on <b>copy</b>", BAD, "fANOVA",
                   "best.json", "judge it on the test split"):  # fmt: skip
         assert words in page.text, words
@@ -81,6 +81,34 @@ def test_the_page_is_whole_and_says_it_all(summary):
         "Importance of each parameter",
         *(f"loss against {name}" for name in summary.params),
     ]
+
+
+def test_numbers_are_as_short_as_they_are_read(summary):
+    """Ticks are text, also on logarithmic axes of little range; a value in the headline has four digits."""
+    values = ((0, 0.0145344867321581, 40.0), (1, 0.012, 0.5), (2, 0.013, 1.0))
+    records = [record(number, peak, value=value) for number, peak, value in values]
+    text = sweep.html(dataclasses.replace(summary, records=records))
+    ticks = set(re.findall(r"<text[^>]*>([^<]*)</text>", text))
+    assert "mathdefault" not in text and {"1", "10", "0.012", "0.013"} <= ticks
+    best = dataclasses.replace(summary, records=[record(0, 0.0145344867321581, value=1.0)])
+    assert "optim.peak\u00a0=\u00a00.01453, " in sweep.headline(best)
+    assert sweep.notes(best)[0].startswith("1 trial: 1 done. ") and "Marks at the edge" not in sweep.html(best)
+    assert "Marks at the edge: pruned (|) and failed (x)." in sweep.html(summary)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-4, 1.0), (2e-3, 9e-2), (2e-3, 9e-3), (0.0115, 0.0132), (3.0, 3.1)])
+def test_a_logarithmic_axis_has_ticks_to_read(low, high):
+    with canvas.drawing("test"):
+        _, (axes,) = canvas.figure(1)
+        axes.plot([low, high], [low, high])
+        for which in ("x", "y"):
+            canvas.logarithmic(axes, which)
+            axis, (left, right) = getattr(axes, f"{which}axis"), getattr(axes, f"get_{which}lim")()
+            ticks = [t for t in axis.get_majorticklocs() if left <= t <= right]
+            assert 2 <= len(ticks) <= 12, ticks
+            labels = axis.get_major_formatter().format_ticks(ticks)
+            assert [float(label) for label in labels] == pytest.approx(ticks)
+            assert not any(axis.get_minor_formatter().format_ticks(axis.get_minorticklocs()))
 
 
 def test_markdown_has_a_row_for_each_trial(summary):

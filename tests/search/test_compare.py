@@ -12,7 +12,7 @@ from inline import made_up
 
 from seqjax import config
 from seqjax.search import compare as compare_lib
-from seqjax.search import findings, plan
+from seqjax.search import findings, match, plan, sizes
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
 
@@ -44,12 +44,13 @@ def problems(**changes):
 def quick(monkeypatch):
     """Sizes without compiling."""
     size = dict(width=8, parameters=10, flops=1e6, tokens=9, state_bytes=32, temporary_bytes=2**20, step_seconds=0.1)
-    measure = lambda tree, matched=None: compare_lib.Size(
+    measure = lambda tree, matched=None: sizes.Size(
         **size | {"width": tree["model"]["width"]}, metrics=("accuracy", "loss"), matched=matched
     )
-    monkeypatch.setattr(compare_lib, "measure", measure)
+    monkeypatch.setattr(sizes, "measure", measure)
     double = lambda tree, *_: ({**tree, "model": {**tree["model"], "width": 16}}, 1.01)
-    monkeypatch.setattr(compare_lib, "solve", double)
+    monkeypatch.setattr(sizes, "solve", double)
+    monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
 
 
 def run(folder, comparison=None, **options):
@@ -197,11 +198,25 @@ def test_what_is_matched_is_trained(tmp_path):
 
 def test_sizes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     workdir = Workdir(tmp_path).lock()
-    first = compare_lib.sizes(read(), workdir)
-    monkeypatch.setattr(compare_lib, "measure", None)
-    assert compare_lib.sizes(read(rates=[1, 2]), workdir) == first
+    first = sizes.sizes(read(), workdir)
+    monkeypatch.setattr(sizes, "measure", None)
+    assert sizes.sizes(read(rates=[1, 2]), workdir) == first
     with pytest.raises(TypeError):
-        compare_lib.sizes(read(base=BASE | {"loader": {"batch": 2}}), workdir)
+        sizes.sizes(read(base=BASE | {"loader": {"batch": 2}}), workdir)
+
+
+def test_all_widths_are_solved_before_anything_is_measured(tmp_path, monkeypatch):
+    """And all that cannot be is told at once; nothing is compiled, timed or trained for it."""
+    monkeypatch.setattr(sizes, "solve", match.solve)
+    monkeypatch.setattr(sizes, "measure", lambda *_: pytest.fail("measured"))
+    attention = lambda heads: {"model.mixer": {"name": "attention", "heads": heads}}
+    contenders = {"lstm": {"model.mixer": "lstm"}, "gru": {}, "two": attention(2), "five": attention(5)}
+    comparison = read(contenders=contenders, match="params", tolerance=1e-4)
+    with pytest.raises(ConfigError) as error:
+        run(tmp_path, comparison)
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["contenders.gru", "contenders.two", "contenders.five"]
+    assert all("Nearest: width" in line and "set tolerance=" in line for line in lines) and not error.value.commands
 
 
 def test_the_test_split_chooses_nothing(tmp_path, monkeypatch):

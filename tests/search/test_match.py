@@ -46,6 +46,7 @@ def test_measure_says_what_the_parts_say():
     assert (size.width, size.parameters, size.matched) == (8, match.parameters(e), 0.5)
     assert size.flops == match.flops(e) and size.state_bytes == match.state_bytes(e)
     assert size.tokens == e.batches.first["mask"].size and size.temporary_bytes > 0 and size.step_seconds > 0
+    assert size.metrics == match.metrics(e)
     assert {"loss", "accuracy"} < set(size.metrics) and not {"bad", "skipped"} & set(size.metrics)
 
 
@@ -95,12 +96,27 @@ def test_any_quantity_that_grows_is_solved_for(monkeypatch):
 
 
 def test_out_of_reach_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"of 46: the nearest have 95.7% at width 11 and 104.3% at width 12"):
+    nearest = r"of 46\. Nearest: width 11 with 44 \(4\.3% less\), width 12 with 48 \(4\.3% more\)\. .*=0\.044; "
+    with pytest.raises(ConfigError, match=nearest):
         match.solve(tree(), "state_bytes", 46, 0.02)
-    with pytest.raises(ConfigError, match=r"of 1: the nearest have 400.0% at width 1\. "):
+    assert match.solve(tree(), "state_bytes", 46, 0.044)[0]["model"]["width"] == 11
+    with pytest.raises(ConfigError, match=r"of 1\. Nearest: width 1 with 4 \(300\.0% more\)\. "):
         match.solve(tree(), "state_bytes", 1, 0.02)
     with pytest.raises(ConfigError, match="lower the target"):
         match.solve(tree(), "state_bytes", 1e9, 0.02)
+
+
+def test_the_nearest_is_one_that_the_heads_divide():
+    heads = tree("model.mixer={'name': 'attention', 'heads': 6}")
+    of = lambda width: match.parameters(Experiment(match._with(heads, width)))
+    target = (of(36) + of(48)) // 2 + 1
+    with pytest.raises(
+        ConfigError, match=r"no width among the multiples of 12, .* Nearest: width 48 .*, width 36 "
+    ) as e:
+        match.solve(heads, "params", target, 0.02)
+    gap = float(str(e.value).partition("set tolerance=")[2].partition(";")[0])
+    assert gap == pytest.approx(of(48) / target - 1, abs=1e-3)
+    assert match.solve(heads, "params", target, gap)[0]["model"]["width"] == 48
 
 
 def test_a_refusal_at_every_width_is_said():
@@ -114,11 +130,11 @@ def test_a_refusal_at_every_width_is_said():
 def test_a_cache_is_as_large_as_what_is_read():
     given = launch.tiny("model.mixer={'name': 'attention', 'heads': 2}", "data.length=5")
     c = plan.Comparison(base=given, contenders={"a": {}, "b": {"model.mixer.context": 30}}, rates=[1, 2])
-    fitted = plan.fitted(c, "a", None)
+    fitted = plan.fitted(c, "a", None, Experiment)
     read = room.tokens_read(Experiment(fitted))
     assert read == Experiment(fitted).source.spec.length - 1  # the last token is only predicted
     assert fitted["model"]["mixer"]["context"] == read
-    assert plan.fitted(c, "b", None)["model"]["mixer"]["context"] == 30  # asked for
+    assert plan.fitted(c, "b", None, Experiment)["model"]["mixer"]["context"] == 30  # asked for
 
 
 def test_caches_inside_others_are_found():

@@ -1,5 +1,6 @@
 """Sweeps: what is tried, what is chosen, what is cut short, and that a kill costs nothing."""
 
+import collections
 import json
 import math
 import os
@@ -8,20 +9,23 @@ import statistics
 import subprocess
 import sys
 import time
+import unittest.mock
 
 import fake
 import launch
 import pytest
+from inline import made_up
 
+from seqjax.search import _board, _study
 from seqjax.search import space as spaces
 from seqjax.search._study import Study
 from seqjax.search.executors.local import Executor
-from seqjax.search.space import choice, log
+from seqjax.search.space import choice, integers, log
 from seqjax.search.sweep import Options, Sweep
 from seqjax.training.experiment import resolve
 from seqjax.types import ConfigError, WorkdirError
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
 BASE = resolve(launch.tiny("train.eval_every=2"))
 PEAKS = {"optim.peak": log(1e-4, 1.0)}
 
@@ -121,13 +125,70 @@ def test_a_failed_trial_keeps_its_error_and_ends_nothing_else(tmp_path):
     assert [r.status for r in found.records].count("failed") == 8 and found.best.params["optim.peak"] == 0.01
 
 
+HEADS = resolve(launch.tiny("model.mixer={'name': 'attention', 'heads': 1}"))
+
+
+def test_a_grid_is_built_before_any_of_it_is_run(tmp_path):
+    """Each value fits the config; all combinations that cannot be built are told at once, and nothing is run."""
+    space = {"model.width": choice(8, 12), "model.mixer.heads": choice(2, 4, 5), "optim.peak": choice(0.1, 0.01)}
+    with pytest.raises(ConfigError) as error:
+        Sweep(HEADS, space, Options(sampler="grid"), tmp_path / "s")
+    head, *lines = str(error.value).splitlines()
+    assert head.startswith("6 of 12 trials of the grid cannot be built; take them out of the search space:")
+    cases = [(w, h, p) for w, h in ((8, 5), (12, 4), (12, 5)) for p in (0.1, 0.01)]
+    assert [line.split(": ")[0] for line in lines] == [
+        f"  model.width={w}, model.mixer.heads={h}, optim.peak={p}" for w, h, p in cases
+    ]
+    assert "mixer.heads=5 does not divide model.width=8" in lines[0] and not (tmp_path / "s").exists()
+    with pytest.raises(ConfigError, match=r"1 of 4 trials .*\n.* optim\.warmup=4 is longer than train\.steps=3: lower"):
+        Sweep(BASE, {"optim.warmup": choice(0, 4), "train.steps": choice(4, 3)}, Options(sampler="grid"), tmp_path)
+    Sweep(HEADS, space, Options(sampler="grid", trials=4), tmp_path).workdir.unlock()  # the first four can be
+
+
+def test_a_model_is_built_at_every_end_of_a_domain(tmp_path):
+    """With values of the space, not of the config: nobody asked for its width."""
+    base = resolve(launch.tiny("model.mixer={'name': 'attention', 'heads': 1}", "model.width=6"))
+    space = {"model.width": choice(8, 16), "model.mixer.heads": choice(2, 4)}
+    Sweep(base, space, Options(), tmp_path).workdir.unlock()
+    with pytest.raises(ConfigError, match=r"1 of 3 combinations of the ends .*\n  model.width=8, .*heads=3:"):
+        Sweep(base, space | {"model.mixer.heads": choice(2, 3)}, Options(), tmp_path / "s")
+
+
 def test_values_that_do_not_fit_each_other_fail_alone(tmp_path):
-    """Each fits the config, both together do not: nothing is run."""
-    space = {"optim.warmup": choice(0, 4), "train.steps": choice(4, 3)}
-    found = sweep(tmp_path, space, sampler="grid")
-    assert [r.status for r in found.records] == ["done", "done", "done", "failed"]
-    assert "optim.warmup=4 is longer than train.steps=3" in found.records[3].error
-    assert not (tmp_path / "trials" / "0003").exists()
+    """Between the ends: where it is drawn nothing is started."""
+    found = sweep(tmp_path, {"model.mixer.heads": integers(1, 4)}, HEADS, sampler="random", trials=6)
+    failed = {r.number: r.error for r in found.records if r.status == "failed"}
+    assert set(failed) == {r.number for r in found.records if r.params["model.mixer.heads"] == 3} != set()
+    assert all("mixer.heads=3 does not divide model.width=8" in error for error in failed.values())
+    assert {p.name for p in (tmp_path / "trials").glob("????")} == {
+        f"{r.number:04}" for r in found.records if r.status == "done"
+    }
+
+
+def test_twice_the_trials_are_twice_the_work(tmp_path, monkeypatch):
+    """The study is read at the start alone; the last trial costs as many looks at others as the first."""
+    counts = collections.Counter()
+
+    def counted(name, function, size=lambda *args: 1):
+        return lambda *args, **given: counts.update({name: size(*args)}) or function(*args, **given)
+
+    monkeypatch.setattr(_study, "Record", counted("records", _study.Record))
+    monkeypatch.setattr(_board, "best", counted("compared", _board.best, lambda some, _: len(some)))
+    monkeypatch.setattr(_board, "ROWS", 3)
+    monkeypatch.setattr(_board.Board, "_table", counted("rows", _board.Board._table, lambda _, shown: len(shown)))
+    monkeypatch.setattr(optuna.Study, "get_trials", counted("reads", optuna.Study.get_trials))
+    found = {}
+    for trials in (6, 11, 16):
+        counts.clear()
+        made = Sweep(BASE, PEAKS, Options(sampler="random", trials=trials), tmp_path / str(trials))
+        with _board.Board(made) as board, made_up.MadeUp() as executor:
+            board._live = unittest.mock.Mock()
+            made.run(executor, on_look=board.look)
+        made.workdir.unlock()
+        found[trials] = {**counts}
+    first, second, third = found.values()
+    assert {k: third[k] - second[k] for k in third} == {k: second[k] - first[k] for k in first}
+    assert first["reads"] == third["reads"] == 1 and third["records"] == 2 * 16
 
 
 @pytest.mark.parametrize(

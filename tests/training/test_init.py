@@ -194,4 +194,5 @@ def test_a_finished_run_of_before_there_was_init_is_done(tmp_path):
     train(run)
     assert launch.final(run) == before and len(json.loads((run / "run.json").read_text())["starts"]) == 1
     train(run, "train.steps=6")
-    assert not json.loads((run / "run.json").read_text())["starts"][1]["changes"].keys() - {"train.steps"}
+    changed = json.loads((run / "run.json").read_text())["starts"][1]["changes"]
+    assert changed.keys() == {"train.steps", "learning rate at step 4"}

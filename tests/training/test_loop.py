@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from seqjax.data import copy
 from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.progress import Display
 from seqjax.training.trained import Trained
 
 
@@ -47,12 +48,24 @@ def _leaves(tree):
 
 
 def test_skipped_steps_are_counted_between_two_lines(tmp_path):
-    """All of them, here; and none of them enters the mean."""
-    train(tmp_path, "optim.name=sgd", "optim.peak=1e38", "optim.clip=none", "train.steps=9", "train.log_every=4",
-          "guard.max_bad_steps=100")  # fmt: skip
+    """All of them, here; and none of them enters the mean, nor makes the loss on the screen look like no number."""
+    outcome = train(tmp_path, "optim.name=sgd", "optim.peak=1e38", "optim.clip=none", "train.steps=9",
+                    "train.log_every=4", "guard.max_bad_steps=100")  # fmt: skip
     found = rows(tmp_path, "train")
     assert [row["step"] for row in found] == [4, 8, 9]
     assert found[1]["skipped_steps"] == 4 and found[1]["loss"] is None and found[2]["skipped_steps"] == 1
+    first, second, third = (line for line in outcome.out.splitlines() if "/9  " in line)
+    loss = f"loss {found[0]['loss']:.4f}"
+    assert (
+        f"step 4/9  {loss}  3 steps skipped  " in first and f"step 8/9  {loss} at step 4  4 steps skipped  " in second
+    )
+    assert f"step 9/9  {loss} at step 4  1 step skipped  " in third
+
+
+def test_before_the_first_good_step_there_is_no_loss(capsys):
+    row = {"step": 2, "loss": math.nan, "skipped_steps": 2, "tokens_per_s": math.nan}
+    Display("run", 9, 0).metrics(row, 3.0)
+    assert capsys.readouterr().out == "step 2/9  no loss yet  2 steps skipped  eta 3 s\n"
 
 
 def test_patience_ends_a_run_that_does_not_get_better(tmp_path, monkeypatch):

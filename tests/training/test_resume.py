@@ -5,6 +5,7 @@ accumulation, a moving average, the mean of gradient norms, warm-up, and interva
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -196,6 +197,23 @@ def test_more_steps_go_on_where_it_ended(config, finished):
     assert starts(finished)[1]["step"] == STEPS
     assert starts(finished)[1]["changes"]["optim.peak"] == [0.01, 0.005]
     assert status(finished)["step"] == STEPS + 2
+
+
+def test_more_steps_say_what_they_make_of_the_learning_rate(config, finished):
+    """A cosine over more steps is higher than where the one over fewer had ended."""
+    outcome = train(config, finished, f"--config.train.steps={2 * STEPS}")
+
+    def cosine(done, steps, peak=0.01, warmup=3, end=0.1):
+        share = (done - warmup - 1) / (steps - warmup - 1)
+        return float(f"{peak * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * share))):.4g}")
+
+    was, now = cosine(STEPS, STEPS), cosine(STEPS, 2 * STEPS)
+    logged = [row["learning_rate"] for row in launch.rows(finished) if row["split"] == "train"][STEPS // 2 - 1 :]
+    assert was == 0.001 == pytest.approx(logged[0]) and 5 * was < logged[1] < now
+    assert outcome.code == 0
+    assert f"changed since the last start: learning rate at step {STEPS} was {was!r}, is {now!r}\n" in outcome.out
+    changed = starts(finished)[1]["changes"]
+    assert changed == {"train.steps": [STEPS, 2 * STEPS], f"learning rate at step {STEPS}": [was, now]}
 
 
 def test_restart_forgets_and_begins_anew(config, finished, undisturbed):

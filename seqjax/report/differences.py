@@ -1,0 +1,51 @@
+"""The config keys in which runs differ, as a reader wants them: what was set, not what the section of another lacks."""
+
+import dataclasses
+
+from seqjax import config, lookup
+from seqjax.report import words
+from seqjax.training.experiment import Schema
+from seqjax.types import Part, fields_of, marker
+
+
+def paths(trees: list[dict]) -> list[str]:
+    """The keys in which configs differ.
+
+    A key that only some of them have, such as an option of another mixer, counts where it is not at its default.
+    """
+    found = dict.fromkeys(path for tree in trees[1:] for path in config.differences(trees[0], tree))
+    return [path for path in found if _is_set(trees, path.split("."))]
+
+
+def leaf(tree: dict, path: str) -> str:
+    """The value of a key as text, or a dash."""
+    known, value = _get(tree, path.split("."))
+    return words.value(value) if known else words.NONE
+
+
+def _get(tree, keys: list[str]) -> tuple[bool, object]:
+    for key in keys:
+        if not isinstance(tree, dict) or key not in tree:
+            return False, None
+        tree = tree[key]
+    return True, tree
+
+
+def _is_set(trees: list[dict], keys: list[str]) -> bool:
+    have = [tree for tree in trees if _get(tree, keys)[0]]
+    return len(have) == len(trees) or any(_get(tree, keys)[1] != _default(tree, keys) for tree in have)
+
+
+def _default(tree: dict, keys: list[str]):
+    """The default of a key in the section that it stands in; MISSING where that is not one of ours, or has none."""
+    target = Schema
+    for depth, key in enumerate(keys[:-1]):
+        hint, _ = fields_of(target).get(key, (None, None))
+        part, name = marker(hint, Part), _get(tree, [*keys[: depth + 1], "name"])[1]
+        if part and name in lookup.names(part.package):  # nobody's code is run for a page
+            target = lookup.find(name, part.package, part.symbol)
+        elif dataclasses.is_dataclass(hint):
+            target = hint
+        else:
+            return dataclasses.MISSING
+    return config.plain(fields_of(target).get(keys[-1], (None, dataclasses.MISSING))[1])

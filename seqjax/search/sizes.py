@@ -1,0 +1,115 @@
+"""What every contender of a comparison costs, at the width that was solved for it."""
+
+import dataclasses
+from typing import NamedTuple
+
+from seqjax import config
+from seqjax.metrics import grows
+from seqjax.search import match as match_lib
+from seqjax.search._build import Builder
+from seqjax.search.match import QUANTITIES, Size, measure, solve
+from seqjax.search.plan import Cell, Comparison, fitted
+from seqjax.training.workdir import Workdir
+from seqjax.types import ConfigError
+
+
+class Silent:
+    """A display that shows nothing; the command line has one that does."""
+
+    def stage(self, title: str, total: int) -> None:
+        """A stage of so many runs begins."""
+
+    def done(self, text: str) -> None:
+        """One of them has ended."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+
+class Solved(NamedTuple):
+    """A contender at a value with its width solved; `known`: its size, if the folder remembers it."""
+
+    cell: Cell
+    of: str  # what the size depends on
+    matched: float | None
+    metrics: tuple[str, ...]
+    known: Size | None
+
+
+def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[tuple[Cell, Size]]:
+    """Every contender at every value, with its width solved and what it costs; remembered in `workdir`.
+
+    All models are built and all widths solved before anything is compiled or timed, but for a `match` of step_time.
+
+    Raises:
+      ConfigError: lists all that cannot be built or matched, or whose metric does not exist.
+    """
+    display = display or Silent()
+    solved, sized, problems = {}, {}, []
+    builder = Builder()
+    for value in c.values:
+        target = c.target
+        for name in sorted(c.contenders, key=lambda name: name != c.target):  # the target first
+            try:
+                found = solved[name, value] = _solved(c, name, value, target, workdir, builder)
+                if name == c.target and c.match == "step_time":
+                    target = sized.setdefault((name, value), _measured(found, workdir)).step_seconds
+                elif name == c.target:
+                    target = QUANTITIES[c.match](builder(found.cell.config))
+                if target is None and c.match:
+                    raise ConfigError("a layer of the target has no state: choose another match.")
+            except ConfigError as error:
+                problems.append(f"contenders.{name}{'' if value is None else f' at {c.axis}={value}'}: {error}")
+                if name == c.target:
+                    break
+    if problems:
+        raise ConfigError("\n".join(problems))
+    _check_metric(c.metric, next(iter(solved.values())).metrics)
+    display.stage("sizes", len(solved))
+    for key, found in solved.items():
+        size = sized[key] = sized.get(key) or _measured(found, workdir)
+        display.done(f"{found.cell.folder}: {size.parameters:,} parameters, {size.step_seconds * 1e3:.3g} ms a step")
+    keys = [(name, value) for value in c.values for name in c.contenders]
+    return [(solved[key].cell, sized[key]) for key in keys]
+
+
+def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, builder: Builder) -> Solved:
+    """One contender at one value, built; its width is solved, unless `workdir` remembers it."""
+    tree = fitted(c, name, value, builder)
+    cell = Cell(name, c.axis, value, tree)
+    match = None if name == c.target else c.match
+    of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})
+    known = _remembered(cell, of, workdir)
+    if match is None:
+        matched = 1.0 if name == c.target else None
+    elif known is None:
+        tree, matched = solve(tree, match, target, c.tolerance, builder)
+    else:
+        tree, matched = {**tree, "model": {**tree["model"], "width": known.width}}, known.matched
+    metrics = known.metrics if known else match_lib.metrics(builder(tree))
+    return Solved(dataclasses.replace(cell, config=tree), of, matched, metrics, known)
+
+
+def _check_metric(metric: str | None, metrics: tuple[str, ...]) -> None:
+    if metric is not None and metric not in metrics:
+        raise ConfigError(f"metric={metric!r} is not a metric; this task has {', '.join(metrics)}.")
+    if metric is not None and grows(metric) is None:
+        raise ConfigError(f"metric={metric!r}: its name does not say whether more of it is better: see metrics.grows.")
+
+
+def _remembered(cell: Cell, of: str, workdir: Workdir | None) -> Size | None:
+    entry = dict({} if workdir is None else workdir.read("sizes.json", {}).get(str(cell.folder), {}))
+    if entry.pop("of", None) != of:
+        return None
+    return Size(**entry | {"metrics": tuple(entry["metrics"])})
+
+
+def _measured(found: Solved, workdir: Workdir | None) -> Size:
+    """The size of a contender, which `workdir` is to remember."""
+    if found.known:
+        return found.known
+    size = measure(found.cell.config, found.matched)
+    if workdir is not None:
+        entry = {"of": found.of, **dataclasses.asdict(size)}
+        workdir.write("sizes.json", {**workdir.read("sizes.json", {}), str(found.cell.folder): entry})
+    return size
