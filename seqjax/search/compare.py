@@ -18,6 +18,7 @@ from seqjax.search.plan import Cell, Comparison, fitted
 from seqjax.search.trials import Trial
 from seqjax.training import room
 from seqjax.training.experiment import Experiment
+from seqjax.training.records import record
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
@@ -73,15 +74,16 @@ def _sized(c: Comparison, name: str, value, target, workdir: Workdir | None) -> 
     match = None if name == c.target else c.match
     of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})
     known = {} if workdir is None else workdir.read("sizes.json", {})
-    entry = known.get(str(cell.folder), {})
-    if entry.get("of") != of:
+    entry = known.get(str(cell.folder))
+    if not isinstance(entry, dict) or entry.get("of") != of:
         matched = 1.0 if name == c.target else None
         if match is not None:
             tree, matched = solve(tree, match, target, c.tolerance)
         entry = {"of": of, **dataclasses.asdict(measure(tree, matched))}
         if workdir is not None:
             workdir.write("sizes.json", {**known, str(cell.folder): entry})
-    size = Size(**{k: v for k, v in entry.items() if k != "of"} | {"metrics": tuple(entry["metrics"])})
+    size = record(Size, entry, Path() if workdir is None else workdir.path / "sizes.json")
+    size = dataclasses.replace(size, metrics=tuple(size.metrics))
     if c.metric is not None and c.metric not in size.metrics:
         raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(size.metrics)}.")
     if c.metric is not None and grows(c.metric) is None:
@@ -112,7 +114,7 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     more = True
     while more:
         search = [cell.trial(root, rate, s) for cell, _ in sized for rate in grids[cell.folder] for s in c.rate_seeds]
-        _train(search, executor, display, "learning rates", monitor)
+        _train(search, executor, display, "learning rates", monitor, workdir)
         more = False
         tried, chosen = {}, {}
         for cell, _ in sized:
@@ -133,7 +135,8 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
         for cell, _ in sized
         if chosen[cell.folder] is not None
     }
-    _train([trial for seeds in final.values() for trial in seeds.values()], executor, display, "seeds", monitor)
+    runs = [trial for seeds in final.values() for trial in seeds.values()]
+    _train(runs, executor, display, "seeds", monitor, workdir)
 
     impossible = _impossible(c, sized)
     wanted = []
@@ -152,7 +155,7 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     return Findings(c, founds, monitor, impossible)
 
 
-def _train(wanted: list[Trial], executor, display, title: str, monitor: str) -> None:
+def _train(wanted: list[Trial], executor, display, title: str, monitor: str, workdir: Workdir) -> None:
     """Runs what has not ended yet."""
     left = [t for t in {t.folder: t for t in wanted}.values() if not trials.outcome(t).ended]
     if not left:
@@ -169,7 +172,7 @@ def _train(wanted: list[Trial], executor, display, title: str, monitor: str) -> 
             failed[name] = outcome.error
         display.done(f"{name}: {said}")
 
-    trials.run(left, executor, on_done=on_done)
+    trials.run(left, executor, on_done=on_done, check=workdir.check)
     _complain(failed, len(left), "runs")
 
 

@@ -70,7 +70,7 @@ class Checkpoints:
 
         def make_folder():
             # Where none can be made, orbax fails too, but its threads live on for five minutes.
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(exist_ok=True)  # a run folder that is gone is not made anew
             tempfile.TemporaryDirectory(suffix=TEMPORARY, dir=self.root).cleanup()
 
         def write():

@@ -9,7 +9,7 @@ import jax
 from seqjax.training import history, room
 from seqjax.training.checkpoint import chosen
 from seqjax.training.evaluate import Evaluator
-from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.experiment import Experiment
 from seqjax.training.parallel import Layout, Parallel
 from seqjax.training.workdir import Workdir, finite
 from seqjax.types import DataError
@@ -31,10 +31,11 @@ class Trained:
 
         Raises:
           ConfigError: not the folder of a run, or no such word.
+          WorkdirError: its config is damaged.
           CheckpointError: no such checkpoint, it is damaged, or the training data are not those that it was trained on.
         """
         workdir = Workdir(path)
-        experiment = Experiment(resolve(workdir.config()))
+        experiment = Experiment(history.config_of(workdir))
         checkpoints, step = chosen(workdir, checkpoint)
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
         state, meta = checkpoints.restore(layout.abstract(experiment.shapes), step)
