@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -49,8 +50,9 @@ class Checkpoints:
       WorkdirError: a save failed twice (disk full, read-only).
     """
 
-    def __init__(self, root: Path, keep: int = 2):
+    def __init__(self, root: Path, keep: int = 2, check: Callable[[], None] = lambda: None):
         self.root, self.keep, self.held = root, keep, ()
+        self.check = check  # raises where the run folder is no longer that of the run: nothing there is touched then
         self._pending = None  # (what waits for the save, what does it again, step)
 
     def steps(self) -> list[int]:
@@ -69,6 +71,7 @@ class Checkpoints:
         name = f"{step}{NEW if step in self.steps() else ''}"
 
         def make_folder():
+            self.check()
             # Where none can be made, orbax fails too, but its threads live on for five minutes.
             self.root.mkdir(exist_ok=True)  # a run folder that is gone is not made anew
             tempfile.TemporaryDirectory(suffix=TEMPORARY, dir=self.root).cleanup()
@@ -91,6 +94,7 @@ class Checkpoints:
         try:
             return processes.together(action)
         except Exception as error:
+            processes.first(self.check)
             log.warning("saving step %d failed (%s), trying again", step, error)
             self._clean()
             try:
@@ -122,6 +126,7 @@ class Checkpoints:
 
     def _replace(self) -> None:
         def replace():
+            self.check()
             for new in self.root.glob(f"*{NEW}"):
                 old = new.with_suffix("")
                 shutil.rmtree(old, ignore_errors=True)
@@ -131,6 +136,7 @@ class Checkpoints:
 
     def _remove(self, folders) -> None:
         def remove():
+            self.check()
             for folder in folders():
                 shutil.rmtree(folder, ignore_errors=True)
 

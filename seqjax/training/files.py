@@ -1,8 +1,8 @@
 """The small files of a folder: written whole or not at all, never through a link, and read strictly.
 
-An object in a JSON file carries a `seal`, a digest of the rest of it. A row of a .jsonl file carries one of itself and
-of the seal before it. So a value that is changed is seen, and a row that is changed, lost or doubled. What has no seal
-is older than seals, or written by hand: it is read as it stands.
+An object in a JSON file begins with its `format` and ends with its `seal`, a digest of the rest. A row of a .jsonl file
+carries a seal of itself and of the seal before it. So a value that is changed is seen, and a row that is changed, lost
+or doubled. What has neither is older than seals, or written by hand: it is read as it stands.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from seqjax.types import WorkdirError
 
-SEAL = "seal"
+SEAL, FORMAT = "seal", "format"
 DEEPEST = 100  # levels of objects and lists
 FIX = "restore it from a copy, or move it away"
 
@@ -55,7 +55,7 @@ def write(path: Path, content: bytes) -> None:
 def write_json(path: Path, tree) -> None:
     """Writes an object, with its seal, or a list of rows, each with its own."""
     if isinstance(tree, dict):
-        tree = json.loads(json.dumps(tree))  # as it is read again
+        tree = {FORMAT: 1, **json.loads(json.dumps(tree))}  # as it is read again
         tree[SEAL] = _seal(tree)
     else:
         tree = [json.loads(line) for line in _lines(tree, first=str(len(tree)))]
@@ -85,9 +85,9 @@ def read_json(path: Path, kind: type = dict):
         if rows.damage:
             raise WorkdirError(f"{path}, {rows.damage[0]}: {FIX}.")
         return rows.rows
-    seal = tree.pop(SEAL, None)
-    if seal not in (None, _seal(tree)):
+    if (SEAL in tree or FORMAT in tree) and tree.pop(SEAL, None) != _seal(tree):
         raise WorkdirError(f"{path} was changed after it was written: {FIX}.")
+    tree.pop(FORMAT, None)
     return tree
 
 

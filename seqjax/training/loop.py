@@ -72,8 +72,8 @@ class Run:
         self.options = experiment.train
         self.progress = history.Progress()
         self.step = 0
-        self.checkpoints = Checkpoints(workdir.checkpoints, experiment.train.keep)
-        self.best = Checkpoints(workdir.best, keep=1)
+        self.checkpoints = Checkpoints(workdir.checkpoints, experiment.train.keep, workdir.check)
+        self.best = Checkpoints(workdir.best, keep=1, check=workdir.check)
         self.quiet = quiet
         self.journal = None
 
@@ -152,7 +152,6 @@ class Run:
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Starts to save the state. The best of then stays as long as a run may come back to here."""
-        processes.first(self.workdir.check)
         if checkpoints is self.checkpoints:
             checkpoints.wait()
             self.best.held = (self.best.held[-1], self.progress.best_step)

@@ -27,6 +27,9 @@ from seqjax.types import ConfigError, WorkdirError
 __all__ = ["MetricsFile", "Workdir", "finite", "free"]
 
 
+WRITTEN = ("config.json", "run.json", "metrics.jsonl", "status.json")  # by every run
+
+
 class Workdir:
     """A run folder. `lock` it to write into it; the lock lives as long as this object.
 
@@ -53,13 +56,16 @@ class Workdir:
             for folder in (self.checkpoints, self.best):
                 if folder.exists() and not folder.is_dir():
                     raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} there is a file")
+            for file in (self.path / name for name in WRITTEN):
+                if file.is_symlink():
+                    raise OSError(errno.ELOOP, "", str(file))
             # Held until the process ends. Without a buffer nothing is left to be written when it is closed.
             self._lock = open(self.path / ".lock", "a+b", buffering=0, opener=files.own)  # noqa: SIM115
             self._hold()
             self._held = self._places()
         except OSError as error:
             self.unlock()
-            where = f"{self.path}/.lock" if error.errno == errno.ELOOP else self.path
+            where = error.filename if error.errno == errno.ELOOP else self.path
             raise WorkdirError(f"cannot write to {where}: {files.reason(error)}; choose another --workdir.") from error
         self.check()
         return self
