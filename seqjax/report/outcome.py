@@ -140,4 +140,6 @@ def _of_run(run: Run) -> list[str]:
                 )
     if run.torn:
         out.append("the last line of metrics.jsonl is torn and was left out.")
+    if any(run.folder.glob("metrics.jsonl.damaged*")):
+        out.append("rows of metrics.jsonl were damaged and are left out; the file is kept as metrics.jsonl.damaged.")
     return out

@@ -18,6 +18,7 @@ from typing import Literal
 from seqjax import config
 from seqjax.metrics import is_better
 from seqjax.search.executors._base import Executor
+from seqjax.training import files
 from seqjax.training.records import Status
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
@@ -167,9 +168,12 @@ def run(
 
 def _start(trial: Trial, found: Outcome, executor: Executor, command):
     workdir = Workdir(trial.folder.parent)
-    workdir.path.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.path.mkdir(parents=True, exist_ok=True)
+        trial.log.unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unwritten(trial.log, error) from error
     workdir.write(trial.given.name, trial.config)
-    trial.log.unlink(missing_ok=True)
     if found.status:  # what it said last time is not what it says this time
         Workdir(trial.folder).status("running", found.step)
     return executor.submit(command(trial), trial.log)

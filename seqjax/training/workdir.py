@@ -8,7 +8,6 @@ results.json   what `evaluate` found, samples.json what `generate` wrote
 ckpt/          the newest checkpoints, ckpt_best/ the best on validation
 """
 
-import contextlib
 import dataclasses
 import datetime
 import errno
@@ -33,8 +32,8 @@ WRITTEN = ("config.json", "run.json", "metrics.jsonl", "status.json")  # by ever
 class Workdir:
     """A run folder. `lock` it to write into it; the lock lives as long as this object.
 
-    Once it is locked, whatever is written asks first whether the folder and its lock are still the same: who removed
-    or replaced them has ended the run, and nothing is made anew in their place.
+    Once it is locked, whatever is written asks first whether the lock is still there: who removed or replaced it, or
+    the folder, has ended the run, and nothing is made anew in its place.
 
     Raises:
       WorkdirError: it cannot be made, is not writable, or another run holds it.
@@ -45,7 +44,7 @@ class Workdir:
         self.path = Path(path).absolute()
         self.checkpoints = self.path / "ckpt"
         self.best = self.path / "ckpt_best"
-        self._lock = self._held = None
+        self._lock = None
 
     def lock(self) -> "Workdir":
         """Makes the folder, tries to write into it, and takes its lock."""
@@ -62,12 +61,14 @@ class Workdir:
             # Held until the process ends. Without a buffer nothing is left to be written when it is closed.
             self._lock = open(self.path / ".lock", "a+b", buffering=0, opener=files.own)  # noqa: SIM115
             self._hold()
-            self._held = self._places()
+            self.check()
+        except WorkdirError:
+            self.unlock()
+            raise
         except OSError as error:
             self.unlock()
             where = error.filename if error.errno == errno.ELOOP else self.path
             raise WorkdirError(f"cannot write to {where}: {files.reason(error)}; choose another --workdir.") from error
-        self.check()
         return self
 
     def _hold(self) -> None:
@@ -88,28 +89,28 @@ class Workdir:
         """Gives the lock back, for a process that goes on to do other things."""
         if self._lock is not None:
             self._lock.close()
-            self._lock = self._held = None
+            self._lock = None
 
     def check(self) -> None:
-        """Nothing, if the folder is not locked, or still the one that was.
+        """Nothing, if the folder is not locked, or the lock that this process holds is still the one in it.
 
         Raises:
           WorkdirError: the folder or its lock is gone, or another one is in its place.
         """
-        if self._held is None:
+        if self._lock is None:
             return
-        with contextlib.suppress(OSError):
-            if self._places() == self._held:
-                return
+        try:
+            there = os.lstat(self.path / ".lock")
+        except (FileNotFoundError, NotADirectoryError):
+            there = None
+        except OSError as error:
+            raise WorkdirError(f"cannot look at {self.path}/.lock: {error.strerror}.") from error
+        if there and os.path.samestat(os.fstat(self._lock.fileno()), there):  # open, it keeps its number for itself
+            return
         raise WorkdirError(
             f"{self.path} was removed, replaced, or lost its .lock while this process worked in it: another run may be "
             "there now, so nothing more is written. If none is, run the same command again."
         )
-
-    def _places(self) -> list[tuple]:
-        """What tells the folder and its lock from others of the same names."""
-        found = [os.stat(self.path), os.lstat(self.path / ".lock")]
-        return [(place.st_dev, place.st_ino) for place in found]
 
     def read(self, name: str, default=None):
         """The object in a JSON file of the folder, or `default` if there is no such file."""
@@ -145,7 +146,11 @@ class Workdir:
     def remove(self, *names: str) -> None:
         """Deletes files of the folder, where they are."""
         for name in names if self.writes else ():
-            (self.path / name).unlink(missing_ok=True)
+            self.check()
+            try:
+                (self.path / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise files.unwritten(self.path / name, error) from error
 
     def config(self) -> dict:
         """The resolved config of the run that lives here."""

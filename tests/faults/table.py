@@ -3,6 +3,7 @@
 FAULTS, INPUT = "faults/test_faults.py", "faults/test_bad_input.py"
 RESUME, CHECKPOINT = "training/test_resume.py", "training/test_checkpoint.py"
 WORKDIR, LOOP, STEP = "training/test_workdir.py", "training/test_loop.py", "training/test_step.py"
+FOLDER, FILES = "faults/test_folder.py", "training/test_files.py"
 PARALLEL, PROCESSES, LOADER = "training/test_parallel.py", "training/test_processes.py", "data/test_loader.py"
 
 TABLE = {
@@ -237,5 +238,24 @@ TABLE = {
         "A batch without a token teaches nothing and harms nothing.",
         f"{FAULTS}::test_an_empty_batch_teaches_nothing",
         f"{STEP}::test_a_batch_without_a_valid_token_teaches_nothing",
+    ),
+    58: (
+        "A run whose folder is removed, replaced, or loses its lock or its config ends; nothing takes its place.",
+        f"{FOLDER}::test_a_run_that_lost_its_folder_ends",
+        f"{FOLDER}::test_nothing_is_written_into_a_folder_that_is_no_longer_ours",
+        f"{FOLDER}::test_a_save_does_not_make_the_folder_anew",
+        f"{FOLDER}::test_checkpoints_without_a_config_are_not_gone_on_with",
+        f"{FOLDER}::test_what_is_lost_of_earlier_starts_is_said",
+        f"{FOLDER}::test_a_search_that_lost_its_folder_ends",
+    ),
+    59: (
+        "A file of the folder that is a link, no file, damaged or changed by hand is named, and what is lost is said.",
+        f"{FOLDER}::test_a_file_that_is_not_what_it_was_is_named",
+        f"{FOLDER}::test_rows_that_are_damaged_are_set_aside_and_the_run_goes_on",
+        f"{FOLDER}::test_results_of_a_changed_config_are_refused",
+        f"{FILES}::test_damage_is_told_or_harmless",
+        f"{FILES}::test_hostile_content_is_a_sentence",
+        f"{FILES}::test_what_is_no_file_is_a_sentence",
+        f"{FILES}::test_nothing_is_written_through_a_link",
     ),
 }

@@ -120,6 +120,6 @@ def _read(lease: str, token: str) -> float | None:
     """When the lease was renewed; None if it is gone or another's."""
     try:
         file = Path(lease)
-        return file.stat().st_mtime if file.read_text() == token else None
+        return file.stat().st_mtime if file.read_bytes() == token.encode() else None
     except OSError:
         return None
