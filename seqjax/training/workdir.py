@@ -207,14 +207,14 @@ class Workdir:
         self.check()
         names = [f"{self._metrics.name}.damaged{n}" for n in ("", *range(2, 1000))]
         aside = next(self.path / name for name in names if not os.path.lexists(self.path / name))
-        if self._metrics.exists():
+        if there := self._metrics.exists():
             files.write(aside, self._metrics.read_bytes())
         files.write_rows(self._metrics, found.rows)
         if status := self.record("status.json", Status):
             self.status(status.status, status.step, status.error)
         raise WorkdirError(
-            f"{self._about(found)}: it is kept as {aside.name}; the same command goes on with the {len(found.rows)} "
-            "rows that are whole."
+            f"{self._about(found)}: {f'it is kept as {aside.name}' if there else 'the file is gone'}; the same command "
+            f"goes on with the {len(found.rows)} rows that are whole."
         )
 
     def _about(self, found: Rows) -> str:
