@@ -43,7 +43,7 @@ def load(spec: str, function: str = "get_config") -> dict:
             raise ConfigError(f"{file.absolute()} is not JSON: {error}.") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{file.absolute()} holds a {type(tree).__name__}, wanted an object with sections.")
-        return tree
+        return {k: v for k, v in tree.items() if k not in ("format", "seal")}  # of a run folder
     module_spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
     if module_spec is None:
         raise ConfigError(f"{file.absolute()} is not a config; wanted a .py or .json file.")

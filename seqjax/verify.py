@@ -14,16 +14,18 @@ import jax
 import numpy as np
 
 from seqjax import config, runtime
-from seqjax.training import loop
+from seqjax.training import history, loop
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.files import SEAL
+from seqjax.training.records import Info
 from seqjax.training.stored import digest
 from seqjax.training.workdir import MetricsFile, Workdir
 from seqjax.types import CheckpointError, ConfigError, SeqjaxError
 
 WHOLE = 60.0  # seconds in which a first checkpoint must stand on disk
 SAID = "seqjax: "
-CLOCK = ("seconds", "tokens_per_s", "steps_per_s", "jit_compiles")  # of a start: no part of the promise
+CLOCK = ("seconds", "tokens_per_s", "steps_per_s", "jit_compiles", SEAL)  # of a start: no part of the promise
 
 
 class Verdict(NamedTuple):
@@ -94,7 +96,7 @@ def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=p
     say("training to the end")
     _run(file, killed)
     holder.unlock()
-    begun = [start["step"] for start in Workdir(killed).read("run.json")["starts"]]
+    begun = [start["step"] for start in Workdir(killed).record("run.json", Info).starts]
     if 0 in begun[1:]:
         raise SeqjaxError(f"the starts after kills began at steps {begun[1:]}: 0 is no checkpoint, nothing is proved.")
     return Verdict(steps, at, compare(straight, killed))
@@ -148,7 +150,7 @@ def child(file: str, folder: str, kill: int | None) -> None:
     MetricsFile.write = deadly
     runtime.setup()
     try:
-        experiment = Experiment(resolve(json.loads(Path(file).read_text())))
+        experiment = Experiment(resolve(config.load(file)))
         loop.train(experiment, workdir, command="seqjax verify-resume", quiet=True)
     except SeqjaxError as error:
         print(f"{SAID}{error}", file=sys.stderr)
@@ -169,13 +171,12 @@ def _run(file: Path, folder: Path, kill: int | None = None) -> None:
 
 
 def _rows(folder: Path) -> list[dict]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines]
+    return [{k: v for k, v in row.items() if k not in CLOCK} for row in Workdir(folder).whole().rows]
 
 
 def last(folder: Path):
     """The newest checkpoint of a run: its state, and what is said of it."""
     workdir = Workdir(folder)
-    e = Experiment(resolve(workdir.config()))
+    e = Experiment(history.config_of(workdir))
     layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
     return Checkpoints(workdir.checkpoints).restore(layout.abstract(e.shapes))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from seqjax.report import figures, html, markdown
 from seqjax.report.runs import read_all
-from seqjax.types import WorkdirError
+from seqjax.training import files
 
 __all__ = ["figure", "write"]
 
@@ -35,7 +35,7 @@ def figure(folders: list[Path], path: Path) -> Path:
 def _save(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode())
     except OSError as error:
-        raise WorkdirError(f"{path.absolute()} cannot be written: {error.strerror}.") from error
+        raise files.unwritten(path.absolute(), error) from error
+    files.write(path.absolute(), text.encode())
     return path

@@ -14,7 +14,7 @@ from seqjax.report.page import page
 from seqjax.report.runs import Run, read
 from seqjax.report.tables import Table, machines
 from seqjax.search.findings import Findings
-from seqjax.types import WorkdirError
+from seqjax.training import files
 
 WHISKERS = "Markers are means over seeds, whiskers 95 % bootstrap intervals."
 
@@ -27,23 +27,20 @@ def write(f: Findings, out: Path, title: str, command: str) -> Path:
     """
     runs, known = _runs(f), _baselines(f)
     rows = records(f, out)
-    try:
-        (out / "report.md").write_text(_markdown(f, runs, known, out, title, command), encoding="utf-8")
-        (out / "report.html").write_text(_html(f, runs, known, out, title, command), encoding="utf-8")
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        (out / "results.csv").write_text(buffer.getvalue(), encoding="utf-8")
-        if importlib.util.find_spec("pyarrow"):
-            from pyarrow import Table as Columns
-            from pyarrow import parquet
+    files.write(out / "report.md", _markdown(f, runs, known, out, title, command).encode())
+    files.write(out / "report.html", _html(f, runs, known, out, title, command).encode())
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write(out / "results.csv", buffer.getvalue().encode())
+    if importlib.util.find_spec("pyarrow"):
+        from pyarrow import Table as Columns
+        from pyarrow import parquet
 
-            parquet.write_table(
-                Columns.from_pylist([r | {"value": str(r["value"])} for r in rows]), out / "results.parquet"
-            )
-    except OSError as error:
-        raise WorkdirError(f"{out.absolute()} cannot be written: {error.strerror}.") from error
+        columns = io.BytesIO()
+        parquet.write_table(Columns.from_pylist([r | {"value": str(r["value"])} for r in rows]), columns)
+        files.write(out / "results.parquet", columns.getvalue())
     return out / "report.html"
 
 

@@ -7,7 +7,7 @@ from seqjax.report import elements, fingerprint_figures, fingerprint_tables, fin
 from seqjax.report import page as page_lib
 from seqjax.report.elements import fold, section, table, text
 from seqjax.report.fingerprint_measured import Measured, factors, measured, probes, title
-from seqjax.types import WorkdirError
+from seqjax.training import files
 
 HEAT = "td[class*=heat] small { color: inherit; }\n" + "".join(
     f".heat{i} {{ background: rgb(11 122 209 / {0.045 * i:.3f}); print-color-adjust: exact; }}\n" for i in range(1, 11)
@@ -153,8 +153,5 @@ def _page(title: str, body: list[str]) -> str:
 
 
 def _save(path: Path, content: str) -> Path:
-    try:
-        path.write_bytes(content.encode())
-    except OSError as error:
-        raise WorkdirError(f"{path.absolute()} cannot be written: {error.strerror}.") from error
+    files.write(path.absolute(), content.encode())
     return path

@@ -4,8 +4,8 @@ import json
 
 from seqjax.report import elements, figures, outcome, tables, words
 from seqjax.report.page import page
-from seqjax.report.records import Sample
 from seqjax.report.runs import Run
+from seqjax.training.records import Sample
 
 OPEN_SAMPLES = 3  # of each run; the rest are folded
 LONG = f"Of more than {figures.POINTS} values, means over neighbours are drawn."

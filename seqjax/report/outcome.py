@@ -142,4 +142,6 @@ def _of_run(run: Run) -> list[str]:
                 out.append(f"{which} {are} not finite, first at step {words.count(lost[0])}.")
     if run.torn:
         out.append("the last line of metrics.jsonl is torn and was left out.")
+    if any(run.folder.glob("metrics.jsonl.damaged*")):
+        out.append("rows of metrics.jsonl were damaged and are left out; the file is kept as metrics.jsonl.damaged.")
     return out

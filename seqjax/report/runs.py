@@ -1,15 +1,16 @@
-"""Reads what a run left in its folder; whatever is unreadable is named with its path and line."""
+"""Reads what a run left in its folder; whatever is damaged is named with its path and line."""
 
 import dataclasses
 import functools
-import json
 import math
 import statistics
 from pathlib import Path
 
 from seqjax.metrics import is_better
-from seqjax.report.records import Info, Result, Sample, Start, Status
-from seqjax.types import ConfigError, WorkdirError, fields_of, mismatch
+from seqjax.training import files
+from seqjax.training.records import Info, Result, Sample, Start, Status, record
+from seqjax.training.workdir import Workdir
+from seqjax.types import ConfigError, WorkdirError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,84 +105,37 @@ def read_all(folders: list[Path]) -> list[Run]:
 
 def read(folder: Path, name: str, index: int) -> Run:
     """Reads one run folder; see `read_all`."""
-    if not (folder / "config.json").is_file():
+    workdir = Workdir(folder)
+    config = workdir.read("config.json")
+    if config is None:
         runs = sorted(p.parent.name for p in folder.glob("*/config.json"))
         fix = f"it holds the runs {', '.join(runs)}: pass those" if runs else "pass the --workdir of a run"
         missing = "has no config.json" if folder.is_dir() else "does not exist"
         raise ConfigError(f"{folder.absolute()} is no run folder, it {missing}; {fix}.")
-    config = _json(folder / "config.json", dict, None)
     for section, key in (("data", "name"), ("task", "name"), ("task", "monitor"), ("model", "name")):
         if not isinstance(config.get(section), dict) or not isinstance(config[section].get(key), str):
             raise ConfigError(f"{(folder / 'config.json').absolute()}: {section}.{key} is missing, wanted a string.")
-    metrics, torn = _metrics(folder / "metrics.jsonl")
-    path = folder / "run.json"
-    info = _record(Info, _json(path, dict, {}), path)
-    info = dataclasses.replace(info, starts=[_record(Start, s, path) for s in info.starts])
-    status = _record(Status, _json(folder / "status.json", dict, {}), folder / "status.json")
-    path = folder / "results.json"
-    results = {split: _record(Result, r, path) for split, r in _json(path, dict, {}).items()}
-    path = folder / "samples.json"
-    samples = [_record(Sample, s, path) for s in _json(path, list, [])]
-    return Run(name, index, folder, config, metrics, torn, info, status, results, samples)
+    metrics, torn = _metrics(workdir)
+    info = workdir.record("run.json", Info) or Info()
+    info = dataclasses.replace(info, starts=[record(Start, s, workdir.path / "run.json") for s in info.starts])
+    status = workdir.record("status.json", Status) or Status("", None)
+    path = workdir.path / "samples.json"
+    samples = [record(Sample, s, path) for s in files.read_json(path, list) or []]
+    return Run(name, index, folder, config, metrics, torn, info, status, workdir.results(), samples)
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WorkdirError(f"{path.absolute()} cannot be read: {error.strerror}.") from error
-
-
-def _json(path: Path, kind: type, missing):
-    """The content of a JSON file of the given kind, or `missing` if there is no such file."""
-    if missing is not None and not path.exists():
-        return missing
-    try:
-        tree = json.loads(_bytes(path))
-    except ValueError as error:
-        raise WorkdirError(f"{path.absolute()} is torn, not JSON: {error}; restore it or delete it.") from error
-    if not isinstance(tree, kind):
-        raise WorkdirError(f"{path.absolute()} holds a {type(tree).__name__}, wanted a {kind.__name__}.")
-    return tree
-
-
-def _record(kind, tree, path: Path):
-    """The dataclass that a JSON object describes; keys it does not know are somebody else's."""
-    if not isinstance(tree, dict):
-        raise WorkdirError(f"{path.absolute()}: got {tree!r}, wanted an object with {', '.join(fields_of(kind))}.")
-    try:
-        return kind(**{k: v for k, v in tree.items() if k in fields_of(kind)})
-    except (TypeError, ValueError) as error:
-        raise WorkdirError(f"{path.absolute()}: {error}") from error
-
-
-def _metrics(path: Path) -> tuple[dict[str, list[dict]], bool]:
+def _metrics(workdir: Workdir) -> tuple[dict[str, list[dict]], bool]:
     """Split -> rows, and whether the last line was cut off by a kill.
 
     A resumed run repeats the steps since its checkpoint: a row replaces those of its split that are not before it.
     """
-    *lines, tail = (_bytes(path) if path.exists() else b"").split(b"\n")
+    found = workdir.whole()
     metrics: dict[str, list[dict]] = {}
-    torn = False
-    for i, line in enumerate([*lines, tail], 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            wrong = not isinstance(row, dict) or mismatch(int, row.get("step")) or mismatch(str, row.get("split"))
-        except ValueError:
-            wrong, torn = True, i > len(lines)
-        if torn:
-            continue
-        if wrong:
-            text = line[:60].decode(errors="replace")
-            wanted = 'a JSON object with "step" and "split"; delete that line'
-            raise WorkdirError(f"{path.absolute()}, line {i}: got {text!r}, wanted {wanted}.")
+    for row in found.rows:
         rows = metrics.setdefault(row.pop("split"), [])
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()
-        # Numbers only; null is how the trainer writes what is not finite.
-        rows.append({k: math.nan if v is None else v for k, v in row.items() if v is None or type(v) in (int, float)})
+        rows.append({k: math.nan if v is None else v for k, v in row.items()})  # null: what is not finite
     if not metrics:
-        raise WorkdirError(f"{path.parent.absolute()} has no metrics yet: wait for its first log line in {path.name}.")
-    return metrics, torn
+        raise WorkdirError(f"{workdir.path} has no metrics yet: wait for its first log line in metrics.jsonl.")
+    return metrics, found.torn

@@ -10,7 +10,7 @@ from seqjax.report import elements, markdown, sweep_figures, words
 from seqjax.report.page import page
 from seqjax.report.tables import Cell, Column, Row, Table
 from seqjax.search._records import Record, Summary
-from seqjax.types import WorkdirError
+from seqjax.training import files
 
 
 def write(summary: Summary) -> Path:
@@ -21,12 +21,9 @@ def write(summary: Summary) -> Path:
     Raises:
       WorkdirError: the folder cannot be written.
     """
-    files = {"trials.csv": rows(summary), "sweep.md": document(summary), "sweep.html": html(summary)}
-    try:
-        for name, text in files.items():
-            (summary.folder / name).write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise WorkdirError(f"{summary.folder} cannot be written: {error.strerror}.") from error
+    texts = {"trials.csv": rows(summary), "sweep.md": document(summary), "sweep.html": html(summary)}
+    for name, text in texts.items():
+        files.write(summary.folder / name, text.encode())
     return summary.folder / "sweep.html"
 
 

@@ -3,8 +3,22 @@
 from seqjax.search._fingerprint_tiers import METRIC, Probe
 from seqjax.search.trials import Trial
 from seqjax.training.experiment import Experiment
+from seqjax.training.files import FIX
 from seqjax.training.trained import Trained
-from seqjax.types import ConfigError
+from seqjax.training.workdir import Workdir
+from seqjax.types import ConfigError, WorkdirError
+
+
+def known(workdir: Workdir, name: str) -> dict | None:
+    """The fingerprint that a folder holds; None if it holds none.
+
+    Raises:
+      WorkdirError: it is damaged, or is none.
+    """
+    found = workdir.read(name)
+    if found is not None and (missing := {"tier", "model", "probes", "costs"} - found.keys()):
+        raise WorkdirError(f"{workdir.path / name} lacks {', '.join(sorted(missing))}: {FIX}.")
+    return found
 
 
 def at(trials: list[Trial], probe: Probe, factor: int) -> dict:

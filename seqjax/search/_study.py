@@ -1,5 +1,6 @@
 """The study of a sweep: Optuna's memory of what was tried, and its choice of what to try next."""
 
+import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,8 @@ import numpy as np
 from seqjax import lookup
 from seqjax.search import space as spaces
 from seqjax.search._records import Record
-from seqjax.types import ConfigError
+from seqjax.training import files
+from seqjax.types import ConfigError, WorkdirError
 
 SAMPLERS = Literal["tpe", "random", "grid"]
 PRUNERS = Literal["none", "median", "halving"]
@@ -37,7 +39,7 @@ class Study:
         self._trials: dict = {}  # of the trials under way
         try:
             self._study = optuna.create_study(
-                storage=_journal(optuna, journal) if storage is None else storage,
+                storage=optuna.storages.JournalStorage(Journal(journal)) if storage is None else storage,
                 study_name=name,
                 direction="maximize" if maximize else "minimize",
                 pruner=_pruner(optuna, pruner),
@@ -153,15 +155,32 @@ def _record(trial) -> Record:
     )
 
 
-def _journal(optuna, file: Path):
-    """The journal, without what a kill may have left: a lock, and half a line."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+class Journal:
+    """A journal of Optuna's, each line with its seal; what a kill left of half a line is dropped.
 
-    file.with_name(f"{file.name}.lock").unlink(missing_ok=True)
-    if file.exists() and (whole := file.read_bytes()) and not whole.endswith(b"\n"):
-        file.write_bytes(whole[: whole.rfind(b"\n") + 1])
-    return JournalStorage(JournalFileBackend(str(file)))
+    Raises:
+      WorkdirError: a line is damaged or lost, or the file cannot be written.
+    """
+
+    def __init__(self, file: Path):
+        found = files.read_rows(file, lambda row: None)
+        if found.damage:
+            raise WorkdirError(f"{file}, {found.damage[0]}: {files.FIX}.")
+        if found.torn:
+            files.write_rows(file, found.rows)
+            found = files.read_rows(file, lambda row: None)
+        self._rows, self._file = found.rows, files.Appender(file, found)
+
+    def read_logs(self, log_number_from: int) -> list[dict]:
+        """The rows from a number on."""
+        return self._rows[log_number_from:]
+
+    def append_logs(self, logs: list[dict]) -> None:
+        """Appends rows, which then stand on disk."""
+        for log in logs:
+            self._rows.append(json.loads(json.dumps(log)))
+            self._file.write(log)
+        self._file.sync()
 
 
 def _pruner(optuna, name: PRUNERS):

@@ -40,7 +40,7 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     more = True
     while more:
         search = [cell.trial(root, rate, s) for cell, _ in sized for rate in grids[cell.folder] for s in c.rate_seeds]
-        _train(search, executor, display, "learning rates", monitor)
+        _train(search, executor, display, "learning rates", monitor, workdir)
         more = False
         tried, chosen = {}, {}
         for cell, _ in sized:
@@ -61,7 +61,8 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
         for cell, _ in sized
         if chosen[cell.folder] is not None
     }
-    _train([trial for seeds in final.values() for trial in seeds.values()], executor, display, "seeds", monitor)
+    runs = [trial for seeds in final.values() for trial in seeds.values()]
+    _train(runs, executor, display, "seeds", monitor, workdir)
 
     impossible = _impossible(c, sized)
     wanted = []
@@ -80,7 +81,7 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     return Findings(c, founds, monitor, impossible)
 
 
-def _train(wanted: list[Trial], executor, display, title: str, monitor: str) -> None:
+def _train(wanted: list[Trial], executor, display, title: str, monitor: str, workdir: Workdir) -> None:
     """Runs what has not ended yet."""
     left = [t for t in {t.folder: t for t in wanted}.values() if not trials.outcome(t).ended]
     if not left:
@@ -97,7 +98,7 @@ def _train(wanted: list[Trial], executor, display, title: str, monitor: str) -> 
             failed[name] = outcome.error
         display.done(f"{name}: {said}")
 
-    trials.run(left, executor, on_done=on_done)
+    trials.run(left, executor, on_done=on_done, check=workdir.check)
     _complain(failed, len(left), "runs")
 
 

@@ -126,7 +126,7 @@ class Fingerprint:
 
     def _begin(self) -> dict:
         """What is known already; else the head of the file."""
-        found = self.workdir.read(FILE)
+        found = score.known(self.workdir, FILE)
         if found is None:
             e = Experiment(next(iter(self.trials.values())).config)
             found = {
@@ -186,7 +186,7 @@ class Fingerprint:
             what = f"validation {METRIC} {best:.3f}" if best is not None else outcome.error or outcome.status
             self.say(f"{self.name}  [{done}/{len(trials)}]  {trial.folder.parent.name}  {trial.folder.name}: {what}")
 
-        trials_lib.run(trials, executor, on_done=on_done)
+        trials_lib.run(trials, executor, on_done=on_done, check=self.workdir.check)
         if failed := [trial for trial in trials if not trials_lib.outcome(trial).ended]:
             raise SeqjaxError(
                 f"{len(failed)} of {len(trials)} runs failed, the first: {trials_lib.outcome(failed[0]).error} (see "
@@ -247,8 +247,9 @@ def read(workdir: str | Path) -> tuple[list[dict], list[str]]:
     """All finished fingerprints of a folder, by name; and the names of those that are not.
 
     Raises:
-      WorkdirError: one of them is not JSON.
+      WorkdirError: one of them is damaged.
     """
-    found = {file.parent.name: Workdir(file.parent).read(FILE) for file in sorted(Path(workdir).glob(f"*/{FILE}"))}
+    folders = [Workdir(file.parent) for file in sorted(Path(workdir).glob(f"*/{FILE}"))]
+    found = {folder.path.name: score.known(folder, FILE) for folder in folders}
     unfinished = [name for name, tree in found.items() if not tree.get("finished")]
     return [tree for name, tree in found.items() if name not in unfinished], unfinished

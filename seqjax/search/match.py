@@ -21,14 +21,14 @@ import jax
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
 from seqjax.training.step import make_train_step, zero_totals
-from seqjax.types import ConfigError
+from seqjax.types import Checked, ConfigError
 
 TIMED = 7  # steps
 WIDEST = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
-class Size:
+class Size(Checked):
     """What one config costs. `matched` is its share of the target, None where nothing was matched."""
 
     width: int | None

@@ -9,6 +9,7 @@ from seqjax.search import match as match_lib
 from seqjax.search._build import Builder
 from seqjax.search.match import QUANTITIES, Size, measure, solve
 from seqjax.search.plan import Cell, Comparison, fitted
+from seqjax.training.records import record
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError
 
@@ -98,10 +99,11 @@ def _check_metric(metric: str | None, metrics: tuple[str, ...]) -> None:
 
 
 def _remembered(cell: Cell, of: str, workdir: Workdir | None) -> Size | None:
-    entry = dict({} if workdir is None else workdir.read("sizes.json", {}).get(str(cell.folder), {}))
-    if entry.pop("of", None) != of:
+    entry = None if workdir is None else workdir.read("sizes.json", {}).get(str(cell.folder))
+    if not isinstance(entry, dict) or entry.get("of") != of:
         return None
-    return Size(**entry | {"metrics": tuple(entry["metrics"])})
+    size = record(Size, entry, workdir.path / "sizes.json")
+    return dataclasses.replace(size, metrics=tuple(size.metrics))
 
 
 def _measured(found: Solved, workdir: Workdir | None) -> Size:

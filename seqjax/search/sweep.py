@@ -12,6 +12,7 @@ split is never looked at.
 import dataclasses
 import json
 import math
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +28,9 @@ from seqjax.search._study import PRUNERS, SAMPLERS, Study, hidden
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
 from seqjax.training import experiment
+from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
-from seqjax.types import Checked, ConfigError, Count, Part, Range, Seed, fields_of, marker
+from seqjax.types import Checked, ConfigError, Count, Part, Range, Seed, WorkdirError, fields_of, marker
 
 TRIALS = 20  # if nothing else says how many
 
@@ -111,8 +113,15 @@ class Sweep:
         about = json.loads(json.dumps(about))
         held = self.workdir.read("sweep.json")
         if held is None:
+            if os.path.lexists(self.workdir.path / "study.journal"):
+                raise WorkdirError(
+                    f"{self.workdir.path} has a study.journal but no sweep.json, which says what was searched: restore "
+                    "it, or choose another --workdir."
+                )
             held = {"study": f"{self.workdir.path.name}-{uuid.uuid4().hex[:8]}", **about}
             self.workdir.write("sweep.json", held)
+        if not isinstance(held.get("study"), str):
+            raise WorkdirError(f"{self.workdir.path / 'sweep.json'} names no study: {FIX}.")
         for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
             raise ConfigError(
                 f"{self.workdir.path} holds another sweep, {key} is {old!r} there and {new!r} here: choose another "
@@ -150,7 +159,8 @@ class Sweep:
     def run(self, executor: Executor, *, on_look: Callable[[], None] = lambda: None, command=trials.command) -> None:
         """Runs all trials that are left; see `trials.run`."""
         done, stop = self._done, self._stop
-        trials.run(self._left(), executor, on_done=done, stop=stop, on_look=on_look, command=command)
+        check = self.workdir.check
+        trials.run(self._left(), executor, on_done=done, stop=stop, on_look=on_look, check=check, command=command)
 
     def _left(self) -> Iterator[Trial]:
         for number, values in self.study.unfinished():

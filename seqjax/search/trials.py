@@ -9,7 +9,6 @@ Whatever happened is read from the folders, so the same call goes on where a kil
 """
 
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -19,6 +18,8 @@ from typing import Literal
 from seqjax import config
 from seqjax.metrics import is_better
 from seqjax.search.executors._base import Executor
+from seqjax.training import files
+from seqjax.training.records import Status
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, NumericsError, Preempted, WorkdirError
@@ -91,10 +92,10 @@ def outcome(trial: Trial) -> Outcome:
 
     Raises:
       ConfigError: it holds the run of another config.
-      WorkdirError: one of its files is not JSON.
+      WorkdirError: one of its files is damaged.
     """
     workdir = Workdir(trial.folder)
-    status = workdir.read("status.json")
+    status = workdir.record("status.json", Status)
     held = workdir.read("config.json")
     if held is not None and held != trial.config:
         key, (old, new) = next(iter(config.differences(held, trial.config).items()))
@@ -104,17 +105,11 @@ def outcome(trial: Trial) -> Outcome:
         )
     if status is None:
         return Outcome()
-    rows = _lines(trial.folder / "metrics.jsonl")
-    step = max([status["step"], *(row["step"] for row in rows[-1:])])
+    rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in workdir.whole().rows]
+    step = max([status.step or 0, *(row["step"] for row in rows[-1:])])
     validation = [row for row in rows if row["split"] == "validation"]
-    return Outcome(status["status"], status["error"], step, validation, workdir.read("results.json", {}))
-
-
-def _lines(file: Path) -> list[dict]:
-    """The rows of metrics.jsonl, NaN where they have null. The last line may still be being written."""
-    text = file.read_text(errors="replace") if file.exists() else ""
-    rows = [json.loads(line) for line in text.split("\n")[:-1] if line.strip()]
-    return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+    results = {split: dataclasses.asdict(result) for split, result in workdir.results().items()}
+    return Outcome(status.status or None, status.error, step, validation, results)
 
 
 def run(
@@ -124,6 +119,7 @@ def run(
     on_done: Callable[[Trial, Outcome], None] = lambda trial, outcome: None,
     stop: Callable[[Trial], bool] = lambda trial: False,
     on_look: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
     command: Callable[[Trial], list[str]] = command,
 ) -> None:
     """Runs the trials that have not ended yet, and returns when all have. A failed one does not end the rest.
@@ -132,6 +128,7 @@ def run(
     What is done is not run again, nor what diverged; what failed otherwise is tried once more, what was preempted
     goes on. `on_done(trial, outcome)` is called once for each. `stop(trial)` is asked again and again while one runs:
     True ends it, it saves and counts as preempted. `on_look()` is called as often, to show how things stand.
+    `check()` is called before anything is written: it raises where the folder of all is no longer whose it was.
 
     Raises:
       Preempted: a signal came; all that was running has saved and stopped.
@@ -140,6 +137,7 @@ def run(
     waiting, running, starts, stopped = iter(trials), {}, {}, set()
     with Interrupt() as interrupt:
         while True:
+            check()
             while not interrupt.asked and len(running) < executor.slots:
                 if (trial := next(waiting, None)) is None:
                     break
@@ -155,6 +153,7 @@ def run(
                     stopped.add(job)
                     executor.stop(job)
             for job, code in executor.wait(LOOK):
+                check()
                 trial = running.pop(job)
                 again = code in AGAIN and job not in stopped and not interrupt.asked
                 starts[trial.folder] = starts.get(trial.folder, 0) + again
@@ -169,9 +168,12 @@ def run(
 
 def _start(trial: Trial, found: Outcome, executor: Executor, command):
     workdir = Workdir(trial.folder.parent)
-    workdir.path.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.path.mkdir(parents=True, exist_ok=True)
+        trial.log.unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unwritten(trial.log, error) from error
     workdir.write(trial.given.name, trial.config)
-    trial.log.unlink(missing_ok=True)
     if found.status:  # what it said last time is not what it says this time
         Workdir(trial.folder).status("running", found.step)
     return executor.submit(command(trial), trial.log)

@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -51,8 +52,9 @@ class Checkpoints:
       WorkdirError: a save failed twice (disk full, read-only), or `root` cannot be read.
     """
 
-    def __init__(self, root: Path, keep: int = 2):
+    def __init__(self, root: Path, keep: int = 2, check: Callable[[], None] = lambda: None):
         self.root, self.keep, self.held = root, keep, ()
+        self.check = check  # raises where the run folder is no longer that of the run: nothing there is touched then
         self._pending = None  # (what waits for the save, what does it again, step)
 
     def steps(self) -> list[int]:
@@ -77,8 +79,9 @@ class Checkpoints:
         name = f"{step}{NEW if step in self.steps() else ''}"
 
         def make_folder():
+            self.check()
             # Where none can be made, orbax fails too, but its threads live on for five minutes.
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(exist_ok=True)  # a run folder that is gone is not made anew
             tempfile.TemporaryDirectory(suffix=TEMPORARY, dir=self.root).cleanup()
 
         def write():
@@ -104,6 +107,7 @@ class Checkpoints:
         try:
             return processes.together(action)
         except Exception as error:
+            processes.first(self.check)
             log.warning("saving step %d failed (%s), trying again", step, error)
             self._clean()
             try:
@@ -134,6 +138,7 @@ class Checkpoints:
 
     def _replace(self) -> None:
         def replace():
+            self.check()
             for step, new in folders.found(self.root, re.escape(NEW)):
                 old = self.root / str(step)
                 shutil.rmtree(old, ignore_errors=True)
@@ -146,6 +151,7 @@ class Checkpoints:
 
     def _remove(self, which) -> None:
         def remove():
+            self.check()
             for folder in which():
                 try:
                     folders.delete(folder)

@@ -13,24 +13,25 @@ import seqjax
 from seqjax.ops import _backends
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
+from seqjax.training.records import Info, Start
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def about(experiment: Experiment, flops: float, baselines: dict) -> dict:
+def about(experiment: Experiment, flops: float, baselines: dict) -> Info:
     """run.json but for its starts: sizes, baselines, versions, hardware."""
     e, params = experiment, experiment.shapes.params
-    return {
-        "parameters": cost.count(params),
-        "parameter_table": cost.parameter_table(params),
-        "flops_per_step": flops,
-        "tokens_per_step": round(e.batches.tokens),
-        "carried_bytes": cost.nbytes(experiment.shapes.carry),
-        "baselines": baselines,
-        "versions": versions(),
-        "hardware": hardware(),
-        "git": revision(),
-    }
+    return Info(
+        parameters=cost.count(params),
+        parameter_table=[[path, list(shape), size] for path, shape, size in cost.parameter_table(params)],
+        flops_per_step=flops,
+        tokens_per_step=round(e.batches.tokens),
+        carried_bytes=cost.nbytes(experiment.shapes.carry),
+        baselines=baselines,
+        versions=versions(),
+        hardware=hardware(),
+        git=revision(),
+    )
 
 
 def baselines(source) -> dict:
@@ -39,10 +40,10 @@ def baselines(source) -> dict:
     return {s: found for s in splits if (found := source.baselines(s))}
 
 
-def start(step: int, command: str, changes: dict, origin: dict | None) -> dict:
+def start(step: int, command: str, changes: dict, origin: dict | None) -> Start:
     """One entry of run.json's starts; `origin`: the run whose parameters it began with, if any."""
     now = datetime.datetime.now().isoformat(timespec="seconds")
-    return {"time": now, "step": step, "command": command, "changes": changes, "origin": origin}
+    return Start(now, step, command, changes, origin)
 
 
 def versions() -> dict[str, str]:

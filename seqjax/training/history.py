@@ -7,8 +7,9 @@ from pathlib import Path
 from seqjax import config
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.records import Status
 from seqjax.training.workdir import Workdir
-from seqjax.types import CheckpointError, ConfigError
+from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 # Changing one of these would continue another experiment under the same name.
 DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong", "init.")
@@ -34,9 +35,10 @@ class Progress:
 
 def finished(experiment: Experiment, workdir: Workdir) -> int | None:
     """The last step, if exactly this run is already done here, be its data elsewhere now; else None."""
-    status, held = workdir.read("status.json"), _held(workdir)
-    done = status and status["status"] == "done" and held is not None
-    return status["step"] if done and set(config.differences(held, experiment.config)) <= {*PLACES} else None
+    status, old = workdir.record("status.json", Status), _held(workdir)
+    if old is None or not status or status.status != "done" or workdir.metrics().damage:  # the next start mends it
+        return None
+    return status.step if set(config.differences(old, experiment.config)) <= {*PLACES} else None
 
 
 def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
@@ -44,8 +46,16 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
 
     Raises:
       CheckpointError: other data or another order of them.
+      WorkdirError: there are checkpoints, and no config that they could be compared by.
     """
-    if restart or (old := _held(workdir)) is None:
+    if restart:
+        return {}
+    if (old := _held(workdir)) is None:
+        if Checkpoints(workdir.checkpoints).steps():
+            raise WorkdirError(
+                f"{workdir.path} has checkpoints but no config.json, so nothing says what they were trained with: "
+                "restore it (--print_config shows what a command writes there), or choose another --workdir."
+            )
         return {}
     found, checkpoints = config.differences(old, experiment.config), Checkpoints(workdir.checkpoints)
     for key, (before, now) in found.items():
@@ -55,9 +65,21 @@ def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
 
 
 def _held(workdir: Workdir) -> dict | None:
-    """The config of the run that lives here, with the defaults of keys that are younger; None: no run does."""
-    held = workdir.read("config.json")
-    return held and resolve(held)
+    return None if workdir.read("config.json") is None else config_of(workdir)
+
+
+def config_of(workdir: Workdir) -> dict:
+    """The config of the run that lives here, with the defaults of keys that are younger.
+
+    Raises:
+      ConfigError: no run lives here.
+      WorkdirError: its config is damaged, or none.
+    """
+    tree = workdir.config()
+    try:
+        return resolve(tree)
+    except ConfigError as error:
+        raise WorkdirError(f"{workdir.path / 'config.json'}: {error}") from error
 
 
 def _other(key: str, before, now) -> CheckpointError:

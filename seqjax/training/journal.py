@@ -29,6 +29,7 @@ class Journal:
         """One row, of `step` and `split`."""
         if not self.workdir.writes:
             return
+        self.workdir.check()
         self._file.write(row)
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):

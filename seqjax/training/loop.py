@@ -14,6 +14,7 @@ from seqjax.training.experiment import Experiment
 from seqjax.training.failures import explained
 from seqjax.training.guard import TooBad
 from seqjax.training.journal import Journal
+from seqjax.training.records import Info
 from seqjax.training.signals import Interrupt
 from seqjax.training.step import check_monitor, make_train_step, stacked, traced, zero_totals
 from seqjax.training.steps import Steps
@@ -38,6 +39,8 @@ def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, co
         processes.first(workdir.lock)
         run = Run(experiment, workdir, quiet)
         try:
+            if not restart:
+                processes.first(workdir.mend)
             run.start(restart, command, changes)
             try:
                 run.greet(changes)
@@ -68,8 +71,8 @@ class Run:
         self.options = experiment.train
         self.progress = history.Progress()
         self.step = 0
-        self.checkpoints = Checkpoints(workdir.checkpoints, experiment.train.keep)
-        self.best = Checkpoints(workdir.best, keep=1)
+        self.checkpoints = Checkpoints(workdir.checkpoints, experiment.train.keep, workdir.check)
+        self.best = Checkpoints(workdir.best, keep=1, check=workdir.check)
         self.quiet = quiet
         self.journal = None
 
@@ -111,15 +114,18 @@ class Run:
         self.evaluator = None
         if "validation" in e.source.spec.splits:
             self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
-        before = self.workdir.read("run.json", {"starts": []})
-        known = before.get("baselines") if self.step else None  # of the same data, and some take their time
-        known = facts.baselines(e.source) if known is None and self.workdir.writes else known
+        before = self.workdir.record("run.json", Info) or Info()
+        if self.step and not before.starts:
+            log.warning("%s has no run.json: what it said of earlier starts is lost", self.workdir.path)
+        known = before.baselines if self.step else {}  # of the same data, and some take their time
+        known = facts.baselines(e.source) if not known and self.workdir.writes else known
         self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)), known)
         self.workdir.write("config.json", e.config)
-        starts = [*before["starts"], facts.start(self.step, command, changes, self.origin and self.origin.about())]
-        self.workdir.write("run.json", {**self.about, "starts": starts})
+        start = facts.start(self.step, command, changes, self.origin and self.origin.about())
+        self.about = dataclasses.replace(self.about, starts=[*before.starts, dataclasses.asdict(start)])
+        self.workdir.write("run.json", dataclasses.asdict(self.about))
+        self.workdir.status("running", self.step)  # before rows are cut that an earlier end speaks of
         self.journal = Journal(self.workdir, self.options.steps, self.step, self.quiet, self.progress.owed)
-        self.workdir.status("running", self.step)
 
     def greet(self, changes: dict) -> None:
         """Says what is about to be trained."""

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from seqjax.training.records import Info
+
 
 def console(**options) -> Console:
     """A console that takes text as it stands, and goes on in silence when its reader has enough.
@@ -56,17 +58,17 @@ class Display:
         """A line that stays."""
         self.console.print(text)
 
-    def greet(self, name: str, model: str, about: dict, step: int, changes: dict) -> None:
+    def greet(self, name: str, model: str, about: Info, step: int, changes: dict) -> None:
         """What is about to be trained, on what, and what differs from the last start."""
-        hardware = about["hardware"]
-        self.console.print(parameters(about["parameter_table"]))
+        hardware = about.hardware
+        self.console.print(parameters(about.parameter_table))
         self.say(
-            f"{name}: {model}, {about['parameters']:,} parameters, {about['flops_per_step'] / 1e9:.2f} GFLOP and "
-            f"{about['tokens_per_step']:,} tokens a step, on {hardware['devices']} x {hardware['device_kind']} "
+            f"{name}: {model}, {about.parameters:,} parameters, {about.flops_per_step / 1e9:.2f} GFLOP and "
+            f"{about.tokens_per_step:,} tokens a step, on {hardware['devices']} x {hardware['device_kind']} "
             f"({hardware['cores']} cores)"
         )
-        if about["carried_bytes"]:
-            self.say(f"state is carried from batch to batch, {about['carried_bytes']:,} bytes")
+        if about.carried_bytes:
+            self.say(f"state is carried from batch to batch, {about.carried_bytes:,} bytes")
         if step:
             self.say(f"resuming at step {step}")
         for key, (old, new) in changes.items():

@@ -9,7 +9,7 @@ import jax
 from seqjax.training import history, room
 from seqjax.training.checkpoint import chosen
 from seqjax.training.evaluate import Evaluator
-from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.experiment import Experiment
 from seqjax.training.parallel import Layout, Parallel
 from seqjax.training.workdir import Workdir, finite
 from seqjax.types import DataError
@@ -33,10 +33,10 @@ class Trained:
           ConfigError: not the folder of a run, or no such word.
           CheckpointError: no such checkpoint, it is damaged, or the config or the training data are not those that it
             was trained with.
-          WorkdirError: it cannot be read.
+          WorkdirError: its config is damaged, or it cannot be read.
         """
         workdir = Workdir(path)
-        experiment = Experiment(resolve(workdir.config()))
+        experiment = Experiment(history.config_of(workdir))
         checkpoints, step = chosen(workdir, checkpoint)
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
         state, meta = checkpoints.restore(layout.abstract(experiment.shapes), step)

@@ -8,23 +8,32 @@ results.json   what `evaluate` found, samples.json what `generate` wrote
 ckpt/          the newest checkpoints, ckpt_best/ the best on validation
 """
 
-import contextlib
+import dataclasses
 import datetime
 import errno
 import fcntl
-import json
 import math
 import os
-import shutil
 import socket
 import tempfile
 from pathlib import Path
 
+from seqjax.training import files
+from seqjax.training.files import Rows, free
+from seqjax.training.records import Result, Status, record, wrong_row
 from seqjax.types import ConfigError, WorkdirError
+
+__all__ = ["MetricsFile", "Workdir", "finite", "free"]
+
+
+WRITTEN = ("config.json", "run.json", "metrics.jsonl", "status.json")  # by every run
 
 
 class Workdir:
     """A run folder. `lock` it to write into it; the lock lives as long as this object.
+
+    Once it is locked, whatever is written asks first whether the lock is still there: who removed or replaced it, or
+    the folder, has ended the run, and nothing is made anew in its place.
 
     Raises:
       WorkdirError: it cannot be made, is not writable, or another run holds it.
@@ -46,12 +55,20 @@ class Workdir:
             for folder in (self.checkpoints, self.best):
                 if folder.exists() and not folder.is_dir():
                     raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} there is a file")
+            for file in (self.path / name for name in WRITTEN):
+                if file.is_symlink():
+                    raise OSError(errno.ELOOP, "", str(file))
             # Held until the process ends. Without a buffer nothing is left to be written when it is closed.
-            self._lock = open(self.path / ".lock", "a+b", buffering=0)  # noqa: SIM115
+            self._lock = open(self.path / ".lock", "a+b", buffering=0, opener=files.own)  # noqa: SIM115
             self._hold()
+            self.check()
+        except WorkdirError:
+            self.unlock()
+            raise
         except OSError as error:
             self.unlock()
-            raise WorkdirError(f"cannot write to {self.path}: {error.strerror}; choose another --workdir.") from error
+            where = error.filename if error.errno == errno.ELOOP else self.path
+            raise WorkdirError(f"cannot write to {where}: {files.reason(error)}; choose another --workdir.") from error
         return self
 
     def _hold(self) -> None:
@@ -74,46 +91,54 @@ class Workdir:
             self._lock.close()
             self._lock = None
 
+    def check(self) -> None:
+        """Nothing, if the folder is not locked, or the lock that this process holds is still the one in it.
+
+        Raises:
+          WorkdirError: the folder or its lock is gone, or another one is in its place.
+        """
+        if self._lock is None:
+            return
+        try:
+            there = os.lstat(self.path / ".lock")
+        except (FileNotFoundError, NotADirectoryError):
+            there = None
+        except OSError as error:
+            raise WorkdirError(f"cannot look at {self.path}/.lock: {error.strerror}.") from error
+        if there and os.path.samestat(os.fstat(self._lock.fileno()), there):  # open, it keeps its number for itself
+            return
+        raise WorkdirError(
+            f"{self.path} was removed, replaced, or lost its .lock while this process worked in it: another run may be "
+            "there now, so nothing more is written. If none is, run the same command again."
+        )
+
     def read(self, name: str, default=None):
         """The object in a JSON file of the folder, or `default` if there is no such file."""
-        file = self.path / name
-        if not file.exists():
-            return default
-        try:
-            tree = json.loads(file.read_text())
-        except ValueError as error:
-            raise WorkdirError(f"{file} is not JSON ({error}): restore it, or choose another --workdir.") from error
-        if not isinstance(tree, dict):
-            raise WorkdirError(
-                f"{file} holds a {type(tree).__name__}, wanted an object: restore it, or choose another --workdir."
-            )
-        return tree
+        tree = files.read_json(self.path / name)
+        return default if tree is None else tree
+
+    def record(self, name: str, kind):
+        """The dataclass that a JSON file of the folder describes, or None if there is no such file."""
+        tree = self.read(name)
+        return None if tree is None else record(kind, tree, self.path / name)
+
+    def results(self) -> dict[str, Result]:
+        """What results.json has of each split."""
+        found = self.read("results.json", {})
+        return {split: record(Result, tree, self.path / "results.json") for split, tree in found.items()}
 
     def write(self, name: str, tree) -> None:
         """Writes a JSON file whole or not at all."""
-        if not self.writes:
-            return
-        file = self.path / name
-        temporary = file.with_name(f".{name}.{os.getpid()}")
-        text = json.dumps(tree, indent=1)
-        try:
-            with open(temporary, "w") as f:
-                f.write(text)
-                f.flush()
-                os.fsync(f.fileno())
-            temporary.replace(file)
-        except OSError as error:
-            raise _unwritten(file, error) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)  # half-written, if it is still there
+        if self.writes:
+            self.check()
+            files.write_json(self.path / name, tree)
 
     def update(self, name: str, changes: dict) -> None:
         """Sets keys of a JSON file, one process after the other."""
         try:
-            lock = open(self.path / f".{name}.lock", "ab")  # noqa: SIM115 closed below
+            lock = open(self.path / f".{name}.lock", "ab", opener=files.own)  # noqa: SIM115 closed below
         except OSError as error:
-            raise _unwritten(self.path / name, error) from error
+            raise files.unwritten(self.path / f".{name}.lock", error) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.write(name, {**self.read(name, {}), **changes})
@@ -121,7 +146,11 @@ class Workdir:
     def remove(self, *names: str) -> None:
         """Deletes files of the folder, where they are."""
         for name in names if self.writes else ():
-            (self.path / name).unlink(missing_ok=True)
+            self.check()
+            try:
+                (self.path / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise files.unwritten(self.path / name, error) from error
 
     def config(self) -> dict:
         """The resolved config of the run that lives here."""
@@ -131,53 +160,95 @@ class Workdir:
         return tree
 
     def status(self, status: str, step: int, error: str | None = None) -> None:
-        """Says what became of the run."""
-        self.write("status.json", {"status": status, "step": step, "error": error})
+        """Says what became of the run; at an end, also which row of metrics.jsonl is the last."""
+        if self.writes:
+            seals = [] if status == "running" else files.read_rows(self._metrics, wrong_row).seals
+            self.write("status.json", dataclasses.asdict(Status(status, step, error, seals[-1] if seals else None)))
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def metrics(self) -> Rows:
+        """What metrics.jsonl holds, and what is damaged of it, or lost."""
+        while True:
+            before = self.record("status.json", Status)
+            found = files.read_rows(self._metrics, wrong_row)
+            lost = before and before.metrics not in (None, *found.seals)
+            if self.record("status.json", Status) == before:  # else the run has gone on meanwhile
+                break
+        if lost and not found.damage:
+            found.damage.append("the rows at its end are lost")
+        return found
+
+    def whole(self) -> Rows:
+        """What metrics.jsonl holds.
+
+        Raises:
+          WorkdirError: one is damaged, or lost.
+        """
+        found = self.metrics()
+        if found.damage:
+            raise WorkdirError(
+                f"{self._about(found)}: restore the file from a copy, or run `seqjax train` in its folder once more, "
+                "which sets it aside and keeps the rows that are whole."
+            )
+        return found
+
+    def mend(self) -> None:
+        """Sets a damaged metrics.jsonl aside, and leaves the rows that are whole in its place.
+
+        Raises:
+          WorkdirError: it was damaged; says what is lost, and where it is kept.
+        """
+        found = self.metrics()
+        if not found.damage or not self.writes:
+            return
+        self.check()
+        names = [f"{self._metrics.name}.damaged{n}" for n in ("", *range(2, 1000))]
+        aside = next(self.path / name for name in names if not os.path.lexists(self.path / name))
+        if there := self._metrics.exists():
+            files.write(aside, self._metrics.read_bytes())
+        files.write_rows(self._metrics, found.rows)
+        if status := self.record("status.json", Status):
+            self.status(status.status, status.step, status.error)
+        raise WorkdirError(
+            f"{self._about(found)}: {f'it is kept as {aside.name}' if there else 'the file is gone'}; the same command "
+            f"goes on with the {len(found.rows)} rows that are whole."
+        )
+
+    def _about(self, found: Rows) -> str:
+        more = f" (and {len(found.damage) - 1} more)" if len(found.damage) > 1 else ""
+        return f"{self._metrics}, {found.damage[0]}{more}"
 
 
 class MetricsFile:
     """metrics.jsonl: appended to and flushed line by line."""
 
     def __init__(self, path: Path, step: int, owed: bool = False):
-        """Opens it behind the lines of steps up to `step`; later ones, and a torn last line, are dropped, and so are
-        validation metrics of `step` itself, if they are still `owed`."""
-        self.path = path
-        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
-        kept = []
-        for line in lines:
-            try:
-                row = json.loads(line)
-                again = owed and (row["step"], row.get("split")) == (step, "validation")
-                if line.endswith("\n") and row["step"] <= step and not again:
-                    kept.append(line)
-            except (ValueError, TypeError, KeyError):
-                continue
-        if kept != lines:
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(kept))
-            temporary.replace(path)
-        self._file = open(path, "a")  # noqa: SIM115 open for the life of the run
+        """Opens it behind the rows of steps up to `step`; later ones, and a torn last line, are dropped, and so are
+        validation metrics of `step` itself, if they are still `owed`.
+
+        Raises:
+          WorkdirError: a row that would stay is damaged.
+        """
+        found = files.read_rows(path, wrong_row)
+        if found.damage and step:
+            raise WorkdirError(f"{path}, {found.damage[0]}: run the same command again, which sets it aside.")
+        again = lambda row: owed and (row["step"], row.get("split")) == (step, "validation")
+        kept = [row for row in found.rows if row["step"] <= step and not again(row)]
+        if found.torn or found.damage or len(kept) < len(found.rows):
+            files.write_rows(path, kept)
+            found = files.read_rows(path, wrong_row)
+        self._file = files.Appender(path, found)
 
     def write(self, row: dict) -> None:
         """Appends one row."""
-        try:
-            self._file.write(json.dumps(finite(row)) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise _unwritten(self.path, error) from error
+        self._file.write(finite(row))
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
-
-
-def _unwritten(file: Path, error: OSError) -> WorkdirError:
-    return WorkdirError(f"cannot write {file}: {error.strerror} ({free(file.parent)}).")
-
-
-def free(folder: Path) -> str:
-    """The room that is left where a folder is, or would be."""
-    place = next(p for p in (folder, *folder.parents) if p.exists())
-    return f"{shutil.disk_usage(place).free:,} bytes free"
 
 
 def finite(row: dict) -> dict:

@@ -4,6 +4,8 @@ FAULTS, INPUT = "faults/test_faults.py", "faults/test_bad_input.py"
 RESUME, CHECKPOINT = "training/test_resume.py", "training/test_checkpoint.py"
 WORKDIR, LOOP, STEP = "training/test_workdir.py", "training/test_loop.py", "training/test_step.py"
 PARALLEL, PROCESSES, LOADER = "training/test_parallel.py", "training/test_processes.py", "data/test_loader.py"
+FOLDER, FILES = "faults/test_folder.py", "training/test_files.py"
+ABSURD = "faults/test_absurd.py"
 
 TABLE = {
     1: (
@@ -248,7 +250,7 @@ TABLE = {
         f"{CHECKPOINT}::test_processes_agree_on_what_is_wrong",
     ),
     58: (
-        "A folder that is gone, replaced, or without its lock or config ends the run; nothing goes on under another. | A run whose folder is removed, replaced, or loses its lock or its config ends; nothing takes its place.",
+        "A run whose folder or config is removed, replaced or changed ends; nothing takes its place, nothing goes on under another config.",
         f"{RESUME}::test_a_number_changed_in_the_config_of_the_folder_is_seen",
         f"{CHECKPOINT}::test_a_folder_that_is_a_link_stays_one",
         f"{FOLDER}::test_a_run_that_lost_its_folder_ends",
@@ -277,7 +279,7 @@ TABLE = {
         f"{LOOP}::test_the_advice_fits_the_cause",
     ),
     61: (
-        "Sizes, nestings and packed files far beyond reason end in a sentence before anything is allocated. | Sizes, nestings and numbers of steps far beyond reason are a sentence before anything is allocated.",
+        "Sizes, nestings, packed files and numbers of steps far beyond reason end in a sentence before anything is allocated.",
         f"{LOADER}::test_absurd_sizes_are_refused_before_anything_is_made",
         f"{LOADER}::test_absurdly_many_workers",
         "data/test_text_windows.py::test_a_gz_that_unpacks_to_far_more_than_it_is",
@@ -315,7 +317,7 @@ TABLE = {
         "test_words.py::test_what_verify_resume_sets_is_not_taken_in_silence",
     ),
     66: (
-        "A word that is usual elsewhere is answered with our key, and options that an override drops are said. | What is odd about data is said or refused: separators, classes, characters that train lacks. | What is said of a run, a sweep or a comparison is what happened: no loss of skipped steps, no silent jump of the learning rate, no token too many, no line in a caption that is not drawn.",
+        "Odd data, usual words, dropped options and skipped steps are said; pages and captions say only what happened.",
         "test_hints.py::test_a_word_on_the_command_line",
         "test_hints.py::test_an_unknown_key",
         "test_hints.py::test_what_a_section_loses_that_is_named_anew_is_said",
@@ -337,7 +339,7 @@ TABLE = {
         "report/test_sweep_report.py::test_numbers_are_as_short_as_they_are_read",
     ),
     67: (
-        "Help and mistakes on the command line are answered without JAX. | A large text takes at most three times its size in memory. | What cannot be built or matched is told, all of it, before anything is run, and a long sweep costs no more a trial than a short one.",
+        "What cannot be built is told before anything runs; help needs no JAX; costs do not grow with the square of a size.",
         "test_imports.py::test_help_and_mistakes_on_the_command_line_need_no_jax",
         "data/test_text_windows.py::test_a_text_takes_at_most_three_times_its_size",
         "data/test_text_windows.py::test_pieces_cut_no_character",

@@ -28,19 +28,6 @@ from seqjax.training.trained import Trained
 HALF = (BASE, 6)  # a run that was asked to stop at step 6; it has steps 4 and 6
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return driver.Runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def meet(tmp_path, runs, monkeypatch, caplog):
-    def run(fault: Fault, folder: Path = tmp_path / "run") -> Ran:
-        return driver.meet(fault, folder, tmp_path / "c.json", runs, monkeypatch, caplog)
-
-    return run
-
-
 def slow_if(long: bool, *values):
     """A parameter that is left to `make test-slow`: what is like it is tested every time."""
     return pytest.param(*values, marks=[pytest.mark.slow] * long)

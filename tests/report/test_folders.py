@@ -77,7 +77,7 @@ def test_wrong_content_is_named(write_run, tmp_path, name, content, match):
 def test_unwritable_out(write_run, tmp_path):
     folder = write_run(tmp_path / "a")
     (tmp_path / "file").write_text("")
-    with pytest.raises(WorkdirError, match="cannot be written"):
+    with pytest.raises(WorkdirError, match="cannot write"):
         report.write([folder], tmp_path / "file")
 
 

@@ -410,7 +410,7 @@ def test_evaluate_at_other_data(tmp_path):
     here = ("evaluate", "--workdir", tmp_path / "w", "--checkpoint", "latest", "--split", "test")
     done = launch.main(*here, "--at", "data.length=6", "--at", "data.examples=3")
     assert done.code == 0, done.err
-    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    results = Workdir(tmp_path / "w").read("results.json")
     assert list(results) == ["test", "test at data.length=6", "test at data.examples=3"]
     assert [r["examples"] for r in results.values()] == [10, 10, 3]
     assert results["test"]["metrics"] != results["test at data.length=6"]["metrics"]

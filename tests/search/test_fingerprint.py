@@ -17,6 +17,7 @@ from seqjax.search.executors._base import Executor
 from seqjax.search.fingerprint import FILE, Fingerprint
 from seqjax.search.trials import Trial
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, SeqjaxError
 
 TINY = TIERS["tiny"]
@@ -132,7 +133,7 @@ def test_a_finished_fingerprint_is_left_alone(taken):
 def test_what_is_missing_is_taken_again_and_nothing_else(taken, tmp_path):
     folder, found, _ = taken
     file = folder / "gru" / FILE
-    tree = json.loads(file.read_text())
+    tree = Workdir(file.parent).read(FILE)
     del tree["probes"]["parity"], tree["costs"]["16"]
     file.write_text(json.dumps(tree))
     again = Fingerprint("gru", folder, tier="tiny").run(Never())

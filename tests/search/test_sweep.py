@@ -23,6 +23,7 @@ from seqjax.search.executors.local import Executor
 from seqjax.search.space import choice, integers, log
 from seqjax.search.sweep import Options, Sweep
 from seqjax.training.experiment import resolve
+from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, WorkdirError
 
 optuna = pytest.importorskip("optuna")
@@ -54,7 +55,7 @@ def test_a_grid_is_tried_once_each(tmp_path):
     assert tried == [(0.1, 4), (0.1, 8), (0.01, 4), (0.01, 8)]
     assert [r.value for r in found.records] == pytest.approx([loss(r) for r in found.records])
     assert found.best is found.records[2] and all(r.status == "done" for r in found.records)
-    best = json.loads((tmp_path / "best.json").read_text())
+    best = Workdir(tmp_path).read("best.json")
     assert best == resolve(launch.tiny("train.eval_every=2", "optim.peak=0.01", "model.width=4"))
     assert (
         len(sweep(tmp_path, {"optim.peak": choice(0.1, 0.01), "model.width": choice(4, 8)}, sampler="grid").records)

@@ -1,6 +1,5 @@
 """Trials: each runs once to its end, whatever the others do, and the folders say what happened."""
 
-import json
 import math
 import os
 import signal
@@ -17,6 +16,7 @@ from seqjax.search import trials
 from seqjax.search.executors.local import Executor
 from seqjax.search.trials import Trial, outcome
 from seqjax.training.experiment import resolve
+from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, WorkdirError
 
 
@@ -154,7 +154,7 @@ def test_a_real_run(tmp_path):
     with Executor(slots=2) as executor:
         trials.run([good, bad], executor, on_done=lambda t, o: ended.update({t.folder.name: o}))
     assert ended["good"].status == "done" and [row["step"] for row in ended["good"].rows] == [2, 4]
-    assert json.loads((good.folder / "config.json").read_text()) == good.config
+    assert Workdir(good.folder).config() == good.config
     assert good.log.read_text() == ""
     assert ended["bad"].status == "failed" and "heads=3 does not divide" in ended["bad"].error
     assert "Traceback" not in Path(bad.log).read_text()

@@ -47,7 +47,7 @@ def begun(tmp_path, *overrides):
 def forget_init(folder):
     """The folder as it was before there was `init`."""
     tree = json.loads((folder / "config.json").read_text())
-    del tree["init"]
+    del tree["init"], tree["format"], tree["seal"]
     (folder / "config.json").write_text(json.dumps(tree))
 
 

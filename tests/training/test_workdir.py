@@ -144,16 +144,21 @@ def test_a_broken_json_file_is_named(tmp_path):
 
 
 def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("split", "seal")} for row in found]
 
 
-@pytest.mark.parametrize("torn", ['{"step": 3, "lo', '{"step": 3}', "\0\0\0", '{"step": 3, "loss": 1}garbage\n', "é"])
+def row(step, split="train", **values):
+    return {"step": step, "split": split, **values}
+
+
+@pytest.mark.parametrize("torn", ['{"step": 3, "lo', '{"step": 3, "split": "train"}', "\0\0\0", "é"])
 def test_a_torn_last_line_is_dropped(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
-    good = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n'
+    good = '{"step": 1, "split": "train", "loss": 2.0}\n{"step": 2, "split": "train", "loss": 1.0}\n'
     path.write_bytes((good + torn).encode()[: -1 if torn == "é" else None])
     file = MetricsFile(path, 5)
-    file.write({"step": 3, "loss": 0.5})
+    file.write(row(3, loss=0.5))
     file.close()
     assert rows(path) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 0.5}]
 
@@ -163,19 +168,19 @@ def test_later_steps_are_cut(tmp_path, step):
     path = tmp_path / "metrics.jsonl"
     file = MetricsFile(path, 0)
     for s in (1, 2, 2, 3, 4):
-        file.write({"step": s})
+        file.write(row(s))
     file.close()
     MetricsFile(path, step).close()
-    assert [row["step"] for row in rows(path)] == [s for s in (1, 2, 2, 3, 4) if s <= step]
+    assert [found["step"] for found in rows(path)] == [s for s in (1, 2, 2, 3, 4) if s <= step]
 
 
 @pytest.mark.parametrize("owed", [False, True])
 def test_an_evaluation_that_is_made_again_is_written_once(tmp_path, owed):
     path = tmp_path / "metrics.jsonl"
-    written = [{"step": s, "split": split} for s in (1, 2) for split in ("train", "validation")]
+    written = [row(s, split) for s in (1, 2) for split in ("train", "validation")]
     path.write_text("".join(json.dumps(row) + "\n" for row in written))
     MetricsFile(path, 2, owed).close()
-    assert rows(path) == (written[:-1] if owed else written)
+    assert Workdir(tmp_path).whole().rows == (written[:-1] if owed else written)
 
 
 def test_what_is_removed_may_be_missing(tmp_path):
@@ -188,14 +193,14 @@ def test_what_is_removed_may_be_missing(tmp_path):
 def test_lines_stand_on_disk_at_once_and_are_json(tmp_path):
     path = tmp_path / "metrics.jsonl"
     file = MetricsFile(path, 0)
-    file.write({"step": 1, "loss": math.nan, "norm": math.inf})
+    file.write(row(1, loss=math.nan, norm=math.inf))
     assert rows(path) == [{"step": 1, "loss": None, "norm": None}]
     file.close()
 
 
 def test_untouched_metrics_are_not_written_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n')
+    path.write_text('{"step": 1, "split": "train"}\n')
     before = path.stat()
     MetricsFile(path, 1).close()
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)

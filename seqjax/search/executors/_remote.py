@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.search.executors import _base
+from seqjax.training import files
 
 RENEW = 10.0  # seconds between two renewals
 LEASE = 120.0  # seconds without one after which a job stops
@@ -37,7 +38,7 @@ class Remote(_base.Executor):
 
     def _start(self, job, slot):
         lease, token = job.log.with_name(f"{job.log.name}.lease").absolute(), uuid.uuid4().hex
-        lease.write_text(token)
+        files.write(lease, token.encode())
         args = (job.command, str(job.log.absolute()), str(lease), token, os.getcwd())
         return _Held(lease, self._call(guarded, args, job.log.parent))
 
@@ -91,7 +92,7 @@ def guarded(
     Returns:
       Its exit code; -n: killed by signal n.
     """
-    with open(log, "ab") as out:
+    with open(log, "ab", opener=files.own) as out:
         child = subprocess.Popen(
             _base.mortal(command, os.getpid()),
             stdin=subprocess.DEVNULL,
@@ -119,6 +120,6 @@ def _read(lease: str, token: str) -> float | None:
     """When the lease was renewed; None if it is gone or another's."""
     try:
         file = Path(lease)
-        return file.stat().st_mtime if file.read_text() == token else None
+        return file.stat().st_mtime if file.read_bytes() == token.encode() else None
     except OSError:
         return None

@@ -7,7 +7,8 @@ import signal
 import subprocess
 
 from seqjax.search.executors import _base
-from seqjax.types import ConfigError, WorkdirError
+from seqjax.training import files
+from seqjax.types import ConfigError
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,9 +38,9 @@ class Local(_base.Executor):
         if self.gpus:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(self._visible[slot * self.gpus : (slot + 1) * self.gpus])
         try:
-            log = open(job.log, "ab")  # noqa: SIM115 closed below
+            log = open(job.log, "ab", opener=files.own)  # noqa: SIM115 closed below
         except OSError as error:
-            raise WorkdirError(f"cannot write {job.log}: {error.strerror}.") from error
+            raise files.unwritten(job.log, error) from error
         with log:
             # A session of its own: Ctrl-C reaches it once, through us.
             command = _base.mortal(job.command, os.getpid())

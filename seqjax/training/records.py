@@ -1,8 +1,25 @@
-"""The JSON files of a run folder, as checked dataclasses: got, wanted, where."""
+"""What stands in the small files of a run folder, as checked dataclasses: who writes them and who reads them."""
 
 import dataclasses
+from pathlib import Path
+from typing import Literal
 
-from seqjax.types import Checked, mismatch
+from seqjax.training.files import FIX
+from seqjax.types import Checked, Natural, WorkdirError, fields_of, mismatch
+
+
+def record(kind, tree, path: Path):
+    """The dataclass that an object of a file describes; keys that it does not know are somebody else's.
+
+    Raises:
+      WorkdirError: a key is missing, or has a value of another type.
+    """
+    if not isinstance(tree, dict):
+        raise WorkdirError(f"{path}: got {tree!r}, wanted an object with {', '.join(fields_of(kind))}: {FIX}.")
+    try:
+        return kind(**{k: v for k, v in tree.items() if k in fields_of(kind)})
+    except (TypeError, ValueError) as error:
+        raise WorkdirError(f"{path}: {error} {FIX.capitalize()}.") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +30,7 @@ class Start(Checked):
     """
 
     time: str
-    step: int
+    step: Natural
     command: str = ""
     changes: dict = dataclasses.field(default_factory=dict)
     origin: dict | None = None
@@ -27,6 +44,7 @@ class Info(Checked):
     parameter_table: list = dataclasses.field(default_factory=list)  # of [path, shape, count]
     flops_per_step: float | None = None
     tokens_per_step: int | None = None
+    carried_bytes: int = 0
     baselines: dict = dataclasses.field(default_factory=dict)
     versions: dict = dataclasses.field(default_factory=dict)
     hardware: dict = dataclasses.field(default_factory=dict)
@@ -47,11 +65,21 @@ class Info(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Status(Checked):
-    """`status.json`: where the run stands."""
+    """`status.json`: where the run stands. `metrics`: the seal of the last row of metrics.jsonl, if the run ended."""
 
-    status: str = ""
-    step: int | None = None
+    status: Literal["", "running", "preempted", "failed", "done"]  # "": nothing is known
+    step: Natural | None
     error: str | None = None
+    metrics: str | None = None
+
+
+def wrong_row(row: dict) -> str | None:
+    """What is wrong with a row of `metrics.jsonl`: a step, a split, and numbers (null: not finite); None if nothing."""
+    for key, hint in (("step", Natural), ("split", str)):
+        if problem := mismatch(hint, row.get(key)):
+            return f"{key}: {problem}"
+    odd = [key for key in row if key not in ("step", "split") and type(row[key]) not in (int, float, type(None))]
+    return f"{odd[0]}: got {row[odd[0]]!r}, wanted a number or null" if odd else None
 
 
 @dataclasses.dataclass(frozen=True)
