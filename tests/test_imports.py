@@ -15,7 +15,7 @@ import seqjax
 
 ROOT = Path(seqjax.__file__).parent
 ROOMS = (
-    *("types", "lookup", "config", "masks", "metrics"),
+    *("screen", "types", "lookup", "words", "config", "masks", "metrics"),
     *("ops", "mixers", "converters", "models", "probabilistic", "data", "tasks"),
     *(
         "training",
@@ -32,7 +32,10 @@ ROOMS = (
     ),
 )
 # On the ground floor, too, nobody reaches up: what each of these may import.
-GROUND = {"types": [], "lookup": ["types"], "config": ["types", "lookup"], "masks": [], "metrics": []}
+GROUND = {
+    **{"screen": [], "types": ["screen"], "lookup": ["types"], "words": ["types", "lookup"]},
+    **{"config": ["screen", "types", "lookup", "words"], "masks": [], "metrics": []},
+}
 NEVER = {"torch", "keras", "tensorflow", "tensorflow_probability", "transformers", "clu", "dynamax", "hmmlearn"}
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(ROOT)], "seqjax.") if m.name != "seqjax.__main__")
 

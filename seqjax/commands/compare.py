@@ -33,12 +33,12 @@ def run(args) -> None:
 
     if args.workdir is None and not args.dry_run:
         raise ConfigError("--workdir is missing: say where the runs should live, for example --workdir runs/recall.")
-    tree = config.override(config.load(args.config, "get_comparison"), args.overrides)
-    wishes = {"name": args.executor, "slots": args.slots}
-    words = [f"executor{'' if key == 'name' else f'.{key}'}={v!r}" for key, v in wishes.items() if v is not None]
-    if words:
+    tree = plan.settled(config.override(config.load(args.config, "get_comparison"), args.overrides))
+    wishes = {"executor": args.executor, "executor.slots": args.slots}
+    wishes = {key: wish for key, wish in wishes.items() if wish is not None}
+    if wishes:
         tree.setdefault("executor", "local")
-    tree = config.override(tree, words)
+    tree = config.override(tree, wishes)
     runtime.setup()
     _leave_memory()
     comparison = plan.resolve(tree)

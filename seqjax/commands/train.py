@@ -54,8 +54,9 @@ def run(args) -> None:
     from seqjax.training.workdir import Workdir
 
     processes.join(args.coordinator, args.processes, args.process_id, args.join, args.heartbeat)
-    processes.agree({**tree, "versions": facts.versions()}, config.differences)
     workdir = Workdir(args.workdir, writes=processes.is_first())
+    told = {"--workdir": str(workdir.path), "--restart": args.restart}
+    processes.agree({**tree, **told, "versions": facts.versions()}, config.differences)
     experiment = processes.together(lambda: Experiment(tree))
     step = None if args.restart else history.finished(experiment, workdir)
     if step is not None:

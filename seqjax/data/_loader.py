@@ -14,7 +14,7 @@ from seqjax.data import _checks
 from seqjax.data._ahead import read
 from seqjax.data._random import philox
 from seqjax.data._source import Source
-from seqjax.types import Checked, ConfigError, Count, DataError, Natural, Positive
+from seqjax.types import Checked, ConfigError, Count, DataError, Positive, Processes
 
 PADDED = ("tokens", "features", "scored", "reset")
 
@@ -38,7 +38,7 @@ class Loader(Checked):
     batch: Count = 64
     buckets: tuple[Count, ...] = ()
     overlong: Literal["error", "truncate", "crop"] = "error"
-    workers: Natural = 0
+    workers: Processes = 0
     prefetch: Count = 4
     timeout: Positive = 60.0
 

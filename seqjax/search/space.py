@@ -20,7 +20,7 @@ import runpy
 from pathlib import Path
 from typing import Literal
 
-from seqjax import config
+from seqjax import config, lookup
 from seqjax.training import experiment
 from seqjax.types import Checked, ConfigError
 
@@ -186,11 +186,9 @@ def read(spec: str) -> dict[str, Domain]:
     asked = f"{file.absolute()} has no search space: define sweep() beside get_config(), see seqjax/search/space.py."
     if file.suffix != ".py":
         raise ConfigError(asked)
-    try:
+    with lookup.running(f"{file.absolute()}: sweep"):
         module = runpy.run_path(str(file))
         space = module["sweep"]() if "sweep" in module else None
-    except Exception as error:
-        raise ConfigError(f"{file.absolute()}: sweep: {type(error).__name__}: {error}") from error
     if not isinstance(space, dict) or not space:
         raise ConfigError(asked)
     wrong = [f"{key}={value!r}" for key, value in space.items() if not isinstance(value, Domain)]
@@ -248,4 +246,4 @@ def with_values(base: dict, values: dict) -> dict:
     Raises:
       ConfigError: it refuses them.
     """
-    return experiment.resolve(config.override(base, [f"{key}={value!r}" for key, value in values.items()]))
+    return experiment.resolve(config.override(base, values))

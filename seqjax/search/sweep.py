@@ -19,10 +19,11 @@ from typing import Annotated
 
 from seqjax import config
 from seqjax.metrics import grows
+from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
 from seqjax.search._records import Summary
-from seqjax.search._study import PRUNERS, SAMPLERS, Study, hidden
+from seqjax.search._study import PRUNERS, SAMPLERS, Study
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
 from seqjax.training import experiment

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from seqjax.screen import shown
 from seqjax.training import processes, stored
 from seqjax.training.checkpoint import chosen
 from seqjax.training.state import State
@@ -50,8 +51,8 @@ class Init(Checked):
             raise ConfigError(f"init.run={self.run} is the run's own folder: choose another run, or another --workdir.")
         try:
             other.config()
-        except ConfigError as error:
-            raise ConfigError(f"init.run={self.run}: {error}") from error
+        except (ConfigError, OSError) as error:
+            raise ConfigError(f"init.run={shown(self.run)[1:-1]}: {error}") from error
         checkpoints, step = chosen(other, self.checkpoint)
         path = checkpoints.root / str(step)
         try:

@@ -8,13 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from seqjax.screen import clean
+
 
 def console(**options) -> Console:
     """A console that takes text as it stands, and goes on in silence when its reader has enough.
 
     As in `seqjax train | head`, where rich would exit with 1.
     """
-    made = Console(highlight=False, markup=False, **options)
+    made = _Console(highlight=False, markup=False, **options)
 
     def hush():
         made.quiet = True
@@ -24,6 +26,13 @@ def console(**options) -> Console:
     return made
 
 
+class _Console(Console):
+    """Text that it is given moves no cursor: names of columns and files stand in it."""
+
+    def render_str(self, text, **options):
+        return super().render_str(clean(text), **options)
+
+
 class Display:
     """A progress bar with loss, tokens/s and ETA. Everything goes to stdout through one console."""
 
@@ -31,7 +40,7 @@ class Display:
         self.console = console(quiet=quiet, soft_wrap=True)
         self.live = self.console.is_terminal
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
@@ -42,7 +51,7 @@ class Display:
             disable=not self.live,
             transient=True,
         )
-        self._task = self._bar.add_task(title, total=steps, completed=start, note="compiling")
+        self._task = self._bar.add_task(clean(title), total=steps, completed=start, note="compiling")
         self._side = None
         self.steps = steps
 
