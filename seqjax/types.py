@@ -111,7 +111,7 @@ class Given:
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 Layers = Annotated[int, Range(least=1, most=1024)]  # each is traced by itself
-Processes = Annotated[int, Range(least=0, most=1024)]  # that one machine starts
+Processes = Annotated[int, Range(least=0, most=1024)]  # or devices, of one machine
 Seed = Annotated[int, Range(least=0, below=2**31)]
 Positive = Annotated[float, Range(above=0, below=math.inf)]
 NonNegative = Annotated[float, Range(least=0, below=math.inf)]

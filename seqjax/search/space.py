@@ -24,6 +24,8 @@ from seqjax import config, lookup
 from seqjax.training import experiment
 from seqjax.types import Checked, ConfigError
 
+MOST = 100_000  # points of a grid
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval(Checked):
@@ -152,6 +154,15 @@ def _points(value, name: str) -> list[dict]:
     return _product([_points(v, f"{name}.{key}") for key, v in inner.items()])
 
 
+def _size(value) -> int:
+    """How many points there are, before any is made."""
+    if isinstance(value, Interval):
+        return int(value.high - value.low) + 1 if value.kind == "integers" else 1
+    if isinstance(value, Choice):
+        return sum(map(_size, value.values))
+    return math.prod(map(_size, value.values())) if isinstance(value, dict) else 1
+
+
 def _product(points: list[list[dict]]) -> list[dict]:
     return [dict(itertools.chain.from_iterable(map(dict.items, some))) for some in itertools.product(*points)]
 
@@ -235,8 +246,10 @@ def grid(space: dict[str, Domain]) -> list[dict]:
     """The parameters of every point.
 
     Raises:
-      ConfigError: there is no end of them.
+      ConfigError: there is no end of them, or too many.
     """
+    if (size := math.prod(map(_size, space.values()))) > MOST:
+        raise ConfigError(f"a grid of {size:,} points: wanted at most {MOST:,}, or another --sampler.")
     return _product([domain.points(key) for key, domain in space.items()])
 
 

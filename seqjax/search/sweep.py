@@ -44,8 +44,8 @@ class Options(Checked):
     trials: Count | None = None
     sampler: SAMPLERS = "tpe"
     pruner: PRUNERS = "none"
-    folds: Annotated[int, Range(least=2)] | None = None
-    seeds: Count = 1
+    folds: Annotated[int, Range(least=2, most=1000)] | None = None
+    seeds: Annotated[int, Range(least=1, most=1000)] = 1
     seed: Seed = 0
     storage: str | None = None
 
@@ -67,7 +67,7 @@ class Sweep:
         self.workdir = Workdir(folder).lock()
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
         about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed")}
-        about["storage"] = hidden(options.storage)
+        about["storage"] = options.storage and hidden(options.storage)
         self.study = Study(
             self.workdir.path / "study.journal",
             options.storage,
