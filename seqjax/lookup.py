@@ -9,6 +9,7 @@ import os
 import pkgutil
 import sys
 
+from seqjax.screen import shown
 from seqjax.types import ConfigError
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,10 @@ def find(spec: str, package: str, symbol: str):
     elif ("." in module or attribute) and (own := outside(module)):
         found = own
     elif "." in module:
-        raise ConfigError(f"no module {module!r}; it must be importable (is its folder on PYTHONPATH?).")
+        raise ConfigError(f"no module {shown(module)}; it must be importable (is its folder on PYTHONPATH?).")
     else:
-        path = f" Nor can {module!r} be imported (is its folder on PYTHONPATH?)." if attribute else ""
-        raise ConfigError(f"no {module!r} in {package}.{nearest(module, known)} It has: {', '.join(known)}.{path}")
+        path = f" Nor can {shown(module)} be imported (is its folder on PYTHONPATH?)." if attribute else ""
+        raise ConfigError(f"no {shown(module)} in {package}.{nearest(module, known)} It has: {', '.join(known)}.{path}")
     attribute, module = attribute or symbol, found.__name__
     if not hasattr(found, attribute):
         public = [n for n in vars(found) if not n.startswith("_")]

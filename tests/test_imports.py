@@ -33,7 +33,7 @@ ROOMS = (
 )
 # On the ground floor, too, nobody reaches up: what each of these may import.
 GROUND = {
-    **{"screen": [], "types": ["screen"], "lookup": ["types"], "words": ["types", "lookup"]},
+    **{"screen": [], "types": ["screen"], "lookup": ["screen", "types"], "words": ["types", "lookup"]},
     **{"config": ["screen", "types", "lookup", "words"], "masks": [], "metrics": []},
 }
 NEVER = {"torch", "keras", "tensorflow", "tensorflow_probability", "transformers", "clu", "dynamax", "hmmlearn"}

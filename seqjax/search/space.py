@@ -137,8 +137,6 @@ def choice(*values) -> Choice:
 
 
 # Of a value that may be a domain, a section with domains in it, or neither.
-
-
 def _suggest(value, trial, name: str):
     if isinstance(value, Domain):
         return value.suggest(trial, name)
@@ -155,7 +153,7 @@ def _points(value, name: str) -> list[dict]:
 
 
 def _size(value) -> int:
-    """How many points there are, before any is made."""
+    """How many points there are."""
     if isinstance(value, Interval):
         return int(value.high - value.low) + 1 if value.kind == "integers" else 1
     if isinstance(value, Choice):
