@@ -2,6 +2,8 @@
 
 import os
 
+from seqjax.screen import clean
+
 ABOUT = "Compare models fairly: equal budget, a learning-rate search for each, seeds, statistics, one page."
 EXAMPLES = """\
   seqjax compare --config experiments/compare/recall.py --workdir runs/recall
@@ -52,7 +54,7 @@ def run(args) -> None:
             findings = compare.compare(comparison, workdir, executor, display)
     title = Path(args.config.partition(":")[0]).stem
     path = page.write(findings, Path(args.workdir), title, args.command_line)
-    print(f"report: {path}")
+    print(clean(f"report: {path}"))
 
 
 def _leave_memory() -> None:

@@ -1,6 +1,7 @@
 """seqjax train."""
 
 from seqjax.commands import _config
+from seqjax.screen import clean
 from seqjax.types import ConfigError
 
 ABOUT = "Train what a config describes; run the same command again to resume."
@@ -61,6 +62,6 @@ def run(args) -> None:
     step = None if args.restart else history.finished(experiment, workdir)
     if step is not None:
         if processes.is_first():
-            print(f"already done at step {step}: {workdir.path}")
+            print(clean(f"already done at step {step}: {workdir.path}"))
         return
     loop.train(experiment, workdir, restart=args.restart, command=args.command_line, quiet=args.quiet)

@@ -16,7 +16,7 @@ def console(**options) -> Console:
 
     As in `seqjax train | head`, where rich would exit with 1.
     """
-    made = _Console(highlight=False, markup=False, **options)
+    made = _Console(highlight=False, markup=False, emoji=False, **options)
 
     def hush():
         made.quiet = True

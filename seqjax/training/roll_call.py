@@ -11,6 +11,7 @@ import time
 from seqjax.types import ConfigError
 
 PAUSE = 0.2  # seconds between two tries
+PATIENCE = 5.0  # seconds for whoever connects to say who it is
 
 
 def answer(coordinator: str, count: int, index: int) -> None:
@@ -40,6 +41,7 @@ def _listen(port: int, count: int) -> None:
     with server:
         while len(here) < count - 1:
             other, _ = server.accept()
+            other.settimeout(PATIENCE)
             said = _read(other)
             if not isinstance(said, dict) or set(said) != {"index", "count"}:
                 other.close()  # something else that looks for open ports

@@ -1,6 +1,7 @@
-"""What a run must survive: 56 faults by number, each with the tests that hold it (from `tests/`, file::function)."""
+"""What a run must survive: faults by number, each with the tests that hold it (from `tests/`, file::function)."""
 
 FAULTS, INPUT = "faults/test_faults.py", "faults/test_bad_input.py"
+ABSURD = "faults/test_absurd.py"
 RESUME, CHECKPOINT = "training/test_resume.py", "training/test_checkpoint.py"
 WORKDIR, LOOP, STEP = "training/test_workdir.py", "training/test_loop.py", "training/test_step.py"
 PARALLEL, PROCESSES, LOADER = "training/test_parallel.py", "training/test_processes.py", "data/test_loader.py"
@@ -237,5 +238,30 @@ TABLE = {
         "A batch without a token teaches nothing and harms nothing.",
         f"{FAULTS}::test_an_empty_batch_teaches_nothing",
         f"{STEP}::test_a_batch_without_a_valid_token_teaches_nothing",
+    ),
+    61: (
+        "Sizes, nestings and numbers of steps far beyond reason are a sentence before anything is allocated.",
+        f"{ABSURD}::test_large_numbers_are_refused_or_borne",
+        f"{ABSURD}::test_no_key_takes_what_is_absurd",
+        f"{ABSURD}::test_a_model_that_no_machine_holds_is_told_with_its_bytes",
+        f"{ABSURD}::test_steps_cost_nothing_before_they_are_taken",
+    ),
+    62: (
+        "Code of a config or of the current folder cannot end a command in silence, nor stand for a module of others.",
+        f"{ABSURD}::test_configs_beyond_reason",
+        f"{ABSURD}::test_code_of_ones_own_cannot_end_a_command_in_silence",
+        f"{ABSURD}::test_the_current_folder_stands_for_no_module_of_others",
+    ),
+    63: (
+        "Two processes with one id, a port in use and other folders are a sentence before training.",
+        f"{PROCESSES}::test_two_processes_with_one_id_are_told_so",
+        f"{PROCESSES}::test_a_port_in_use_is_a_sentence",
+        f"{PROCESSES}::test_processes_with_different_configs_are_stopped",
+    ),
+    65: (
+        "A word of the command line is read by the type of its key.",
+        "test_words.py::test_a_word_is_read_by_its_type",
+        "test_words.py::test_words_of_a_config",
+        "test_words.py::test_what_verify_resume_sets_is_not_taken_in_silence",
     ),
 }
