@@ -26,7 +26,8 @@ def hidden(address: str, text: str | None = None) -> str:
     if text is None:
         return safe
     text = text.replace(address, safe)
-    for secret in (password if colon else "", *(found[2] for found in _SECRET.finditer(address))):
+    secrets = [password, password.rpartition(":")[2]] if colon else []
+    for secret in (*secrets, *(found[2] for found in _SECRET.finditer(address))):
         for spelling in filter(None, (secret, urllib.parse.unquote(secret))):
             text = text.replace(spelling, "***")
     return text

@@ -196,6 +196,7 @@ def test_code_of_ones_own_cannot_end_a_command_in_silence(tmp_path, monkeypatch,
 SHADOWS = ("google", "random", "socket", "pickle", "torch", "tokenizers", "logging", "yaml", "ray", "helpers2")
 
 
+@pytest.mark.slow  # a run with two workers, in processes of their own
 def test_the_current_folder_stands_for_no_module_of_others(tmp_path):
     """Neither in the command, however it is started, nor in its workers; what the config names is found, and told."""
     for name in SHADOWS:
