@@ -83,8 +83,7 @@ def _diverged(error: str | None) -> bool:
 def command(trial: Trial) -> list[str]:
     """The command that trains a trial, or goes on with it."""
     config_file, workdir = str(trial.given), str(trial.folder)
-    program = [sys.executable, "-P", "-m", "seqjax"]  # -P: no file of the current folder stands for a module of others
-    return [*program, "train", "--config", config_file, "--workdir", workdir, "--quiet"]
+    return [sys.executable, "-m", "seqjax", "train", "--config", config_file, "--workdir", workdir, "--quiet"]
 
 
 def outcome(trial: Trial) -> Outcome:
