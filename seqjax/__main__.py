@@ -1,6 +1,13 @@
 """`python -m seqjax` is the console script `seqjax`."""
 
-from seqjax.cli import main
+import contextlib
+import os
+import sys
 
 if __name__ == "__main__":
+    with contextlib.suppress(FileNotFoundError):  # the folder is gone
+        if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:  # no file of it stands for a module of others
+            del sys.path[0]
+    from seqjax.cli import main
+
     main()

@@ -1,7 +1,7 @@
 """The command line: parses, calls, prints, and exits with a code that says what happened."""
 
 import argparse
-import contextlib
+import errno
 import gc
 import importlib
 import math
@@ -9,8 +9,9 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 
-from seqjax import __version__, hints, lookup
+from seqjax import __version__, hints, lookup, runtime, screen
 from seqjax.types import ConfigError, SeqjaxError
 
 EPILOG = """exit codes:
@@ -22,16 +23,15 @@ EPILOG = """exit codes:
 def main(argv: list[str] | None = None) -> None:
     """The console script `seqjax`. Never returns: exits with the code of what happened."""
     argv = sys.argv[1:] if argv is None else argv
-    with contextlib.suppress(FileNotFoundError):  # code of one's own is found where the command is given
-        sys.path += {os.getcwd()} - set(sys.path)
+    runtime.logs()
     try:
         args, rest = _parser().parse_known_args(argv)
         args.overrides = _overrides(args, rest)
-        args.command_line = "seqjax " + shlex.join(argv)
+        args.command_line = screen.masked("seqjax " + shlex.join(argv))
         code = _run(args)
     except SeqjaxError as error:
         sys.stdout.flush()
-        print(f"seqjax: {error}", file=sys.stderr)
+        print(screen.clean(f"seqjax: {screen.masked(str(error))}"), file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("seqjax: interrupted", file=sys.stderr)
@@ -48,10 +48,14 @@ def _run(args) -> int:
     """Runs the command, and returns its code.
 
     Raises:
-      ConfigError: there is no device of JAX_PLATFORMS. JAX fails as late as that, and by an assertion.
+      ConfigError: there is no device of JAX_PLATFORMS. JAX fails as late as that, and by an assertion. Or code of the
+        user's would end the process.
     """
     try:
         return args.run(args) or 0
+    except SystemExit as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        raise ConfigError(f"{last.filename}, line {last.lineno}: {lookup.told(error)}") from error
     except (AssertionError, RuntimeError) as error:
         asked = os.environ.get("JAX_PLATFORMS")
         if not asked or _has_devices():
@@ -79,7 +83,8 @@ def _overrides(args, rest: list[str]) -> list[str]:
             name, equals, value = word.partition("=")
             hint = _hint(args, name, next(words, "") if name.startswith("-") and not equals else value)
             raise ConfigError(
-                f"{word!r} is not an option of 'seqjax {args.subcommand}'.{hint} See seqjax {args.subcommand} --help."
+                f"{screen.hidden(word)!r} is not an option of 'seqjax {args.subcommand}'.{hint} "
+                f"See seqjax {args.subcommand} --help."
             )
         if "=" not in word:
             value = next(words, None)
@@ -126,6 +131,13 @@ def _float(text: str) -> float:
 def _folder(text: str) -> str:
     if not text:  # else it would be the current folder
         raise argparse.ArgumentTypeError("got '', wanted the name of a folder")
+    try:
+        os.lstat(text)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) in (None, errno.ENAMETOOLONG):
+            reason = getattr(error, "strerror", error)
+            got = screen.shown(text)
+            raise argparse.ArgumentTypeError(f"got {got}, wanted the name of a folder: {reason}") from error
     return text
 
 

@@ -8,21 +8,22 @@
 The schema is not written twice: it is the annotations of the constructors that the sections reach.
 """
 
-import ast
-import contextlib
 import copy
 import dataclasses
 import functools
 import hashlib
 import importlib.util
 import json
-import typing
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from seqjax import hints, lookup
+from seqjax.screen import shown
 from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
+from seqjax.words import DEPTH, Word, opened, plain, settled
+
+LISTED = 20  # problems that are told of
 
 
 def load(spec: str, function: str = "get_config") -> dict:
@@ -31,15 +32,17 @@ def load(spec: str, function: str = "get_config") -> dict:
     Raises:
       ConfigError: no such file, no such function in it, or it fails.
     """
-    whole = ":" not in spec or Path(spec).is_file()  # a folder's name may hold a colon, too
+    whole = ":" not in spec or os.path.isfile(spec)  # a folder's name may hold a colon, too
     path, _, variant = (spec, "", "") if whole else spec.rpartition(":")
     file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"no config file {file.absolute()}: pass another --config, or write one with seqjax new.")
     if file.suffix == ".json":
         try:
-            tree = json.loads(file.read_text())
-        except ValueError as error:
+            tree = plain(json.loads(file.read_text()))
+        except RecursionError as error:
+            raise ConfigError(f"{file.absolute()} has more than {DEPTH} levels of sections in sections.") from error
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{file.absolute()} is not JSON: {error}.") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{file.absolute()} holds a {type(tree).__name__}, wanted an object with sections.")
@@ -48,62 +51,37 @@ def load(spec: str, function: str = "get_config") -> dict:
     if module_spec is None:
         raise ConfigError(f"{file.absolute()} is not a config; wanted a .py or .json file.")
     module = importlib.util.module_from_spec(module_spec)
-    try:
+    hint = f": has it a variant {variant!r}?" if variant else ""
+    with lookup.running(f"{file.absolute()}", hint):
         module_spec.loader.exec_module(module)
         if (get := getattr(module, function, None)) is None:
             raise AttributeError(f"no {function}; get_config is for seqjax train, get_comparison for seqjax compare.")
         tree = plain(get(variant) if variant else get())
-    except Exception as error:
-        hint = f": has it a variant {variant!r}?" if variant and isinstance(error, LookupError) else ""
-        raise ConfigError(f"{file.absolute()}: {type(error).__name__}: {error}{hint}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file.absolute()}: {function} gave a {type(tree).__name__}, wanted a dict of sections.")
     return tree
 
 
-def plain(tree):
-    """ConfigDicts become dicts, tuples and arrays lists, numpy's numbers Python's, as JSON would have them."""
-    if isinstance(tree, ConfigDict):
-        tree = tree.to_dict()
-    if hasattr(tree, "tolist"):
-        tree = tree.tolist()
-    if isinstance(tree, dict):
-        return {str(k): plain(v) for k, v in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [plain(v) for v in tree]
-    return tree
-
-
-def parse(text: str):
-    """A value as written on the command line: Python or JSON spelling, else the text itself."""
-    words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    # What JSON has not, NaN and Infinity in a list, is text: int refuses it.
-    for read in (ast.literal_eval, functools.partial(json.loads, parse_constant=int)):
-        with contextlib.suppress(ValueError, SyntaxError, TypeError):
-            return plain(read(text))
-    return float(text) if text.lower() in ("nan", "inf", "-inf") else text
-
-
-def override(tree: dict, assignments: typing.Iterable[str]) -> dict:
-    """Sets `a.b=value` in a copy of the tree. A list takes an index: `model.mixer.0.heads=2`.
+def override(tree: dict, changes: Iterable[str] | Mapping) -> dict:
+    """Sets keys in a copy of the tree: `["a.b=word"]`, from the command line, or `{"a.b": value}`.
 
     `model.mixer=gru` starts that section anew with another name, `model.mixer.heads=2` changes one key of it;
-    whole sections are set first. Whether a key means anything is `resolve`'s business.
+    whole sections are set first. A list takes an index: `model.mixer.0.heads=2`. Words stay words (`words.Word`):
+    what they and their keys mean is `resolve`'s business.
 
     Raises:
       ConfigError: not of the form `a.b=value`, or a path that runs through a value.
     """
     tree = copy.deepcopy(tree)
-    for assignment in sorted(assignments, key=lambda a: a.partition("=")[0].count(".")):
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise ConfigError(f"--config.{assignment}: wanted --config.SECTION.KEY=VALUE.")
+    if not isinstance(changes, Mapping):
+        changes = dict(map(_assignment, changes))
+    for path, value in sorted(changes.items(), key=lambda change: change[0].count(".")):
         node, keys = tree, path.split(".")
+        if len(keys) > DEPTH:
+            raise ConfigError(f"--config.{shown(path)[1:-1]}: more than {DEPTH} levels of sections in sections.")
         for depth, key in enumerate(keys):
             if isinstance(node, list):
-                if not key.isdigit() or int(key) >= len(node):
+                if not (key.isdecimal() and key.isascii()) or int(key[:9]) >= len(node):
                     where = ".".join(keys[: depth + 1])
                     raise ConfigError(f"--config.{path}: {where} is not an index into a list of {len(node)}.")
                 key = int(key)
@@ -112,25 +90,34 @@ def override(tree: dict, assignments: typing.Iterable[str]) -> dict:
             elif depth < len(keys) - 1:
                 node.setdefault(key, {})
             if depth == len(keys) - 1:
-                node[key] = parse(text)
-            elif isinstance(node[key], str):
-                node[key] = {"name": node[key]}
+                node[key] = value if isinstance(value, Word) else plain(value)
+                break
+            inner = opened(node[key]) if isinstance(node[key], Word) else node[key]
+            node[key] = {"name": inner} if isinstance(inner, str) else inner
             node = node[key]
     return tree
+
+
+def _assignment(text: str) -> tuple[str, Word]:
+    path, equals, word = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--config.{text}: wanted --config.SECTION.KEY=VALUE.")
+    return path, Word(word)
 
 
 def resolve(schema, tree: dict) -> dict:
     """Checks a tree against a dataclass of sections and fills in every default.
 
     Raises:
-      ConfigError: lists every problem at once: unknown keys and names with the nearest valid one, wrong
+      ConfigError: lists the problems together: unknown keys and names with the nearest valid one, wrong
         types, values out of range, missing keys.
     """
     problems: list[str] = []
-    resolved = _section(schema, tree, "", problems)
+    resolved = _section(schema, settled(schema, tree), "", problems)
     if problems:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the config"
-        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems))
+        more = f"\n  and {len(problems) - LISTED:,} more" if len(problems) > LISTED else ""
+        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems[:LISTED]) + more)
     return resolved
 
 
@@ -144,7 +131,7 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
         if key not in known and not (key == "name" and name is not None):
             given = key in fields_of(target)
             why = "is filled in from the data, remove it." if given else "is not a key."
-            near = "" if given else hints.of_key(path, key, known)
+            near = "" if given or len(problems) > LISTED else hints.of_key(path, key, known)
             of = f" of {name!r}" if name else ""
             problems.append(f"{dot}{key} {why}{near} Keys{of}: {', '.join(known) or 'none'}.")
     for key, (hint, default) in known.items():
@@ -190,7 +177,7 @@ def _value(hint, value, path: str, problems: list[str]):
     if dataclasses.is_dataclass(hint):
         if isinstance(value, dict):
             return _section(hint, value, path, problems)
-        problems.append(f"{path}: got {value!r}, wanted a section with {', '.join(fields_of(hint))}.")
+        problems.append(f"{path}: got {shown(value)}, wanted a section with {', '.join(fields_of(hint))}.")
     elif problem := mismatch(hint, value):
         problems.append(f"{path}: {problem}.")
     return value
@@ -201,11 +188,11 @@ def _named(part: Part, value, path: str, problems: list[str]):
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict):
-        problems.append(f"{path}: got {value!r}, wanted a section with a name out of {choices}.")
+        problems.append(f"{path}: got {shown(value)}, wanted a section with a name out of {choices}.")
         return value
     name = value.get("name")
     if not isinstance(name, str):
-        problems.append(f"{path}.name is required, got {name!r}; choose from {choices}.")
+        problems.append(f"{path}.name is required, got {shown(name)}; choose from {choices}.")
         return value
     try:
         target = lookup.find(name, part.package, part.symbol)

@@ -1,13 +1,19 @@
 """The file system is the registry: a name in a config is a file in a package."""
 
+import contextlib
 import difflib
 import importlib
-import importlib.util
+import importlib.machinery
+import logging
+import os
 import pkgutil
+import sys
 
+from seqjax.screen import shown
 from seqjax.types import ConfigError
 
 LONG = 60  # characters of a name that a message shows
+log = logging.getLogger(__name__)
 
 
 def names(package: str) -> list[str]:
@@ -43,36 +49,86 @@ def find(spec: str, package: str, symbol: str):
     known = names(package)
     if module in known:
         found = importlib.import_module(f"{package}.{module}")
-    elif ("." in module or attribute) and _exists(module):
-        found = _outside(module)
+    elif ("." in module or attribute) and (own := outside(module)):
+        found = own
     elif "." in module:
-        raise ConfigError(f"no module {module!r}; it must be importable (is its folder on PYTHONPATH?).")
+        raise ConfigError(f"no module {shown(module)}; it must be importable (is its folder on PYTHONPATH?).")
     else:
-        path = f" Nor can {module!r} be imported (is its folder on PYTHONPATH?)." if attribute else ""
-        raise ConfigError(f"no {module!r} in {package}.{nearest(module, known)} It has: {', '.join(known)}.{path}")
+        path = f" Nor can {shown(module)} be imported (is its folder on PYTHONPATH?)." if attribute else ""
+        raise ConfigError(f"no {shown(module)} in {package}.{nearest(module, known)} It has: {', '.join(known)}.{path}")
     attribute, module = attribute or symbol, found.__name__
     if not hasattr(found, attribute):
         public = [n for n in vars(found) if not n.startswith("_")]
-        raise ConfigError(f"no {attribute!r} in {module}.{nearest(attribute, public)}")
+        where = "" if module.startswith(f"{package}.") else f" That is {_file(found)}."
+        raise ConfigError(f"no {attribute!r} in {module}.{nearest(attribute, public)}{where}")
     return getattr(found, attribute)
 
 
-def _exists(module: str) -> bool:
-    if "" in module.split("."):
-        return False
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError as error:  # a package around it is not there, or lacks something itself
-        return not module.startswith(f"{error.name}.")
-    except Exception:  # a package around it fails: importing it says how
-        return True
+class _Here:
+    """Finds in the current folder what is found nowhere else: no file of it stands for a module that is installed."""
+
+    def find_spec(self, name, path=None, target=None):
+        with contextlib.suppress(FileNotFoundError):  # the folder is gone
+            return importlib.machinery.PathFinder.find_spec(name, [os.getcwd()]) if path is None else None
 
 
-def _outside(module: str):
+@contextlib.contextmanager
+def running(what: str, hint: str = ""):
+    """Around code of the user's, as it is imported or called: it may import from the current folder.
+
+    Raises:
+      ConfigError: it failed, or tried to end the process; `hint` may help if a key was not found.
+    """
+    here = _Here()
+    sys.meta_path.append(here)
     try:
-        return importlib.import_module(module)
-    except Exception as error:
-        raise ConfigError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ConfigError(f"{what}: {told(error)}{hint if isinstance(error, LookupError) else ''}") from error
+    finally:
+        sys.meta_path.remove(here)
+
+
+def told(error: BaseException) -> str:
+    """An error of the user's code in a sentence."""
+    if isinstance(error, SystemExit):
+        return f"it would end the process, by sys.exit({error.code!r}): remove that."
+    return f"{type(error).__name__}: {error}"
+
+
+_imported: dict[str, str] = {}  # code of the user's: module -> where it was found
+
+
+def outside(module: str):
+    """Imports a module that a config names, and tells of it once; None: there is none.
+
+    Raises:
+      ConfigError: it fails.
+    """
+    if not all(map(str.isidentifier, module.split("."))):
+        return None
+    with running(f"{module} cannot be imported"):
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if f"{module}.".startswith(f"{error.name}."):
+                return None
+            raise
+    if module not in _imported and not module.startswith("seqjax."):
+        _imported[module] = _file(found)
+        log.info("imported %s from %s", module, _imported[module])
+    return found
+
+
+def imported() -> list[str]:
+    """The modules that configs have named so far: processes that are started import them first."""
+    return list(_imported)
+
+
+def _file(module) -> str:
+    return getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ["Python itself"])))
 
 
 def summary(package: str, name: str, symbol: str) -> str:

@@ -12,18 +12,33 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from seqjax import screen
 from seqjax.types import ConfigError
 
 
 def setup() -> None:
     """Before JAX starts its first computation."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    logging.getLogger("seqjax").setLevel(logging.INFO)
+    logs()
     for noisy, level in (("jax", "ERROR"), ("etils", "ERROR"), ("orbax", "CRITICAL"), ("absl", "CRITICAL")):
         logging.getLogger(noisy).setLevel(level)  # what orbax and grain log as errors, they raise too
     quiet_loops()
     keep_pages()
     compile_cache()
+
+
+def logs() -> None:
+    """Has the library's log written to stderr, as plain lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Clean("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("seqjax").setLevel(logging.INFO)
+
+
+class _Clean(logging.Formatter):
+    """Lines that leave the screen as it is: names of columns and files stand in them."""
+
+    def format(self, record):
+        return screen.clean(screen.masked(super().format(record)))
 
 
 def quiet_loops() -> None:

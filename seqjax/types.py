@@ -12,9 +12,14 @@ Configs are checked against them before anything is built, and objects when they
 import dataclasses
 import functools
 import math
+import sys
 import types
 import typing
 from typing import Annotated, Any, Literal
+
+from seqjax.screen import shown
+
+LARGEST = 2**31 - 1  # int that a config takes: what reaches a device has 32 bits
 
 
 class SeqjaxError(Exception):
@@ -80,7 +85,7 @@ class Range:
     def __str__(self) -> str:
         words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
         parts = [f"{words[k]} {v}" for k, v in dataclasses.asdict(self).items() if v is not None]
-        return " and ".join(parts)
+        return f"{'of ' if self.least is not None else ''}{' and '.join(parts)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +107,8 @@ class Given:
 
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
+Layers = Annotated[int, Range(least=1, most=1024)]  # each is traced by itself
+Processes = Annotated[int, Range(least=0, most=1024)]  # or devices, of one machine
 Seed = Annotated[int, Range(least=0, below=2**31)]
 Positive = Annotated[float, Range(above=0, below=math.inf)]
 NonNegative = Annotated[float, Range(least=0, below=math.inf)]
@@ -110,26 +117,30 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 def hint_name(hint) -> str:
-    """An annotation in plain words, for error messages: `int, at least 1`."""
+    """An annotation in plain words, for error messages: `an int of at least 1, or None`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         extra = [str(a) for a in args[1:] if isinstance(a, Range)]
-        return ", ".join([hint_name(args[0]), *extra])
+        return " ".join([hint_name(args[0]), *extra])
     if origin is Literal:
         return "one of " + ", ".join(repr(a) for a in args)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("None" if a is type(None) else hint_name(a) for a in args)
+        return ", or ".join("None" if a is type(None) else hint_name(a) for a in args)
     if origin in (tuple, list):
-        return f"a list of ({hint_name(args[0])})"
-    return getattr(hint, "__name__", str(hint))
+        return f"a list, each {hint_name(args[0])}"
+    return {int: "an int", float: "a float", str: "a str"}.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def mismatch(hint, value) -> str | None:
     """What is wrong with `value` under the annotation `hint`, as `got ..., wanted ...`; None if nothing is."""
     if _fits(hint, value):
         return None
-    whole = isinstance(value, float) and value.is_integer() and _fits(hint, int(value))  # 1e3
-    return f"got {value!r}, wanted {hint_name(hint)}{f': write {int(value)}' if whole else ''}"
+    said = f"got {shown(value)}, wanted {hint_name(hint)}"
+    if isinstance(value, float) and value.is_integer() and _fits(hint, int(value)):  # 1e3
+        return f"{said}: write {int(value)}"
+    if isinstance(value, str) and _fits(hint, [value]):
+        return f"{said}: write [{value}]"
+    return f"{said}: {LARGEST} is the largest" if isinstance(value, int) and abs(value) > LARGEST else said
 
 
 def _fits(hint, value) -> bool:
@@ -149,10 +160,10 @@ def _fits(hint, value) -> bool:
     if hint is bool:
         return isinstance(value, (bool, np.bool_))
     if hint is int:
-        return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and abs(value) <= LARGEST
     if hint is float:
         number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        return number and not math.isnan(value)
+        return number and (abs(value) <= sys.float_info.max or (isinstance(value, float) and math.isinf(value)))
     if hint is None or hint is type(None):
         return value is None
     if isinstance(hint, type):

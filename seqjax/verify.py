@@ -160,7 +160,7 @@ def child(file: str, folder: str, kill: int | None) -> None:
 def _run(file: Path, folder: Path, kill: int | None = None) -> None:
     """`child` in a process of its own, which ends as it should."""
     code = f"from seqjax import verify; verify.child({str(file)!r}, {str(folder)!r}, {kill})"
-    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], stderr=subprocess.PIPE, text=True)
     if done.returncode == (0 if kill is None else -signal.SIGKILL):
         return
     kind = next((k for k in SeqjaxError.__subclasses__() if k.exit_code == done.returncode), None)

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import seqjax
 from seqjax import cli, config, verify
+from seqjax.training.experiment import Schema
 from seqjax.training.stored import digest
+from seqjax.words import settled
 
 TINY = {
     "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
@@ -27,7 +29,7 @@ TINY = {
 
 def tiny(*overrides: str) -> dict:
     """A config that trains in a second: `tiny("train.steps=8", "model.dropout=0.1")`."""
-    return config.override(copy.deepcopy(TINY), overrides)
+    return settled(Schema, config.override(copy.deepcopy(TINY), overrides))
 
 
 def write(path: Path, tree: dict) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from seqjax import config
 from seqjax.types import Checked, ConfigError, Count, Part, Positive
+from seqjax.words import settled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +70,10 @@ def test_all_problems_are_listed_at_once():
         "steps is required and missing",
         "model.widht is not a key. Did you mean 'width'?",
         "model.inputs is filled in from the data",
-        "model.layers: got True, wanted int, at least 1",
+        "model.layers: got True, wanted an int of at least 1",
         "model.mixer.name: no 'grru' in seqjax.mixers. Did you mean 'gru'?",
-        "speed.rate: got -1, wanted float, above 0",
-        "speed.most: got None, wanted int, at least 1",
+        "speed.rate: got -1, wanted a float above 0",
+        "speed.most: got None, wanted an int of at least 1",
     ):
         assert words in text
 
@@ -137,22 +138,32 @@ def test_a_name_alone_is_a_section():
         ("[NaN]", "[NaN]"),
         ("Infinity", "Infinity"),
         ("[true", "[true"),
+        ("...", "..."),
+        ("{1,2}", "{1,2}"),
+        ("b'x'", "b'x'"),
+        ("1+2j", "1+2j"),
+        ("1e999", "1e999"),
+        ("9" * 5000, "9" * 5000),
+        ("[" * 100_000, "[" * 100_000),
+        ("-" * 100_000 + "1", "-" * 100_000 + "1"),
     ],
 )
 def test_values_from_the_command_line(text, value):
-    assert config.override({}, [f"a.b={text}"]) == {"a": {"b": value}}
+    """Where no type says how to read them."""
+    assert settled(dict, config.override({}, [f"a.b={text}"])) == {"a": {"b": value}}
 
 
 def test_overrides():
     tree = {"model": {"mixer": {"name": "attention", "heads": 2}}, "list": [{"name": "a"}, "b"]}
-    new = config.override(tree, ["model.mixer.heads=4", "list.0.k=1", "list.1.k=2"])
+    new = settled(dict, config.override(tree, ["model.mixer.heads=4", "list.0.k=1", "list.1.k=2"]))
     assert new == {
         "model": {"mixer": {"name": "attention", "heads": 4}},
         "list": [{"name": "a", "k": 1}, {"name": "b", "k": 2}],
     }
     assert tree["model"]["mixer"]["heads"] == 2, "the argument is left alone"
     # A whole section first, whatever the order of the words; then its keys.
-    assert config.override(tree, ["model.mixer.x=1", "model.mixer=gru"])["model"]["mixer"] == {"name": "gru", "x": 1}
+    again = settled(dict, config.override(tree, ["model.mixer.x=1", "model.mixer=gru"]))
+    assert again["model"]["mixer"] == {"name": "gru", "x": 1}
     assert config.override(tree, ["model.mixer.name=gru"])["model"]["mixer"] == {"name": "gru", "heads": 2}
 
 

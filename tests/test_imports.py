@@ -15,7 +15,7 @@ import seqjax
 
 ROOT = Path(seqjax.__file__).parent
 ROOMS = (
-    *("types", "lookup", "hints", "config", "module", "masks", "metrics"),
+    *("screen", "types", "lookup", "words", "hints", "config", "module", "masks", "metrics"),
     *("ops", "mixers", "converters", "models", "probabilistic", "data", "tasks"),
     *(
         "training",
@@ -34,7 +34,8 @@ ROOMS = (
 )
 # On the ground floor, too, nobody reaches up: what each of these may import.
 GROUND = {
-    **{"types": [], "lookup": ["types"], "hints": ["lookup"], "config": ["types", "lookup", "hints"]},
+    **{"screen": [], "types": ["screen"], "lookup": ["screen", "types"], "words": ["types", "lookup"]},
+    **{"hints": ["lookup"], "config": ["screen", "types", "lookup", "words", "hints"]},
     **{"module": ["types"], "masks": [], "metrics": []},
 }
 NEVER = {"torch", "keras", "tensorflow", "tensorflow_probability", "transformers", "clu", "dynamax", "hmmlearn"}

@@ -52,14 +52,14 @@ def test_mismatch(hint, value, fits):
 
 
 def test_a_mismatch_says_got_and_wanted():
-    assert mismatch(Count, 0) == "got 0, wanted int, at least 1"
+    assert mismatch(Count, 0) == "got 0, wanted an int of at least 1"
     assert mismatch(Literal["a", "b"], "c") == "got 'c', wanted one of 'a', 'b'"
 
 
 def test_a_whole_number_with_an_exponent_is_told_how_to_write_it():
-    assert mismatch(Count, 1e3) == "got 1000.0, wanted int, at least 1: write 1000"
-    assert mismatch(Count, 1.5) == "got 1.5, wanted int, at least 1"
-    assert mismatch(Count, -1e3) == "got -1000.0, wanted int, at least 1"
+    assert mismatch(Count, 1e3) == "got 1000.0, wanted an int of at least 1: write 1000"
+    assert mismatch(Count, 1.5) == "got 1.5, wanted an int of at least 1"
+    assert mismatch(Count, -1e3) == "got -1000.0, wanted an int of at least 1"
     assert mismatch(Count, float("inf")).startswith("got inf")
 
 

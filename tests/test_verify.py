@@ -9,7 +9,7 @@ import launch
 import pytest
 
 from seqjax import verify
-from seqjax.training import files
+from seqjax.training import files, loop
 from seqjax.training.experiment import resolve
 from seqjax.types import CheckpointError, ConfigError, DataError, SeqjaxError
 
@@ -47,6 +47,7 @@ def config(tmp_path, monkeypatch):
     (tmp_path / "outside" / "forgetful.py").write_text(FORGETFUL)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(loop.Run, "restore", loop.Run.restore)  # put back what `careless` changes
     options = ("model.dropout=0.2", "train.eval_every=1", "optim.peak=1e-30")  # the first evaluation is the best
     write = lambda name: launch.write(tmp_path / "c.json", launch.tiny(f"data.name={name}", *options))
     yield write

@@ -1,6 +1,7 @@
 """seqjax compare."""
 
 from seqjax.commands import _config
+from seqjax.screen import clean
 from seqjax.types import ConfigError
 
 ABOUT = "Compare models fairly: equal budget, a learning-rate search for each, seeds, statistics, one page."
@@ -33,11 +34,12 @@ def run(args) -> None:
     from seqjax.search._display import Display
     from seqjax.training.workdir import Workdir
 
-    wishes = {"name": args.executor, "slots": args.slots}
-    words = [f"executor{'' if key == 'name' else f'.{key}'}={v!r}" for key, v in wishes.items() if v is not None]
-    if words:
+    tree = plan.settled(tree)
+    wishes = {"executor": args.executor, "executor.slots": args.slots}
+    wishes = {key: wish for key, wish in wishes.items() if wish is not None}
+    if wishes:
         tree.setdefault("executor", "local")
-    tree = config.override(tree, words)
+    tree = config.override(tree, wishes)
     runtime.setup()
     runtime.leave_memory()
     comparison = plan.resolve(tree)
@@ -51,4 +53,4 @@ def run(args) -> None:
             findings = compare.compare(comparison, workdir, executor, display)
     title = Path(args.config.partition(":")[0]).stem
     path = page.write(findings, Path(args.workdir), title, args.command_line)
-    print(f"report: {path}")
+    print(clean(f"report: {path}"))

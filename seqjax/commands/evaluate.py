@@ -1,6 +1,7 @@
 """seqjax evaluate."""
 
 from seqjax.commands import _run_folder
+from seqjax.screen import clean
 
 ABOUT = "Evaluate a checkpoint on a whole split; writes results.json."
 EXAMPLES = """\
@@ -29,4 +30,5 @@ def run(args) -> None:
     elsewhere = {f"{args.split} at {at}": trained.at(at) for at in args.at}  # all are checked before the first
     for name, one in {args.split: trained, **elsewhere}.items():
         result = one.evaluate(args.split, name=name)
-        print(f"{name} ({result['examples']:,} examples, step {result['step']}): {show(result['metrics'])}")
+        said = f"{name} ({result['examples']:,} examples, step {result['step']}): {show(result['metrics'])}"
+        print(clean(said))

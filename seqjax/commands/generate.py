@@ -1,6 +1,7 @@
 """seqjax generate."""
 
 from seqjax.commands import _run_folder
+from seqjax.screen import clean
 
 ABOUT = "Sample text from a checkpoint, or answers to what it reads; writes samples.json."
 EXAMPLES = """\
@@ -35,4 +36,4 @@ def run(args) -> None:
     runtime.setup()
     trained = Trained.load(args.workdir, args.checkpoint)
     how = dict(samples=args.samples, seed=args.seed, sampling=sampling)
-    print(show(trained, prompt=args.prompt, tokens=args.tokens, **how))
+    print(clean(show(trained, prompt=args.prompt, tokens=args.tokens, **how)))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seqjax.screen import clean
 from seqjax.types import ConfigError
 
 ABOUT = "Write report.html and report.md from one or several run folders."
@@ -26,4 +27,4 @@ def run(args) -> None:
     path = report.write(folders, out)
     if args.figure:
         report.figure(folders, Path(args.figure))
-    print(f"report: {path}")
+    print(clean(f"report: {path}"))

@@ -1,6 +1,7 @@
 """seqjax sweep."""
 
 from seqjax.commands import _config
+from seqjax.screen import clean
 from seqjax.types import SeqjaxError
 
 ABOUT = "Search the space that a config's sweep() describes; run the same command again to go on."
@@ -60,5 +61,5 @@ def run(args) -> None:
     best = search.workdir.path / "best.json"
     new = shlex.quote(str(search.workdir.path / "best"))
     print(f"best: trial {found.best.number}, {found.monitor} {value(found.best.value)}")
-    print(f"report: {path}")
-    print(f"train it: seqjax train --config {shlex.quote(str(best))} --workdir {new}")
+    print(clean(f"report: {path}"))
+    print(clean(f"train it: seqjax train --config {shlex.quote(str(best))} --workdir {new}"))

@@ -1,6 +1,7 @@
 """seqjax train."""
 
 from seqjax.commands import _config
+from seqjax.screen import clean
 from seqjax.types import ConfigError
 
 ABOUT = "Train what a config describes; run the same command again to resume."
@@ -55,12 +56,13 @@ def run(args) -> None:
     from seqjax.training.workdir import Workdir
 
     processes.join(args.coordinator, args.processes, args.process_id, args.join, args.heartbeat)
-    processes.agree({**tree, "versions": facts.versions()}, config.differences)
     workdir = Workdir(args.workdir, writes=processes.is_first())
+    told = {"--workdir": str(workdir.path), "--restart": args.restart}
+    processes.agree({**tree, **told, "versions": facts.versions()}, config.differences)
     experiment = processes.together(lambda: Experiment(tree))
     step = None if args.restart else history.finished(experiment, workdir)
     if step is not None:
         if processes.is_first():
-            print(f"already done at step {step}: {workdir.path}")
+            print(clean(f"already done at step {step}: {workdir.path}"))
         return
     loop.train(experiment, workdir, restart=args.restart, command=args.command_line, quiet=args.quiet)

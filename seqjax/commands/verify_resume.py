@@ -1,11 +1,19 @@
 """seqjax verify-resume."""
 
 from seqjax.commands import _config
+from seqjax.types import ConfigError
 
 ABOUT = "Prove that a config resumes to the same bits: train straight, train with kills, compare."
 EXAMPLES = """\
   seqjax verify-resume --config experiments/quickstart.py:gru
   seqjax verify-resume --config experiments/names.py --steps 100 --kills 5 --workdir runs/proof"""
+
+SET = {
+    "train.steps": ": pass --steps N",
+    "train.log_every": ", so that it can kill between two log lines: leave it out",
+    "train.checkpoint_every": ", so that there is a checkpoint between two kills: leave it out",
+    "train.patience": ", as both runs must come to the last step: leave it out",
+}
 
 
 def options(parser) -> None:
@@ -29,6 +37,10 @@ def run(args) -> None:
     from seqjax.training import progress
 
     say = progress.console(soft_wrap=True).print
+    for word in args.overrides:
+        path = word.partition("=")[0]
+        if key := next((key for key in SET if f"{key}.".startswith(f"{path}.")), None):
+            raise ConfigError(f"--config.{word}: verify-resume sets {key} itself{SET[key]}.")
     tree = _config.resolved(tree)
     with contextlib.ExitStack() as stack:
         folder = Path(args.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="seqjax-verify-")))

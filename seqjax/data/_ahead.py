@@ -1,5 +1,6 @@
 """Reading ahead: batches are made while the step before them runs, in a thread or in processes."""
 
+import functools
 import multiprocessing
 import os
 import queue
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from seqjax import lookup
 from seqjax.types import DataError
 
 
@@ -52,11 +54,19 @@ def _in_processes(steps, batch, workers: int):
     # Through pipes: what a killed process leaves in shared memory stays there, and containers have little of it.
     pipes = grain.experimental.DatasetOptions(min_shm_size=2**62)
     dataset = grain.experimental.WithOptionsIterDataset(dataset, pipes)
-    return iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_begin_worker))
+    os.environ["PYTHONSAFEPATH"] = "1"  # of workers: no file of the current folder stands for a module of others
+    begin = functools.partial(_begin_worker, lookup.imported())
+    return iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=begin))
 
 
-def _begin_worker(index: int, count: int) -> None:
-    """In a worker: signals are the parent's business, and without a parent there is nothing to do."""
+def _begin_worker(modules: list[str], index: int, count: int) -> None:
+    """In a worker: signals are the parent's business, and without a parent there is nothing to do.
+
+    The modules are those that the config names: they may lie in the current folder, where only `lookup` finds them.
+    """
+    del os.environ["PYTHONSAFEPATH"]
+    for module in modules:
+        lookup.outside(module)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -87,7 +97,7 @@ def _watched(iterator, prefetch: int, timeout: float, give_up: Callable):
                 if not put((batch, None)):
                     return
             put((None, None))
-        except Exception as error:
+        except BaseException as error:  # of a thread, nobody else would hear: sys.exit in a source, too
             put((None, error))
 
     # A daemon: a source that never returns must not keep the process alive.

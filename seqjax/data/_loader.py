@@ -6,7 +6,7 @@ A batch is a pure function of (seed, step): a resumed run needs a number, not an
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from seqjax.data import _checks
 from seqjax.data._ahead import read
 from seqjax.data._random import philox
 from seqjax.data._source import Source
-from seqjax.types import Checked, ConfigError, Count, DataError, Positive, Range
+from seqjax.types import Checked, ConfigError, Count, DataError, Positive, Processes
 
 PADDED = ("tokens", "features", "scored", "reset")
 
@@ -39,7 +39,7 @@ class Loader(Checked):
     batch: Count = 64
     buckets: tuple[Count, ...] = ()
     overlong: Literal["error", "truncate", "crop"] = "error"
-    workers: Annotated[int, Range(least=0, most=1024)] = 0
+    workers: Processes = 0
     prefetch: Count = 4
     timeout: Positive = 60.0
 

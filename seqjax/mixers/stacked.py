@@ -6,7 +6,7 @@ from seqjax import masks
 from seqjax.mixers._base import Mixer, Mixers, cycle, least_room
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.lstm import LSTM
-from seqjax.types import Count, Fraction
+from seqjax.types import Fraction, Layers
 
 
 class Stacked(Mixer):
@@ -20,7 +20,7 @@ class Stacked(Mixer):
     """
 
     mixer: Mixers = LSTM
-    layers: Count = 2
+    layers: Layers = 2
     dropout: Fraction = 0.0
     residual: bool = False
 

@@ -10,7 +10,7 @@ from seqjax.mixers._base import Mixers, check_state, cycle, least_room
 from seqjax.mixers._memory import check_alone
 from seqjax.module import Module
 from seqjax.ops import ring
-from seqjax.types import Count, Dtype, Fraction, Given, NonNegative, Spec
+from seqjax.types import Count, Dtype, Fraction, Given, Layers, NonNegative, Spec
 
 Norm = Literal["layer", "rms"]
 
@@ -79,7 +79,7 @@ class Backbone(Module, kw_only=True):
     inputs: Annotated[Spec, Given]
     outputs: Annotated[Count, Given]
     width: Count = 128
-    layers: Count = 2
+    layers: Layers = 2
     mixer: Mixers
     expansion: NonNegative = 4.0
     dropout: Fraction = 0.0

@@ -13,7 +13,7 @@ from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.cross_attention import CrossAttention
 from seqjax.models._blocks import Block, norm, through
 from seqjax.models.lm import LanguageModel
-from seqjax.types import Count, Part
+from seqjax.types import Layers, Part
 
 
 class Seq2Seq(LanguageModel, kw_only=True):
@@ -33,7 +33,7 @@ class Seq2Seq(LanguageModel, kw_only=True):
     """
 
     encoder: Mixers = Bidirectional
-    encoder_layers: Count = 2
+    encoder_layers: Layers = 2
     cross: Annotated[Callable | None, Part("seqjax.mixers", "Mixer")] = CrossAttention
 
     called = "a seq2seq model"

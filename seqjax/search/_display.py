@@ -18,7 +18,7 @@ class Display:
         if not self.console.is_terminal:
             self.console.width = 140
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

@@ -1,13 +1,13 @@
 """The study of a sweep: Optuna's memory of what was tried, and its choice of what to try next."""
 
 import json
-import re
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from seqjax import lookup
+from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search._records import Record
 from seqjax.training import files
@@ -48,7 +48,8 @@ class Study:
         except Exception as error:  # of the database's driver, whichever it is
             if storage is None:
                 raise
-            raise ConfigError(f"--storage {hidden(storage)}: {type(error).__name__}: {error}") from error
+            reason = hidden(storage, f"{type(error).__name__}: {error}")
+            raise ConfigError(f"--storage {hidden(storage)}: {reason}") from error
         held = self._study.get_trials(deepcopy=False)
         self._left = {trial.number: trial._trial_id for trial in held if trial.state.name == "RUNNING"}
         self._waiting = any(trial.state.name == "WAITING" for trial in held)  # killed before it was asked for
@@ -133,11 +134,6 @@ class Study:
         importance = self.optuna.importance
         forest = importance.FanovaImportanceEvaluator(seed=0)
         return {k: float(v) for k, v in importance.get_param_importances(self._study, evaluator=forest).items()}
-
-
-def hidden(storage: str | None) -> str | None:
-    """The address of a database without the password in it."""
-    return storage and re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
 
 
 def _record(trial) -> Record:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from seqjax import config, lookup
+from seqjax import config, lookup, words
 from seqjax.search._build import Builder
 from seqjax.search.executors.local import Local
 from seqjax.search.match import narrowest
@@ -75,7 +75,7 @@ class Comparison(Checked):
     def tree(self, contender: str, value) -> dict:
         """The config of a contender at a value, as it is written: no defaults, no learning rate."""
         changes = dict(self.contenders[contender]) | ({} if value is None else {self.axis: value})
-        return config.override(self.base, [f"{key}={change!r}" for key, change in changes.items()])
+        return config.override(self.base, changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,12 @@ class Cell:
         """One run: `<root>/runs/gru/length-64/rate-0.003/seed-0`."""
         tree = {**self.config, "seed": seed, "optim": {**self.config["optim"], "peak": rate}}
         return Trial(root / "runs" / self.folder / f"rate-{_rate(rate)}" / f"seed-{seed}", tree)
+
+
+def settled(tree: dict) -> dict:
+    """The tree of a comparison's file, with the words of the command line in it read, also those of its base."""
+    base = words.settled(experiment.Schema, tree.get("base"))
+    return words.settled(Comparison, {**tree, "base": base} if "base" in tree else tree)
 
 
 def resolve(tree: dict) -> Comparison:

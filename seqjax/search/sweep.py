@@ -9,47 +9,28 @@ Trials are judged by the best validation value of `task.monitor`, as the trainer
 split is never looked at.
 """
 
-import dataclasses
 import json
 import math
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
 
 from seqjax import config
 from seqjax.metrics import grows
+from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
 from seqjax.search._build import Builder, check
+from seqjax.search._options import TRIALS, Options
 from seqjax.search._records import Summary
-from seqjax.search._study import PRUNERS, SAMPLERS, Study, hidden
+from seqjax.search._study import Study
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
 from seqjax.training import experiment
 from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
-from seqjax.types import Checked, ConfigError, Count, Part, Range, Seed, WorkdirError, fields_of, marker
-
-TRIALS = 20  # if nothing else says how many
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(Checked):
-    """How to search. A trial is one run, or one for each of `folds` and `seeds`, judged by their mean.
-
-    `trials` None: 20, or the whole grid. `seed` decides what is drawn, and how folds are cut of train and validation
-    (`seqjax.data.folds`); `seeds` count from the config's.
-    """
-
-    trials: Count | None = None
-    sampler: SAMPLERS = "tpe"
-    pruner: PRUNERS = "none"
-    folds: Annotated[int, Range(least=2)] | None = None
-    seeds: Count = 1
-    seed: Seed = 0
-    storage: str | None = None
+from seqjax.types import ConfigError, Part, WorkdirError, fields_of, marker
 
 
 class Sweep:
@@ -72,7 +53,7 @@ class Sweep:
         self.workdir = Workdir(folder).lock()
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
         about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed")}
-        about["storage"] = hidden(options.storage)
+        about["storage"] = options.storage and hidden(options.storage)
         self.study = Study(
             self.workdir.path / "study.journal",
             options.storage,

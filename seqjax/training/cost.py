@@ -1,10 +1,15 @@
 """What a model costs, counted without running it."""
 
+import contextlib
 import math
+import os
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
+
+from seqjax.types import ConfigError
 
 
 def parameter_table(params) -> list[tuple[str, tuple, int]]:
@@ -21,6 +26,31 @@ def count(params) -> int:
 def nbytes(tree) -> int:
     """Bytes of all arrays of a tree, abstract ones too."""
     return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in jax.tree.leaves(tree))
+
+
+def memory() -> int:
+    """Bytes that this machine has, or that its container may take."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int(Path(file).read_text()))
+    return min(limits)
+
+
+def check_room(state) -> None:
+    """Refuses a state (abstract) that all devices together could not hold.
+
+    Raises:
+      ConfigError: says what it takes and what there is.
+    """
+    device = jax.devices()[0]
+    each = (device.memory_stats() or {}).get("bytes_limit")
+    have = each * jax.device_count() if each else memory() * jax.process_count()
+    if (need := nbytes(state)) > have:
+        raise ConfigError(
+            f"model: {count(state.params):,} parameters with the state of the optimiser take {need:,} bytes, and "
+            f"{'this machine has' if not each else 'the devices have'} {have:,}: lower model.width or model.layers."
+        )
 
 
 def flops(function, *args) -> float:

@@ -6,10 +6,15 @@ from rich.table import Table
 from seqjax.training import cost, history, progress
 from seqjax.training.experiment import Experiment
 from seqjax.training.step import check_monitor, make_train_step, zero_totals
+from seqjax.types import ConfigError
 
 
 def show(experiment: Experiment) -> None:
-    """Prints parameters, FLOPs, memory and the first batch. Compiles the step and runs nothing."""
+    """Prints parameters, FLOPs, memory and the first batch. Compiles the step and runs nothing.
+
+    Raises:
+      ConfigError: this machine could not hold the parameters; behind what is known of them.
+    """
     e, console = experiment, progress.console(soft_wrap=True)
     params = e.shapes.params
     console.print(progress.parameters(cost.parameter_table(params)))
@@ -21,15 +26,11 @@ def show(experiment: Experiment) -> None:
     totals = zero_totals(step, state, batch)
     check_monitor(e.task, totals)
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
-    longest, _ = e.batches.kinds[-1]
-    memory = jax.jit(step, donate_argnums=0).lower(state, totals, longest).compile().memory_analysis()
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
     tokens, epoch = e.batches.tokens, e.batches.per_epoch
-    temporary = mib(memory.temp_size_in_bytes) if memory else "unknown"
     rows = [
         ("matmul FLOPs", f"{flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"),
         ("memory", f"{mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state"),
-        ("", f"{temporary} temporary in a step, {mib(cost.nbytes(longest))} a batch"),
         (
             "steps",
             f"{e.train.steps:,} of {e.loader.batch} sequences, "
@@ -37,6 +38,15 @@ def show(experiment: Experiment) -> None:
         ),
     ]
     rows += [("data", note) for note in e.source.notes]
+    try:
+        cost.check_room(state)
+    except ConfigError:
+        _print(console, rows)
+        raise
+    longest, _ = e.batches.kinds[-1]
+    memory = jax.jit(step, donate_argnums=0).lower(state, totals, longest).compile().memory_analysis()
+    temporary = mib(memory.temp_size_in_bytes) if memory else "unknown"
+    rows.insert(2, ("", f"{temporary} temporary in a step, {mib(cost.nbytes(longest))} a batch"))
     if origin := e.init.origin(params):
         rows.append(("init", str(origin)))
         rows += [("", line) for line in history.other_model(origin.meta, e)]
@@ -46,12 +56,16 @@ def show(experiment: Experiment) -> None:
         rows.append(("first source", str(batch["source"][0][batch["source_mask"][0]][:32].tolist())))
     if e.source.spec.vocabulary is not None:
         rows.append(("first row", _readable(e.source, batch["tokens"][0][batch["mask"][0]])))
-    for name, text in rows:
-        console.print(f"{name:17}{text}")
+    _print(console, rows)
     table = Table("batch[0]", "dtype", "shape", "range", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for key, value in batch.items():
         table.add_row(key, str(value.dtype), str(list(value.shape)), f"{value.min():g} to {value.max():g}")
     console.print(table)
+
+
+def _print(console, rows) -> None:
+    for name, text in rows:
+        console.print(f"{name:17}{text}")
 
 
 def _readable(source, ids) -> str:

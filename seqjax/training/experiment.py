@@ -10,13 +10,15 @@ import numpy as np
 
 from seqjax import config
 from seqjax.data import Batches, Loader, Source, Streams
-from seqjax.training import carry
+from seqjax.training import carry, cost
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
 from seqjax.training.init import Init
 from seqjax.training.optim import Optim
 from seqjax.training.parallel import Parallel
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
+
+OVERHEAD = 500  # bytes of an example beside its numbers, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Experiment:
                 f"train.eval_every={self.train.eval_every} evaluates on validation, and data has "
                 f"{', '.join(self.source.spec.splits)} alone: give it that split, or set train.eval_every=None."
             )
+        self._check_room()
         self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
         self.model = config.build(
             part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
@@ -127,6 +130,20 @@ class Experiment:
             carry.check(self.model, self.source, self.loader)
         self.tx = self.optim.build(self.train.steps)
 
+    def _check_room(self) -> None:
+        """Refuses batches, or examples, that the memory of this machine cannot hold: they are made here."""
+        spec, loader = self.source.spec, self.loader
+        a_place = 4 * (spec.features or 1) + 2
+        example = spec.length * a_place + (spec.source_length or 0) * 5
+        row = (loader.buckets or [spec.length])[-1] * a_place + (spec.source_length or 0) * 5 + OVERHEAD
+        batches = (loader.prefetch + 1) * self.train.steps_per_call
+        need, have = max(example, loader.batch * batches * row // jax.process_count()), cost.memory()
+        if need > have:
+            raise ConfigError(
+                f"{batches:,} batches of {loader.batch:,} examples, up to {spec.length:,} long, take {need:,} bytes at "
+                f"once, and this machine has {have:,}: lower loader.batch, loader.prefetch or data.length."
+            )
+
     def _check_cuts(self, n: int) -> None:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that wants them whole."""
         if whole := getattr(self.model, "whole", [type(self.model).__name__]):
@@ -144,8 +161,9 @@ class Experiment:
     def reads(self, length: int) -> int:
         """How many tokens the model reads of `length`: all, or all but the last where it predicts the next."""
         spec, shape_BL = self.source.spec, (1, length)
-        example = {"tokens": np.zeros(shape_BL, np.int32), "mask": np.ones(shape_BL, bool)}
-        example["features"] = np.zeros((*shape_BL, spec.features or 1), np.float32)
+        some = lambda value, *shape: np.broadcast_to(value, shape)  # takes no memory
+        example = {"tokens": some(np.int32(0), *shape_BL), "mask": some(np.True_, *shape_BL)}
+        example["features"] = some(np.float32(0), *shape_BL, spec.features or 1)
         return self.task.inputs(example)[0].shape[1]
 
     @cached_property

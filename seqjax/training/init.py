@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from seqjax.screen import shown
 from seqjax.training import processes, stored
 from seqjax.training.checkpoint import chosen
 from seqjax.training.state import State
@@ -47,12 +48,14 @@ class Init(Checked):
 
     def _look(self, params, folder: Path | None) -> "Origin":
         other = Workdir(self.run)
-        if folder and other.path.resolve() == folder.resolve():
-            raise ConfigError(f"init.run={self.run} is the run's own folder: choose another run, or another --workdir.")
         try:
-            other.config()
-        except ConfigError as error:
-            raise ConfigError(f"init.run={self.run}: {error}") from error
+            own = folder and other.path.resolve() == folder.resolve()
+            if not own:
+                other.config()
+        except (ConfigError, OSError, ValueError) as error:  # the latter two: no file can have this name
+            raise ConfigError(f"init.run={shown(self.run)[1:-1]}: {error}") from error
+        if own:
+            raise ConfigError(f"init.run={self.run} is the run's own folder: choose another run, or another --workdir.")
         checkpoints, step = chosen(other, self.checkpoint)
         path = checkpoints.root / str(step)
         meta = stored.metadata(path)

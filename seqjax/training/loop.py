@@ -81,6 +81,7 @@ class Run:
         e = self.experiment
         self.layout = e.parallel.layout(e.loader.batch, self.options.accumulate)
         batch = e.batches.first
+        cost.check_room(e.shapes)
         self.abstract = abstract = self.layout.abstract(e.shapes)
         self.data = history.fingerprint(e)
         axis, ema = self.layout.axis, e.optim.ema

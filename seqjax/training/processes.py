@@ -7,6 +7,7 @@ the data. Process 0 alone writes into the run folder.
 import importlib.util
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from seqjax.screen import clean, masked
+from seqjax.training import roll_call
 from seqjax.types import ConfigError, NumericsError, Preempted, SeqjaxError
 
 ABORTED = 134  # how JAX ends a process whose peers are gone; worth another start
@@ -51,7 +54,7 @@ def join(
     them all.
 
     Raises:
-      ConfigError: incomplete, contradicting, or no launcher that JAX can ask.
+      ConfigError: incomplete, contradicting (see `roll_call`), or no launcher that JAX can ask.
     """
     given = {"--coordinator": coordinator, "--processes": count, "--process_id": index}
     if count == 1 and not index:
@@ -75,9 +78,11 @@ def join(
                 "pass --coordinator HOST:PORT --processes N --process_id I."
             )
         if not 0 <= index < count:
-            raise ConfigError(f"got --process_id {index} of --processes {count}: wanted 0 to {count - 1}.")
-        if not coordinator.rpartition(":")[2].isdigit():
+            raise ConfigError(f"got --process_id {index} of --processes {count}: wanted 0 to {max(count - 1, 0)}.")
+        if not re.fullmatch(r".+:[0-9]{1,5}", coordinator) or not 0 < int(coordinator.rpartition(":")[2]) < 2**16:
             raise ConfigError(f"got --coordinator {coordinator}, wanted HOST:PORT of process 0.")
+    if timeout < 1 or heartbeat < 1:
+        raise ConfigError(f"got --join {timeout} --heartbeat {heartbeat}: wanted at least a second each.")
     who = f"process {index if index is not None else '?'} of {count or '?'}"
     where = coordinator or f"the address that {found} gave"
     late = threading.Timer(
@@ -85,6 +90,8 @@ def join(
     )
     late.daemon = True
     late.start()
+    if found is None:  # a launcher has numbered them
+        roll_call.answer(coordinator, count, index)
     # JAX itself would end the process with a stack trace: later, so that ours comes first.
     jax.distributed.initialize(
         coordinator, count, index, initialization_timeout=timeout + 60, heartbeat_timeout_seconds=heartbeat
@@ -168,5 +175,5 @@ def part(error: BaseException) -> None:
 
 
 def _end(sentence: str, code: int = ABORTED) -> None:
-    print(f"seqjax: {sentence}", file=sys.stderr, flush=True)
+    print(clean(f"seqjax: {masked(sentence)}"), file=sys.stderr, flush=True)
     os._exit(code)

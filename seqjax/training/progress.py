@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from seqjax.screen import clean
 from seqjax.training.records import Info
 
 
@@ -16,7 +17,7 @@ def console(**options) -> Console:
 
     As in `seqjax train | head`, where rich would exit with 1.
     """
-    made = Console(highlight=False, markup=False, **options)
+    made = _Console(highlight=False, markup=False, emoji=False, **options)
 
     def hush():
         made.quiet = True
@@ -26,6 +27,13 @@ def console(**options) -> Console:
     return made
 
 
+class _Console(Console):
+    """Text that it is given moves no cursor: names of columns and files stand in it."""
+
+    def render_str(self, text, **options):
+        return super().render_str(clean(text), **options)
+
+
 class Display:
     """A progress bar with loss, tokens/s and ETA. Everything goes to stdout through one console."""
 
@@ -33,7 +41,7 @@ class Display:
         self.console = console(quiet=quiet, soft_wrap=True)
         self.live = self.console.is_terminal
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
@@ -44,7 +52,7 @@ class Display:
             disable=not self.live,
             transient=True,
         )
-        self._task = self._bar.add_task(title, total=steps, completed=start, note="compiling")
+        self._task = self._bar.add_task(clean(title), total=steps, completed=start, note="compiling")
         self.steps, self._good = steps, None  # the last row with a loss
 
     def __enter__(self):

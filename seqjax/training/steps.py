@@ -1,6 +1,7 @@
 """The loop over steps: step, log, evaluate, save; and what a signal or bad numbers make of it."""
 
 import collections
+import collections.abc
 import logging
 import math
 import time
@@ -16,6 +17,26 @@ from seqjax.types import Preempted
 
 log = logging.getLogger(__name__)
 AHEAD = 2  # steps that may be under way while the host goes on
+BLOCK = 256  # log lines whose learning rates are computed together
+
+
+class Calls(collections.abc.Sequence):
+    """The batches that each call of the step takes, `k` of them; they are seen `passed` later than their step.
+
+    A run that was saved with another k comes back to multiples of this one: its first call is shorter.
+    """
+
+    def __init__(self, first: int, last: int, k: int, passed: int):
+        self.first, self.last, self.k, self.passed = first, last, k, passed
+
+    def __len__(self) -> int:
+        return max(self.last // self.k - self.first // self.k, 0)
+
+    def __getitem__(self, index: int) -> range:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        end = (self.first // self.k + 1 + index) * self.k
+        return range(max(end - self.k, self.first) + self.passed, end + self.passed)
 
 
 class Steps:
@@ -26,10 +47,8 @@ class Steps:
         self.experiment, self.options, self.display = run.experiment, run.options, run.journal.display
         # The first call is shorter, if the run was saved with another number of steps per call.
         self.programs = max(len(run.experiment.loader.buckets), 1) + bool(run.step % run.options.steps_per_call)
-        # Of all log lines at once: later, on the device, they would wait for the steps under way there.
-        steps, every = self.options.steps, self.options.log_every
-        logged = np.append(np.arange(every, steps, every), steps)
-        self._rates = np.asarray(jax.vmap(self.experiment.optim.rate(steps))(logged - 1))
+        self._schedule = jax.jit(jax.vmap(self.experiment.optim.rate(self.options.steps)))
+        self._rates = -1, None  # of which block of log lines, and they
         self.last: dict[str, float] = {}  # validation metrics
         self._pending = None  # a log line whose numbers may still be under way
         self._told = False  # that there are more programs than buckets
@@ -110,9 +129,7 @@ class Steps:
             for batch in self.experiment.batches.iterate(first + passed, last + passed, **reading):
                 yield 1, batch
             return
-        # A run that was saved with another k comes back to multiples of this one.
-        ends = [*range((first // k + 1) * k, last + 1, k)]
-        calls = [range(a + passed, b + passed) for a, b in zip([first, *ends], ends, strict=False)]
+        calls = Calls(first, last, k, passed)
         for call, batch in zip(calls, self.experiment.batches.stacks(calls, **reading), strict=False):
             yield len(call), batch
 
@@ -188,6 +205,16 @@ class Steps:
             self._log(*self._pending)
             self._pending = None
 
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step that is logged. The device is asked for many at once: it is at work on others."""
+        every = self.options.log_every
+        block, line = divmod((step - 1) // every, BLOCK)
+        if block != self._rates[0]:
+            lines = np.arange(block * BLOCK + 1, (block + 1) * BLOCK + 1)
+            logged = np.minimum(lines * every, self.options.steps).astype(np.int32)
+            self._rates = block, np.asarray(self._schedule(logged - 1))
+        return float(self._rates[1][line])
+
     def _log(self, step: int, totals, tokens: int, count: int, compiles: int) -> None:
         """Reads the totals of a log interval and writes them everywhere."""
         run = self.run
@@ -200,7 +227,7 @@ class Steps:
             **{k: v.mean() for k, v in totals.items() if k not in ("skipped", "bad")},
             "skipped_steps": int(totals["skipped"].total),
             "rollbacks": run.progress.rollbacks,
-            "learning_rate": float(self._rates[(step - 1) // self.options.log_every]),
+            "learning_rate": self._rate(step),
             "tokens_per_s": tokens / elapsed if count else math.nan,  # the first step compiles
             "steps_per_s": count / elapsed if count else math.nan,
             "seconds": run.progress.seconds,

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from seqjax.training import history, room
+from seqjax.training import cost, history, room
 from seqjax.training.checkpoint import chosen
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment
@@ -37,6 +37,7 @@ class Trained:
         """
         workdir = Workdir(path)
         experiment = Experiment(history.config_of(workdir))
+        cost.check_room(experiment.shapes)
         checkpoints, step = chosen(workdir, checkpoint)
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
         state, meta = checkpoints.restore(layout.abstract(experiment.shapes), step)

@@ -48,7 +48,7 @@ def test_the_newest_bracket_is_no_stack():
         ({"length": 7}, "length=7 is odd"),
         ({"min_length": 3}, "min_length=3 is odd"),
         ({"length": 4, "min_length": 6}, "min_length=6 is above length=4"),
-        ({"depth": 0}, "depth: got 0, wanted int, at least 1"),
+        ({"depth": 0}, "depth: got 0, wanted an int of at least 1"),
     ],
 )
 def test_options_that_cannot_be(options, words):

@@ -63,7 +63,7 @@ def test_recall_baseline_is_beaten_only_with_the_link():
         (lambda: copy.Source(length=3, min_length=4), "min_length=4 is above length=3"),
         (lambda: copy.Source(seed=-1), "seed: got -1"),
         (lambda: copy.Source(seed=2**64), "seed: got 18446744073709551616"),
-        (lambda: copy.Source(symbols=0), "symbols: got 0, wanted int, at least 1"),
+        (lambda: copy.Source(symbols=0), "symbols: got 0, wanted an int of at least 1"),
         (lambda: copy.Source(examples=0), "examples: got 0"),
         (lambda: recall.Source(pairs=5, keys=4), "keys=4 is below pairs=5"),
         (lambda: recall.Source(pairs=1.5), "pairs: got 1.5"),

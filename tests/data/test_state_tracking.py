@@ -95,8 +95,8 @@ def test_baselines():
     "build, words",
     [
         (lambda: parity.Source(length=3, min_length=4), "min_length=4 is above length=3"),
-        (lambda: modular_addition.Source(modulus=1), "modulus: got 1, wanted int, at least 2"),
-        (lambda: s5.Source(degree=7), "degree: got 7, wanted int, at least 3 and at most 6"),
+        (lambda: modular_addition.Source(modulus=1), "modulus: got 1, wanted an int of at least 2"),
+        (lambda: s5.Source(degree=7), "degree: got 7, wanted an int of at least 3 and at most 6"),
         (lambda: s5.Source(generators="three"), "generators: got 'three', wanted one of 'all', 'two'"),
     ],
 )

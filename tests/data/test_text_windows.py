@@ -106,8 +106,8 @@ def test_shares_are_contiguous_and_a_share_of_zero_is_no_split(path, fake_text):
     "options, words",
     [
         ({"validation": 0.5, "test": 0.5}, "validation=0.5 and test=0.5"),
-        ({"validation": 1.0}, "validation: got 1.0, wanted float, at least 0 and below 1"),
-        ({"length": 0}, "length: got 0, wanted int, at least 1"),
+        ({"validation": 1.0}, "validation: got 1.0, wanted a float of at least 0 and below 1"),
+        ({"length": 0}, "length: got 0, wanted an int of at least 1"),
         ({"length": True}, "length: got True"),
         ({"tokens": "word"}, "tokens: got 'word', wanted one of 'character', 'byte'"),
     ],

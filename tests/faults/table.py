@@ -250,7 +250,7 @@ TABLE = {
         f"{CHECKPOINT}::test_processes_agree_on_what_is_wrong",
     ),
     58: (
-        "A run whose folder or config is removed, replaced or changed ends; nothing takes its place, nothing goes on under another config.",
+        "A run whose folder or config is removed, replaced or changed ends, and nothing takes its place.",
         f"{RESUME}::test_a_number_changed_in_the_config_of_the_folder_is_seen",
         f"{CHECKPOINT}::test_a_folder_that_is_a_link_stays_one",
         f"{FOLDER}::test_a_run_that_lost_its_folder_ends",
@@ -279,7 +279,7 @@ TABLE = {
         f"{LOOP}::test_the_advice_fits_the_cause",
     ),
     61: (
-        "Sizes, nestings, packed files and numbers of steps far beyond reason end in a sentence before anything is allocated.",
+        "Sizes, nestings, packed files and steps beyond reason are a sentence before anything is allocated.",
         f"{LOADER}::test_absurd_sizes_are_refused_before_anything_is_made",
         f"{LOADER}::test_absurdly_many_workers",
         "data/test_text_windows.py::test_a_gz_that_unpacks_to_far_more_than_it_is",
@@ -339,7 +339,7 @@ TABLE = {
         "report/test_sweep_report.py::test_numbers_are_as_short_as_they_are_read",
     ),
     67: (
-        "What cannot be built is told before anything runs; help needs no JAX; costs do not grow with the square of a size.",
+        "What cannot be built is told before anything runs; help needs no JAX; no cost grows with the square.",
         "test_imports.py::test_help_and_mistakes_on_the_command_line_need_no_jax",
         "data/test_text_windows.py::test_a_text_takes_at_most_three_times_its_size",
         "data/test_text_windows.py::test_pieces_cut_no_character",

@@ -91,8 +91,8 @@ def test_a_window_is_never_full():
     ("options", "words"),
     [
         (dict(kv_heads=3), "mixer.kv_heads=3 does not divide mixer.heads=4"),
-        (dict(window=0), "window: got 0, wanted int, at least 1"),
-        (dict(soft_cap=0.0), "soft_cap: got 0.0, wanted float, above 0"),
+        (dict(window=0), "window: got 0, wanted an int of at least 1"),
+        (dict(soft_cap=0.0), "soft_cap: got 0.0, wanted a float above 0"),
         (dict(gate="token"), "wanted one of 'none', 'head', 'feature'"),
         (dict(backend="flash"), "backend: got 'flash', wanted one of 'auto', 'reference'"),
     ],

@@ -171,7 +171,7 @@ def test_with_an_empty_memory_it_is_the_cell():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(view="local_m", radius=0), "radius: got 0, wanted int, at least 1"),
+        (dict(view="local_m", radius=0), "radius: got 0, wanted an int of at least 1"),
         (dict(radius=2), "mixer.radius=2 with mixer.view='global': a local view needs a radius, 'global' none"),
         (dict(view="local_p"), "mixer.radius=None with mixer.view='local_p'"),
         (dict(score="location"), "mixer.places=None with mixer.score='location'"),

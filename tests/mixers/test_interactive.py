@@ -147,7 +147,7 @@ def test_a_decoder_takes_a_causal_one_only():
     ("options", "words"),
     [
         (dict(heads=3), "mixer.heads=3 does not divide model.width=4"),
-        (dict(soft_cap=0.0), "soft_cap: got 0.0, wanted float, above 0 and at most 30"),
+        (dict(soft_cap=0.0), "soft_cap: got 0.0, wanted a float above 0 and at most 30"),
         (dict(soft_cap=80.0), "soft_cap: got 80.0"),
         (dict(score="dot"), "score: got 'dot', wanted one of 'trilinear'"),
     ],

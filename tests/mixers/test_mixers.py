@@ -29,7 +29,9 @@ def test_every_mixer_needs_nothing_but_a_width_and_has_float32_parameters(name):
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
 def test_every_mixer_lists_all_wrong_options_at_once(name):
-    with pytest.raises(ValueError, match=r"width: got 0, wanted int, at least 1; dtype: got 'int8', wanted one of"):
+    with pytest.raises(
+        ValueError, match=r"width: got 0, wanted an int of at least 1; dtype: got 'int8', wanted one of"
+    ):
         lookup.find(name, "seqjax.mixers", "Mixer")(width=0, dtype="int8")
 
 
@@ -58,13 +60,13 @@ def test_an_untrained_state_is_zero_and_an_untrained_cache_is_empty():
     ("options", "words"),
     [
         (dict(heads=3), "heads=3 does not divide model.width=8"),
-        (dict(context=0), "context: got 0, wanted int, at least 1"),
+        (dict(context=0), "context: got 0, wanted an int of at least 1"),
         (dict(positions="absolute"), "wanted one of 'rotary', 'learned', 'sinusoidal', 'alibi', 'relative', 'none'"),
         (dict(positions="learned", window=3), "positions='learned' end at mixer.context, a window goes on for ever"),
         (dict(positions="alibi", scaling="ntk"), "scaling='ntk' scales rotary positions, not 'alibi'"),
         (dict(positions="relative", farthest=16), "farthest=16 is within the exact half of 32 buckets"),
-        (dict(factor=0.5), "factor: got 0.5, wanted float, at least 1"),
-        (dict(base=0.0), "base: got 0.0, wanted float, above 0"),
+        (dict(factor=0.5), "factor: got 0.5, wanted a float of at least 1"),
+        (dict(base=0.0), "base: got 0.0, wanted a float above 0"),
     ],
 )
 def test_attention_refuses(options, words):

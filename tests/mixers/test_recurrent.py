@@ -353,17 +353,17 @@ def test_every_cell_run_twice_takes_less_memory(kind):
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        *((Elman, {noise: 1.0}, f"{noise}: got 1.0, wanted float, at least 0 and below 1") for noise in NOISES),
-        *((Elman, {noise: -0.1}, f"{noise}: got -0.1, wanted float") for noise in NOISES),
+        *((Elman, {noise: 1.0}, f"{noise}: got 1.0, wanted a float of at least 0 and below 1") for noise in NOISES),
+        *((Elman, {noise: -0.1}, f"{noise}: got -0.1, wanted a float") for noise in NOISES),
         (GRU, dict(initial="random"), "initial: got 'random', wanted one of 'zeros', 'learned'"),
         (GRU, dict(remat=True), "remat: got True, wanted one of 'none', 'chunk'"),
         (GRU, dict(reset="never"), "reset: got 'never', wanted one of 'after', 'before'"),
         (Elman, dict(activation="sigmoid"), "activation: got 'sigmoid', wanted one of 'tanh', 'relu'"),
-        (LSTM, dict(hidden=0), "hidden: got 0, wanted int, at least 1 or None"),
+        (LSTM, dict(hidden=0), "hidden: got 0, wanted an int of at least 1, or None"),
         (LSTM, dict(peepholes=1), "peepholes: got 1, wanted bool"),
         (SLSTM, dict(heads=3), r"heads=3 does not divide model\.width=8"),
         (ConvLSTM, dict(height=3), r"height=3 x mixer\.columns=2 do not divide model\.width=8: choose a width"),
-        (ConvLSTM, dict(kernel_size=0), "kernel_size: got 0, wanted int, at least 1"),
+        (ConvLSTM, dict(kernel_size=0), "kernel_size: got 0, wanted an int of at least 1"),
     ],
 )
 def test_wrong_options_are_refused(kind, options, words):

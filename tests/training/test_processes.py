@@ -1,10 +1,12 @@
 """Several processes are one run: the same losses, one folder, one end. Processes meet on 127.0.0.1."""
 
+import concurrent.futures
 import json
 import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import eight_devices
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from seqjax.data import Batches, Loader, copy
-from seqjax.training import processes
+from seqjax.training import processes, roll_call
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.types import ConfigError
 
@@ -171,6 +173,11 @@ def test_processes_with_different_configs_are_stopped(config, tmp_path):
     for outcome in outcomes:
         assert outcome.code == 2 and "optim.peak" in outcome.err and "0.02" in outcome.err and "0.01" in outcome.err
     assert not folder.exists()
+    outcomes = [launch.end(p) for p in start(2, config, folder, each={1: ["--workdir", tmp_path / "other"]})]
+    assert all(
+        o.code == 2 and f"--workdir is '{tmp_path / 'other'}', process 0 has '{folder}'" in o.err for o in outcomes
+    )
+    assert not folder.exists() and not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow
@@ -223,11 +230,61 @@ def test_shares_of_a_batch_are_the_batch(step):
         (dict(count=2, index=0), "--coordinator missing"),
         (dict(coordinator="a:1", count=2, index=2), "--process_id 2 of --processes 2"),
         (dict(coordinator="a", count=2, index=1), "HOST:PORT"),
+        (dict(coordinator="a:99999", count=2, index=1), "HOST:PORT"),
+        (dict(coordinator="a:1", count=2, index=1, timeout=0), "--join 0"),
     ],
 )
 def test_incomplete_company_is_refused(given, words):
     with pytest.raises(ConfigError, match=words):
         processes.join(**given)
+
+
+def answers(port: int, *processes: tuple[int, int]) -> list[str | None]:
+    """What the roll call says to processes (index, count) that come at the same time; None: all is well."""
+
+    def one(count, index):
+        try:
+            roll_call.answer(f"localhost:{port}", count, index)
+        except ConfigError as error:
+            return str(error)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(one, *zip(*((count, index) for index, count in processes), strict=True)))
+
+
+def test_processes_report_before_jax_joins_them():
+    assert answers(port(), (0, 3), (1, 3), (2, 3)) == [None] * 3
+    assert answers(port(), (0, 1)) == [None]
+
+
+def test_two_processes_with_one_id_are_told_so():
+    said = "two processes have --process_id 1: give each its own, from 0 to 2."
+    assert answers(port(), (0, 3), (1, 3), (1, 3)) == [said] * 3
+    assert all("was told --processes 3, process 0 2" in s for s in answers(port(), (0, 2), (1, 3)))
+
+
+def test_a_port_in_use_is_a_sentence():
+    with socket.create_server(("", 0)) as taken:
+        (said,) = answers(taken.getsockname()[1], (0, 2))
+    assert said.startswith("process 0 cannot listen on port") and "Address already in use" in said
+
+
+def test_who_speaks_another_language_is_passed_over():
+    number = port()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waits = pool.submit(answers, number, (0, 2))
+        for words in (b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b""):
+            roll_call_is_open(number).sendall(words)
+        assert answers(number, (1, 2)) == waits.result(30) == [None]
+
+
+def roll_call_is_open(number: int) -> socket.socket:
+    for _ in range(100):
+        try:
+            return socket.create_connection(("localhost", number))
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("nobody listens")
 
 
 ENVIRONMENTS = {

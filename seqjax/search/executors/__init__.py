@@ -7,6 +7,7 @@ from typing import Annotated
 
 from seqjax import config
 from seqjax.types import ConfigError, Part
+from seqjax.words import Word
 
 PART = Part("seqjax.search.executors", "Executor")
 
@@ -27,6 +28,6 @@ def named(name: str, slots: int, options: list[str]) -> Callable:
         key, equals, value = option.partition("=")
         if not equals:
             raise ConfigError(f"--executor_option {option}: wanted KEY=VALUE.")
-        section[key] = config.parse(value)
+        section[key] = Word(value)
     section = config.resolve(_Sections, {"executor": section})["executor"]
     return functools.partial(config.build, PART, section, "executor")

@@ -6,9 +6,9 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from seqjax.types import Checked, Count, Natural, NonNegative
+from seqjax.types import Checked, NonNegative, Processes, Range
 
 POLL = 0.1  # seconds between two looks at what is running
 
@@ -37,8 +37,8 @@ class Executor(Checked):
     A subclass knows one place to run in: `_start`, `_poll`, `_terminate`, `_kill`.
     """
 
-    slots: Count = 1
-    gpus: Natural = 0
+    slots: Annotated[int, Range(least=1, most=10_000)] = 1
+    gpus: Processes = 0
     grace: NonNegative = 60.0
 
     def __post_init__(self):
