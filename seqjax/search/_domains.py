@@ -37,7 +37,6 @@ class Interval(Checked):
         return trial.suggest_float(name, self.low, self.high, log=self.kind == "log")
 
     def points(self, name: str) -> list[dict]:
-    """The parameters of every point of a value that may be a domain, or a section with domains in it."""
         """The parameters of a trial, for every value.
 
         Raises:
@@ -83,7 +82,6 @@ class Choice:
         return suggest(self.values[labels.index(label)], trial, f"{name}({label})")
 
     def points(self, name: str) -> list[dict]:
-    """The parameters of every point of a value that may be a domain, or a section with domains in it."""
         """The parameters of a trial, for every value.
 
         Raises:
