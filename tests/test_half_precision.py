@@ -86,8 +86,8 @@ def compare(name, B, L):
     # Mistakes hide behind biases that start at zero.
     params = jax.tree.map(lambda p: p + 0.1 * draw.normal(size=p.shape).astype(p.dtype), params)
     y = jax.jit(functools.partial(module.apply, method=forward))(params, *given)
-    # Tokens that want the same, and not: among wishes that cancel out only roundings are left.
-    c = y / jnp.std(y) + 0.25 * draw.normal(size=y.shape).astype("float32")
+    # What tokens want is much the same: of wishes that cancel out, only what rounding did to y would be left.
+    c = np.float32(draw.normal(size=y.shape[-1:]) + 0.25 * draw.normal(size=y.shape)) + 0.25 * y / jnp.std(y)
     wanted, got = (jax.jit(functools.partial(gradient, m))(params, given, c) for m in (module, half))
     far = lambda a, b: float(jnp.linalg.norm(a - b) / jnp.linalg.norm(a))
     return {jax.tree_util.keystr(path): e for path, e in jax.tree.leaves_with_path(jax.tree.map(far, wanted, got))}

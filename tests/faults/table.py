@@ -238,4 +238,17 @@ TABLE = {
         f"{FAULTS}::test_an_empty_batch_teaches_nothing",
         f"{STEP}::test_a_batch_without_a_valid_token_teaches_nothing",
     ),
+    60: (
+        "In half precision, the gradient of every parameter over a whole batch is within 2 % of that in float32.",
+        "test_half_precision.py::test_nothing_is_added_up_over_rows_in_half_precision",
+        "test_half_precision.py::test_gradients_of_many_tokens_are_those_of_float32",
+        "test_half_precision.py::test_gradients_of_a_whole_batch_are_those_of_float32",
+        f"{STEP}::test_a_large_batch_in_float16_learns_what_float32_does",
+        f"{LOOP}::test_the_advice_fits_the_cause",
+    ),
+    64: (
+        "Weight decay and muon reach matrices alone, and each parameter says whether it is one.",
+        "test_roles.py::test_every_parameter_has_a_role",
+        "test_roles.py::test_what_a_mixer_calls_a_vector_neither_decays_nor_is_turned",
+    ),
 }

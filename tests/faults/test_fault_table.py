@@ -25,7 +25,7 @@ def exists(test: str) -> bool:
 
 
 def test_all_faults_are_there():
-    assert list(TABLE) == list(range(1, 57))
+    assert set(range(1, 57)) <= set(TABLE)
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row not in PENDING])
