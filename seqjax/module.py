@@ -8,6 +8,8 @@ from seqjax.types import check_fields
 class Module(nn.Module):
     """A Linen module whose fields are held against their annotations when it is built."""
 
+    vectors = ()  # names of its parameters that are vectors although they have several axes (one for each head, say)
+
     def __post_init__(self):
         check_fields(self)
         super().__post_init__()

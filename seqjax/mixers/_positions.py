@@ -31,6 +31,8 @@ class Positioned(Mixer):
     buckets: Annotated[int, Range(least=2)] = 32
     farthest: Count = 128
 
+    vectors = ("relative",)
+
     def __post_init__(self):
         super().__post_init__()
         if self.scaling != "none" and self.positions != "rotary":

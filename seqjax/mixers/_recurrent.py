@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer
-from seqjax.ops import scan
+from seqjax.ops import dense, scan
 from seqjax.types import Fraction
 
 
@@ -151,8 +151,8 @@ class Recurrent(Mixer):
 
     def inputs(self, x_BLD):
         """The input part of all gates: (B, L, G*N), float32."""
-        kernel = self.kernel.astype(x_BLD.dtype)
-        return jnp.einsum("BLD,DM->BLM", x_BLD, kernel, preferred_element_type=jnp.float32) + self.bias[None, None]
+        u_BLM = dense.einsum("BLD,DM->BLM", x_BLD, self.kernel, self.dtype, out=jnp.float32)
+        return u_BLM + self.bias[None, None]
 
     def weights(self, recurrent) -> dict:
         """Name -> weight, as the cell calls them."""

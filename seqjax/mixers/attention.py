@@ -10,6 +10,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._base import check_heads
 from seqjax.mixers._cache import KV
+from seqjax.mixers._layers import Dense
 from seqjax.mixers._positions import Positioned
 from seqjax.ops import attention, ring, scores
 from seqjax.types import Count, Natural, Positive
@@ -64,6 +65,7 @@ class Attention(Positioned):
     gate: Literal["none", "head", "feature"] = "none"
     backend: attention.Backend = "auto"
 
+    vectors = (*Positioned.vectors, "direction")
     blocks = None  # a sparse view in blocks: `seqjax.mixers.sparse_attention`
 
     def __post_init__(self):
@@ -122,7 +124,7 @@ class Attention(Positioned):
     def setup(self):
         super().setup()
         H, K = self.heads, self.head_width
-        dense = lambda n: nn.Dense(n, use_bias=False, dtype=self.dtype)
+        dense = lambda n: Dense(n, use_bias=False, dtype=self.dtype)
         self.qkv = dense((H + self.groups) * self._key_width + self.groups * K)
         self.out = dense(self.width)
         if self.qk_norm:
@@ -199,8 +201,8 @@ class Attention(Positioned):
         if self.score == "general":
             q_BLHK = scores.general(q_BLHK, self.bilinear_HKK)
         if self.score == "cosine":
-            hot_1H1 = jnp.exp(self.temperature_H)[None, None, :, None].astype(q_BLHK.dtype)
-            q_BLHK, k_BLGK = scores.unit(q_BLHK) * hot_1H1, scores.unit(k_BLGK)
+            hot_1H1 = jnp.exp(self.temperature_H)[None, None, :, None]
+            q_BLHK, k_BLGK = (scores.unit(q_BLHK) * hot_1H1).astype(q_BLHK.dtype), scores.unit(k_BLGK)
         return q_BLHK, k_BLGK, v_BLGK
 
     @property

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer
+from seqjax.mixers._layers import Dense
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Part
@@ -47,7 +48,7 @@ class Bidirectional(Mixer):
         self.forward = self.mixer(width=self.width, dtype=self.dtype)
         self.backward = self.mixer(width=self.width, dtype=self.dtype)
         if self.merge == "concat":
-            self.out = nn.Dense(self.width, dtype=self.dtype)
+            self.out = Dense(self.width, dtype=self.dtype)
 
     @nn.nowrap
     def init_state(self, batch: int):

@@ -30,6 +30,7 @@ class ConvLSTM(Recurrent):
     forget_bias: float = 1.0
 
     gates = 4
+    vectors = ("initial_0", "initial_1")
     is_plain = False
     cell = staticmethod(cells.lstm)
 

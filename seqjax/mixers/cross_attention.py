@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import check_heads
+from seqjax.mixers._layers import Dense
 from seqjax.mixers._memory import MemoryMixer
 from seqjax.ops import attention, scores
 from seqjax.types import Count
@@ -54,7 +55,7 @@ class CrossAttention(MemoryMixer):
         check_heads(self.width, self.heads, self.kv_heads)
 
     def setup(self):
-        dense = lambda n: nn.Dense(n, use_bias=False, dtype=self.dtype)
+        dense = lambda n: Dense(n, use_bias=False, dtype=self.dtype)
         self.q = dense(self.width)
         self.kv = dense(2 * self.width * (self.kv_heads or self.heads) // self.heads)
         self.out = dense(self.width)

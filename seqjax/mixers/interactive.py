@@ -57,6 +57,7 @@ class Interactive(MemoryMixer):
     soft_cap: Annotated[float, Range(above=0, most=30)] = 10.0  # float32 holds the square of a sum of exp(30)
 
     State = Interaction
+    vectors = ("w_x", "w_m", "w_xm")
 
     def __post_init__(self):
         super().__post_init__()
@@ -84,7 +85,7 @@ class Interactive(MemoryMixer):
         H, K = m_BSHK.shape[2:]
         k_BSHK, bias_BHS = m_BSHK, jnp.zeros((B, H, S), jnp.float32)
         if self.score == "trilinear":
-            k_BSHK = m_BSHK * self.w_xm[None, None].astype(self.dtype)
+            k_BSHK = (m_BSHK * self.w_xm[None, None]).astype(self.dtype)
             bias_BHS = jnp.swapaxes(self._dot(m_BSHK, self.w_m), 1, 2)
         elif self.score == "general":
             k_BSHK = scores.general(m_BSHK, self.key)

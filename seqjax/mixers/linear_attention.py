@@ -9,7 +9,8 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
 from seqjax.mixers._base import check_heads
-from seqjax.ops import linear_attention
+from seqjax.mixers._layers import Dense
+from seqjax.ops import dense, linear_attention
 from seqjax.types import Count
 
 
@@ -56,9 +57,9 @@ class LinearAttention(_Mixer):
 
     def setup(self):
         H, E = self.heads, self._projected
-        dense = lambda n: nn.Dense(n, use_bias=False, dtype=self.dtype)
-        self.qkv = dense(2 * H * E + self.width)
-        self.out = dense(self.width)
+        product = lambda n: Dense(n, use_bias=False, dtype=self.dtype)
+        self.qkv = product(2 * H * E + self.width)
+        self.out = product(self.width)
         if self.features == "learned":
             self.maps = self.param("maps", lambda key, shape: jnp.broadcast_to(jnp.eye(E), shape), (2, H, E, E))
 
@@ -98,8 +99,8 @@ class LinearAttention(_Mixer):
             phi_BL2HF = jnp.where(wide_BL2HE > 0, wide_BL2HE + 1, jnp.exp(jnp.minimum(wide_BL2HE, 0)))
         else:
             # Heads in front, as in `attend`.
-            x_2HBLE, maps_2HEF = jnp.moveaxis(x_BL2HE, (2, 3), (0, 1)), self.maps.astype(self.dtype)
-            z_2HBLF = jnp.einsum("GHBLE,GHEF->GHBLF", x_2HBLE, maps_2HEF, preferred_element_type=jnp.float32)
+            x_2HBLE = jnp.moveaxis(x_BL2HE, (2, 3), (0, 1))
+            z_2HBLF = dense.einsum("GHBLE,GHEF->GHBLF", x_2HBLE, self.maps, self.dtype, out=jnp.float32)
             z_BL2HF = jnp.moveaxis(z_2HBLF, (0, 1), (2, 3))
             phi_BL2HF = jnp.concatenate([jax.nn.softmax(z_BL2HF), jax.nn.softmax(-z_BL2HF)], axis=-1)
         return phi_BL2HF.astype(self.dtype)

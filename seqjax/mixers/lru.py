@@ -9,6 +9,7 @@ from jax import lax
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.mixers._layers import Dense
 from seqjax.ops import linear
 from seqjax.types import Count, Fraction, Positive, Range
 
@@ -48,7 +49,7 @@ class LRU(_Mixer):
         self.gamma = self.param("gamma", lambda key: 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(self.nu))))
         # Real parts side by side with imaginary parts, each with half the variance 1 / D of B and 2 / N of C.
         normal = lambda variance: nn.initializers.variance_scaling(variance, "fan_in", "normal")
-        dense = lambda n, init: nn.Dense(n, use_bias=False, dtype=self.dtype, kernel_init=init)
+        dense = lambda n, init: Dense(n, use_bias=False, dtype=self.dtype, kernel_init=init)
         self.inputs, self.outputs = dense(2 * N, normal(0.5)), dense(D, normal(2.0))
         self.skip = self.param("skip", nn.initializers.normal(1.0), (D,))
 
@@ -79,7 +80,7 @@ class LRU(_Mixer):
         h_BLN, end_BN = linear.diagonal(a_BLN, b_BLN, start_BN, mask_BL, reset_BL)
         # The sign of the imaginary part in Re(C h) is left to the kernel.
         y_BLD = self.outputs(jnp.concatenate([h_BLN.real, h_BLN.imag], axis=-1))
-        y_BLD = y_BLD + self.skip.astype(self.dtype)[None, None] * u_BLD
+        y_BLD = y_BLD + self.skip[None, None] * u_BLD
         return y_BLD.astype(x_BLD.dtype), None if state is None else (end_BN.real, end_BN.imag)
 
 

@@ -42,6 +42,7 @@ class LSTM(Recurrent):
     backend: Literal["auto", "scan", "cudnn"] = "auto"
 
     gates = 4
+    vectors = ("peepholes",)
 
     def __post_init__(self):
         super().__post_init__()

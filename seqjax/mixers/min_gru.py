@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
+from seqjax.mixers._layers import Dense
 from seqjax.ops import linear
 
 
@@ -30,7 +31,7 @@ class MinGRU(_Mixer):
     cuttable = True
 
     def setup(self):
-        self.inputs = nn.Dense(2 * self.width, dtype=self.dtype)
+        self.inputs = Dense(2 * self.width, dtype=self.dtype)
 
     @nn.nowrap
     def init_state(self, batch: int):

@@ -7,7 +7,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
 from seqjax.mixers._base import check_heads
-from seqjax.ops import linear
+from seqjax.ops import dense, linear
 from seqjax.types import Count
 
 C = 8.0  # how far a gate can drive the decay: between 1 and a^C
@@ -33,6 +33,7 @@ class RGLRU(_Mixer):
     heads: Count = 4
 
     cuttable = True
+    vectors = ("bias",)
 
     def __post_init__(self):
         super().__post_init__()
@@ -63,8 +64,8 @@ class RGLRU(_Mixer):
     def _gates(self, x_BLD):
         """r and i, (B, L, D) each, in float32."""
         B, L, D = x_BLD.shape
-        x_BLHK, kernel = x_BLD.reshape(B, L, self.heads, -1).astype(self.dtype), self.kernel.astype(self.dtype)
-        z_BLHM = jnp.einsum("BLHK,HKM->BLHM", x_BLHK, kernel, preferred_element_type=jnp.float32)
+        x_BLHK = x_BLD.reshape(B, L, self.heads, -1)
+        z_BLHM = dense.einsum("BLHK,HKM->BLHM", x_BLHK, self.kernel, self.dtype, out=jnp.float32)
         gates_BLHM = jax.nn.sigmoid(z_BLHM + self.bias[None, None])
         return (gate.reshape(B, L, D) for gate in jnp.split(gates_BLHM, 2, axis=-1))
 

@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixers, check_state, cycle, least_room
+from seqjax.mixers._layers import Dense
 from seqjax.mixers._memory import check_alone
 from seqjax.module import Module
 from seqjax.ops import ring
@@ -29,8 +30,8 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BLD):
-        hidden = nn.Dense(int(self.width * self.expansion), dtype=self.dtype, name="up")(x_BLD)
-        return nn.Dense(self.width, dtype=self.dtype, name="down")(jax.nn.gelu(hidden))
+        hidden = Dense(int(self.width * self.expansion), dtype=self.dtype, name="up")(x_BLD)
+        return Dense(self.width, dtype=self.dtype, name="down")(jax.nn.gelu(hidden))
 
 
 class Block(nn.Module):

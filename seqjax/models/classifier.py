@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
+from seqjax.mixers._layers import Dense, Embed
 from seqjax.models._blocks import Backbone
 from seqjax.ops import attention, pooling, weights
 
@@ -40,12 +41,12 @@ class Classifier(Backbone, kw_only=True):
         super().setup()
         if self.inputs.vocabulary is not None:
             init = nn.initializers.normal(1.0)
-            self.embedding = nn.Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
+            self.embedding = Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
         else:
-            self.embedding = nn.Dense(self.width, dtype=self.dtype)
+            self.embedding = Dense(self.width, dtype=self.dtype)
         if self.pool == "attention":
-            self.score = nn.Dense(1, dtype=self.dtype)
-        self.head = nn.Dense(self.outputs, dtype=self.dtype)
+            self.score = Dense(1, dtype=self.dtype)
+        self.head = Dense(self.outputs, dtype=self.dtype)
 
     @nn.nowrap
     def init_state(self, batch: int):

@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import one_token
+from seqjax.mixers._layers import Dense, Embed
 from seqjax.models._blocks import Backbone
 
 
@@ -38,9 +39,9 @@ class LanguageModel(Backbone, kw_only=True):
         super().setup()
         # Unit variance after the tied head's 1 / sqrt(D), too.
         init = nn.initializers.normal(self.width**-0.5 if self.tied else 1.0)
-        self.embedding = nn.Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
+        self.embedding = Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
         if not self.tied:
-            self.head = nn.Dense(self.outputs, dtype=self.dtype)
+            self.head = Dense(self.outputs, dtype=self.dtype)
 
     def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         """tokens_BL -> logits_BLV (float32; zero where masked) and the state, as a mixer does."""

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixers, cycle, describe
+from seqjax.mixers._layers import Embed
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.cross_attention import CrossAttention
@@ -74,7 +75,7 @@ class Seq2Seq(LanguageModel, kw_only=True):
         super().setup()
         init = nn.initializers.normal(1.0)
         vocabulary = self.inputs.source_vocabulary
-        self.source_embedding = nn.Embed(vocabulary, self.width, embedding_init=init, dtype=self.dtype)
+        self.source_embedding = Embed(vocabulary, self.width, embedding_init=init, dtype=self.dtype)
         self.encoder_blocks = self.encoders()
         self.norm_memory = norm(self.norm, self.dtype)
 

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
-from seqjax.ops import _product
+from seqjax.ops import dense
 from seqjax.ops._chunks import by_shard, choose, cut, in_chunks, paste, shards
+from seqjax.ops._product import wide
 
 
 def recur(
@@ -90,8 +91,9 @@ def product(a_BX, w, dtype):
         a_BX, w = _patches(a_BX, *w.shape[:2]), w.reshape(-1, w.shape[-1])
     if w.ndim == 3:
         a_BX = a_BX.reshape(a_BX.shape[0], *w.shape[:2])
-    equation = "BHK,HKM->BHM" if w.ndim == 3 else "...K,KM->...M"
-    return _product.product(equation, a_BX, w, dtype)
+    rows = "ABCDEF"[: a_BX.ndim - 1]
+    equation = "BHK,HKM->BHM" if w.ndim == 3 else f"{rows}K,KM->{rows}M"
+    return dense.einsum(equation, a_BX, w, dtype, out=wide(dtype))
 
 
 def _patches(a_BHWC, height: int, width: int):

@@ -9,9 +9,9 @@ def wide(dtype):
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def product(equation: str, a, b, dtype):
-    """einsum with operands in `dtype`, in float32 at least."""
-    a, b = a.astype(dtype), b.astype(dtype)
+def product(equation: str, a, b, dtype, out=None):
+    """einsum with operands in `dtype`, added up in float32 at least; the result in `out`, or in that."""
+    a, b, most = a.astype(dtype), b.astype(dtype), wide(dtype)
     if jax.default_backend() == "cpu":  # which lacks some products of 16-bit operands; widened they give the same
-        a, b = a.astype(wide(dtype)), b.astype(wide(dtype))
-    return jnp.einsum(equation, a, b, preferred_element_type=wide(dtype))
+        return jnp.einsum(equation, a.astype(most), b.astype(most)).astype(out or most)
+    return jnp.einsum(equation, a, b, preferred_element_type=out or most)

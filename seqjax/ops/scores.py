@@ -7,6 +7,8 @@ dot (scale 1), scaled dot (scale 1 / sqrt(K)), general (`general` on either) and
 import jax
 import jax.numpy as jnp
 
+from seqjax.ops import dense
+
 
 def dot(q_BLHK, k_BSGK):
     """q . k; each of G key heads serves the H / G query heads that stand together."""
@@ -18,7 +20,7 @@ def dot(q_BLHK, k_BSGK):
 
 def general(x_BLHK, w_HJK):
     """W_h x, so that its product with the other side is bilinear: (B, L, H, J). Luong et al. 2015, arXiv:1508.04025."""
-    return jnp.einsum("BLHK,HJK->BLHJ", x_BLHK, w_HJK.astype(x_BLHK.dtype))
+    return dense.einsum("BLHK,HJK->BLHJ", x_BLHK, w_HJK, x_BLHK.dtype)
 
 
 def unit(x_BLHK, epsilon: float = 1e-6):

@@ -128,7 +128,7 @@ class Experiment:
             self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
-        self.tx = self.optim.build(self.train.steps)
+        self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
 
     def _check_room(self) -> None:
         """Refuses batches, or examples, that the memory of this machine cannot hold: they are made here."""
@@ -174,12 +174,20 @@ class Experiment:
         return Batches(self.source, "train", self.loader, seed=self.seed, shuffle=True)
 
     @cached_property
+    def _zeros(self):
+        """A batch of nothing."""
+        return jax.tree.map(np.zeros_like, self.batches.first)
+
+    @cached_property
+    def _matrices(self):
+        return state_lib.matrices(self.model, self.task, self._zeros)
+
+    @cached_property
     def make_state(self):
         """() -> the state before the first step; compiled."""
-        batch = jax.tree.map(np.zeros_like, self.batches.first)
         ema = self.optim.ema is not None
         spike = self.guard.spike is not None
-        make = partial(state_lib.init, self.model, self.task, self.tx, batch, self.seed, ema, spike)
+        make = partial(state_lib.init, self.model, self.task, self.tx, self._zeros, self.seed, ema, spike)
         return jax.jit(make, inline=True)  # read once, for its shapes and where they belong
 
     @cached_property

@@ -55,13 +55,20 @@ class Guard(Checked):
         """Whether a run that went back `before` times may do it once more."""
         return self.policy == "rollback" and before < self.max_rollbacks
 
-    def verdict(self, bad: "TooBad", rollbacks: int, checkpoints: Path) -> NumericsError:
-        """What ends the run."""
+    def verdict(
+        self, bad: "TooBad", rollbacks: int, checkpoints: Path, kept: bool, clip: float | None, dtype: str | None
+    ) -> NumericsError:
+        """What ends a run that `kept` a checkpoint or none; `clip` and `dtype` are its optim.clip and model.dtype."""
         after = f" after {rollbacks} rollbacks" if self.policy == "rollback" else ""
-        return NumericsError(
-            f"{bad}{after}; the last good parameters are in {checkpoints}: lower optim.peak, set optim.clip, or check "
-            "the data."
-        )
+        left = f"the last good parameters are in {checkpoints}" if kept else f"no checkpoint is in {checkpoints} yet"
+        if bad.first == 1:  # all parameters are the first ones
+            fix = "no step was good, so look for the cause in the data and the model, not in optim.peak"
+        else:
+            fixes = [("lower optim.peak", True), ("set optim.clip", clip is None), ("raise guard.spike", self.spike)]
+            fix = f"{', '.join(fix for fix, helps in fixes if helps)}, or check the data"
+        if dtype == "float16":
+            fix = f"set model.dtype='bfloat16', as float16 ends at 65504. If that does not help, {fix}"
+        return NumericsError(f"{bad}{after}; {left}: {fix}.")
 
     def _bad(self) -> str:
         spike = "" if self.spike is None else f", or the gradient's norm above {self.spike:g} x its mean"

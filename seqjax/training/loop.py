@@ -173,7 +173,9 @@ class Run:
         guard, progress = self.experiment.guard, self.progress
         self.wait()
         if not guard.allows_rollback(progress.rollbacks):
-            raise guard.verdict(bad, progress.rollbacks, self.checkpoints.root) from bad
+            e, root, kept = self.experiment, self.checkpoints.root, bool(self.checkpoints.steps())
+            about = e.optim.clip, e.config["model"].get("dtype")
+            raise guard.verdict(bad, progress.rollbacks, root, kept, *about) from bad
         self.checkpoints.forget(bad.first)
         self.state = None  # not two of them in memory
         self.restore()

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -21,9 +22,15 @@ OPTIMISERS = {
     "lion": functools.partial(optax.lion, weight_decay=0.0),  # its default is not 0
     "muon": optax.contrib.muon,
 }
-# Options of theirs that other keys of this section stand for.
+# Options of theirs that other keys of this section, or the model, stand for.
 TAKEN = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}
+TAKEN |= {"muon_weight_dimension_numbers"}
 TAKEN |= {"adam_learning_rate", "adam_weight_decay"}  # of what muon leaves to adam
+
+
+def by_rank(params):
+    """For each parameter, whether it has several axes: what is known without its module."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +38,14 @@ class Optim(Checked):
     """The optimiser and its schedule.
 
         g <- g * min(1, clip / |g|)
-        u <- optimiser(g) + decay * theta     (decay only for matrices: biases and norms are left alone)
+        u <- optimiser(g) + decay * theta     (decay only for matrices)
         theta <- theta - lr(step) * u
 
     lr rises linearly from 0 to `peak` over `warmup` steps and then falls to `end` * peak at the last step, along a
     cosine or a line, or stays. `options` go to the optax function of that name (`options.b2=0.95`).
+    Matrices are what features are multiplied by, kernels of convolutions, and tables of embeddings. Left alone are
+    biases, scales of norms, states, and what a module names in its `vectors`: parameters of several axes that are one
+    vector for each head or gate. "muon" turns matrices of two axes and leaves all else to adam.
     `ema` keeps an exponential moving average of the parameters, which is what is then evaluated and decoded.
     """
 
@@ -82,13 +92,17 @@ class Optim(Checked):
         rise = optax.linear_schedule(self.peak / self.warmup, self.peak, max(self.warmup - 1, 1))
         return optax.join_schedules([rise, main], [self.warmup])
 
-    def build(self, steps: int) -> optax.GradientTransformation:
-        """The optax chain for a run of `steps`; its update takes the `step`, as skipped ones count for the rate."""
+    def build(self, steps: int, matrices: Callable = by_rank) -> optax.GradientTransformation:
+        """The optax chain for a run of `steps`; its update takes the `step`, as skipped ones count for the rate.
+
+        `matrices` says which of the parameters that it is given are such: see `seqjax.training.state.matrices`.
+        """
+        roles = {"muon_weight_dimension_numbers": _turned_by_muon(matrices)} if self.name == "muon" else {}
         return optax.chain(
             optax.clip_by_global_norm(self.clip) if self.clip else optax.identity(),
-            OPTIMISERS[self.name](learning_rate=1.0, **self.options),
+            OPTIMISERS[self.name](learning_rate=1.0, **self.options, **roles),
             # The optimiser has turned the sign already.
-            optax.add_decayed_weights(-self.decay, mask=_matrices) if self.decay else optax.identity(),
+            optax.add_decayed_weights(-self.decay, mask=matrices) if self.decay else optax.identity(),
             _scale_by(self.rate(steps)),
         )
 
@@ -100,5 +114,8 @@ def _scale_by(rate) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def _matrices(params):
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+def _turned_by_muon(matrices: Callable) -> Callable:
+    axes = optax.contrib.MuonDimensionNumbers()
+    # optax also asks for a tree in which what muon does not turn is masked.
+    one = lambda is_matrix, p: axes if is_matrix and not isinstance(p, optax.MaskedNode) and p.ndim == 2 else None
+    return lambda params: jax.tree.map(one, matrices(params), params)

@@ -1,9 +1,11 @@
 """Everything a run carries from step to step: arrays only."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 
 from seqjax.training.guard import Norms
@@ -34,12 +36,32 @@ class State:
         return self.params if self.ema is None else self.ema
 
 
+def parameters(model, task, batch, key):
+    """The parameters before the first step."""
+    x, mask_BL = task.inputs(batch)
+    return model.init(key, x, mask_BL=mask_BL, **task.context(batch))["params"]
+
+
+def matrices(model, task, batch):
+    """For each parameter, whether it is a matrix: it has several axes, and its module does not name it in `vectors`."""
+    vectors = set()
+
+    def note(method, args, kwargs, context):
+        names = getattr(context.module, "vectors", ())
+        vectors.update((*context.module.path, name) for name in names)
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        params = jax.eval_shape(functools.partial(parameters, model, task, batch), jax.random.key(0))
+    is_matrix = lambda path, p: p.ndim > 1 and tuple(key.key for key in path) not in vectors
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
 def init(model, task, tx, batch, seed: int, ema: bool, spike: bool = False) -> State:
     """The state before the first step; jit it, or `jax.eval_shape` it for shapes alone."""
     key = jax.random.key(seed)
     init_key, run_key = jax.random.split(key)
-    x, mask_BL = task.inputs(batch)
-    params = model.init(init_key, x, mask_BL=mask_BL, **task.context(batch))["params"]
+    params = parameters(model, task, batch, init_key)
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,

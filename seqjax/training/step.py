@@ -27,10 +27,11 @@ def make_train_step(
     """`(state, totals, batch) -> (state, totals)`, where totals add up metrics on the device.
 
     The gradient is that of the batch's summed loss, divided by its summed weight: micro-batches (`accumulate`) and
-    devices (`axis`, under pmap) change nothing but the order of additions. A step whose loss or gradient is not
-    finite, or a `spike` (see `guard.Guard`), changes no parameter; it is counted in `state.bad` and under "skipped".
-    The totals hold `state.bad` as well, as it is: the host can read them after the state was given away. `use` is
-    what a mesh does to parameters before the model reads them.
+    devices (`axis`, under pmap) change nothing but the order of additions. So what one token wants has the same size in
+    any batch, and float16 can hold it; what all of them want of a parameter is added up in float32. A step whose loss
+    or gradient is not finite, or a `spike` (see `guard.Guard`), changes no parameter; it is counted in `state.bad` and
+    under "skipped". The totals hold `state.bad` as well, as it is: the host can read them after the state was given
+    away. `use` is what a mesh does to parameters before the model reads them.
 
     A carried state enters as data, so that the gradient ends where the batch begins. It goes on after a skipped step,
     too, as the parameters it was made with stay; a row in which it is not finite starts afresh.

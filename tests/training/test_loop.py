@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import launch
 import numpy as np
@@ -10,6 +11,7 @@ from flax import linen as nn
 
 from seqjax.data import copy
 from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.guard import Guard, TooBad
 from seqjax.training.progress import Display
 from seqjax.training.trained import Trained
 
@@ -45,6 +47,21 @@ def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_last_good_parameters(t
 
 def _leaves(tree):
     return [leaf for value in tree.values() for leaf in (_leaves(value) if isinstance(value, dict) else [value])]
+
+
+@pytest.mark.parametrize(
+    ("first", "kept", "clip", "dtype", "spike", "words"),
+    [
+        (5, True, None, "float32", None, "the last good parameters are in ckpt: lower optim.peak, set optim.clip, or "),
+        (5, True, 1.0, "bfloat16", 20.0, "ckpt: lower optim.peak, raise guard.spike, or check the data."),
+        (1, False, 1.0, None, None, "no checkpoint is in ckpt yet: no step was good, so look for the cause"),
+        (1, False, 1.0, "float16", None, "set model.dtype='bfloat16', as float16 ends at 65504. If that does"),
+    ],
+)
+def test_the_advice_fits_the_cause(first, kept, clip, dtype, spike, words):
+    """And names only what is there: no checkpoint before the first one, no clip that is set, no rate without a say."""
+    bad = TooBad(first, first + 2, "3 steps in a row were bad")
+    assert words in str(Guard(spike=spike).verdict(bad, 0, Path("ckpt"), kept, clip, dtype))
 
 
 def test_skipped_steps_are_counted_between_two_lines(tmp_path):

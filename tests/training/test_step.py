@@ -245,6 +245,22 @@ def test_parameters_and_optimiser_stay_float32(dtype):
     assert totals["skipped"].total == 0
 
 
+def test_a_large_batch_in_float16_learns_what_float32_does():
+    """1,200 rows of 128 tokens, whose wishes add up to more than float16 can be."""
+    data = {
+        "tokens": np.random.default_rng(0).choice(V, p=[0.7, *[0.05] * 6], size=(1200, 128)).astype(np.int32),
+        "mask": np.ones((1200, 128), bool),
+        "weight": np.ones(1200, np.float32),
+    }
+    model, task = language_model()
+    wanted, half = (Steps(model.clone(dtype=dtype), task, data) for dtype in ("float32", "float16"))
+    (after, _), (low, totals) = wanted(data), half(data)
+    assert totals["skipped"].total == 0
+    moved = lambda a, b: np.linalg.norm(np.subtract(a, b))
+    far = jax.tree.map(lambda p, a, b: moved(a, b) / moved(a, p), wanted.state.params, after.params, low.params)
+    assert max(jax.tree.leaves(far)) < 0.02, far
+
+
 def test_every_task_has_a_monitor_that_its_loss_reports():
     for name, data in (("next_token", batch(scored=True)), ("classification", batch())):
         task = find(name, "seqjax.tasks", "Task")(spec=TOKENS)

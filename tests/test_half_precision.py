@@ -1,0 +1,154 @@
+"""Half precision is for products: what all tokens want of a parameter is added up in float32.
+
+A new file in seqjax/mixers or seqjax/models is tested here without an entry anywhere.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend import core
+from test_laws import OPTIONS, mixer
+
+from seqjax import lookup
+from seqjax.mixers._base import Mixer
+from seqjax.models import seq2seq
+from seqjax.types import Spec
+
+D, V, S, CONTEXT = 16, 32, 16, 128
+# Where rounding makes a step of what is looked at, gradients of float32 are others, and no sum is to blame.
+SMOOTH = {"local_p": dict(radius=S, weights="softmax")}
+FEATURES, TOKENS = Spec(features=D), Spec(vocabulary=V)
+PAIRS = Spec(vocabulary=V, source_vocabulary=V, source_length=S)
+BUILT = dict(width=D, outputs=V, mixer=(mixer("attention", dict(heads=2, context=CONTEXT)), mixer("gru", {})))
+MODELS = {
+    "lm": [dict(inputs=TOKENS), dict(inputs=TOKENS, tied=True, norm="rms")],
+    "classifier": [
+        dict(inputs=FEATURES, pool="attention", pool_weights="sigmoid"),
+        dict(inputs=TOKENS, pool="last"),
+    ],
+    "seq2seq": [dict(inputs=PAIRS, encoder_layers=1)],
+}
+
+
+def named(name, options):
+    shown = {k: v for k, v in options.items() if k not in ("context", "inputs")}
+    return "-".join([name, *map(str, shown.values())])
+
+
+def subjects():
+    for name in lookup.names("seqjax.mixers"):
+        for options in OPTIONS.get(name, [{}]):
+            options = options | SMOOTH.get(options.get("view"), {})
+            options |= dict(context=CONTEXT) if "context" in options else {}
+            yield named(name, options), functools.partial(mixer(name, options), width=D)
+    for name in lookup.names("seqjax.models"):
+        for options in MODELS[name]:
+            yield (
+                named(name, options),
+                functools.partial(lookup.find(name, "seqjax.models", "Model"), **BUILT, **options),
+            )
+
+
+SUBJECTS = dict(subjects())
+
+
+def draws(name, B, L):
+    """An input, and the second sequence of who reads one."""
+    draw, module = np.random.default_rng(0), SUBJECTS[name]()
+    tokens = not isinstance(module, Mixer) and module.inputs.vocabulary is not None
+    make = lambda N: draw.integers(V, size=(B, N), dtype=np.int32) if tokens else draw.normal(size=(B, N, D))
+    reads = module.memory if isinstance(module, Mixer) else isinstance(module, seq2seq.Model)
+    return [jnp.asarray(make(N)) for N in ((L, S) if reads else (L,))]
+
+
+def forward(module, x, *second):
+    """Of floats in the dtype of the module."""
+    x, *second = (a.astype(module.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a for a in (x, *second))
+    if second and isinstance(module, Mixer):
+        return module(x, module.prefill(*second))[0]
+    return module(x, **({"source_BS": second[0]} if second else {}))[0]
+
+
+def gradient(module, params, given, c):
+    """Of <y, c> by the parameters."""
+    y = lambda params: module.apply(params, *given, method=forward)
+    return jax.grad(lambda params: jnp.vdot(y(params).astype(jnp.float32), c))(params)
+
+
+def compare(name, B, L):
+    """Parameter -> how far its gradient in bfloat16 is from that in float32."""
+    given, draw = draws(name, B, L), np.random.default_rng(1)
+    module, half = SUBJECTS[name](), SUBJECTS[name](dtype="bfloat16")
+    params = jax.jit(functools.partial(module.init, method=forward))(jax.random.key(1), *(a[:1] for a in given))
+    # Mistakes hide behind biases that start at zero.
+    params = jax.tree.map(lambda p: p + 0.1 * draw.normal(size=p.shape).astype(p.dtype), params)
+    y = jax.jit(functools.partial(module.apply, method=forward))(params, *given)
+    # What tokens want is much the same: of wishes that cancel out, only what rounding did to y would be left.
+    c = np.float32(draw.normal(size=y.shape[-1:]) + 0.25 * draw.normal(size=y.shape)) + 0.25 * y / jnp.std(y)
+    wanted, got = (jax.jit(functools.partial(gradient, m))(params, given, c) for m in (module, half))
+    far = lambda a, b: float(jnp.linalg.norm(a - b) / jnp.linalg.norm(a))
+    return {jax.tree_util.keystr(path): e for path, e in jax.tree.leaves_with_path(jax.tree.map(far, wanted, got))}
+
+
+@pytest.mark.parametrize("name", ["lm", "bidirectional", "rg_lru"])
+def test_gradients_of_many_tokens_are_those_of_float32(name):
+    """8,192 tokens: an embedding, biases, recurrent and attention kernels."""
+    far = compare(name, 512, 16)
+    assert max(far.values()) < 0.02, far
+
+
+@pytest.mark.slow  # 32,768 tokens through two programs for each of some forty subjects
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_gradients_of_a_whole_batch_are_those_of_float32(name):
+    """Row 60: within 2 % for each parameter."""
+    far = compare(name, 256, CONTEXT)
+    assert max(far.values()) < 0.02, far
+
+
+# ---- The same of each sum by itself, which no rounding can hide.
+
+ROWS = 11  # no other size is a multiple of it
+SUMS = {"reduce_sum", "dot_general", "scatter-add", "cumsum", "psum", "conv_general_dilated"}
+
+
+def equations(jaxpr):
+    """All of a program, also inside loops and calls."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(equation.params):
+            if isinstance(inner, (core.Jaxpr, core.ClosedJaxpr)):
+                yield from equations(getattr(inner, "jaxpr", inner))
+
+
+def has_rows(atom):
+    return any(size % ROWS == 0 for size in atom.aval.shape)
+
+
+def halves(atoms):
+    return [a for a in atoms if getattr(a.aval, "dtype", None) in (jnp.bfloat16, jnp.float16)]
+
+
+def sums_over_rows(jaxpr):
+    """Equations that add up over all rows what is in half precision."""
+    for equation in equations(jaxpr):
+        lost = [a for a in halves(equation.outvars) if not has_rows(a)]
+        adds_up = equation.primitive.name in SUMS and any(map(has_rows, equation.invars))
+        carried = equation.primitive.name == "scan" and set(lost) & set(
+            equation.outvars[: equation.params["num_carry"]]
+        )
+        if lost and (adds_up or carried):
+            yield str(equation).partition("[")[0], [a.aval.str_short() for a in (*equation.invars, *equation.outvars)]
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_nothing_is_added_up_over_rows_in_half_precision(name):
+    module, given = SUBJECTS[name](dtype="bfloat16"), draws(name, ROWS, 8)
+    init = functools.partial(module.init, method=forward)
+    params = jax.eval_shape(init, jax.random.key(0), *given)
+    c = jax.eval_shape(functools.partial(module.apply, method=forward), params, *given)
+    program = jax.make_jaxpr(functools.partial(gradient, module))(params, given, c)
+    found = list(sums_over_rows(program.jaxpr))
+    assert not found, found

@@ -1,0 +1,110 @@
+"""What a parameter is does not follow from its rank: each one is listed, and what it is decides whether it decays."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import launch
+import pytest
+from test_half_precision import SUBJECTS, D, draws, forward
+
+from seqjax import lookup
+from seqjax.mixers._recurrent import Recurrent
+from seqjax.training import state
+from seqjax.training.experiment import Experiment, resolve
+
+# Mixer or model -> its matrices; its vectors. Of models, without what stands in their mixers.
+TABLE = {
+    "attention": (
+        "bilinear gates/kernel location/kernel out/kernel places qkv/kernel",
+        "bias direction log_temperature norm_k/scale norm_q/scale relative sink",
+    ),
+    "attention_rnn": ("feed kernel key out places predict query recurrent", "bias bias_n centre sharpness v"),
+    "bidirectional": (
+        "backward/kernel backward/recurrent forward/kernel forward/recurrent out/kernel",
+        "backward/bias forward/bias out/bias",
+    ),
+    "conv_lstm": ("kernel recurrent", "bias initial_0 initial_1"),
+    "cross_attention": ("kv/kernel out/kernel q/kernel", "norm_k/scale norm_q/scale"),
+    "gru": ("kernel recurrent", "bias bias_n initial_0"),
+    "interactive": ("key out", "w_m w_x w_xm"),
+    "linear_attention": ("maps out/kernel qkv/kernel", ""),
+    "lru": ("inputs/kernel outputs/kernel", "gamma nu skip theta"),
+    "lstm": ("kernel projection recurrent", "bias bias_c initial_0 initial_1 peepholes scale scale_c scale_x"),
+    "mgu": ("kernel recurrent", "bias initial_0"),
+    "min_gru": ("inputs/kernel", "inputs/bias"),
+    "rg_lru": ("kernel", "bias decay"),
+    "rnn": ("kernel recurrent", "bias initial_0"),
+    "slstm": ("kernel recurrent", "bias initial_0"),
+    "sparse_attention": ("out/kernel qkv/kernel", ""),
+    "stacked": (
+        "layers_0/kernel layers_0/recurrent layers_1/kernel layers_1/recurrent",
+        "layers_0/bias layers_1/bias",
+    ),
+    "classifier": (
+        "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/up/kernel score/kernel",
+        "embedding/bias head/bias mlp/down/bias mlp/up/bias norm_mixer/bias norm_mixer/scale norm_mlp/bias "
+        "norm_mlp/scale norm_out/bias norm_out/scale score/bias",
+    ),
+    "lm": (
+        "embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel",
+        "head/bias mlp/down/bias mlp/up/bias norm_mixer/bias norm_mixer/scale norm_mlp/bias norm_mlp/scale "
+        "norm_out/bias norm_out/scale",
+    ),
+    "seq2seq": (
+        "embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel source_embedding/embedding",
+        "head/bias mlp/down/bias mlp/up/bias norm_memory/bias norm_memory/scale norm_mixer/bias norm_mixer/scale "
+        "norm_mlp/bias norm_mlp/scale norm_out/bias norm_out/scale",
+    ),
+}
+MORE = {"lstm": [dict(layer_norm=True)]}  # options with parameters that no other test of all mixers has
+
+
+def variants(name):
+    """Modules that have all parameters there are, each with what it reads."""
+    for subject, make in SUBJECTS.items():
+        if subject.split("-")[0] == name:
+            yield make(), draws(subject, 2, 4)
+    cls = name in lookup.names("seqjax.mixers") and lookup.find(name, "seqjax.mixers", "Mixer")
+    if cls and issubclass(cls, Recurrent):
+        for options in (dict(initial="learned"), *MORE.get(name, [])):
+            yield cls(width=D, **options), [jnp.ones((2, 4, D))]
+
+
+def roles(module, given) -> dict[str, bool]:
+    """Parameter -> whether it is a matrix."""
+    init = lambda key, *_, **__: module.init(key, *given, method=forward)
+    task = types.SimpleNamespace(inputs=lambda batch: (batch, None), context=lambda batch: {})
+    found = state.matrices(types.SimpleNamespace(init=init), task, None)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): it for p, it in jax.tree.leaves_with_path(found)}
+
+
+@pytest.mark.parametrize("name", [n for room in ("mixers", "models") for n in lookup.names(f"seqjax.{room}")])
+def test_every_parameter_has_a_role(name):
+    found = {}
+    for module, given in variants(name):
+        found |= roles(module, given)
+    if name in lookup.names("seqjax.models"):
+        own = {n: n.partition("/")[2] if "blocks_" in n else n for n in found if "/mixer/" not in n}
+        found = {short: found[n] for n, short in own.items()}
+    of = lambda role: " ".join(sorted(n for n, is_it in found.items() if is_it == role))
+    assert (of(True), of(False)) == TABLE[name]
+
+
+def test_what_a_mixer_calls_a_vector_neither_decays_nor_is_turned():
+    """Row 64: peepholes are three vectors, for adamw as for muon."""
+
+    def moved(optimiser, gradient):
+        mixer = ("model.mixer.name=lstm", "model.mixer.peepholes=true")
+        e = Experiment(resolve(launch.tiny(*mixer, f"optim.name={optimiser}", "optim.decay=0.5", "optim.clip=none")))
+        params = jax.tree.map(lambda s: jnp.full(s.shape, 0.1), e.shapes.params)
+        gradients = jax.tree.map(lambda p: jnp.full(p.shape, gradient), params)
+        return e.tx.update(gradients, e.tx.init(params), params, step=0)[0]["blocks_0"]["mixer"]
+
+    for optimiser in ("adamw", "muon"):
+        still = [name for name, update in moved(optimiser, 0.0).items() if not jnp.any(update)]
+        assert sorted(still) == ["bias", "peepholes"]
+    turned = moved("muon", 1.0)
+    assert jnp.allclose(turned["peepholes"], turned["bias"][0]) and not jnp.allclose(
+        turned["kernel"], turned["bias"][0]
+    )
