@@ -40,7 +40,7 @@ def mixer(name: str, width: int, dtype: str, room: int):
 
     kind, given = VARIANTS.get(name, (name, {}))
     make = lookup.find(kind, "seqjax.mixers", "Mixer")
-    context = {"context": room} if "context" in fields_of(make) else {}
+    context = {"max_length": room} if "max_length" in fields_of(make) else {}
     return make(width=width, dtype=dtype, **context, **given)
 
 

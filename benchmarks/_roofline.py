@@ -91,11 +91,11 @@ def pairs_seen(layer, L: int) -> float:
 
     if not isinstance(layer, Attention):
         return 1.0
-    sight = masks.Sight(layer.causal, layer.window, layer.dilation, layer.prefix, layer.blocks)
+    pattern = masks.Pattern(layer.causal, layer.window, layer.dilation, layer.prefix, layer.blocks)
     # Of a few queries, spread evenly.
     n = min(L, QUERIES)
     query_N1 = ((jnp.arange(n) + 0.5) * L / n).astype(jnp.int32)[:, None]
-    return float(jnp.mean(sight.sees(query_N1, jnp.arange(L)[None])))
+    return float(jnp.mean(pattern.sees(query_N1, jnp.arange(L)[None])))
 
 
 def countable(layer):

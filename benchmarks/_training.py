@@ -21,8 +21,8 @@ def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru
             data=dict(name="benchmarks._characters:Source", length=length),
             task=dict(name="next_token"),
             model=dict(name="lm", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
-            loader=dict(batch=batch),
-            optim=dict(peak=1e-3),
+            loader=dict(batch_size=batch),
+            optim=dict(learning_rate=1e-3),
             train=dict(checkpoint_every=None, **train),
         )
     )
@@ -30,12 +30,12 @@ def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru
 
 def looped(tree: dict) -> list[float]:
     """Trains; the milliseconds of a step in each log interval but the first."""
-    from seqjax.training import loop
+    from seqjax.training import run as training_run
     from seqjax.training.experiment import Experiment
     from seqjax.training.workdir import Workdir
 
     with tempfile.TemporaryDirectory() as folder:
-        loop.train(Experiment(tree), Workdir(folder), quiet=True)
+        training_run.train(Experiment(tree), Workdir(folder), quiet=True)
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     return [1e3 / row["steps_per_s"] for row in rows[1:]]
 
@@ -49,7 +49,7 @@ def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
     from seqjax.training.step import make_train_step, zero_totals
 
     e = Experiment(tree)
-    layout, batch = e.parallel.layout(e.loader.batch, 1), jax.device_put(e.batches.first)
+    layout, batch = e.parallel.layout(e.loader.batch_size, 1), jax.device_put(e.batches.first)
     whole = make_train_step(e.model, e.task, e.tx, use=layout.use)
     state, totals = layout.init(e.make_state), zero_totals(whole, e.shapes, e.batches.first)
 
@@ -66,7 +66,7 @@ def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
     if plain:
         step, held = jax.jit(bare, donate_argnums=0), (state.params, state.opt_state, state.step)
     else:
-        program = layout.compile(whole, layout.abstract(e.shapes), e.loader.batch)
+        program = layout.compile(whole, layout.abstract(e.shapes), e.loader.batch_size)
         step, held = lambda held, batch: program(*held, batch), (state, layout.spread(totals))
     held = jax.block_until_ready(step(held, batch))
 
@@ -89,7 +89,13 @@ def started(config: str, cache: str, *more: str) -> float:
     """
     environment = {**os.environ, "SEQJAX_CACHE": cache, "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryDirectory() as workdir:
-        words = ["train", "--config", str(EXPERIMENTS / config), "--config.train.steps=2", "--config.optim.warmup=1"]
+        words = [
+            "train",
+            "--config",
+            str(EXPERIMENTS / config),
+            "--config.train.steps=2",
+            "--config.optim.warmup_steps=1",
+        ]
         words += ["--config.train.eval_every=None", "--workdir", workdir, *more]
         start, found = time.perf_counter(), None
         command = [sys.executable, "-m", "seqjax", *words]

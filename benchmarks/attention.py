@@ -78,7 +78,7 @@ def ours(what, kind, B, L, backend="auto") -> Built:
     options = dict(causal=kind != "full", window=WINDOW if kind == "window" else None, backend=backend)
 
     def apply(q, k, v, found):
-        tokens = masks.Tokens(**found)
+        tokens = masks.Places(**found)
         return attention.attend(q, k, v, queries=tokens, keys=tokens, **options)
 
     return layer(apply, what, B, L, layout(kind, B, L))
@@ -166,8 +166,8 @@ def pairs(kind: str, B: int, L: int, cores: int) -> int:
     block, most = _backends.plan(heads, heads, look, cores)
     size, found, count = _blocks.size(L, block), layout(kind, B, L), 0
     for rows in (np.arange(B),) if most is None else np.arange(B)[:, None]:  # rows of a turn go through blocks together
-        tokens = masks.Tokens(**{name: a[rows] for name, a in found.items()})
-        met = _blocks.meet(look.sight, _blocks.marks(tokens, tokens, L, L, size, size)).count_n.sum()
+        tokens = masks.Places(**{name: a[rows] for name, a in found.items()})
+        met = _blocks.meet(look.pattern, _blocks.marks(tokens, tokens, L, L, size, size)).count_n.sum()
         count += int(met) * size**2 * len(rows)
     return count
 

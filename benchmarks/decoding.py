@@ -30,7 +30,7 @@ def recurrent() -> list[str]:
     from seqjax import lookup
 
     built = {name: lookup.find(name, "seqjax.mixers", "Mixer")(width=D) for name in lookup.names("seqjax.mixers")}
-    return [name for name, mixer in built.items() if mixer.causal and not mixer.memory and mixer.room is None]
+    return [name for name, mixer in built.items() if mixer.causal and not mixer.memory and mixer.capacity is None]
 
 
 def arrays(kind: str, B: int, S: int):
@@ -119,7 +119,7 @@ def attention(kind: str, dtype: str, B: int, S: int):
     from seqjax import masks
     from seqjax.mixers.attention import Mixer
 
-    mixer = Mixer(width=D, dtype=dtype, heads=H, context=S, positions="none", **KINDS[kind])
+    mixer = Mixer(width=D, dtype=dtype, heads=H, max_length=S, positions="none", **KINDS[kind])
     *qkv, out = weights(kind)
     params = {"params": {"qkv": {"kernel": np.concatenate(qkv, axis=1)}, "out": {"kernel": out}}}
     x_TBD, k_BWGK, v_BWGK = arrays(kind, B, S)
@@ -127,7 +127,7 @@ def attention(kind: str, dtype: str, B: int, S: int):
     place_L = np.arange(max(0, end - W), end)
     k_BLGK, v_BLGK = (jnp.asarray(a[:, place_L % W], dtype) for a in (k_BWGK, v_BWGK))
     place_BL = jnp.tile(jnp.asarray(place_L, jnp.int32), (B, 1))
-    tokens = masks.Tokens(place_BL, jnp.zeros_like(place_BL))
+    tokens = masks.Places(place_BL, jnp.zeros_like(place_BL))
     state = mixer.init_state(B).written(k_BLGK, v_BLGK, tokens, rolls=kind == "window")
     return mixer, params, state, x_TBD
 

@@ -31,8 +31,8 @@ def get_config(variant: str = ""):
                 dropout=0.2,
                 mixer=dict(name="gru"),
             ),
-            optim=dict(peak=5e-3, warmup=2 if tiny else 50, decay=0.1, ema=0.99),
-            loader=dict(batch=8 if tiny else 64),
+            optim=dict(learning_rate=5e-3, warmup_steps=2 if tiny else 50, weight_decay=0.1, ema_decay=0.99),
+            loader=dict(batch_size=8 if tiny else 64),
             train=dict(steps=2 if tiny else 1600, log_every=100, eval_every=200, checkpoint_every=400),
         )
     )
@@ -40,7 +40,7 @@ def get_config(variant: str = ""):
 
 def sweep():
     return {
-        "optim.peak": log(5e-4, 5e-2),
+        "optim.learning_rate": log(5e-4, 5e-2),
         "model.width": choice(32, 64, 128),
         "model.layers": integers(1, 3),
         "model.dropout": uniform(0.0, 0.5),

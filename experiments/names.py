@@ -24,8 +24,8 @@ def get_config(variant: str = ""):
                 dropout=0.3,
                 mixer=dict(name="gru"),
             ),
-            optim=dict(peak=3e-3, warmup=2 if tiny else 50, decay=0.1, ema=0.99),
-            loader=dict(batch=8 if tiny else 128, buckets=(8, 12, 20)),
+            optim=dict(learning_rate=3e-3, warmup_steps=2 if tiny else 50, weight_decay=0.1, ema_decay=0.99),
+            loader=dict(batch_size=8 if tiny else 128, buckets=(8, 12, 20)),
             train=dict(steps=2 if tiny else 1500, log_every=100, eval_every=250, checkpoint_every=250),
         )
     )

@@ -24,8 +24,8 @@ def get_config(variant: str = "gru"):
             data=dict(name="reference", length=16 if tiny else 128),
             task=dict(name="next_token", monitor="bits_per_character"),
             model=dict(name="lm", **model),
-            optim=dict(peak=peak, warmup=2 if tiny else 100),
-            loader=dict(batch=4 if tiny else 16),
+            optim=dict(learning_rate=peak, warmup_steps=2 if tiny else 100),
+            loader=dict(batch_size=4 if tiny else 16),
             train=dict(steps=2 if tiny else 800, log_every=25, eval_every=400, checkpoint_every=200),
         )
     )

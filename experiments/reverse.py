@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "attention"):
     tiny = variant == "tiny"
     decoders = {
-        "tiny": dict(mixer=dict(name="gru"), cross=dict(name="cross_attention")),
-        "attention": dict(mixer=dict(name="attention"), cross=dict(name="cross_attention")),
-        "bahdanau": dict(mixer=dict(name="attention_rnn"), cross=None),
-        "luong": dict(mixer=dict(name="attention_rnn", style="luong", score="general"), cross=None),
-        "interactive": dict(mixer=dict(name="gru"), cross=dict(name="interactive")),
+        "tiny": dict(mixer=dict(name="gru"), cross_attention=dict(name="cross_attention")),
+        "attention": dict(mixer=dict(name="attention"), cross_attention=dict(name="cross_attention")),
+        "bahdanau": dict(mixer=dict(name="attention_rnn"), cross_attention=None),
+        "luong": dict(mixer=dict(name="attention_rnn", style="luong", score="general"), cross_attention=None),
+        "interactive": dict(mixer=dict(name="gru"), cross_attention=dict(name="interactive")),
     }
     return ConfigDict(
         dict(
@@ -35,8 +35,8 @@ def get_config(variant: str = "attention"):
                 expansion=2,
                 **decoders[variant],
             ),
-            optim=dict(peak=3e-3, warmup=2 if tiny else 100),
-            loader=dict(batch=8 if tiny else 64),
+            optim=dict(learning_rate=3e-3, warmup_steps=2 if tiny else 100),
+            loader=dict(batch_size=8 if tiny else 64),
             train=dict(steps=2 if tiny else 3000, log_every=100, eval_every=500, checkpoint_every=500),
         )
     )

@@ -24,8 +24,8 @@ def get_config(variant: str = ""):
                 dropout=0.1,
                 mixer=[gru, attention, gru],
             ),
-            optim=dict(peak=3e-3, warmup=2 if tiny else 100),
-            loader=dict(batch=4 if tiny else 16),
+            optim=dict(learning_rate=3e-3, warmup_steps=2 if tiny else 100),
+            loader=dict(batch_size=4 if tiny else 16),
             train=dict(steps=2 if tiny else 1500, log_every=50, eval_every=500, checkpoint_every=500),
         )
     )

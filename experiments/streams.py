@@ -32,8 +32,8 @@ def get_config(variant: str = "carried"):
                 expansion=0,
                 mixer=dict(name="stacked", layers=2, dropout=0.1, mixer=lstm),
             ),
-            optim=dict(peak=5e-3, warmup=2 if tiny else 100),
-            loader=dict(batch=4 if tiny else 32),
+            optim=dict(learning_rate=5e-3, warmup_steps=2 if tiny else 100),
+            loader=dict(batch_size=4 if tiny else 32),
             train=dict(steps=2 if tiny else 1500, log_every=50, eval_every=500, checkpoint_every=500),
         )
     )

@@ -1,7 +1,7 @@
 """Configs: a Python file, overrides on the command line, one strict check, and JSON that replays the run.
 
     load("experiments/copy.py:tiny")          the file's get_config("tiny"), as a plain dict
-    override(tree, ["optim.peak=3e-4"])       values from the command line
+    override(tree, ["optim.learning_rate=3e-4"])       values from the command line
     resolve(Experiment, tree)                 checked, every default filled in; JSON round-trips it
     build(part, section, **given)             the object that a section describes
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from seqjax import hints, lookup
 from seqjax.screen import shown
-from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
+from seqjax.types import ConfigError, Injected, Part, fields_of, marker, mismatch
 from seqjax.words import DEPTH, Word, opened, plain, settled
 
 LISTED = 20  # problems that are told of
@@ -123,7 +123,7 @@ def resolve(schema, tree: dict) -> dict:
 
 def _section(target, tree, path: str, problems: list[str], name: str | None = None) -> dict:
     """One section: the keyword arguments of `target`."""
-    known = {k: v for k, v in fields_of(target).items() if not marker(v[0], Given)}
+    known = {k: v for k, v in fields_of(target).items() if not marker(v[0], Injected)}
     dot = f"{path}." if path else ""
     out = {} if name is None else {"name": name}
     before = len(problems)
@@ -238,7 +238,7 @@ def digest(tree: dict) -> str:
 
 
 def differences(old, new, path: str = "") -> dict[str, tuple]:
-    """`{"optim.peak": (old, new)}` for every leaf in which two trees differ; None where one lacks it."""
+    """`{"optim.learning_rate": (old, new)}` for every leaf in which two trees differ; None where one lacks it."""
     if isinstance(old, dict) and isinstance(new, dict):
         out = {}
         for key in [*old, *(k for k in new if k not in old)]:

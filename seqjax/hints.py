@@ -14,7 +14,7 @@ WORDS = {
     "data.validation": "validation_file val_file dev_file eval_file",
     "data.length": "length seq_len seq_length sequence_length max_length max_len max_seq_len max_seq_length block_size "
     "context_length context_size n_ctx n_positions max_position_embeddings",
-    "data.tokens": "tokenizer tokenization",
+    "data.tokenizer": "tokenizer tokenization",
     "task.monitor": "monitor metric_for_best_model",
     "task.carry_state": "carry_state stateful tbptt truncated_bptt",
     "model": "model model_name model_type",
@@ -25,7 +25,7 @@ WORDS = {
     "model.dropout": "dropout dropout_rate dropout_prob p_dropout hidden_dropout hidden_dropout_prob resid_pdrop",
     "model.norm": "norm norm_type",
     "model.pool": "pool pooling",
-    "model.tied": "tied tie_weights tie_embeddings tie_word_embeddings weight_tying",
+    "model.tie_embeddings": "tied tie_weights tie_embeddings tie_word_embeddings weight_tying",
     "model.dtype": "dtype precision compute_dtype param_dtype mixed_precision amp",
     "model.dtype=bfloat16": "bf16",
     "model.dtype=float16": "fp16",
@@ -34,39 +34,42 @@ WORDS = {
     "model.mixer.kv_heads": "kv_heads num_kv_heads n_kv_heads num_key_value_heads",
     "model.mixer.window": "window window_size sliding_window attention_window",
     "optim.name": "optimizer optimiser optimizer_name",
-    "optim.peak": "peak lr learning_rate base_lr init_lr initial_lr max_lr peak_lr peak_learning_rate",
+    "optim.learning_rate": "peak lr learning_rate base_lr init_lr initial_lr max_lr peak_lr peak_learning_rate",
     "optim.schedule": "schedule scheduler lr_schedule lr_scheduler lr_scheduler_type lr_decay_style",
-    "optim.warmup": "warmup warmup_steps num_warmup_steps lr_warmup_steps warmup_iters",
-    "optim.warmup=STEPS": "warmup_ratio warmup_epochs warmup_fraction",
-    "optim.end": "end end_scale final_scale min_lr_ratio",
-    "optim.decay": "decay weight_decay wd",
-    "optim.clip": "clip clip_norm clip_grad clip_grad_norm grad_clip grad_clip_norm gradient_clip gradient_clipping "
+    "optim.warmup_steps": "warmup warmup_steps num_warmup_steps lr_warmup_steps warmup_iters",
+    "optim.warmup_steps=STEPS": "warmup_ratio warmup_epochs warmup_fraction",
+    "optim.final_scale": "end end_scale final_scale min_lr_ratio",
+    "optim.weight_decay": "decay weight_decay wd",
+    "optim.clip_norm": "clip clip_norm clip_grad clip_grad_norm grad_clip grad_clip_norm gradient_clip gradient_clipping "
     "gradient_clip_val max_grad_norm global_clip_norm",
-    "optim.ema": "ema ema_decay ema_rate",
+    "optim.ema_decay": "ema ema_decay ema_rate",
     "optim.options.b1": "b1 beta1 adam_beta1",
     "optim.options.b2": "b2 beta2 adam_beta2",
     "optim.options.eps": "eps epsilon adam_eps adam_epsilon",
     "optim.options.momentum": "momentum",
-    "loader.batch": "batch batch_size bs global_batch_size train_batch_size per_device_train_batch_size",
-    "loader.overlong=truncate": "truncate truncation",
-    "loader.workers": "workers num_workers n_workers dataloader_num_workers",
+    "loader.batch_size": "batch batch_size bs global_batch_size train_batch_size per_device_train_batch_size",
+    "loader.too_long=truncate": "truncate truncation",
+    "loader.num_workers": "workers num_workers n_workers dataloader_num_workers",
     "train.steps": "steps max_steps num_steps n_steps total_steps train_steps training_steps num_train_steps "
     "num_training_steps iters max_iters num_iterations iterations",
     "train.steps=STEPS": "epochs num_epochs n_epochs max_epochs num_train_epochs",
-    "train.accumulate": "accumulate accumulation accumulation_steps grad_accum grad_accum_steps "
+    "train.accumulation_steps": "accumulate accumulation accumulation_steps grad_accum grad_accum_steps "
     "grad_accumulation_steps gradient_accumulation gradient_accumulation_steps accumulate_grad_batches",
     "train.log_every": "log_every log_steps log_interval log_freq logging_steps log_every_n_steps",
     "train.eval_every": "eval_every eval_steps eval_interval eval_freq eval_frequency validate_every val_every",
     "train.checkpoint_every": "checkpoint_every checkpoint_steps checkpoint_interval ckpt_every save_every save_steps "
     "save_interval save_freq",
-    "train.keep": "keep keep_checkpoints max_to_keep save_total_limit save_top_k",
+    "train.keep_checkpoints": "keep keep_checkpoints max_to_keep save_total_limit save_top_k",
     "train.patience": "patience early_stopping early_stopping_patience early_stop",
     "init.run": "pretrained pretrained_path finetune_from init_from init_checkpoint load_from",
     "--workdir": "output output_dir out_dir log_dir save_dir run_dir model_dir checkpoint_dir ckpt_dir",
 }
 SIZES = "vocab vocab_size vocabulary vocabulary_size n_vocab num_tokens num_classes n_classes num_labels input_size"
 SIZED = " Sizes come from the data: leave it out."
-COMPARED = {"optim.peak": "rates=LIST", "seed": "seeds=LIST"}  # what a comparison sets for each of its runs
+COMPARED = {
+    "optim.learning_rate": "learning_rates=LIST",
+    "seed": "seeds=LIST",
+}  # what a comparison sets for each of its runs
 
 
 def plain(word: str) -> str:

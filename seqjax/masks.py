@@ -13,7 +13,7 @@ def from_lengths(length_B, L: int):
 
 
 def fill(x, mask_BL, value=0):
-    """`x` where real, `value` where masked; x is (B, L, ...). Blocks NaN and gradient; None = all real."""
+    """`x` where real, `value` where masked; x is (B, L, ...). BlockPattern NaN and gradient; None = all real."""
     if mask_BL is None:
         return x
     check(mask_BL, x.shape[:2])
@@ -60,18 +60,18 @@ def ends(shape, mask_BL=None, reset_BL=None):
     return next_BL > segment_BL
 
 
-class Blocks(NamedTuple):
+class BlockPattern(NamedTuple):
     """A sparse view in blocks of `size` places: near ones, global ones and random ones, as in BigBird.
 
-    A query sees the blocks up to `near` away from its own; the first `everywhere` blocks see all and are seen by all;
-    and each block sees `random` blocks further back, drawn (with replacement) from its number and `seed` alone, and is
+    A query sees the blocks up to `local_blocks` away from its own; the first `global_blocks` blocks see all and are seen by all;
+    and each block sees `random_blocks` blocks further back, drawn (with replacement) from its number and `seed` alone, and is
     seen by them. Zaheer et al. 2020, arXiv:2007.14062.
     """
 
     size: int = 64
-    near: int = 1
-    everywhere: int = 1
-    random: int = 2
+    local_blocks: int = 1
+    global_blocks: int = 1
+    random_blocks: int = 2
     seed: int = 0
 
     def drawn(self, block) -> list[jax.Array]:
@@ -80,21 +80,21 @@ class Blocks(NamedTuple):
         Of numpy and of JAX, as the number is.
         """
         xp = block.__array_namespace__()
-        choice = block - self.near - self.everywhere
+        choice = block - self.local_blocks - self.global_blocks
         found = []
-        for j in range(self.random):
+        for j in range(self.random_blocks):
             offset = (j * 0x85EBCA77 + self.seed) % 2**32
             bits = block.astype(np.uint32) * np.uint32(0x9E3779B1) + np.uint32(offset)
             for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):  # every bit of a number moves half of the others
                 bits = (bits ^ (bits >> shift)) * np.uint32(factor)
-            place = self.everywhere + (bits >> 16).astype(np.int32) % xp.maximum(choice, 1)
+            place = self.global_blocks + (bits >> 16).astype(np.int32) % xp.maximum(choice, 1)
             found.append(xp.where(choice > 0, place, -1))
         return found
 
     def sees(self, position_q, position_k):
         """Whether a place sees another; shapes broadcast."""
         block_q, block_k = position_q // self.size, position_k // self.size
-        seen = (jnp.abs(block_q - block_k) <= self.near) | (jnp.minimum(block_q, block_k) < self.everywhere)
+        seen = (jnp.abs(block_q - block_k) <= self.local_blocks) | (jnp.minimum(block_q, block_k) < self.global_blocks)
         for one, other in ((block_q, block_k), (block_k, block_q)):
             for drawn in self.drawn(one):
                 seen |= drawn == other
@@ -106,9 +106,9 @@ class Blocks(NamedTuple):
         What spreads over more than `span` places is in doubt.
         """
         low_q, high_q, low_k, high_k = (a // self.size for a in (low_q, high_q, low_k, high_k))
-        seen = (low_q - high_k <= self.near) & (low_k - high_q <= self.near)
-        seen |= low_q.__array_namespace__().minimum(low_q, low_k) < self.everywhere
-        if not self.random:
+        seen = (low_q - high_k <= self.local_blocks) & (low_k - high_q <= self.local_blocks)
+        seen |= low_q.__array_namespace__().minimum(low_q, low_k) < self.global_blocks
+        if not self.random_blocks:
             return seen
         count = span // self.size + 2
         for low, high, first, last in ((low_q, high_q, low_k, high_k), (low_k, high_k, low_q, high_q)):
@@ -119,21 +119,21 @@ class Blocks(NamedTuple):
         return seen
 
 
-class Sight(NamedTuple):
+class Pattern(NamedTuple):
     """Which places of its own document a query sees, known when the program is made. All, unless something is said.
 
     causal: none ahead.
     window: none further away than `window` tokens, its own included; on both sides, unless causal.
     dilation: only every so many-th; a window of w then reaches (w - 1) * dilation back.
     prefix: the first so many are seen from everywhere, whatever else is said.
-    blocks: only what `Blocks` shows.
+    blocks: only what `BlockPattern` shows.
     """
 
     causal: bool = False
     window: int | None = None
     dilation: int = 1
     prefix: int = 0
-    blocks: Blocks | None = None
+    blocks: BlockPattern | None = None
 
     @property
     def reach(self) -> int | None:
@@ -170,10 +170,10 @@ class Sight(NamedTuple):
         return seen | ((low_k < self.prefix) & (low_q <= high_q)) if self.prefix else seen
 
 
-EVERYTHING = Sight()
+EVERYTHING = Pattern()
 
 
-class Tokens(NamedTuple):
+class Places(NamedTuple):
     """Where the queries or the keys of attention stand; each (B, L), or (1, L) for all rows alike.
 
     None stands for 0, 1, 2, ..., for one document, and for all real.
@@ -189,15 +189,15 @@ class Tokens(NamedTuple):
         return position_BL, jnp.zeros((1, L), jnp.int32) if self.segment_BL is None else self.segment_BL
 
 
-def visible(queries: Tokens, keys: Tokens, L: int, S: int, sight: Sight = EVERYTHING):
-    """Which of S keys each of L queries may see: of its document, real, in sight. A masked query sees none.
+def visible(queries: Places, keys: Places, L: int, S: int, pattern: Pattern = EVERYTHING):
+    """Which of S keys each of L queries may see: of its document, real, in pattern. A masked query sees none.
 
     (1 or B, L, S).
     """
     (position_BL, segment_BL), (position_BS, segment_BS) = queries.filled(L), keys.filled(S)
     allowed = segment_BS[:, None, :] == segment_BL[:, :, None]
     allowed = allowed if keys.mask_BL is None else allowed & keys.mask_BL[:, None, :]
-    allowed &= sight.sees(position_BL[:, :, None], position_BS[:, None, :])
+    allowed &= pattern.sees(position_BL[:, :, None], position_BS[:, None, :])
     return allowed if queries.mask_BL is None else allowed & queries.mask_BL[:, :, None]
 
 

@@ -101,7 +101,7 @@ class Part:
     many: bool = False
 
 
-class Given:
+class Injected:
     """Marks a field that the surrounding code fills in (sizes that travel with the data): never in a config."""
 
 
@@ -187,7 +187,7 @@ def fields_of(target) -> dict[str, tuple[Any, Any]]:
 
 
 def marker(hint, kind):
-    """The `Part` or `Given` that an annotation carries, or None."""
+    """The `Part` or `Injected` that an annotation carries, or None."""
     for arg in typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ():
         if isinstance(arg, kind) or arg is kind:
             return arg

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from seqjax import config, runtime
-from seqjax.training import history, loop
+from seqjax.training import history
+from seqjax.training import run as training_run
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.files import SEAL
@@ -56,7 +57,7 @@ def shortened(tree: dict, steps: int, kills: int) -> dict:
     odd = saves - (1 - saves % 2)  # log lines come with every second call
     train.update(steps=whole(steps), log_every=2 * k, checkpoint_every=odd * k, patience=None)
     train["eval_every"] = min(train["eval_every"], whole(steps // 3)) if train["eval_every"] else None
-    tree["optim"]["warmup"] = min(tree["optim"]["warmup"], train["steps"])
+    tree["optim"]["warmup_steps"] = min(tree["optim"]["warmup_steps"], train["steps"])
     return resolve(tree)
 
 
@@ -151,7 +152,7 @@ def child(file: str, folder: str, kill: int | None) -> None:
     runtime.setup()
     try:
         experiment = Experiment(resolve(config.load(file)))
-        loop.train(experiment, workdir, command="seqjax verify-resume", quiet=True)
+        training_run.train(experiment, workdir, command="seqjax verify-resume", quiet=True)
     except SeqjaxError as error:
         print(f"{SAID}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -178,5 +179,5 @@ def last(folder: Path):
     """The newest checkpoint of a run: its state, and what is said of it."""
     workdir = Workdir(folder)
     e = Experiment(history.config_of(workdir))
-    layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
+    layout = e.parallel.layout(e.loader.batch_size, e.train.accumulation_steps)
     return Checkpoints(workdir.checkpoints).restore(layout.abstract(e.shapes))

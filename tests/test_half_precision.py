@@ -22,9 +22,9 @@ D, V, S, CONTEXT = 16, 32, 16, 128
 SMOOTH = {"local_p": dict(radius=S, weights="softmax")}
 FEATURES, TOKENS = Spec(features=D), Spec(vocabulary=V)
 PAIRS = Spec(vocabulary=V, source_vocabulary=V, source_length=S)
-BUILT = dict(width=D, outputs=V, mixer=(mixer("attention", dict(heads=2, context=CONTEXT)), mixer("gru", {})))
+BUILT = dict(width=D, outputs=V, mixer=(mixer("attention", dict(heads=2, max_length=CONTEXT)), mixer("gru", {})))
 MODELS = {
-    "lm": [dict(inputs=TOKENS), dict(inputs=TOKENS, tied=True, norm="rms")],
+    "lm": [dict(inputs=TOKENS), dict(inputs=TOKENS, tie_embeddings=True, norm="rms")],
     "classifier": [
         dict(inputs=FEATURES, pool="attention", pool_weights="sigmoid"),
         dict(inputs=TOKENS, pool="last"),
@@ -42,7 +42,7 @@ def subjects():
     for name in lookup.names("seqjax.mixers"):
         for options in OPTIONS.get(name, [{}]):
             options = options | SMOOTH.get(options.get("view"), {})
-            options |= dict(context=CONTEXT) if "context" in options else {}
+            options |= dict(max_length=CONTEXT) if "context" in options else {}
             yield named(name, options), functools.partial(mixer(name, options), width=D)
     for name in lookup.names("seqjax.models"):
         for options in MODELS[name]:

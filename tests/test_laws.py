@@ -37,49 +37,49 @@ CONTEXT = 8
 # What is not listed is tested with its defaults.
 OPTIONS = {
     "attention": [
-        dict(heads=2, context=CONTEXT),
-        dict(heads=1, context=CONTEXT, positions="none", backend="blockwise"),
+        dict(heads=2, max_length=CONTEXT),
+        dict(heads=1, max_length=CONTEXT, positions="none", backend="blockwise"),
         dict(
             heads=2,
             kv_heads=1,
-            context=CONTEXT,
+            max_length=CONTEXT,
             qk_norm=True,
             soft_cap=1.0,
             sinks=True,
-            gate="feature",
+            output_gate="feature",
             backend="blockwise",
         ),
-        dict(window=3, kv_heads=2, gate="head"),
+        dict(window=3, kv_heads=2, output_gate="head"),
         dict(heads=2, window=2, sinks=True, backend="blockwise", positions="sinusoidal"),
-        dict(heads=2, context=CONTEXT, positions="learned"),
+        dict(heads=2, max_length=CONTEXT, positions="learned"),
         dict(heads=2, kv_heads=1, window=3, positions="alibi"),
-        dict(heads=2, context=CONTEXT, positions="relative", buckets=4, farthest=5),
-        dict(heads=2, context=CONTEXT, scaling="yarn", factor=4.0, trained=4),
-        dict(heads=2, kv_heads=1, context=CONTEXT, score="additive"),
-        dict(heads=2, context=CONTEXT, score="location", positions="sinusoidal", weights="sigmoid"),
-        dict(heads=2, context=CONTEXT, score="cosine", weights="entmax"),
+        dict(heads=2, max_length=CONTEXT, positions="relative", num_buckets=4, max_distance=5),
+        dict(heads=2, max_length=CONTEXT, rope_scaling="yarn", rope_factor=4.0, rope_original_length=4),
+        dict(heads=2, kv_heads=1, max_length=CONTEXT, score="additive"),
+        dict(heads=2, max_length=CONTEXT, score="location", positions="sinusoidal", weights="sigmoid"),
+        dict(heads=2, max_length=CONTEXT, score="cosine", weights="entmax"),
         dict(heads=2, window=2, dilation=2, score="general"),
     ],
     "attention_rnn": [
         {},
-        dict(cell="lstm", score="general", view="local_m", radius=1),
-        dict(style="luong", score="cosine", weights="entmax", view="local_p", radius=2),
-        dict(style="luong", cell="lstm", score="location", places=3, weights="sigmoid", input_feeding=False),
+        dict(cell="lstm", score="general", alignment="local_m", radius=1),
+        dict(style="luong", score="cosine", weights="entmax", alignment="local_p", radius=2),
+        dict(style="luong", cell="lstm", score="location", max_source_length=3, weights="sigmoid", input_feeding=False),
     ],
     "interactive": [{}, dict(heads=2, score="general", fusion="coattention")],
-    "sparse_attention": [dict(heads=2, context=CONTEXT, block=2, near=0, random=1)],
+    "sparse_attention": [dict(heads=2, max_length=CONTEXT, block_size=2, local_blocks=0, random_blocks=1)],
     "cross_attention": [dict(heads=2), dict(heads=2, kv_heads=1, qk_norm=True, backend="blockwise")],
     "linear_attention": [
         dict(heads=2),
-        dict(heads=1, features="taylor", feature_width=2),
-        dict(heads=2, features="learned", feature_width=3),
+        dict(heads=1, feature_map="taylor", feature_width=2),
+        dict(heads=2, feature_map="learned", feature_width=3),
     ],
     "lru": [{}, dict(state_size=3)],
     "min_gru": [{}, dict(candidate="positive")],
     "conv_lstm": [dict(kernel_size=2)],
-    "gru": [{}, dict(reset="before", zoneout=0.2, remat="chunk")],
-    "lstm": [{}, dict(peepholes=True, hidden=6, initial="learned")],
-    "mgu": [dict(initial="learned", remat="chunk")],
+    "gru": [{}, dict(reset_after=False, zoneout=0.2, remat="chunk")],
+    "lstm": [{}, dict(peepholes=True, hidden_size=6, initial_state="learned")],
+    "mgu": [dict(initial_state="learned", remat="chunk")],
     "rnn": [{}, dict(activation="relu")],
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
@@ -161,20 +161,20 @@ for name in lookup.names("seqjax.mixers"):
     variants = OPTIONS.get(name, [{}])
     reads = lookup.find(name, "seqjax.mixers", "Mixer").memory
     for options in variants:
-        words = [name, *(str(v) for k, v in options.items() if k != "context")]
+        words = [name, *(str(v) for k, v in options.items() if k != "max_length")]
         make = functools.partial(mixer(name, options), width=D)
         SUBJECTS["-".join(words)] = Given(make) if reads else make()
     only = dict(mixer=mixer(name, variants[0]), layers=1)
     if reads:
-        SUBJECTS[f"seq2seq({name})"] = Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross=None))
+        SUBJECTS[f"seq2seq({name})"] = Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross_attention=None))
     else:
         SUBJECTS[f"lm({name})"] = lm.Model(**TOKENS, **only)
 SUBJECTS["stack(gru,attention)"] = Stack(**FEATURES, mixer=(GRU, ATTENTION), layers=2)
-SUBJECTS["lm(attention,gru)"] = lm.Model(**TOKENS, mixer=(ATTENTION, GRU), layers=3, tied=True, norm="rms")
+SUBJECTS["lm(attention,gru)"] = lm.Model(**TOKENS, mixer=(ATTENTION, GRU), layers=3, tie_embeddings=True, norm="rms")
 SUBJECTS["seq2seq(attention,gru)"] = Given(functools.partial(seq2seq.Model, **PAIRS, mixer=(ATTENTION, GRU)))
 READERS = [name for name, module in SUBJECTS.items() if isinstance(module, Given)]
 ROOM = {name: module.make() if name in READERS else module for name, module in SUBJECTS.items()}
-ROOM = {name: module.room for name, module in ROOM.items()}
+ROOM = {name: module.capacity for name, module in ROOM.items()}
 CACHED = [name for name, room in ROOM.items() if room is not None]
 
 

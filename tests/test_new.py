@@ -16,7 +16,7 @@ from seqjax.search.sweep import Options, Sweep
 from seqjax.training.experiment import resolve
 
 STARTS = lookup.names(starts.__name__)
-SMALL = ["model.width=8", "model.layers=1", "model.expansion=0", "optim.warmup=1", "loader.batch=4"]
+SMALL = ["model.width=8", "model.layers=1", "model.expansion=0", "optim.warmup_steps=1", "loader.batch_size=4"]
 SHORT = ["train.steps=2", "train.log_every=1", "train.eval_every=1", "train.checkpoint_every=1"]
 
 
@@ -117,7 +117,9 @@ def trains(commands, *more):
 
 
 def test_the_quickstart_trains(write):
-    trains(write("quickstart"), "--config.data.length=64", "--config.loader.batch=64", "--config.train.eval_every=2")
+    trains(
+        write("quickstart"), "--config.data.length=64", "--config.loader.batch_size=64", "--config.train.eval_every=2"
+    )
 
 
 def test_a_text_of_ones_own_trains_and_is_gone_on_with(write):
@@ -147,8 +149,10 @@ def test_the_comparison_is_sound(write):
 @pytest.mark.usefixtures("compile_once")
 def test_the_comparison_runs(write):
     words = write("compare")[1]
-    small = overrides(["model.width=16", "model.layers=1", "optim.warmup=1", "loader.batch=256", *SHORT[:1]], "base.")
-    few = overrides(["rates=[0.001,0.01]", "base.train.eval_every=2"])
+    small = overrides(
+        ["model.width=16", "model.layers=1", "optim.warmup_steps=1", "loader.batch_size=256", *SHORT[:1]], "base."
+    )
+    few = overrides(["learning_rates=[0.001,0.01]", "base.train.eval_every=2"])
     done = launch.main(*words, *small, *few, "--executor", "inline.here")
     assert done.code == 0 and Path("runs/compare/report.html").is_file(), done
 
@@ -159,7 +163,7 @@ def test_the_sweep_is_sound(write):
     write("sweep")
     base, space = resolve(config.load("sweep.py")), spaces.read("sweep.py")
     assert set(Sweep(base, space, Options(), "sweep").space) == {
-        "optim.peak",
+        "optim.learning_rate",
         "model.width",
         "model.dropout",
         "model.mixer",

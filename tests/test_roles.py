@@ -67,14 +67,14 @@ def variants(name):
             yield make(), draws(subject, 2, 4)
     cls = name in lookup.names("seqjax.mixers") and lookup.find(name, "seqjax.mixers", "Mixer")
     if cls and issubclass(cls, Recurrent):
-        for options in (dict(initial="learned"), *MORE.get(name, [])):
+        for options in (dict(initial_state="learned"), *MORE.get(name, [])):
             yield cls(width=D, **options), [jnp.ones((2, 4, D))]
 
 
 def roles(module, given) -> dict[str, bool]:
     """Parameter -> whether it is a matrix."""
     init = lambda key, *_, **__: module.init(key, *given, method=forward)
-    task = types.SimpleNamespace(inputs=lambda batch: (batch, None), context=lambda batch: {})
+    task = types.SimpleNamespace(inputs=lambda batch: (batch, None), max_length=lambda batch: {})
     found = state.matrices(types.SimpleNamespace(init=init), task, None)
     return {jax.tree_util.keystr(p, simple=True, separator="/"): it for p, it in jax.tree.leaves_with_path(found)}
 
@@ -96,7 +96,9 @@ def test_what_a_mixer_calls_a_vector_neither_decays_nor_is_turned():
 
     def moved(optimiser, gradient):
         mixer = ("model.mixer.name=lstm", "model.mixer.peepholes=true")
-        e = Experiment(resolve(launch.tiny(*mixer, f"optim.name={optimiser}", "optim.decay=0.5", "optim.clip=none")))
+        e = Experiment(
+            resolve(launch.tiny(*mixer, f"optim.name={optimiser}", "optim.weight_decay=0.5", "optim.clip_norm=none"))
+        )
         params = jax.tree.map(lambda s: jnp.full(s.shape, 0.1), e.shapes.params)
         gradients = jax.tree.map(lambda p: jnp.full(p.shape, gradient), params)
         return e.tx.update(gradients, e.tx.init(params), params, step=0)[0]["blocks_0"]["mixer"]

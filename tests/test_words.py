@@ -83,9 +83,9 @@ def test_words_of_a_config(tmp_path):
     tree = resolve(config.override(launch.TINY | {"data": table}, words))
     assert (tree["data"]["text"], tree["data"]["train"], tree["data"]["label"]) == ("0", "2024", "None")
     assert (tree["init"]["fresh"], tree["init"]["run"], tree["optim"]["options"]) == (["head"], "7", {"b2": 0.9})
-    words = ["model.layers=2", "model.mixer=[gru,attention]", "model.mixer.1.context=40"]
+    words = ["model.layers=2", "model.mixer=[gru,attention]", "model.mixer.1.max_length=40"]
     mixers = resolve(config.override(launch.TINY, words))["model"]["mixer"]
-    assert [m["name"] for m in mixers] == ["gru", "attention"] and mixers[1]["context"] == 40
+    assert [m["name"] for m in mixers] == ["gru", "attention"] and mixers[1]["max_length"] == 40
     mixer = resolve(config.override(launch.TINY, ["model.mixer={'name':'attention'}", "model.mixer.heads=2"]))["model"][
         "mixer"
     ]

@@ -15,8 +15,8 @@ def get_comparison(variant: str = ""):
             data=dict(name="reference", length=64),
             task=dict(name="next_token", monitor="bits_per_character"),
             model=dict(name="lm", width=16 if tiny else 64, layers=1 if tiny else 2, expansion=2, mixer="gru"),
-            optim=dict(warmup=1 if tiny else 50),
-            loader=dict(batch=64 if tiny else 16),
+            optim=dict(warmup_steps=1 if tiny else 50),
+            loader=dict(batch_size=64 if tiny else 16),
             train=dict(steps=2 if tiny else 600, log_every=100, eval_every=1 if tiny else 200, checkpoint_every=300),
         ),
         contenders={
@@ -27,7 +27,7 @@ def get_comparison(variant: str = ""):
         },
         match="params",
         target="attention",
-        rates=[1e-3, 3e-3, 1e-2],
+        learning_rates=[1e-3, 3e-3, 1e-2],
         seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
         extrapolate={"data.length": [64, 128] if tiny else [64, 128, 256]},
     )

@@ -23,8 +23,8 @@ def get_comparison(variant: str = ""):
                 dropout=0.1,
                 mixer="gru",
             ),
-            optim=dict(warmup=1 if tiny else 50, decay=0.1),
-            loader=dict(batch=8 if tiny else 32),
+            optim=dict(warmup_steps=1 if tiny else 50, weight_decay=0.1),
+            loader=dict(batch_size=8 if tiny else 32),
             train=dict(steps=2 if tiny else 800, log_every=100, eval_every=1 if tiny else 200, checkpoint_every=400),
         ),
         contenders={
@@ -37,6 +37,6 @@ def get_comparison(variant: str = ""):
         target="attention",
         tolerance=0.1 if tiny else 0.02,
         metric="accuracy",
-        rates=[1e-3, 3e-3, 1e-2],
+        learning_rates=[1e-3, 3e-3, 1e-2],
         seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
     )

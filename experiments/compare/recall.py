@@ -16,8 +16,8 @@ def get_comparison(variant: str = ""):
             data=dict(name="recall", pairs=2 if tiny else 4, keys=8, values=8, examples=16 if tiny else 512),
             task=dict(name="next_token"),
             model=dict(name="lm", width=8 if tiny else 32, layers=1 if tiny else 2, expansion=1, mixer="gru"),
-            optim=dict(warmup=1 if tiny else 50),
-            loader=dict(batch=8 if tiny else 32),
+            optim=dict(warmup_steps=1 if tiny else 50),
+            loader=dict(batch_size=8 if tiny else 32),
             train=dict(steps=2 if tiny else 800, log_every=100, eval_every=1 if tiny else 200, checkpoint_every=500),
         ),
         contenders={
@@ -29,8 +29,10 @@ def get_comparison(variant: str = ""):
         match="state_bytes",
         target="attention",
         metric="accuracy",
-        rates=[1e-3, 3e-3, 1e-2],
-        rate_seeds=[0] if tiny else [0, 1],  # attention learns it or does not: one seed says little about a rate
+        learning_rates=[1e-3, 3e-3, 1e-2],
+        learning_rate_seeds=[0]
+        if tiny
+        else [0, 1],  # attention learns it or does not: one seed says little about a rate
         seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
         extrapolate={"data.pairs": [2, 4] if tiny else [2, 4, 6, 8]},
     )

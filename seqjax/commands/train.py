@@ -7,7 +7,7 @@ from seqjax.types import ConfigError
 ABOUT = "Train what a config describes; run the same command again to resume."
 EXAMPLES = """\
   seqjax train --config experiments/quickstart.py:gru --workdir runs/gru
-  seqjax train --config experiments/quickstart.py:gru --config.optim.peak=3e-4 --workdir runs/gru-3e-4
+  seqjax train --config experiments/quickstart.py:gru --config.optim.learning_rate=3e-4 --workdir runs/gru-3e-4
   seqjax train --config runs/gru/config.json --workdir runs/gru-again      (replays a run)
   seqjax train --config experiments/names.py --dry_run"""
 
@@ -24,12 +24,18 @@ def options(parser) -> None:
     group = parser.add_argument_group(
         "several processes", "one run on several hosts; SLURM, Open MPI, Kubernetes and TPU pods say these themselves"
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, the same for all")
-    group.add_argument("--processes", type=int, metavar="N", help="how many; 1 ignores a launcher")
+    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="of process 0, the same for all")
+    group.add_argument("--num_processes", type=int, metavar="N", help="how many; 1 ignores a launcher")
     group.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
-    group.add_argument("--join", type=int, default=300, metavar="SECONDS", help="wait so long for all (default: 300)")
     group.add_argument(
-        "--heartbeat", type=int, default=100, metavar="SECONDS", help="who is silent so long is dead (default: 100)"
+        "--initialization_timeout", type=int, default=300, metavar="SECONDS", help="wait so long for all (default: 300)"
+    )
+    group.add_argument(
+        "--heartbeat_timeout",
+        type=int,
+        default=100,
+        metavar="SECONDS",
+        help="who is silent so long is dead (default: 100)",
     )
 
 
@@ -52,10 +58,17 @@ def run(args) -> None:
         dry_run.show(Experiment(tree))
         return
     from seqjax import config
-    from seqjax.training import facts, history, loop, processes
+    from seqjax.training import facts, history, processes
+    from seqjax.training import run as training_run
     from seqjax.training.workdir import Workdir
 
-    processes.join(args.coordinator, args.processes, args.process_id, args.join, args.heartbeat)
+    processes.join(
+        args.coordinator_address,
+        args.num_processes,
+        args.process_id,
+        args.initialization_timeout,
+        args.heartbeat_timeout,
+    )
     workdir = Workdir(args.workdir, writes=processes.is_first())
     told = {"--workdir": str(workdir.path), "--restart": args.restart}
     processes.agree({**tree, **told, "versions": facts.versions()}, config.differences)
@@ -65,4 +78,4 @@ def run(args) -> None:
         if processes.is_first():
             print(clean(f"already done at step {step}: {workdir.path}"))
         return
-    loop.train(experiment, workdir, restart=args.restart, command=args.command_line, quiet=args.quiet)
+    training_run.train(experiment, workdir, restart=args.restart, command=args.command_line, quiet=args.quiet)

@@ -13,7 +13,7 @@ def read(weights: Sequence, cell: Cell) -> dict:
     """The params of our mixer from `layer.get_weights()`.
 
     A GRU's gates change places, from z, r, n to r, z, n. With reset_after=True (biases of shape (2, 3 D)) it is our
-    GRU, with False (biases of shape (3 D,)) it is GRU(reset="before"), which has no bias_n.
+    GRU, with False (biases of shape (3 D,)) it is GRU(reset_after=False), which has no bias_n.
 
     Args:
       weights: kernel, recurrent kernel and biases. Without biases they read as zero, but not those of a GRU:

@@ -16,7 +16,7 @@ def read(weights: Mapping, cell: Cell) -> dict:
 
     Args:
       weights: names as in torch (`weight_ih_l0`, ...), anything that numpy reads. Without biases they read as zero.
-      cell: "lstm" (nn.LSTM; with proj_size it is LSTM(hidden=hidden_size)), "gru" (nn.GRU) or "rnn" (nn.RNN;
+      cell: "lstm" (nn.LSTM; with proj_size it is LSTM(hidden_size=hidden_size)), "gru" (nn.GRU) or "rnn" (nn.RNN;
         nonlinearity="relu" is Elman(activation="relu"), which weights do not tell).
 
     Returns:
@@ -95,7 +95,9 @@ def _write_layer(p, n: int) -> dict[str, np.ndarray]:
     if "projection" in p:
         N, D = p["projection"].shape
         if N <= D:
-            raise ValueError(f"got hidden={N} of width {D}, torch wants proj_size < hidden_size: it has no such layer.")
+            raise ValueError(
+                f"got hidden_size={N} of width {D}, torch wants proj_size < hidden_size: it has no such layer."
+            )
         w[f"weight_hr_l{n}"] = _turn(p["projection"])
     return w
 

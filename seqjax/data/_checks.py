@@ -23,9 +23,9 @@ def sizes(spec: Spec, split: str, examples: int | None, batch: int, length: int)
     nbytes = 4 * batch * tokens * (spec.features or 1)
     if nbytes > (most := memory // 16):  # several are read ahead, and masks and copies come with each
         raise ConfigError(
-            f"loader.batch={batch} rows of {tokens:,} tokens take {nbytes:,} bytes, wanted at most a sixteenth of the "
-            f"memory, {most:,}: lower loader.batch or data.length; or set loader.buckets, the lengths to pad to, and "
-            "loader.overlong for what is longer."
+            f"loader.batch_size={batch} rows of {tokens:,} tokens take {nbytes:,} bytes, wanted at most a sixteenth of the "
+            f"memory, {most:,}: lower loader.batch_size or data.length; or set loader.buckets, the lengths to pad to, and "
+            "loader.too_long for what is longer."
         )
     if examples is not None and ORDER * examples > (most := memory // 2):
         raise DataError(

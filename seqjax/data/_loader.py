@@ -32,14 +32,14 @@ class Loader(Checked):
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. Endless sources are read on and on, each seed in a stretch of its own.
 
-    `workers` are processes, for sources that are slow to read; 0 reads in a thread. Nothing for `timeout` seconds
+    `num_workers` are processes, for sources that are slow to read; 0 reads in a thread. Nothing for `timeout` seconds
     ends the run.
     """
 
-    batch: Count = 64
+    batch_size: Count = 64
     buckets: tuple[Count, ...] = ()
-    overlong: Literal["error", "truncate", "crop"] = "error"
-    workers: Processes = 0
+    too_long: Literal["error", "truncate", "crop"] = "error"
+    num_workers: Processes = 0
     prefetch: Count = 4
     timeout: Positive = 60.0
 
@@ -58,23 +58,23 @@ class Batches:
             raise ConfigError(f"no split {split!r} in this source; it has {', '.join(source.spec.splits)}.")
         self.buckets = tuple(loader.buckets) or (source.spec.length,)
         self.size = self._count()
-        _checks.sizes(source.spec, split, self.size, loader.batch, self.buckets[-1])
+        _checks.sizes(source.spec, split, self.size, loader.batch_size, self.buckets[-1])
         self._order = (None, None)  # epoch, its order
         if self.size is None:
             if split != "train":
                 raise DataError(f"split {split!r} is endless, only train may be: have size({split!r}) give a number.")
             self.per_epoch = None
             return
-        if self.size == 0 or (shuffle and self.size < loader.batch):
+        if self.size == 0 or (shuffle and self.size < loader.batch_size):
             raise DataError(
-                f"split {split!r} has {self.size} examples, a batch takes {loader.batch}: "
-                "lower loader.batch or give more data."
+                f"split {split!r} has {self.size} examples, a batch takes {loader.batch_size}: "
+                "lower loader.batch_size or give more data."
             )
         lengths = self._lengths()
         bucket_of = np.zeros(self.size, int) if lengths is None else np.searchsorted(self.buckets, lengths)
         self._members = [np.flatnonzero(bucket_of == b) for b in range(len(self.buckets))]
         # (bucket, which batch of it), the batches of one epoch
-        self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch))]
+        self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch_size))]
         self.per_epoch = len(self._plan)
 
     def _count(self) -> int | None:
@@ -87,7 +87,7 @@ class Batches:
         if len(self.buckets) == 1 and not (self.loader.buckets and known):
             return None
         lengths = source.lengths(self.split)
-        if self.loader.overlong == "error" and (lengths > longest).any():
+        if self.loader.too_long == "error" and (lengths > longest).any():
             index = int(np.argmax(lengths > longest))
             raise self._overlong(index, lengths[index])
         return np.minimum(lengths, longest)
@@ -95,7 +95,7 @@ class Batches:
     def _overlong(self, index: int, length: int) -> DataError:
         return DataError(
             f"{self._where(index)} has length {length}, the last bucket {self.buckets[-1]}: "
-            "raise loader.buckets or set loader.overlong to 'truncate' or 'crop'."
+            "raise loader.buckets or set loader.too_long to 'truncate' or 'crop'."
         )
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
@@ -105,7 +105,7 @@ class Batches:
     def part(self, step: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
         """Some rows of batch number `step`, and nothing read but them; None: all."""
         bucket, indices, epoch = self._rows(step)
-        B = self.loader.batch if rows is None else len(rows)
+        B = self.loader.batch_size if rows is None else len(rows)
         mine = indices if rows is None else indices[rows[rows < len(indices)]]
         # Where no row is real, an example of the others says what empty rows look like.
         read = mine if len(mine) else indices[:1]
@@ -117,7 +117,7 @@ class Batches:
 
     def _rows(self, step: int):
         """Which examples stand in batch `step`, and in which bucket and epoch."""
-        B = self.loader.batch
+        B = self.loader.batch_size
         if self.per_epoch is None:
             start = (self.seed << 32) + step * B
             return len(self.buckets) - 1, np.arange(start, start + B), 0
@@ -157,10 +157,10 @@ class Batches:
         length = len(example["tokens"] if "tokens" in example else example["features"])
         if length <= longest:
             return example
-        if self.loader.overlong == "error":
+        if self.loader.too_long == "error":
             raise self._overlong(index, length)
         start = 0
-        if self.loader.overlong == "crop" and self.shuffle:
+        if self.loader.too_long == "crop" and self.shuffle:
             bits = philox([self.seed, epoch], [index, 1, 0, 0])
             start = int(bits.random_raw() % (length - longest + 1))
         return {k: v[start : start + longest] if k in PADDED else v for k, v in example.items()}
@@ -238,7 +238,7 @@ class Batches:
 
     def _read(self, steps, part: Callable, give_up: Callable):
         loader = self.loader
-        return read(steps, part, loader.workers, loader.prefetch, loader.timeout, give_up)
+        return read(steps, part, loader.num_workers, loader.prefetch, loader.timeout, give_up)
 
 
 def _mask(examples, field: str, B: int, length: int):

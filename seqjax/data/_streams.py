@@ -28,13 +28,13 @@ class Streams(Batches):
 
     def __init__(self, source: Source, split: str, loader: Loader):
         super().__init__(source, split, loader)
-        if split == "train" and self.size < loader.batch:
+        if split == "train" and self.size < loader.batch_size:
             raise DataError(
-                f"split 'train' has {self.size} windows of {self.length} predictions, a batch takes {loader.batch}: "
-                "lower loader.batch or data.length, or give more data."
+                f"split 'train' has {self.size} windows of {self.length} predictions, a batch takes {loader.batch_size}: "
+                "lower loader.batch_size or data.length, or give more data."
             )
-        n, extra = divmod(self.size, loader.batch)
-        row_B = np.arange(loader.batch)
+        n, extra = divmod(self.size, loader.batch_size)
+        row_B = np.arange(loader.batch_size)
         self._first_B = row_B * n + np.minimum(row_B, extra)  # window of each row
 
     def _count(self) -> int:
@@ -67,7 +67,7 @@ class Streams(Batches):
 
     def _rows(self, step: int):
         epoch, k = divmod(step, self.per_epoch)
-        full = min(self.loader.batch, self.size - k * self.loader.batch)  # the longer stretches come first
+        full = min(self.loader.batch_size, self.size - k * self.loader.batch_size)  # the longer stretches come first
         return 0, self._first_B[:full] + k, epoch
 
     def _where(self, index: int) -> str:

@@ -67,7 +67,7 @@ class Alphabet:
             first = int(np.argmax(strange_L))
             raise DataError(
                 f"{where}: character {first} is {text[first]!r} (U+{ord(text[first]):04X}), which is not among "
-                f"the {self.size} known characters: leave it out, or use data.tokens='byte'."
+                f"the {self.size} known characters: leave it out, or use data.tokenizer='byte'."
             )
         return ids_L
 
@@ -151,7 +151,7 @@ class TextWindows(Textual):
 
     Where the text is several documents, `reset` marks the first token of each.
 
-    `length`: predictions per window. `tokens`: characters, out of all that occur in the whole text (every split),
+    `length`: predictions per window. `tokenizer`: characters, out of all that occur in the whole text (every split),
     or UTF-8 bytes. Metrics are in bits per character or per byte.
 
     Raises:
@@ -159,14 +159,14 @@ class TextWindows(Textual):
     """
 
     length: Count = 256
-    tokens: Tokens = "character"
+    tokenizer: Tokens = "character"
 
     def cut(self, texts: Sequence[bytes], ends: dict[str, int], where: str):
         """Takes documents in UTF-8 apart: split -> the character before which it ends, in the order of the text.
 
         The last split ends with the text. In memory are the documents, and each token once, as narrow as can be.
         """
-        self.codec = codec(self.tokens, itertools.chain.from_iterable(map(_files.pieces, texts)))
+        self.codec = codec(self.tokenizer, itertools.chain.from_iterable(map(_files.pieces, texts)))
         *_, last = ends.values()
         tokens = last if self.codec.unit == "character" else sum(map(len, texts))
         ids_N = np.empty(tokens, np.min_scalar_type(self.codec.size - 1))

@@ -17,7 +17,7 @@ class Reference(TextWindows):
     About 100 distinct characters, and a size that depends on the version of Python: 465,126 characters in 3.11,
     492,311 in 3.12 and 510,742 in 3.13. Compare numbers within one version only.
 
-    `length`: predictions per window. `tokens`: "character", out of all in the whole text, or "byte".
+    `length`: predictions per window. `tokenizer`: "character", out of all in the whole text, or "byte".
 
     Raises:
       DataError: this Python comes without pydoc_data, or train is shorter than one window.

@@ -35,7 +35,7 @@ class Table(Stored):
     columns in its header. `text`: the column with text, or `features`: the column with a list of numbers, one per
     step, or of equally long lists of numbers (not in csv). `label`: a column with strings or whole numbers; white
     space around it is taken away. Classes are the sorted values of train, strings that are all numbers by their value;
-    in other splits 1 and "1" are the same, as csv has only strings. `tokens`:
+    in other splits 1 and "1" are the same, as csv has only strings. `tokenizer`:
     "character", out of those in train and one id more for all others, or "byte". Without `label`, texts are documents
     for task.name='next_token'.
 
@@ -52,7 +52,7 @@ class Table(Stored):
     text: str | None = None
     features: str | None = None
     label: str | None = None
-    tokens: Tokens = "character"
+    tokenizer: Tokens = "character"
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,7 +76,7 @@ class Table(Stored):
             self.keep("features", arrays, labels, features=records["train"][0][1].shape[1])
         else:
             texts = {split: [r[1] for r in found] for split, found in records.items()}
-            self.codec = codec(self.tokens, texts["train"], unknown=True)
+            self.codec = codec(self.tokenizer, texts["train"], unknown=True)
             arrays = {split: [self.codec.encode(r[1], r[0]) for r in found] for split, found in records.items()}
             self.notes += tuple(unlearnt(self.codec, arrays, texts))
             self.keep("tokens", arrays, labels, vocabulary=self.codec.size, unit=self.codec.unit)

@@ -19,7 +19,7 @@ class Text(TextWindows):
 
     `path`: a file, also `.gz`, or a pattern such as `books/*.txt`: then each file is a document, and they follow each
     other in the order of their names. A byte order mark is dropped. `length`: predictions per window.
-    `tokens`: "character", out of all in all files, or "byte". `validation`, `test`: shares in [0, 1).
+    `tokenizer`: "character", out of all in all files, or "byte". `validation`, `test`: shares in [0, 1).
 
     Raises:
       DataError: no such file, empty, invalid UTF-8 (with byte offset and line), too short for a window.

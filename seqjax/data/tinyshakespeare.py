@@ -21,7 +21,7 @@ class TinyShakespeare(TextWindows):
     validation, for 6 layers of width 384 and a context of 256.
 
     Reads `<dir>/tinyshakespeare/input.txt.gz`. `dir`: the folder of datasets, else the environment variable
-    SEQJAX_DATA. `length`: predictions per window. `tokens`: "character" or "byte".
+    SEQJAX_DATA. `length`: predictions per window. `tokenizer`: "character" or "byte".
 
     Raises:
       DataError: neither is set, no such file, or its content has another sha256.

@@ -26,7 +26,7 @@ def answer(trained: Trained, split: str, *, sampling: Sampling, samples: int = 1
     e = trained.experiment
     if samples < 1:
         raise ConfigError(f"got samples={samples}: want at least one.")
-    first = Batches(e.source, split, Loader(batch=samples, overlong=e.loader.overlong))[0]
+    first = Batches(e.source, split, Loader(batch_size=samples, too_long=e.loader.too_long))[0]
     if not first["weight"].all():
         raise ConfigError(f"split {split!r} has {int(first['weight'].sum())} examples, asked for {samples}.")
     mask_BL, length_B = first["mask"], first["mask"].sum(axis=1)

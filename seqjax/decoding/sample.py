@@ -88,12 +88,12 @@ def sample(
     if length < 1:
         raise ValueError(f"length: got {length}, wanted at least one new token.")
     # A model of one's own may have neither.
-    room, prefix = getattr(model, "room", None), getattr(model, "prefix", 0)
+    room, prefix = getattr(model, "capacity", None), getattr(model, "prefix", 0)
     need = L + length - 1  # nobody reads the last one
     if room is not None and need > room:
         raise ValueError(
             f"{L} tokens of prompt and {length} new ones need {need} places, the attention cache has {room}: "
-            "ask for fewer, or set model.mixer.context."
+            "ask for fewer, or set model.mixer.max_length."
         )
     if prefix > L:
         raise ValueError(f"the model reads the first {prefix} tokens as a whole, the prompt has {L}: give more.")

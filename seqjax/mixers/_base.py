@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.module import Module
-from seqjax.types import Count, Dtype, Given, Part
+from seqjax.types import Count, Dtype, Injected, Part
 
 Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
 
@@ -25,14 +25,14 @@ class Mixer(Module):
     norm statistics are float32.
     """
 
-    width: Annotated[Count, Given]
-    dtype: Annotated[Dtype, Given] = "float32"
+    width: Annotated[Count, Injected]
+    dtype: Annotated[Dtype, Injected] = "float32"
 
     causal = True  # whether no output depends on later tokens; what is not causal has no state
     memory = False  # whether it reads a second sequence: `seqjax.mixers._memory`
     prefix = 0  # how many first tokens of a document see each other, also ahead
     cuttable = False  # whether a sequence may be cut over devices: `seqjax.ops.ring`
-    room = None  # how many tokens of one document the state holds; None: any number
+    capacity = None  # how many tokens of one document the state holds; None: any number
 
     @nn.nowrap
     def init_state(self, batch: int):
@@ -89,9 +89,9 @@ def cycle(mixers, layers: int, name: str) -> list[Callable]:
     return [mixers[i % len(mixers)] for i in range(layers)]
 
 
-def least_room(mixers) -> int | None:
+def least_capacity(mixers) -> int | None:
     """How many tokens of one document the states of all mixers hold; None: any number."""
-    return min((mixer.room for mixer in mixers if mixer.room is not None), default=None)
+    return min((mixer.capacity for mixer in mixers if mixer.capacity is not None), default=None)
 
 
 def check_heads(width: int, heads: int, kv_heads: int | None = None) -> None:

@@ -27,12 +27,12 @@ class KV(NamedTuple):
         k, v = (jnp.zeros((batch, heads, width, slots), dtype) for width in widths)
         return cls(k, v, jnp.full((batch, slots), -1, jnp.int32), jnp.zeros((batch,), jnp.int32))
 
-    def keys(self, tokens: masks.Tokens) -> masks.Tokens:
+    def keys(self, tokens: masks.Places) -> masks.Places:
         """Where the slots and then the tokens of a chunk stand."""
         position_BL, segment_BL, mask_BL = tokens
         real_BL = jnp.ones(position_BL.shape, bool) if mask_BL is None else mask_BL
         join = lambda old_BW, new_BL: jnp.concatenate([old_BW, new_BL], axis=1)
-        return masks.Tokens(
+        return masks.Places(
             join(self.position_BW, position_BL),
             join(jnp.zeros_like(self.position_BW), segment_BL),
             join(self.position_BW >= 0, real_BL),
@@ -43,7 +43,7 @@ class KV(NamedTuple):
         join = lambda old_BHKW, new_BLHK: jnp.concatenate([jnp.moveaxis(old_BHKW, 3, 1), new_BLHK], axis=1)
         return join(self.k_BHKW, k_BLHK), join(self.v_BHKW, v_BLHK)
 
-    def written(self, k_BLHK, v_BLHK, tokens: masks.Tokens, rolls: bool, read_BLx=None) -> "KV":
+    def written(self, k_BLHK, v_BLHK, tokens: masks.Places, rolls: bool, read_BLx=None) -> "KV":
         """The cache after a chunk: the newest tokens of the newest document live on.
 
         A cache that `rolls` forgets the oldest for the newest; another keeps the first and drops what does not fit.

@@ -71,5 +71,5 @@ def check_alone(mixers, whole: str) -> None:
         if mixer.memory:
             raise ValueError(
                 f"{type(mixer).__name__} reads a memory, {whole} has none: choose model.name='seq2seq' and put it into "
-                "model.cross or model.mixer."
+                "model.cross_attention or model.mixer."
             )

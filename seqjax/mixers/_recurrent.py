@@ -24,7 +24,7 @@ class Recurrent(Mixer):
 
     Kernels: input (D, G*N) by fan-in variance (LeCun), recurrent (N, G*N) orthogonal per gate. The state is float32.
 
-    `initial`: "learned" makes the state before the first token (and after a reset) a parameter.
+    `initial_state`: "learned" makes the state before the first token (and after a reset) a parameter.
     `variational_dropout`: one mask per row for all its tokens, on x and on the h that the recurrent kernel sees
       (Gal and Ghahramani 2016, arXiv:1512.05287).
     `recurrent_dropout`: a fresh mask per token on the candidate update (Semeniuta et al. 2016, arXiv:1603.05118).
@@ -35,7 +35,7 @@ class Recurrent(Mixer):
       op, and with options inside the cell, keep the inputs of their gates all the same).
     """
 
-    initial: Literal["zeros", "learned"] = "zeros"
+    initial_state: Literal["zeros", "learned"] = "zeros"
     variational_dropout: Fraction = 0.0
     recurrent_dropout: Fraction = 0.0
     weight_dropout: Fraction = 0.0
@@ -59,7 +59,7 @@ class Recurrent(Mixer):
 
     def setup_start(self):
         """The parameters of a learned initial state, which `zero_state` is added to."""
-        if self.initial == "learned":
+        if self.initial_state == "learned":
             zeros = nn.initializers.zeros
             self.start = [self.param(f"initial_{i}", zeros, shape) for i, shape in enumerate(self.shapes[: self.free])]
 
@@ -81,14 +81,14 @@ class Recurrent(Mixer):
     @nn.nowrap
     def _pack(self, state, begun_B):
         state = state[0] if len(state) == 1 else state
-        return Begun(state, begun_B) if self.initial == "learned" else state
+        return Begun(state, begun_B) if self.initial_state == "learned" else state
 
     @nn.nowrap
     def _unpack(self, state, initial):
-        if self.initial == "learned":
+        if self.initial_state == "learned":
             state, begun_B = state
         state = state if isinstance(state, tuple) else (state,)
-        if self.initial == "learned":
+        if self.initial_state == "learned":
             begun = lambda a: begun_B.reshape(-1, *(1,) * (a.ndim - 1)) > 0
             state = jax.tree.map(lambda a, first: jnp.where(begun(a), a, first), state, initial)
         return state
@@ -97,7 +97,7 @@ class Recurrent(Mixer):
         self.check(x_BLD, state, mask_BL, reset_BL)
         B = x_BLD.shape[0]
         initial = self.zero_state(B)
-        if self.initial == "learned":
+        if self.initial_state == "learned":
             learned = [zero + self.row(first, B) for zero, first in zip(initial, self.start, strict=False)]
             initial = (*learned, *initial[len(learned) :])
         before = initial if state is None else self._unpack(state, initial)

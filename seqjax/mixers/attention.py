@@ -22,23 +22,23 @@ class Attention(Positioned):
         q, k, v = W x          (H heads of q, G of k and v, of width K = D / H)
         y_t = W_o sum_{s <= t} softmax_s(q_t . k_s / sqrt(K)) v_s
 
-    State: a cache of `context` slots, made by `init_state`. A document that outgrows it gives NaN, never a shortened
+    State: a cache of `max_length` slots, made by `init_state`. A document that outgrows it gives NaN, never a shortened
     view. With `apply(..., mutable=["intermediates"])` the weights (B, H, L, S) are found under "weights"; S are the
     slots of the cache, if there is one, then the tokens.
 
     Heads. `kv_heads`: G, which divides H; 1 is multi-query (Shazeer 2019, arXiv:1911.02150), between them grouped-query
       attention (Ainslie et al. 2023, arXiv:2305.13245); None: H. `qk_norm`: q and k of each head are divided by their
       root mean square and scaled by a learned vector, before they are rotated (Dehghani et al. 2023, arXiv:2302.05442;
-      with this norm: Gemma Team 2025, arXiv:2503.19786). `gate`: what attention gives times sigmoid(W_g x), one gate
+      with this norm: Gemma Team 2025, arXiv:2503.19786). `output_gate`: what attention gives times sigmoid(W_g x), one gate
       per "feature" or per "head", before W_o (Qiu et al. 2025, arXiv:2505.06708).
     Where to look. `sight`: "causal", or "bidirectional", which has no state. `prefix`: the first so many tokens of a
       document see each other (Raffel et al. 2019, arXiv:1910.10683); they must come in one call, else NaN, and are not
-      to be predicted: task.given. `window`: a token sees itself and the window - 1 before it (on both sides if
+      to be predicted: task.prompt_length. `window`: a token sees itself and the window - 1 before it (on both sides if
       bidirectional; Beltagy et al. 2020, arXiv:2004.05150), `dilation` apart. The cache then holds what a window
-      reaches, forgets the oldest token for the newest, and is never full; `context` is not used.
+      reaches, forgets the oldest token for the newest, and is never full; `max_length` is not used.
     Positions. See `Positioned`.
     Scores. `score`: "scaled_dot"; "dot"; "general", q W_h k; "cosine", times a learned temperature per head that starts
-      at 10; "additive", v_h . tanh(q + k); "location", W_h x for each of `context` places, whatever is there (without
+      at 10; "additive", v_h . tanh(q + k); "location", W_h x for each of `max_length` places, whatever is there (without
       q and k; Tay et al. 2020, arXiv:2005.00743): see `seqjax.ops.scores`. `soft_cap`: c tanh(score / c) in the place
       of a score (Gemma Team 2024, arXiv:2408.00118). `weights`: of scores, see `seqjax.ops.weights`; "sigmoid" has a
       learned bias per head that starts at -log(context), as weights do not sum to one. `sinks`: a learned logit per
@@ -50,7 +50,7 @@ class Attention(Positioned):
 
     Raises:
       ValueError: heads do not divide the width, or kv_heads the heads; options that exclude each other; more than
-        `context` tokens in one call without a window; a backend that cannot serve; a cache where sequences are cut.
+        `max_length` tokens in one call without a window; a backend that cannot serve; a cache where sequences are cut.
     """
 
     kv_heads: Count | None = None
@@ -62,7 +62,7 @@ class Attention(Positioned):
     qk_norm: bool = False
     soft_cap: Positive | None = None
     sinks: bool = False
-    gate: Literal["none", "head", "feature"] = "none"
+    output_gate: Literal["none", "head", "feature"] = "none"
     backend: attention.Backend = "auto"
 
     vectors = (*Positioned.vectors, "direction")
@@ -74,7 +74,7 @@ class Attention(Positioned):
         at_odds = [
             (
                 self.positions == "learned" and self.window,
-                "mixer.positions='learned' end at mixer.context, a window goes on for ever: choose other positions, or "
+                "mixer.positions='learned' end at mixer.max_length, a window goes on for ever: choose other positions, or "
                 "no window",
             ),
             (
@@ -100,8 +100,8 @@ class Attention(Positioned):
                 raise ValueError(f"{sentence}.")
 
     @property
-    def room(self):
-        return self.context if self.window is None else None
+    def capacity(self):
+        return self.max_length if self.window is None else None
 
     @property
     def cuttable(self):
@@ -129,8 +129,8 @@ class Attention(Positioned):
         self.out = dense(self.width)
         if self.qk_norm:
             self.norm_q, self.norm_k = (nn.RMSNorm(dtype=self.dtype) for _ in range(2))
-        if self.gate != "none":
-            self.gates = dense(H if self.gate == "head" else self.width)
+        if self.output_gate != "none":
+            self.gates = dense(H if self.output_gate == "head" else self.width)
         init = nn.initializers
         if self.sinks:
             self.sink = self.param("sink", init.zeros, (H,))
@@ -143,47 +143,47 @@ class Attention(Positioned):
         if self.score == "additive":
             self.direction_HK = self.param("direction", init.normal(K**-0.5), (H, K))
         if self.score == "location":
-            self.location = dense(H * self.context)
+            self.location = dense(H * self.max_length)
         if self.weights == "sigmoid":
-            self.bias_H = self.param("bias", init.constant(-math.log(self.context)), (H,))
+            self.bias_H = self.param("bias", init.constant(-math.log(self.max_length)), (H,))
 
     @nn.nowrap
     def init_state(self, batch: int):
         if not self.causal:
             raise ValueError(
-                "bidirectional attention sees the future and has no state: set mixer.sight='causal' to go step by step."
+                "bidirectional attention sees the future and has no state: set mixer.causal=True to go step by step."
             )
-        slots = self.context if self.window is None else (self.window - 1) * self.dilation + 1
+        slots = self.max_length if self.window is None else (self.window - 1) * self.dilation + 1
         return KV.empty(batch, slots, self.groups, (self._key_width, self.head_width), self.dtype)
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         self.check(x_BLD, state, mask_BL, reset_BL)
         B, L, D = x_BLD.shape
-        if self.room is not None and self.room < L:
-            raise ValueError(f"x_BLD has {L} tokens, attention has room for {self.room}: raise mixer.context.")
+        if self.capacity is not None and self.capacity < L:
+            raise ValueError(f"x_BLD has {L} tokens, attention has room for {self.capacity}: raise mixer.max_length.")
         if ring.devices(L) > 1 and (state is not None or self._held):
             what = f"mixer.score={self.score!r}" if self._held else "a cache"
             raise ValueError(f"attention with {what} is not cut over devices: set parallel.sequence=1.")
         start_B = None if state is None else state.count_B
         if start_B is not None and self.prefix:  # one that comes in pieces finds no room
-            start_B = jnp.where((start_B > 0) & (start_B < self.prefix), start_B + self.context, start_B)
+            start_B = jnp.where((start_B > 0) & (start_B < self.prefix), start_B + self.max_length, start_B)
         position_BL = masks.positions((B, L), mask_BL, reset_BL, start_B)
         x_BLD = masks.fill(self.placed(x_BLD, position_BL), mask_BL)
         q_BLHK, k_BLGK, v_BLGK = self._projected(x_BLD, position_BL)
-        tokens = masks.Tokens(position_BL, masks.segments((B, L), mask_BL, reset_BL), mask_BL)
+        tokens = masks.Places(position_BL, masks.segments((B, L), mask_BL, reset_BL), mask_BL)
         if state is None:
             if reset_BL is None:
-                tokens = masks.Tokens() if mask_BL is None else tokens._replace(segment_BL=None)
+                tokens = masks.Places() if mask_BL is None else tokens._replace(segment_BL=None)
             y_BLHK = self._attend(x_BLD, q_BLHK, k_BLGK, v_BLGK, tokens, tokens)
         else:
             # What does not fit is never seen, so that its NaN ends with its document.
-            fits_BL = None if self.room is None else position_BL < self.context
+            fits_BL = None if self.capacity is None else position_BL < self.max_length
             k_BLGK, v_BLGK = masks.fill(k_BLGK, fits_BL), masks.fill(v_BLGK, fits_BL)
             keys, look_back = state.keys(tokens), self._attend if L > 1 or self._held else self._decode
             y_BLHK = look_back(x_BLD, q_BLHK, k_BLGK, v_BLGK, keys, tokens, state)
-            state = state.written(k_BLGK, v_BLGK, tokens, self.room is None, y_BLHK)
+            state = state.written(k_BLGK, v_BLGK, tokens, self.capacity is None, y_BLHK)
             y_BLHK = masks.fill(y_BLHK, fits_BL, jnp.nan)
-        if self.gate != "none":
+        if self.output_gate != "none":
             gate_BLG = jax.nn.sigmoid(self.gates(x_BLD).astype(jnp.float32)).astype(y_BLHK.dtype)
             y_BLHK = y_BLHK * gate_BLG.reshape(B, L, self.heads, -1)
         y_BLD = self.out(y_BLHK.reshape(B, L, D))
@@ -246,7 +246,7 @@ class Attention(Positioned):
             return scores.additive(q_BLHK, k_BSHK, self.direction_HK)
         B, L, _ = x_BLD.shape
         position_BS, _ = keys.filled(k_BSGK.shape[1])
-        return scores.location(self.location(x_BLD).reshape(B, L, self.heads, self.context), position_BS)
+        return scores.location(self.location(x_BLD).reshape(B, L, self.heads, self.max_length), position_BS)
 
 
 Mixer = Attention

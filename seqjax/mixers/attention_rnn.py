@@ -41,10 +41,10 @@ class AttentionRNN(MemoryMixer):
     `style`: attend with the state before a token or with the one after it.
     `cell`: "gru" (reset gate after the product) or "lstm" (forget gate open at the start), as in these mixers.
     `score`: "dot": s . m; "scaled_dot": s . m / sqrt(D); "general": s . W m; "additive": v . tanh(W s + U m); "cosine":
-      g cos(s, m), g learned, 10 at the start; "location": row i of W s, whatever m_i is, for `places` of them (the last
+      g cos(s, m), g learned, 10 at the start; "location": row i of W s, whatever m_i is, for `max_source_length` of them (the last
       one serves all beyond). See `seqjax.ops.scores`.
     `weights`: see `seqjax.ops.weights`; those of "sigmoid" do not sum to one.
-    `view`: "global": all of the memory; "local_m": what is at most `radius` away from place t, for token t of its
+    `alignment`: "global": all of the memory; "local_m": what is at most `radius` away from place t, for token t of its
       document (and nothing, so zeros, where the memory ends before that); "local_p": what is that near to
       p = S sigmoid(v . tanh(W s)), weights times exp(-(i - p)^2 / (2 (radius / 2)^2)), S the length of this memory.
       Places count from 0, real tokens only.
@@ -63,22 +63,22 @@ class AttentionRNN(MemoryMixer):
     cell: Literal["gru", "lstm"] = "gru"
     score: Literal["dot", "scaled_dot", "general", "additive", "cosine", "location"] = "additive"
     weights: Literal["softmax", "sigmoid", "sparsemax", "entmax"] = "softmax"
-    view: Literal["global", "local_m", "local_p"] = "global"
+    alignment: Literal["global", "local_m", "local_p"] = "global"
     radius: Count | None = None
-    places: Count | None = None
+    max_source_length: Count | None = None
     input_feeding: bool = True
 
     State = Decoding
 
     def __post_init__(self):
         super().__post_init__()
-        if (self.radius is None) != (self.view == "global"):
+        if (self.radius is None) != (self.alignment == "global"):
             raise ValueError(
-                f"mixer.radius={self.radius} with mixer.view={self.view!r}: a local view needs a radius, 'global' none."
+                f"mixer.radius={self.radius} with mixer.alignment={self.alignment!r}: local alignment needs a radius, 'global' has none."
             )
-        if (self.places is None) != (self.score != "location"):
+        if (self.max_source_length is None) != (self.score != "location"):
             raise ValueError(
-                f"mixer.places={self.places} with mixer.score={self.score!r}: 'location' needs places, the others none."
+                f"mixer.max_source_length={self.max_source_length} with mixer.score={self.score!r}: 'location' needs max_source_length, the others do not."
             )
         if self.style == "bahdanau" and not self.input_feeding:
             raise ValueError(
@@ -105,8 +105,8 @@ class AttentionRNN(MemoryMixer):
         if self.score == "cosine":
             self.sharpness = self.param("sharpness", nn.initializers.constant(10.0), ())
         if self.score == "location":
-            self.table = self.param("places", lecun, (D, self.places))
-        if self.view == "local_p":
+            self.table = self.param("places", lecun, (D, self.max_source_length))
+        if self.alignment == "local_p":
             self.predict = self.param("predict", lecun, (D, D))
             self.centre = self.param("centre", nn.initializers.normal(D**-0.5), (D,))
 
@@ -139,8 +139,8 @@ class AttentionRNN(MemoryMixer):
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         self.check(x_BLD, state, mask_BL, reset_BL)
         position_BL = masks.positions(x_BLD.shape[:2], mask_BL, reset_BL, state.count_B)
-        reader = Reader(self.score, self.view, self.radius, self.weights, self.dtype)
-        u_BLX = {"position": position_BL.astype(jnp.float32)} if self.view == "local_m" else {}
+        reader = Reader(self.score, self.alignment, self.radius, self.weights, self.dtype)
+        u_BLX = {"position": position_BL.astype(jnp.float32)} if self.alignment == "local_m" else {}
         x_cast_BLD = masks.fill(x_BLD, mask_BL).astype(self.dtype)
         flags = dict(mask_BL=mask_BL, reset_BL=reset_BL)
         by = self._in_loop if self.input_feeding else self._after_loop
@@ -192,7 +192,7 @@ class AttentionRNN(MemoryMixer):
         """The weights that a `Reader` multiplies by."""
         found = {"query": self.query} if self.score == "additive" else {}
         found |= {"places": self.table} if self.score == "location" else {}
-        return found | ({"predict": self.predict} if self.view == "local_p" else {})
+        return found | ({"predict": self.predict} if self.alignment == "local_p" else {})
 
     def _rows(self, state) -> dict:
         """What else a `Reader` reads. Parameters once per row: their gradients are summed over rows after the loop."""
@@ -204,7 +204,7 @@ class AttentionRNN(MemoryMixer):
             found["v"] = row(self.v)
         if self.score == "cosine":
             found["sharpness"] = row(self.sharpness)
-        if self.view == "local_p":
+        if self.alignment == "local_p":
             found |= {"centre": row(self.centre), "length": jnp.max(found["place"], axis=1, initial=-1.0) + 1}
         return found
 

@@ -73,7 +73,7 @@ class CrossAttention(MemoryMixer):
         q_BLHK = self._by_head(self.q(masks.fill(x_BLD, mask_BL)))
         if self.qk_norm:
             q_BLHK = self.norm_q(q_BLHK)
-        sight = dict(queries=masks.Tokens(mask_BL=mask_BL), keys=masks.Tokens(mask_BL=state.mask_BS))
+        sight = dict(queries=masks.Places(mask_BL=mask_BL), keys=masks.Places(mask_BL=state.mask_BS))
         if self.is_mutable_collection("intermediates"):
             score_BHLS = scores.dot(q_BLHK * q_BLHK.shape[-1] ** -0.5, state.k_BSGK)
             self.sow("intermediates", "weights", attention.weights(score_BHLS, **sight))

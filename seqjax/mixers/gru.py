@@ -1,7 +1,5 @@
 """The gated recurrent unit."""
 
-from typing import Literal
-
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -23,31 +21,31 @@ class GRU(Recurrent):
     Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder", arXiv:1406.1078.
     """
 
-    reset: Literal["after", "before"] = "after"
+    reset_after: bool = True
 
     gates = 3
 
     def setup(self):
         super().setup()
-        if self.reset == "after":
+        if self.reset_after:
             self.bias_n = self.param("bias_n", nn.initializers.zeros, (self.width,))
 
     @property
     def cell(self):
-        return cells.gru if self.reset == "after" else cells.gru_before
+        return cells.gru if self.reset_after else cells.gru_before
 
     @property
     def is_plain(self):
-        return self.reset == "after"
+        return self.reset_after
 
     def weights(self, recurrent):
-        if self.reset == "after":
+        if self.reset_after:
             return {"recurrent": recurrent}
         gates, candidate = jnp.split(recurrent, [2 * self.width], axis=1)
         return {"gates": gates, "candidate": candidate}
 
     def rows(self, batch):
-        return {"bias_n": self.row(self.bias_n, batch)} if self.reset == "after" else {}
+        return {"bias_n": self.row(self.bias_n, batch)} if self.reset_after else {}
 
     def fast(self, x_BLD, recurrent, before, initial, **flags):
         y_BLD, h_BD = scan.gru(x_BLD, self.kernel, recurrent, self.bias, self.bias_n, *before, *initial, **flags)

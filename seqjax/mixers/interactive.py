@@ -53,7 +53,7 @@ class Interactive(MemoryMixer):
     heads: Count = 1
     score: Literal["trilinear", "general", "scaled_dot"] = "trilinear"
     fusion: Literal["bidaf", "coattention"] = "bidaf"
-    sight: Literal["causal", "bidirectional"] = "causal"
+    causal: bool = True
     soft_cap: Annotated[float, Range(above=0, most=30)] = 10.0  # float32 holds the square of a sum of exp(30)
 
     State = Interaction
@@ -62,10 +62,6 @@ class Interactive(MemoryMixer):
     def __post_init__(self):
         super().__post_init__()
         check_heads(self.width, self.heads)
-
-    @property
-    def causal(self):
-        return self.sight == "causal"
 
     def setup(self):
         D, H, K = self.width, self.heads, self.width // self.heads
@@ -114,7 +110,7 @@ class Interactive(MemoryMixer):
     def step(self, x_BD, state, *, mask_B=None, reset_B=None):
         if not self.causal:
             raise ValueError(
-                "mixer.sight='bidirectional' reads whole sequences and has no step: set mixer.sight='causal' to go on "
+                "mixer.causal=False reads whole sequences and has no step: set mixer.causal=True to go on "
                 "token by token."
             )
         return super().step(x_BD, state, mask_B=mask_B, reset_B=reset_B)

@@ -21,7 +21,7 @@ class LinearAttention(_Mixer):
         S_t = S_{t-1} + phi(k_t) v_t^T,   z_t = z_{t-1} + phi(k_t)
         y_t = W_o phi(q_t)^T S_t / phi(q_t)^T z_t
 
-    features:
+    feature_map:
       "elu": phi(x) = elu(x) + 1; F = E features. Katharopoulos et al. 2020, arXiv:2006.16236.
       "taylor": phi(q) . phi(k) = 1 + s + s^2 / 2, s = q . k / sqrt(E): exp(s) to second order, with
         F = 1 + E + E (E + 1) / 2. Arora et al. 2024, "Based", arXiv:2402.18668. What stands beside it there (a
@@ -41,7 +41,7 @@ class LinearAttention(_Mixer):
     """
 
     heads: Count = 4
-    features: Literal["elu", "taylor", "learned"] = "elu"
+    feature_map: Literal["elu", "taylor", "learned"] = "elu"
     feature_width: Count | None = None
 
     cuttable = True
@@ -53,20 +53,20 @@ class LinearAttention(_Mixer):
     @property
     def _projected(self):
         """E."""
-        return self.feature_width or (16 if self.features == "taylor" else self.width // self.heads)
+        return self.feature_width or (16 if self.feature_map == "taylor" else self.width // self.heads)
 
     def setup(self):
         H, E = self.heads, self._projected
         product = lambda n: Dense(n, use_bias=False, dtype=self.dtype)
         self.qkv = product(2 * H * E + self.width)
         self.out = product(self.width)
-        if self.features == "learned":
+        if self.feature_map == "learned":
             self.maps = self.param("maps", lambda key, shape: jnp.broadcast_to(jnp.eye(E), shape), (2, H, E, E))
 
     @nn.nowrap
     def init_state(self, batch: int):
         H, E = self.heads, self._projected
-        F = {"elu": E, "taylor": 1 + E + E * (E + 1) // 2, "learned": 2 * E}[self.features]
+        F = {"elu": E, "taylor": 1 + E + E * (E + 1) // 2, "learned": 2 * E}[self.feature_map]
         return jnp.zeros((batch, H, F, self.width // H), jnp.float32), jnp.zeros((batch, H, F), jnp.float32)
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
@@ -76,7 +76,7 @@ class LinearAttention(_Mixer):
         qk_BLM, v_BLD = jnp.split(self.qkv(masks.fill(x_BLD, mask_BL)), [2 * H * E], axis=-1)
         phi_BL2HF = self._features(qk_BLM.reshape(B, L, 2, H, E))
         start = self.init_state(B) if state is None else state
-        kernel = "taylor" if self.features == "taylor" else "product"
+        kernel = "taylor" if self.feature_map == "taylor" else "product"
         read = lambda v_BLHX, S_BHFX: linear_attention.attend(
             phi_BL2HF[:, :, 0], phi_BL2HF[:, :, 1], v_BLHX, (S_BHFX, start[1]), mask_BL, reset_BL, kernel
         )
@@ -91,10 +91,10 @@ class LinearAttention(_Mixer):
 
     def _features(self, x_BL2HE):
         """What `attend` takes for q and k: features, of which it makes those of "taylor" itself."""
-        if self.features == "taylor":
+        if self.feature_map == "taylor":
             return x_BL2HE * jnp.asarray(x_BL2HE.shape[-1] ** -0.25, x_BL2HE.dtype)
         wide_BL2HE = x_BL2HE.astype(jnp.float32)
-        if self.features == "elu":
+        if self.feature_map == "elu":
             # Not elu + 1, which is 0 from about -17 on.
             phi_BL2HF = jnp.where(wide_BL2HE > 0, wide_BL2HE + 1, jnp.exp(jnp.minimum(wide_BL2HE, 0)))
         else:

@@ -22,7 +22,7 @@ class LSTM(Recurrent):
 
     `forget_bias`: the initial bias of f; 1 keeps the memory open at the start (Jozefowicz et al. 2015, ICML).
     `peepholes`: gates see the cell: + p_i * c_{t-1}, + p_f * c_{t-1}, + p_o * c_t (Gers et al. 2002, JMLR 3).
-    `hidden`: N cells instead of D, whose h is projected back: h_t = P (o * tanh(c_t)), h (B, D), c (B, N)
+    `hidden_size`: N cells instead of D, whose h is projected back: h_t = P (o * tanh(c_t)), h (B, D), c (B, N)
       (Sak et al. 2014, arXiv:1402.1128).
     `layer_norm`: LN(W x_t) + LN(U h_{t-1}) + b, and tanh(LN(c_t)) in h_t, with learned scales, and a shift inside
       the tanh (Ba et al. 2016, arXiv:1607.06450).
@@ -37,7 +37,7 @@ class LSTM(Recurrent):
 
     forget_bias: float = 1.0
     peepholes: bool = False
-    hidden: Count | None = None
+    hidden_size: Count | None = None
     layer_norm: bool = False
     backend: Literal["auto", "scan", "cudnn"] = "auto"
 
@@ -54,22 +54,22 @@ class LSTM(Recurrent):
 
     @property
     def shapes(self):
-        return ((self.width,), (self.hidden or self.width,))
+        return ((self.width,), (self.hidden_size or self.width,))
 
     @property
     def cell(self):
-        return cells.lstm_projected if self.hidden else cells.lstm
+        return cells.lstm_projected if self.hidden_size else cells.lstm
 
     @property
     def is_plain(self):
-        return not (self.peepholes or self.hidden or self.layer_norm)
+        return not (self.peepholes or self.hidden_size or self.layer_norm)
 
     def setup(self):
         super().setup()
         (N,) = self.shapes[1]
         if self.peepholes:
             self.p = self.param("peepholes", nn.initializers.zeros, (3, N))
-        if self.hidden:
+        if self.hidden_size:
             self.projection = self.param("projection", nn.initializers.lecun_normal(), (N, self.width))
         if self.layer_norm:
             ones = nn.initializers.ones
@@ -88,7 +88,7 @@ class LSTM(Recurrent):
         return cells.layer_norm(u_BLM - bias, self.scales["scale_x"][None, None]) + bias
 
     def weights(self, recurrent):
-        return {"recurrent": recurrent} | ({"projection": self.projection} if self.hidden else {})
+        return {"recurrent": recurrent} | ({"projection": self.projection} if self.hidden_size else {})
 
     def rows(self, batch):
         found = {"peepholes": self.p.reshape(-1)} if self.peepholes else {}

@@ -11,22 +11,22 @@ class SparseAttention(Attention, kw_only=True):
         token t sees token s (s <= t if causal) where, with i = t // block and j = s // block,
         |i - j| <= near   or   min(i, j) < everywhere   or   j drawn for i   or   i drawn for j
 
-    Each block draws `random` of the blocks further back, with replacement, from its number and `seed`: the same for
+    Each block draws `random_blocks` of the blocks further back, with replacement, from its number and `seed`: the same for
     all heads and rows, and in every call. Blocks that nobody sees are not computed. All other options are those of
-    `Attention`; the cache holds all `context` tokens.
+    `Attention`; the cache holds all `max_length` tokens.
 
     Zaheer et al. 2020, "Big Bird", arXiv:2007.14062.
     """
 
-    block: Count = 64
-    near: Natural = 1
-    everywhere: Natural = 1
-    random: Natural = 2
+    block_size: Count = 64
+    local_blocks: Natural = 1
+    global_blocks: Natural = 1
+    random_blocks: Natural = 2
     seed: Seed = 0
 
     @property
     def blocks(self):
-        return masks.Blocks(self.block, self.near, self.everywhere, self.random, self.seed)
+        return masks.BlockPattern(self.block_size, self.local_blocks, self.global_blocks, self.random_blocks, self.seed)
 
 
 Mixer = SparseAttention

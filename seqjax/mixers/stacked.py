@@ -3,7 +3,7 @@
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixer, Mixers, cycle, least_room
+from seqjax.mixers._base import Mixer, Mixers, cycle, least_capacity
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Fraction, Layers
@@ -52,8 +52,8 @@ class Stacked(Mixer):
         return max(mixer.prefix for mixer in self.stack())
 
     @property
-    def room(self):
-        return least_room(self.stack())
+    def capacity(self):
+        return least_capacity(self.stack())
 
     @nn.nowrap
     def init_state(self, batch: int):

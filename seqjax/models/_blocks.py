@@ -6,12 +6,12 @@ import jax
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixers, check_state, cycle, least_room
+from seqjax.mixers._base import Mixers, check_state, cycle, least_capacity
 from seqjax.mixers._layers import Dense
 from seqjax.mixers._memory import check_alone
 from seqjax.module import Module
 from seqjax.ops import ring
-from seqjax.types import Count, Dtype, Fraction, Given, Layers, NonNegative, Spec
+from seqjax.types import Count, Dtype, Fraction, Injected, Layers, NonNegative, Spec
 
 Norm = Literal["layer", "rms"]
 
@@ -77,8 +77,8 @@ class Backbone(Module, kw_only=True):
     the source's spec and the task's head size.
     """
 
-    inputs: Annotated[Spec, Given]
-    outputs: Annotated[Count, Given]
+    inputs: Annotated[Spec, Injected]
+    outputs: Annotated[Count, Injected]
     width: Count = 128
     layers: Layers = 2
     mixer: Mixers
@@ -136,9 +136,9 @@ class Backbone(Module, kw_only=True):
         return [type(b.mixer).__name__ for b in self.stack(parent=None) if not b.mixer.cuttable]
 
     @property
-    def room(self) -> int | None:
+    def capacity(self) -> int | None:
         """How many tokens of one document the states hold; None: any number."""
-        return least_room(block.mixer for block in self.stack(parent=None))
+        return least_capacity(block.mixer for block in self.stack(parent=None))
 
     @nn.nowrap
     def init_state(self, batch: int):

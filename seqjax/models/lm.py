@@ -17,7 +17,7 @@ class LanguageModel(Backbone, kw_only=True):
     The signature of a mixer with tokens in and logits out, and the same laws; logits are float32.
     """
 
-    tied: bool = False
+    tie_embeddings: bool = False
 
     called = "a language model"
 
@@ -30,17 +30,17 @@ class LanguageModel(Backbone, kw_only=True):
             )
         if self.inputs.vocabulary is None:
             raise ValueError(f"{self.called} reads tokens, this source has features: choose model.name='classifier'.")
-        if self.tied and self.inputs.vocabulary != self.outputs:
+        if self.tie_embeddings and self.inputs.vocabulary != self.outputs:
             raise ValueError(
-                f"model.tied needs as many outputs as inputs, got {self.outputs} and {self.inputs.vocabulary}."
+                f"model.tie_embeddings needs as many outputs as inputs, got {self.outputs} and {self.inputs.vocabulary}."
             )
 
     def setup(self):
         super().setup()
         # Unit variance after the tied head's 1 / sqrt(D), too.
-        init = nn.initializers.normal(self.width**-0.5 if self.tied else 1.0)
+        init = nn.initializers.normal(self.width**-0.5 if self.tie_embeddings else 1.0)
         self.embedding = Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
-        if not self.tied:
+        if not self.tie_embeddings:
             self.head = Dense(self.outputs, dtype=self.dtype)
 
     def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
@@ -51,7 +51,7 @@ class LanguageModel(Backbone, kw_only=True):
             )
         x_BLD = self.embedding(masks.fill(tokens_BL, mask_BL))
         x_BLD, state = self.run(x_BLD, state, mask_BL, reset_BL, deterministic)
-        logits_BLV = self.embedding.attend(x_BLD) if self.tied else self.head(x_BLD)
+        logits_BLV = self.embedding.attend(x_BLD) if self.tie_embeddings else self.head(x_BLD)
         return masks.fill(logits_BLV.astype(jnp.float32), mask_BL), state
 
     def step(self, tokens_B, state, *, mask_B=None, reset_B=None):

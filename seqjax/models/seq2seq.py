@@ -25,8 +25,8 @@ class Seq2Seq(LanguageModel, kw_only=True):
         logits = W norm(x)
 
     `encoder` may see all of the source, `mixer` is causal; both are a factory, or a tuple of them that the layers
-    cycle through. `cross` reads the memory; it is None where `mixer` does so itself (a recurrent network with
-    attention, say). Given its source, this is a language model: the same signature and laws, but for the first state,
+    cycle through. `cross_attention` reads the memory; it is None where `mixer` does so itself (a recurrent network with
+    attention, say). Injected its source, this is a language model: the same signature and laws, but for the first state,
     which `prefill` makes of the source.
 
     Sutskever et al. 2014, arXiv:1409.3215; with attention: Bahdanau et al. 2014, arXiv:1409.0473; in blocks: Vaswani
@@ -35,7 +35,7 @@ class Seq2Seq(LanguageModel, kw_only=True):
 
     encoder: Mixers = Bidirectional
     encoder_layers: Layers = 2
-    cross: Annotated[Callable | None, Part("seqjax.mixers", "Mixer")] = CrossAttention
+    cross_attention: Annotated[Callable | None, Part("seqjax.mixers", "Mixer")] = CrossAttention
 
     called = "a seq2seq model"
 
@@ -44,26 +44,32 @@ class Seq2Seq(LanguageModel, kw_only=True):
         if self.inputs.source_vocabulary is None:
             raise ValueError("a seq2seq model reads a source, and this data has none: choose model.name='lm'.")
         check_alone([block.mixer for block in self.encoders(parent=None)], "an encoder")
-        if self.cross is not None and not mixers[1].memory:
-            raise ValueError("model.cross does not read a memory: choose one that does, such as 'cross_attention'.")
-        own = mixers if self.cross is None else mixers[::2]
-        readers = [type(mixer).__name__ for mixer in own if mixer.memory]
-        if (self.cross is None) == (not readers):
-            got = f"{readers[0]} of model.mixer and model.cross" if readers else "neither model.mixer nor model.cross"
+        if self.cross_attention is not None and not mixers[1].memory:
             raise ValueError(
-                f"{got} read the memory, wanted one of them: set model.cross to "
+                "model.cross_attention does not read a memory: choose one that does, such as 'cross_attention'."
+            )
+        own = mixers if self.cross_attention is None else mixers[::2]
+        readers = [type(mixer).__name__ for mixer in own if mixer.memory]
+        if (self.cross_attention is None) == (not readers):
+            got = (
+                f"{readers[0]} of model.mixer and model.cross_attention"
+                if readers
+                else "neither model.mixer nor model.cross_attention"
+            )
+            raise ValueError(
+                f"{got} read the memory, wanted one of them: set model.cross_attention to "
                 f"{'None' if readers else 'cross_attention, or model.mixer to one that does'}."
             )
 
     @nn.nowrap
     def stack(self, **kwargs) -> list[Block]:
         """The decoder: one block per layer, or two, the second of which reads the memory."""
-        if self.cross is None:
+        if self.cross_attention is None:
             return super().stack(**kwargs)
         return [
             self.block(*args, **kwargs)
             for mixer in cycle(self.mixer, self.layers, "model.mixer")
-            for args in ((mixer, 0.0), (self.cross,))
+            for args in ((mixer, 0.0), (self.cross_attention,))
         ]
 
     @nn.nowrap

@@ -105,8 +105,8 @@ def _is_plain(look, L: int, S: int) -> bool:
 def by_blocks(backend: str, q_BLHK, k_BSGK, v_BSGK, look):
     """Attention in blocks of tokens, of a scaled q: on one device, or over several."""
     block, most = plan(q_BLHK, k_BSGK, look, cores())
-    share = _blocks.share(look.sight, q_BLHK.shape[1], k_BSGK.shape[1], block)
-    rules = _blockwise.Rules(look.sight, look.soft_cap, share)
+    share = _blocks.share(look.pattern, q_BLHK.shape[1], k_BSGK.shape[1], block)
+    rules = _blockwise.Rules(look.pattern, look.soft_cap, share)
     given = (q_BLHK, k_BSGK, v_BSGK, look.queries, look.keys, look.sinks_H, look.relative)
     if backend == "ring":
         return _ring_attention.attend(*given, rules, block)
@@ -128,7 +128,7 @@ def plan(q_BLHK, k_BSGK, look, cores: int) -> tuple[int, int | None]:
     """
     if jax.default_backend() != "cpu":
         return BLOCK, None
-    (L, H), (S, G), reach = q_BLHK.shape[1:3], k_BSGK.shape[1:3], look.sight.reach
+    (L, H), (S, G), reach = q_BLHK.shape[1:3], k_BSGK.shape[1:3], look.pattern.reach
     seen = min(L, S, L if reach is None else reach + 1)
     if seen < FAR or look.blocks is not None or not is_local():
         return CPU_BLOCK, None

@@ -57,7 +57,7 @@ def marks(queries, keys, L: int, S: int, M: int, C: int) -> Marks:
     return Marks(pq, pk, cut(sq, M, MASKED_QUERY), cut(sk, C, MASKED_KEY))
 
 
-def meet(sight: masks.Sight, marks: Marks) -> Meet:
+def meet(pattern: masks.Pattern, marks: Marks) -> Meet:
     """Which blocks may see each other, by the least and the largest place and document in each."""
     high = 2**30  # and low - high is no overflow
 
@@ -69,7 +69,7 @@ def meet(sight: masks.Sight, marks: Marks) -> Meet:
     down = lambda low_mB, high_mB: (low_mB[None], high_mB[None])
     place_q = across(*extremes(marks.position_q, marks.segment_q, MASKED_QUERY))
     place_k = down(*extremes(marks.position_k, marks.segment_k, MASKED_KEY))
-    seen_nmB = sight.may(*place_q, *place_k, max(marks.position_q.shape[2], marks.position_k.shape[2]))
+    seen_nmB = pattern.may(*place_q, *place_k, max(marks.position_q.shape[2], marks.position_k.shape[2]))
     if marks.segment_q is not None:
         first_q, last_q = across(*extremes(marks.segment_q, marks.segment_q, MASKED_QUERY))
         first_k, last_k = down(*extremes(marks.segment_k, marks.segment_k, MASKED_KEY))
@@ -80,9 +80,9 @@ def meet(sight: masks.Sight, marks: Marks) -> Meet:
 
 
 @functools.lru_cache(maxsize=1024)
-def share(sight: masks.Sight, L: int, S: int, block: int) -> float:
+def share(pattern: masks.Pattern, L: int, S: int, block: int) -> float:
     """Of all pairs of blocks, those that meet where S real tokens of one document are seen by the last L of them."""
     M, C, before = size(L, block), size(S, block), max(S - L, 0)
     low_n1, low_1m = np.arange(0, L, M)[:, None], np.arange(0, S, C)[None]
     high_n1, high_1m = np.minimum(low_n1 + M, L) - 1, np.minimum(low_1m + C, S) - 1
-    return float(np.mean(sight.may(low_n1 + before, high_n1 + before, low_1m, high_1m, max(M, C))))
+    return float(np.mean(pattern.may(low_n1 + before, high_n1 + before, low_1m, high_1m, max(M, C))))

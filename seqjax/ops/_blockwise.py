@@ -24,7 +24,7 @@ _at = functools.partial(jax.lax.dynamic_index_in_dim, axis=0, keepdims=False)
 class Rules(NamedTuple):
     """What is known when the program is made."""
 
-    sight: masks.Sight
+    pattern: masks.Pattern
     soft_cap: float | None
     share: float  # of all pairs of blocks, those that see each other if all tokens are real and of one document
 
@@ -64,7 +64,7 @@ def by_head(marks: _blocks.Marks, q) -> _blocks.Marks:
 
 
 def _alone(rules, q, k, v, extras, marks):
-    return _run(rules, q, k, v, extras, by_head(marks, q), _blocks.meet(rules.sight, marks))
+    return _run(rules, q, k, v, extras, by_head(marks, q), _blocks.meet(rules.pattern, marks))
 
 
 def _loop(rules, order, count, body, carry):
@@ -91,7 +91,7 @@ def _scores(rules, extras, q_BGMK, k_BGCK, pq_BM, pk_BC, sq_BM, sk_BC):
     if rules.soft_cap is not None:
         t_BGCM = jnp.tanh(s_BGCM / rules.soft_cap)
         s_BGCM, slope = rules.soft_cap * t_BGCM, 1 - t_BGCM * t_BGCM
-    allowed = rules.sight.sees(pq_BM[:, None, :], pk_BC[:, :, None])
+    allowed = rules.pattern.sees(pq_BM[:, None, :], pk_BC[:, :, None])
     if sq_BM is not None:
         allowed &= sq_BM[:, None, :] == sk_BC[:, :, None]
     return s_BGCM if allowed is True else jnp.where(allowed[:, None], s_BGCM, FLOOR), slope
@@ -100,7 +100,7 @@ def _scores(rules, extras, q_BGMK, k_BGCK, pq_BM, pk_BC, sq_BM, sk_BC):
 def _places(rules, extras, back_BCM):
     """Where the bias of each pair stands in the tables of the heads of a group, side by side."""
     _, R, N = extras.table_GRN.shape
-    place_BCM = Relative(table_HN=extras.table_GRN[0]).place(back_BCM, rules.sight.causal)
+    place_BCM = Relative(table_HN=extras.table_GRN[0]).place(back_BCM, rules.pattern.causal)
     return place_BCM + jnp.repeat(N * jnp.arange(R), back_BCM.shape[2] // R)[None, None]
 
 

@@ -26,7 +26,7 @@ def attend(q_BLHK, k_BLGK, v_BLGK, queries, keys, sinks_H, relative, rules, bloc
     n = ring.devices(L)
     placed = lambda tokens: tokens._replace(position_BL=tokens.filled(L)[0])
     # A window sees about as much from everywhere, and more of its neighbours than of anybody else.
-    balanced = rules.sight.causal and rules.sight.window is None and L // n % 2 == 0
+    balanced = rules.pattern.causal and rules.pattern.window is None and L // n % 2 == 0
 
     def chunk(q, k, v, queries, keys, sinks_H, relative):
         tokens = (q, k, v, queries, keys)
@@ -67,7 +67,7 @@ def _forward(n, rules, q, k, v, extras, marks):
     def turn(_, carry):
         softmax, (k, v, *mark_k) = carry
         here = _here(marks, *mark_k)
-        meet = _blocks.meet(rules.sight, here)
+        meet = _blocks.meet(rules.pattern, here)
         see = lambda softmax: _blockwise.rows(rules, q, k, v, extras, _blockwise.by_head(here, q), meet, softmax)
         softmax = jax.lax.cond(meet.count_n.any(), see, lambda softmax: softmax, softmax)
         return softmax, ring.pass_on((k, v, *mark_k), n)
@@ -87,7 +87,7 @@ def _backward(n, rules, residuals, dy):
     def turn(_, carry):
         sums_q, sums_k, (k, v, *mark_k) = carry
         here = _here(marks, *mark_k)
-        meet = _blocks.meet(rules.sight, here)
+        meet = _blocks.meet(rules.pattern, here)
 
         def pull(sums_q, sums_k):
             spread = _blockwise.by_head(here, q)

@@ -27,7 +27,7 @@ class Look(NamedTuple):
 
     allowed_BLS: bool, True = may look, whatever else is said; (1, L, S) for all rows alike. Costs O(L S) memory.
     queries, keys: positions, documents and masks. Documents (segments) do not see each other.
-    causal, window, dilation, prefix, blocks: which places see each other: `seqjax.masks.Sight`.
+    causal, window, dilation, prefix, blocks: which places see each other: `seqjax.masks.Pattern`.
     soft_cap: scores stay within +- soft_cap (Gemma Team 2024, arXiv:2408.00118).
     sinks_H: a logit per head that takes its share and gives nothing (OpenAI 2025, arXiv:2508.10925).
     bias_BHLS: added to the scores; (1, H, L, S) for all rows alike. Costs O(L S) memory.
@@ -36,13 +36,13 @@ class Look(NamedTuple):
     """
 
     allowed_BLS: jax.Array | None = None
-    queries: masks.Tokens = masks.Tokens()
-    keys: masks.Tokens = masks.Tokens()
+    queries: masks.Places = masks.Places()
+    keys: masks.Places = masks.Places()
     causal: bool = False
     window: int | None = None
     dilation: int = 1
     prefix: int = 0
-    blocks: masks.Blocks | None = None
+    blocks: masks.BlockPattern | None = None
     soft_cap: float | None = None
     sinks_H: jax.Array | None = None
     bias_BHLS: jax.Array | None = None
@@ -50,13 +50,13 @@ class Look(NamedTuple):
     weights: Weights = "softmax"
 
     @property
-    def sight(self) -> masks.Sight:
+    def pattern(self) -> masks.Pattern:
         """Which places see each other."""
-        return masks.Sight(self.causal, self.window, self.dilation, self.prefix, self.blocks)
+        return masks.Pattern(self.causal, self.window, self.dilation, self.prefix, self.blocks)
 
     def allowed(self, L: int, S: int):
         """(1 or B, L, S)."""
-        seen_BLS = masks.visible(self.queries, self.keys, L, S, self.sight)
+        seen_BLS = masks.visible(self.queries, self.keys, L, S, self.pattern)
         return seen_BLS if self.allowed_BLS is None else seen_BLS & self.allowed_BLS
 
     def check(self, B: int, H: int, L: int, S: int) -> None:

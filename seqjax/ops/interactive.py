@@ -108,8 +108,8 @@ def _shares(part, whole):
 
 def _seen(segment_BT, real_BT, T: int, causal: bool):
     """Which tokens of a chunk count for which: (B, T, T)."""
-    tokens = masks.Tokens(segment_BL=segment_BT)
-    return masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Sight(causal=causal))
+    tokens = masks.Places(segment_BL=segment_BT)
+    return masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Pattern(causal=causal))
 
 
 def _chunk(cap, causal, memory, sums, slices):

@@ -121,8 +121,8 @@ def _chunk(kernel, state, slices):
     (q_BHTE, k_BHTE, v_BHTK), real_BT, fresh_BT = slices
     dtype, T = q_BHTE.dtype, q_BHTE.shape[2]
     segment_BT = masks.segments((1, T), None, fresh_BT)
-    tokens = masks.Tokens(segment_BL=segment_BT)
-    allowed_BTS = masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Sight(causal=True))
+    tokens = masks.Places(segment_BL=segment_BT)
+    allowed_BTS = masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Pattern(causal=True))
     to_BHTX = lambda flag_BT: flag_BT[:, None, :, None]
 
     weight_BHTS = product("BHTE,BHSE->BHTS", q_BHTE, k_BHTE, dtype)

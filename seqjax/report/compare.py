@@ -60,7 +60,7 @@ def records(f: Findings, out: Path) -> list[dict]:
             "temporary_bytes": size.temporary_bytes,
         }
         for rate, values in found.rates.items():
-            for seed, value in zip(f.comparison.rate_seeds, values, strict=True):
+            for seed, value in zip(f.comparison.learning_rate_seeds, values, strict=True):
                 point = {"rate": rate, "chosen": rate == found.rate, "seed": seed, "seconds": None}
                 score = {"split": "validation", "metric": f.monitor, "score": value}
                 rows.append(

@@ -178,7 +178,9 @@ def configs(f: Findings) -> Table:
     founds = f.at(f.comparison.values[0])
     paths = differences.paths([x.cell.config for x in founds])
     rows = [Row([Cell(path), *(Cell(differences.leaf(x.cell.config, path)) for x in founds)]) for path in paths]
-    rows.append(Row([Cell("optim.peak"), *(Cell("none" if x.rate is None else f"{x.rate:g}") for x in founds)]))
+    rows.append(
+        Row([Cell("optim.learning_rate"), *(Cell("none" if x.rate is None else f"{x.rate:g}") for x in founds)])
+    )
     columns = [Column("key"), *(Column(x.cell.contender, run=index(f, x)) for x in founds)]
     return Table("What differs between the configs", columns, rows)
 

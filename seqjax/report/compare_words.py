@@ -134,7 +134,7 @@ def notes(f: Findings) -> list[str]:
     )
     out.append(
         f"Learning rates were chosen on validation ({f.monitor.replace('_', ' ')}, best checkpoint, mean of "
-        f"{words.count(len(c.rate_seeds))} seed{'s' * (len(c.rate_seeds) > 1)}); each chosen run was evaluated on test "
+        f"{words.count(len(c.learning_rate_seeds))} seed{'s' * (len(c.learning_rate_seeds) > 1)}); each chosen run was evaluated on test "
         "once. A seed gives every contender the same batches in the same order."
     )
     if c.match is not None:

@@ -4,7 +4,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from seqjax.search.match import Size
-from seqjax.search.plan import Cell, Comparison
+from seqjax.search.plan import Comparison, Entry
 from seqjax.training import progress
 
 START = 8.0  # seconds until a process trains, roughly
@@ -54,14 +54,14 @@ class Display:
         """A line that stays."""
         self.console.print(text)
 
-    def plan(self, c: Comparison, sized: list[tuple[Cell, Size]]) -> None:
+    def plan(self, c: Comparison, sized: list[tuple[Entry, Size]]) -> None:
         """What would be run, at which size, and what that costs."""
         names = ("contender", "width", "parameters", "FLOP a step", "state bytes", "s a step", "matched", "rates")
         table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="bold")
         flops = seconds = runs = 0
         for cell, size in sized:
             grid = c.grid(cell.contender)
-            count = len(grid) * len(c.rate_seeds) + len(set(c.seeds) - set(c.rate_seeds))
+            count = len(grid) * len(c.learning_rate_seeds) + len(set(c.seeds) - set(c.learning_rate_seeds))
             steps = count * cell.config["train"]["steps"]
             runs, flops = runs + count, flops + steps * size.flops
             seconds += steps * size.step_seconds + count * START + len(c.seeds) * START
@@ -78,7 +78,7 @@ class Display:
         self.console.print(table)
         slots = c.executor.keywords.get("slots", 1)
         self.say(
-            f"{runs} runs, and up to {2 * len(sized) * len(c.rate_seeds)} more where the best learning rate lies at an "
+            f"{runs} runs, and up to {2 * len(sized) * len(c.learning_rate_seeds)} more where the best learning rate lies at an "
             f"edge of its grid; {flops:.3g} matmul FLOP; about {seconds / 60 / slots:.0f} min on a quiet machine, "
             "without validation"
         )

@@ -13,7 +13,7 @@ from seqjax.search.findings import Findings, Found, Run, best_rate, beyond
 from seqjax.search.plan import Comparison
 from seqjax.search.sizes import Silent, sizes
 from seqjax.search.trials import Trial
-from seqjax.training import room
+from seqjax.training.elsewhere import elsewhere
 from seqjax.training.experiment import Experiment
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
@@ -39,14 +39,16 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     given = {folder: len(grid) for folder, grid in grids.items()}
     more = True
     while more:
-        search = [cell.trial(root, rate, s) for cell, _ in sized for rate in grids[cell.folder] for s in c.rate_seeds]
+        search = [
+            cell.trial(root, rate, s) for cell, _ in sized for rate in grids[cell.folder] for s in c.learning_rate_seeds
+        ]
         _train(search, executor, display, "learning rates", monitor, workdir)
         more = False
         tried, chosen = {}, {}
         for cell, _ in sized:
             grid = grids[cell.folder]
             tried[cell.folder] = {
-                rate: [trials.outcome(cell.trial(root, rate, s)).trained(monitor) for s in c.rate_seeds]
+                rate: [trials.outcome(cell.trial(root, rate, s)).trained(monitor) for s in c.learning_rate_seeds]
                 for rate in grid
             }
             best = chosen[cell.folder] = best_rate(tried[cell.folder], monitor)
@@ -155,7 +157,7 @@ def _impossible(c: Comparison, sized) -> dict[tuple, str]:
     for cell, _ in sized:
         for assignment in c.judged_at.values():
             try:
-                room.elsewhere(Experiment(cell.config), assignment)
+                elsewhere(Experiment(cell.config), assignment)
             except ConfigError as error:
                 out[cell.contender, cell.value, assignment] = str(error)
     return out

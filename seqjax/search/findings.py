@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from seqjax.metrics import grows, is_better
 from seqjax.search import statistics
 from seqjax.search.match import Size
-from seqjax.search.plan import Cell, Comparison
+from seqjax.search.plan import Comparison, Entry
 from seqjax.search.statistics import Summary
 from seqjax.search.trials import Outcome, Trial
 
@@ -30,7 +30,7 @@ class Found:
     chosen one; None: none trained. `edge`: "lowest" or "highest" if it still lies at an edge of the grid.
     """
 
-    cell: Cell
+    cell: Entry
     size: Size
     rates: dict[float, list[float | None]]
     rate: float | None

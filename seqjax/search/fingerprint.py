@@ -21,7 +21,7 @@ from seqjax.search._fingerprint_tiers import CHOICE, METRIC, TIERS, Probe
 from seqjax.search.executors._base import Executor
 from seqjax.search.executors.local import Local
 from seqjax.search.trials import Outcome, Trial
-from seqjax.training import cost, facts, room
+from seqjax.training import capacity, cost, facts
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, SeqjaxError
@@ -30,7 +30,7 @@ __all__ = ["FILE", "Fingerprint", "causal", "read"]
 
 FILE = "fingerprint.json"
 START = 8.0  # seconds until a run makes its first step, about
-OURS = ("optim.peak", "seed", "data", "task", "train.steps")  # what the tier decides
+OURS = ("optim.learning_rate", "seed", "data", "task", "train.steps")  # what the tier decides
 
 
 class Fingerprint:
@@ -229,8 +229,8 @@ class Fingerprint:
         """Time and memory at one length, of the same model on other data."""
         tree = self._tree(self.tier.probes[0], self.tier.peaks[0], 0)
         tree["data"] = {"name": "copy", "length": length // 2}  # length + 1 tokens, the last of which is not read
-        tree["loader"]["batch"] = self.tier.rows
-        tree["model"] = room.fitted(tree["model"], length + cost_lib.TOKENS)
+        tree["loader"]["batch_size"] = self.tier.rows
+        tree["model"] = capacity.fitted(tree["model"], length + cost_lib.TOKENS)
         return cost_lib.measure(Experiment(resolve(tree)))
 
 

@@ -185,7 +185,7 @@ def _flops(e: Experiment, step, state, totals) -> float:
 
 
 def _step(e: Experiment):
-    return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema)
+    return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay)
 
 
 def _compiled(e: Experiment, step, batch):

@@ -18,12 +18,12 @@ from seqjax.search._build import Builder
 from seqjax.search.executors.local import Local
 from seqjax.search.match import narrowest
 from seqjax.search.trials import Trial
-from seqjax.training import experiment, room
+from seqjax.training import capacity, experiment
 from seqjax.types import Checked, ConfigError, Part, Positive, Seed, fields_of, marker
 
 LEAST_SEEDS = 3
 NAME = re.compile(r"[\w+-][\w+.-]*")  # of a contender: also the name of a folder
-SEARCHED = {"seed": "seeds", "optim.peak": "rates"}  # what a comparison sets itself
+SEARCHED = {"seed": "seeds", "optim.learning_rate": "learning_rates"}  # what a comparison sets itself
 SHARED = ("data", "task", "loader")  # sections in which contenders may not differ
 
 
@@ -34,8 +34,8 @@ class Comparison(Checked):
     `base` is a config. Each of `contenders` overrides keys of it: {"gru": {"model.mixer": {"name": "gru"}}}.
     `vary`: one key and its values; everything is done at each of them (lengths, sizes). `match`: the quantity that
     `model.width` is solved for, so that it comes within `tolerance` of `target`, a number or the contender that is
-    taken as it stands. `rates`: peak learning rates, one list or one per contender; the best mean of the validation
-    monitor over `rate_seeds` is chosen, a grid whose best rate lies at its edge is carried on there, at most twice.
+    taken as it stands. `learning_rates`: peak learning rates, one list or one per contender; the best mean of the validation
+    monitor over `learning_rate_seeds` is chosen, a grid whose best rate lies at its edge is carried on there, at most twice.
     `seeds` are trained at the chosen rate, and judged by `metric` on test (None: the task's monitor). `extrapolate`:
     one key of data and its values, at which what was trained is evaluated, too.
     """
@@ -46,8 +46,8 @@ class Comparison(Checked):
     match: Literal["params", "flops", "state_bytes", "step_time"] | None = None
     target: Positive | str | None = None
     tolerance: Positive = 0.02
-    rates: list | dict
-    rate_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0])
+    learning_rates: list | dict
+    learning_rate_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0])
     seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0, 1, 2])
     metric: str | None = None
     extrapolate: dict | None = None
@@ -70,7 +70,7 @@ class Comparison(Checked):
 
     def grid(self, contender: str) -> list[float]:
         """The learning rates of a contender, in order."""
-        return sorted(self.rates[contender] if isinstance(self.rates, dict) else self.rates)
+        return sorted(self.learning_rates[contender] if isinstance(self.learning_rates, dict) else self.learning_rates)
 
     def tree(self, contender: str, value) -> dict:
         """The config of a contender at a value, as it is written: no defaults, no learning rate."""
@@ -79,7 +79,7 @@ class Comparison(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Entry:
     """One contender at one value of what varies; `config` is resolved, with the width that was solved for it."""
 
     contender: str
@@ -100,7 +100,7 @@ class Cell:
 
     def trial(self, root: Path, rate: float, seed: int) -> Trial:
         """One run: `<root>/runs/gru/length-64/rate-0.003/seed-0`."""
-        tree = {**self.config, "seed": seed, "optim": {**self.config["optim"], "peak": rate}}
+        tree = {**self.config, "seed": seed, "optim": {**self.config["optim"], "learning_rate": rate}}
         return Trial(root / "runs" / self.folder / f"rate-{_rate(rate)}" / f"seed-{seed}", tree)
 
 
@@ -148,7 +148,7 @@ def _problems(c: Comparison):
         near = lookup.nearest(c.target, c.contenders)
         yield f"target={c.target!r} is no contender.{near} Choose one of {', '.join(c.contenders)}, or a number."
     yield from _of_rates(c)
-    for key, least in (("seeds", LEAST_SEEDS), ("rate_seeds", 1)):
+    for key, least in (("seeds", LEAST_SEEDS), ("learning_rate_seeds", 1)):
         if not _distinct(getattr(c, key), least):
             yield f"{key}: got {getattr(c, key)!r}, wanted at least {least} different seeds."
     contenders = {f"contenders.{name}": changes for name, changes in c.contenders.items() if isinstance(changes, dict)}
@@ -165,12 +165,12 @@ def _problems(c: Comparison):
 
 
 def _of_rates(c: Comparison):
-    if isinstance(c.rates, dict) and set(c.rates) != set(c.contenders):
-        yield f"rates: got lists for {', '.join(c.rates) or 'none'}, wanted one for each of {', '.join(c.contenders)}."
-    for rates in c.rates.values() if isinstance(c.rates, dict) else [c.rates]:
+    if isinstance(c.learning_rates, dict) and set(c.learning_rates) != set(c.contenders):
+        yield f"learning_rates: got lists for {', '.join(c.learning_rates) or 'none'}, wanted one for each of {', '.join(c.contenders)}."
+    for rates in c.learning_rates.values() if isinstance(c.learning_rates, dict) else [c.learning_rates]:
         numbers = isinstance(rates, (list, tuple)) and all(type(r) in (int, float) and 0 < r < math.inf for r in rates)
         if not numbers or not _distinct(rates, 2, _rate):
-            yield f"rates: got {rates!r}, wanted at least two learning rates above 0 that differ in six digits."
+            yield f"learning_rates: got {rates!r}, wanted at least two learning rates above 0 that differ in six digits."
 
 
 def _distinct(values, least: int, name: Callable = str) -> bool:
@@ -234,5 +234,5 @@ def fitted(c: Comparison, name: str, value, build: Callable[[dict], experiment.E
     if tree["task"].get("carry_state"):
         return tree
     open_width = c.match is not None and name != c.target
-    slots = room.tokens_read(build(narrowest(tree, build) if open_width else tree))
-    return {**tree, "model": room.fitted(tree["model"], slots, given["model"])}
+    slots = capacity.tokens_read(build(narrowest(tree, build) if open_width else tree))
+    return {**tree, "model": capacity.fitted(tree["model"], slots, given["model"])}

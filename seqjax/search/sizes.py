@@ -8,7 +8,7 @@ from seqjax.metrics import grows
 from seqjax.search import match as match_lib
 from seqjax.search._build import Builder
 from seqjax.search.match import QUANTITIES, Size, measure, solve
-from seqjax.search.plan import Cell, Comparison, fitted
+from seqjax.search.plan import Comparison, Entry, fitted
 from seqjax.training.records import record
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError
@@ -30,14 +30,14 @@ class Silent:
 class Solved(NamedTuple):
     """A contender at a value with its width solved; `known`: its size, if the folder remembers it."""
 
-    cell: Cell
+    cell: Entry
     of: str  # what the size depends on
     matched: float | None
     metrics: tuple[str, ...]
     known: Size | None
 
 
-def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[tuple[Cell, Size]]:
+def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[tuple[Entry, Size]]:
     """Every contender at every value, with its width solved and what it costs; remembered in `workdir`.
 
     All models are built and all widths solved before anything is compiled or timed, but for a `match` of step_time.
@@ -77,7 +77,7 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[t
 def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, builder: Builder) -> Solved:
     """One contender at one value, built; its width is solved, unless `workdir` remembers it."""
     tree = fitted(c, name, value, builder)
-    cell = Cell(name, c.axis, value, tree)
+    cell = Entry(name, c.axis, value, tree)
     match = None if name == c.target else c.match
     of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})
     known = _remembered(cell, of, workdir)
@@ -98,7 +98,7 @@ def _check_metric(metric: str | None, metrics: tuple[str, ...]) -> None:
         raise ConfigError(f"metric={metric!r}: its name does not say whether more of it is better: see metrics.grows.")
 
 
-def _remembered(cell: Cell, of: str, workdir: Workdir | None) -> Size | None:
+def _remembered(cell: Entry, of: str, workdir: Workdir | None) -> Size | None:
     entry = None if workdir is None else workdir.read("sizes.json", {}).get(str(cell.folder))
     if not isinstance(entry, dict) or entry.get("of") != of:
         return None

@@ -2,7 +2,7 @@
 
     def sweep():
         return {
-            "optim.peak": log(1e-4, 1e-1),
+            "optim.learning_rate": log(1e-4, 1e-1),
             "model.width": choice(64, 128),
             "model.layers": integers(1, 4),
             "model.dropout": uniform(0, 0.5),

@@ -14,8 +14,8 @@ def get_comparison():
             data=dict(name="reference", length=64),  # your own: dict(name="text", path="text.txt", length=64)
             task=dict(name="next_token", monitor="bits_per_character"),
             model=dict(name="lm", width=64, layers=2, expansion=2, mixer="gru"),
-            optim=dict(warmup=50),
-            loader=dict(batch=16),
+            optim=dict(warmup_steps=50),
+            loader=dict(batch_size=16),
             train=dict(steps=600, log_every=100, eval_every=200, checkpoint_every=300),
         ),
         contenders={  # what each has of its own, which may be any key of the model
@@ -25,6 +25,6 @@ def get_comparison():
         },
         match="params",  # or "flops", "state_bytes", "step_time": model.width is solved for it
         target="attention",  # taken as it stands; the others become as large
-        rates=[1e-3, 3e-3, 1e-2],  # learning rates: each contender takes its best on validation
+        learning_rates=[1e-3, 3e-3, 1e-2],  # learning rates: each contender takes its best on validation
         seeds=[0, 1, 2],  # three are the least; seven can tell three contenders apart
     )

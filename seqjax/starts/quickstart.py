@@ -8,7 +8,7 @@
 #   seqjax report runs/quickstart
 #   tensorboard --logdir runs          (also while it trains; pip install tensorboard)
 # Change any key here or on the command line. All keys with their values, and all mixers:
-#   seqjax train --config quickstart.py --config.model.mixer=lstm --config.optim.peak=3e-3 --workdir runs/lstm
+#   seqjax train --config quickstart.py --config.model.mixer=lstm --config.optim.learning_rate=3e-3 --workdir runs/lstm
 #   seqjax train --config quickstart.py --print_config
 #   seqjax list mixers
 
@@ -29,8 +29,10 @@ def get_config():
                 expansion=0,  # no MLP behind the mixer
                 mixer=dict(name="gru"),
             ),
-            optim=dict(name="adamw", peak=5e-3, warmup=100),  # the highest learning rate, and the steps until it
-            loader=dict(batch=16),
+            optim=dict(
+                name="adamw", learning_rate=5e-3, warmup_steps=100
+            ),  # the highest learning rate, and the steps until it
+            loader=dict(batch_size=16),
             train=dict(steps=800, log_every=50, eval_every=200, checkpoint_every=200),
         )
     )

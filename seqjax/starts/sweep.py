@@ -20,8 +20,8 @@ def get_config():
             data=dict(name="reference", length=64),  # your own: dict(name="text", path="text.txt", length=64)
             task=dict(name="next_token", monitor="bits_per_character"),  # trials are judged by it, on validation
             model=dict(name="lm", width=64, layers=1, expansion=2, mixer=dict(name="gru")),
-            optim=dict(peak=3e-3, warmup=20),
-            loader=dict(batch=16),
+            optim=dict(learning_rate=3e-3, warmup_steps=20),
+            loader=dict(batch_size=16),
             train=dict(steps=300, log_every=50, eval_every=100, checkpoint_every=100),
         )
     )
@@ -30,7 +30,7 @@ def get_config():
 def sweep():
     """What is searched: any key, with integers(least, most) as well."""
     return {
-        "optim.peak": log(5e-4, 2e-2),
+        "optim.learning_rate": log(5e-4, 2e-2),
         "model.width": choice(32, 64, 128),
         "model.dropout": uniform(0.0, 0.3),
         "model.mixer": choice("gru", dict(name="attention", heads=4)),

@@ -24,7 +24,7 @@ def get_config():
                 # test="test.csv",
                 text="text",  # the column to read; for lists of numbers: features="column" instead
                 label="label",  # the column to predict
-                tokens="character",  # or "byte"; not for features
+                tokenizer="character",  # or "byte"; not for features
             ),
             task=dict(name="classification", monitor="loss"),  # with many records: monitor="accuracy"
             model=dict(
@@ -36,9 +36,9 @@ def get_config():
                 dropout=0.2,
                 mixer=dict(name="bidirectional"),  # two GRUs, one in each direction
             ),
-            optim=dict(peak=3e-3, warmup=50, decay=0.1),
+            optim=dict(learning_rate=3e-3, warmup_steps=50, weight_decay=0.1),
             # Rows are padded to the shortest of these lengths that holds them; what is longer is cut off.
-            loader=dict(batch=32, buckets=(32, 64, 128, 256), overlong="truncate"),
+            loader=dict(batch_size=32, buckets=(32, 64, 128, 256), too_long="truncate"),
             train=dict(
                 steps=1500,
                 log_every=50,

@@ -21,7 +21,7 @@ def get_config():
             data=dict(
                 name="text",
                 path="text.txt",  # UTF-8, also .gz; "books/*.txt" makes each file a document
-                tokens="character",  # or "byte"
+                tokenizer="character",  # or "byte"
                 length=128,  # predictions in a window
                 validation=0.1,  # the last part of the text but for test: chooses the best checkpoint
                 test=0.1,  # the end of the text
@@ -35,8 +35,8 @@ def get_config():
                 dropout=0.1,  # more for a short text
                 mixer=dict(name="gru"),  # or dict(name="attention", heads=4), with expansion=4
             ),
-            optim=dict(peak=3e-3, warmup=100),
-            loader=dict(batch=16),
+            optim=dict(learning_rate=3e-3, warmup_steps=100),
+            loader=dict(batch_size=16),
             train=dict(
                 steps=2000,
                 log_every=50,

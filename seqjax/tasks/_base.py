@@ -6,7 +6,7 @@ from typing import Annotated
 
 from seqjax import lookup
 from seqjax.metrics import grows
-from seqjax.types import Checked, Given, Spec
+from seqjax.types import Checked, Injected, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Task(Checked):
     such as `auc` or `error` (`seqjax.metrics.grows`).
     """
 
-    spec: Annotated[Spec, Given]
+    spec: Annotated[Spec, Injected]
     monitor: str = "loss"
 
     given = math.inf  # how many first tokens of a document are not predicted: all, unless a task predicts tokens

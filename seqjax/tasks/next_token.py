@@ -23,7 +23,7 @@ class NextToken(_Task):
     `bits_per_<unit>` = loss / ln 2, and where tokens are `scored` `exact_match`, the share of rows
     in which every scored token is right (rows in which none is scored do not count).
 
-    `given`: the first so many tokens of a document are not predicted: what a prefix language model sees as a whole.
+    `prompt_length`: the first so many tokens of a document are not predicted: what a prefix language model sees as a whole.
 
     `carry_state` is truncated back-propagation through time: rows are long streams of running text, a batch goes on
     with the state that the batch before it left (see `seqjax.data.Streams`), and the gradient ends at its first token.
@@ -31,25 +31,25 @@ class NextToken(_Task):
     arXiv:1409.2329.
     """
 
-    given: Natural = 0
+    prompt_length: Natural = 0
     carry_state: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         if self.spec.vocabulary is None:
             raise ValueError("next_token needs tokens, this source has features: choose task.name='classification'.")
-        if self.given and self.carry_state:
+        if self.prompt_length and self.carry_state:
             raise ValueError(
-                f"task.given={self.given} counts from the start of a document, which task.carry_state cuts: drop one."
+                f"task.prompt_length={self.prompt_length} counts from the start of a document, which task.carry_state cuts: drop one."
             )
         length = self.spec.length
         if length < 2:
             raise ValueError(
                 "the longest example (spec.length) has 1 token, which leaves nothing to predict: give longer ones."
             )
-        if self.given >= length:
+        if self.prompt_length >= length:
             raise ValueError(
-                f"task.given={self.given} leaves no token to predict, the longest example (spec.length) has {length}: "
+                f"task.prompt_length={self.prompt_length} leaves no token to predict, the longest example (spec.length) has {length}: "
                 f"choose at most {length - 1}."
             )
 
@@ -70,9 +70,9 @@ class NextToken(_Task):
         weight_BL = batch["mask"][:, 1:] * batch["weight"][:, None]
         if "reset" in batch:
             weight_BL = weight_BL * ~batch["reset"][:, 1:]
-        if self.given:
+        if self.prompt_length:
             place_BL = masks.positions(batch["mask"].shape, batch["mask"], batch.get("reset"))
-            weight_BL = weight_BL * (place_BL[:, 1:] >= self.given)
+            weight_BL = weight_BL * (place_BL[:, 1:] >= self.prompt_length)
         nll_BL = losses.cross_entropy(prediction, target_BL)
         right_BL = jnp.argmax(prediction, axis=-1) == target_BL
         metrics = {}

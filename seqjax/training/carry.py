@@ -15,14 +15,14 @@ def check(model, source, loader) -> None:
     """
     streams = [Streams(source, split, loader) for split in source.spec.splits]
     try:
-        jax.eval_shape(lambda: model.init_state(loader.batch))
+        jax.eval_shape(lambda: model.init_state(loader.batch_size))
     except (AttributeError, NotImplementedError, ValueError) as error:
         raise ConfigError(f"task.carry_state needs a model with a state: {error}") from error
-    most = getattr(model, "room", None)
+    most = getattr(model, "capacity", None)
     for stream in streams:
         if most is not None and stream.longest > most:
             raise ConfigError(
                 f"task.carry_state: a row of split {stream.split!r} reads {stream.longest:,} tokens of one document, "
-                f"the attention cache has room for {most:,}: raise model.mixer.context, or use mixers whose state "
+                f"the attention cache has room for {most:,}: raise model.mixer.max_length, or use mixers whose state "
                 "does not grow."
             )

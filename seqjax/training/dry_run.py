@@ -20,9 +20,11 @@ def show(experiment: Experiment) -> None:
     console.print(progress.parameters(cost.parameter_table(params)))
 
     batch = e.batches.first
-    layout = e.parallel.layout(e.loader.batch, e.train.accumulate)
+    layout = e.parallel.layout(e.loader.batch_size, e.train.accumulation_steps)
     state = layout.abstract(e.shapes)
-    step = make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulate, ema=e.optim.ema, use=layout.use)
+    step = make_train_step(
+        e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay, use=layout.use
+    )
     totals = zero_totals(step, state, batch)
     check_monitor(e.task, totals)
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
@@ -33,7 +35,7 @@ def show(experiment: Experiment) -> None:
         ("memory", f"{mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state"),
         (
             "steps",
-            f"{e.train.steps:,} of {e.loader.batch} sequences, "
+            f"{e.train.steps:,} of {e.loader.batch_size} sequences, "
             + (f"{e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else "endless data"),
         ),
     ]
@@ -51,7 +53,7 @@ def show(experiment: Experiment) -> None:
         rows.append(("init", str(origin)))
         rows += [("", line) for line in history.other_model(origin.meta, e)]
     if carried := cost.nbytes(e.shapes.carry):
-        rows.append(("carried state", f"{carried:,} bytes, in {e.loader.batch} streams of {epoch:,} windows"))
+        rows.append(("carried state", f"{carried:,} bytes, in {e.loader.batch_size} streams of {epoch:,} windows"))
     if "source" in batch:
         rows.append(("first source", str(batch["source"][0][batch["source_mask"][0]][:32].tolist())))
     if e.source.spec.vocabulary is not None:

@@ -21,10 +21,10 @@ class Evaluator:
         self.split, self.layout = split, layout
         self._start = None
         if task.carry_state:
-            self._start = jax.jit(model.init_state, static_argnums=0, out_shardings=layout.for_rows(loader.batch))(
-                loader.batch
+            self._start = jax.jit(model.init_state, static_argnums=0, out_shardings=layout.for_rows(loader.batch_size))(
+                loader.batch_size
             )
-        self._step = layout.evaluate(make_eval_step(model, task), loader.batch)
+        self._step = layout.evaluate(make_eval_step(model, task), loader.batch_size)
 
     @property
     def examples(self) -> int:
@@ -35,7 +35,7 @@ class Evaluator:
         """Name -> mean; None if `give_up()` came true on the way. Sums are float64 on the host."""
         totals: dict[str, Ratio] = {}
         count, carry = self.batches.per_epoch, self._start
-        size = self.batches.loader.batch
+        size = self.batches.loader.batch_size
         for i, batch in enumerate(self.batches.iterate(0, count, rows=self.layout.rows(size))):
             metrics, carry = self._step(params, self.layout.place(batch, size), carry)
             for name, ratio in jax.device_get(metrics).items():

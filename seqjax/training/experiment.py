@@ -13,8 +13,8 @@ from seqjax.data import Batches, Loader, Source, Streams
 from seqjax.training import carry, cost
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
-from seqjax.training.init import Init
 from seqjax.training.optim import Optim
+from seqjax.training.origin import Init
 from seqjax.training.parallel import Parallel
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
 
@@ -25,19 +25,19 @@ OVERHEAD = 500  # bytes of an example beside its numbers, at least
 class Train(Checked):
     """How long, and how often what is looked at and saved (in steps; None: at the end alone).
 
-    `accumulate` micro-batches make one batch. `steps_per_call` steps are one program, with their batches sent at once:
+    `accumulation_steps` micro-batches make one batch. `steps_per_call` steps are one program, with their batches sent at once:
     for models so small that the host would be the slower part. All that happens every so many steps happens at
     multiples of it. `patience` evaluations without a better `task.monitor` end the run
-    early. The newest `keep` checkpoints stay, and the best.
+    early. The newest `keep_checkpoints` checkpoints stay, and the best.
     """
 
     steps: Count
-    accumulate: Count = 1
+    accumulation_steps: Count = 1
     steps_per_call: Count = 1
     log_every: Count = 50
     eval_every: Count | None = None
     checkpoint_every: Count | None = 500
-    keep: Count = 2
+    keep_checkpoints: Count = 2
     patience: Count | None = None
 
     def __post_init__(self):
@@ -74,8 +74,10 @@ def resolve(tree: dict) -> dict:
     """
     tree = config.resolve(Schema, tree)
     optim, train = tree["optim"], tree["train"]
-    if optim["warmup"] > train["steps"]:
-        raise ConfigError(f"optim.warmup={optim['warmup']} is longer than train.steps={train['steps']}: lower it.")
+    if optim["warmup_steps"] > train["steps"]:
+        raise ConfigError(
+            f"optim.warmup_steps={optim['warmup_steps']} is longer than train.steps={train['steps']}: lower it."
+        )
     if train["steps_per_call"] > 1 and len(tree["loader"]["buckets"]) > 1:
         raise ConfigError(
             f"train.steps_per_call={train['steps_per_call']} puts batches of one length into one program, got "
@@ -113,11 +115,11 @@ class Experiment:
         self.model = config.build(
             part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
         )
-        prefix, given = getattr(self.model, "prefix", 0), self.task.given
+        prefix, given = getattr(self.model, "prefix", 0), self.task.prompt_length
         if prefix > given:
             raise ConfigError(
-                f"mixer.prefix={prefix} shows the first {prefix} tokens to each other, and task.given={given} has all "
-                f"after the first {given} predicted: set task.given={prefix}."
+                f"mixer.prefix={prefix} shows the first {prefix} tokens to each other, and task.prompt_length={given} has all "
+                f"after the first {given} predicted: set task.prompt_length={prefix}."
             )
         if self.loader.buckets and self.reads(self.loader.buckets[0]) < 1:
             raise ConfigError(
@@ -137,11 +139,11 @@ class Experiment:
         example = spec.length * a_place + (spec.source_length or 0) * 5
         row = (loader.buckets or [spec.length])[-1] * a_place + (spec.source_length or 0) * 5 + OVERHEAD
         batches = (loader.prefetch + 1) * self.train.steps_per_call
-        need, have = max(example, loader.batch * batches * row // jax.process_count()), cost.memory()
+        need, have = max(example, loader.batch_size * batches * row // jax.process_count()), cost.memory()
         if need > have:
             raise ConfigError(
-                f"{batches:,} batches of {loader.batch:,} examples, up to {spec.length:,} long, take {need:,} bytes at "
-                f"once, and this machine has {have:,}: lower loader.batch, loader.prefetch or data.length."
+                f"{batches:,} batches of {loader.batch_size:,} examples, up to {spec.length:,} long, take {need:,} bytes at "
+                f"once, and this machine has {have:,}: lower loader.batch_size, loader.prefetch or data.length."
             )
 
     def _check_cuts(self, n: int) -> None:
@@ -185,7 +187,7 @@ class Experiment:
     @cached_property
     def make_state(self):
         """() -> the state before the first step; compiled."""
-        ema = self.optim.ema is not None
+        ema = self.optim.ema_decay is not None
         spike = self.guard.spike is not None
         make = partial(state_lib.init, self.model, self.task, self.tx, self._zeros, self.seed, ema, spike)
         return jax.jit(make, inline=True)  # read once, for its shapes and where they belong

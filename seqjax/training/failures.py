@@ -23,10 +23,10 @@ def explained(experiment: Experiment, workdir: Workdir):
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         asked = re.search(r"alloc\w* ([\d.,]+ ?\w+)", str(error))
-        batch, parts = experiment.loader.batch, experiment.train.accumulate
+        batch, parts = experiment.loader.batch_size, experiment.train.accumulation_steps
         kept = "; the checkpoints are as they were" if any(workdir.checkpoints.glob("*")) else ""
         raise ConfigError(
-            f"out of memory: {asked[1] if asked else 'more than there is'} could not be had, with loader.batch={batch} "
-            f"in train.accumulate={parts} parts: raise train.accumulate, which changes nothing but rounding, or lower "
-            f"loader.batch, or cut the model over devices with parallel.fsdp{kept}."
+            f"out of memory: {asked[1] if asked else 'more than there is'} could not be had, with loader.batch_size={batch} "
+            f"in train.accumulation_steps={parts} parts: raise train.accumulation_steps, which changes nothing but rounding, or lower "
+            f"loader.batch_size, or cut the model over devices with parallel.fsdp{kept}."
         ) from error

@@ -58,13 +58,17 @@ class Guard(Checked):
     def verdict(
         self, bad: "TooBad", rollbacks: int, checkpoints: Path, kept: bool, clip: float | None, dtype: str | None
     ) -> NumericsError:
-        """What ends a run that `kept` a checkpoint or none; `clip` and `dtype` are its optim.clip and model.dtype."""
+        """What ends a run that `kept` a checkpoint or none; `clip` and `dtype` are its optim.clip_norm and model.dtype."""
         after = f" after {rollbacks} rollbacks" if self.policy == "rollback" else ""
         left = f"the last good parameters are in {checkpoints}" if kept else f"no checkpoint is in {checkpoints} yet"
         if bad.first == 1:  # all parameters are the first ones
-            fix = "no step was good, so look for the cause in the data and the model, not in optim.peak"
+            fix = "no step was good, so look for the cause in the data and the model, not in optim.learning_rate"
         else:
-            fixes = [("lower optim.peak", True), ("set optim.clip", clip is None), ("raise guard.spike", self.spike)]
+            fixes = [
+                ("lower optim.learning_rate", True),
+                ("set optim.clip_norm", clip is None),
+                ("raise guard.spike", self.spike),
+            ]
             fix = f"{', '.join(fix for fix, helps in fixes if helps)}, or check the data"
         if dtype == "float16":
             fix = f"set model.dtype='bfloat16', as float16 ends at 65504. If that does not help, {fix}"

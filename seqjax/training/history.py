@@ -12,12 +12,17 @@ from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 # Changing one of these would continue another experiment under the same name.
-DATA_KEYS = ("seed", "data.", "task.", "loader.batch", "loader.buckets", "loader.overlong", "init.")
+DATA_KEYS = ("seed", "data.", "task.", "loader.batch_size", "loader.buckets", "loader.too_long", "init.")
 PLACES = ("data.dir",)  # but for these: whether the data there are the same is looked at
 # Of a model's options, those that leave what it computes alone, but for rounding and what is dropped in training.
-FREE = ("backend", "context", "dropout", "dtype", "remat")
+FREE = ("backend", "max_length", "dropout", "dtype", "remat")
 RESTART = "choose another --workdir, or pass --restart to delete its checkpoints and begin at step 0"
-SCHEDULE = ("peak", "schedule", "warmup", "end")  # of optim: with train.steps they decide about the learning rate
+SCHEDULE = (
+    "learning_rate",
+    "schedule",
+    "warmup_steps",
+    "final_scale",
+)  # of optim: with train.steps they decide about the learning rate
 
 
 @dataclasses.dataclass

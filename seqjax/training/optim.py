@@ -41,22 +41,22 @@ class Optim(Checked):
         u <- optimiser(g) + decay * theta     (decay only for matrices)
         theta <- theta - lr(step) * u
 
-    lr rises linearly from 0 to `peak` over `warmup` steps and then falls to `end` * peak at the last step, along a
+    lr rises linearly from 0 to `learning_rate` over `warmup_steps` steps and then falls to `final_scale` * peak at the last step, along a
     cosine or a line, or stays. `options` go to the optax function of that name (`options.b2=0.95`).
     Matrices are what features are multiplied by, kernels of convolutions, and tables of embeddings. Left alone are
     biases, scales of norms, states, and what a module names in its `vectors`: parameters of several axes that are one
     vector for each head or gate. "muon" turns matrices of two axes and leaves all else to adam.
-    `ema` keeps an exponential moving average of the parameters, which is what is then evaluated and decoded.
+    `ema_decay` keeps an exponential moving average of the parameters, which is what is then evaluated and decoded.
     """
 
     name: Literal["adamw", "adam", "sgd", "rmsprop", "adafactor", "lion", "muon"] = "adamw"
-    peak: Positive = 1e-3
+    learning_rate: Positive = 1e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: Natural = 0
-    end: Fraction = 0.1
-    decay: NonNegative = 0.0
-    clip: Positive | None = 1.0
-    ema: Fraction | None = None
+    warmup_steps: Natural = 0
+    final_scale: Fraction = 0.1
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive | None = 1.0
+    ema_decay: Fraction | None = None
     options: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -75,22 +75,24 @@ class Optim(Checked):
                 jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, step=0), some)
             except Exception as error:
                 raise ValueError(f"options={self.options}: {self.name} refuses them: {error}") from error
-        if self.name == "adam" and self.decay:
-            raise ValueError(f"decay={self.decay} with adam: choose adamw for decoupled weight decay.")
+        if self.name == "adam" and self.weight_decay:
+            raise ValueError(f"decay={self.weight_decay} with adam: choose adamw for decoupled weight decay.")
 
     def rate(self, steps: int):
         """step -> learning rate, over a run of `steps`."""
-        after = max(steps - self.warmup - 1, 1)  # steps are counted from 0
+        after = max(steps - self.warmup_steps - 1, 1)  # steps are counted from 0
         main = {
-            "cosine": optax.cosine_decay_schedule(self.peak, after, self.end),
-            "linear": optax.linear_schedule(self.peak, self.peak * self.end, after),
-            "constant": optax.constant_schedule(self.peak),
+            "cosine": optax.cosine_decay_schedule(self.learning_rate, after, self.final_scale),
+            "linear": optax.linear_schedule(self.learning_rate, self.learning_rate * self.final_scale, after),
+            "constant": optax.constant_schedule(self.learning_rate),
         }[self.schedule]
-        if not self.warmup:
+        if not self.warmup_steps:
             return main
-        # The first step already learns: warm-up ends at `peak` after exactly `warmup` steps.
-        rise = optax.linear_schedule(self.peak / self.warmup, self.peak, max(self.warmup - 1, 1))
-        return optax.join_schedules([rise, main], [self.warmup])
+        # The first step already learns: warm-up ends at `learning_rate` after exactly `warmup_steps` steps.
+        rise = optax.linear_schedule(
+            self.learning_rate / self.warmup_steps, self.learning_rate, max(self.warmup_steps - 1, 1)
+        )
+        return optax.join_schedules([rise, main], [self.warmup_steps])
 
     def build(self, steps: int, matrices: Callable = by_rank) -> optax.GradientTransformation:
         """The optax chain for a run of `steps`; its update takes the `step`, as skipped ones count for the rate.
@@ -99,10 +101,10 @@ class Optim(Checked):
         """
         roles = {"muon_weight_dimension_numbers": _turned_by_muon(matrices)} if self.name == "muon" else {}
         return optax.chain(
-            optax.clip_by_global_norm(self.clip) if self.clip else optax.identity(),
+            optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
             OPTIMISERS[self.name](learning_rate=1.0, **self.options, **roles),
             # The optimiser has turned the sign already.
-            optax.add_decayed_weights(-self.decay, mask=matrices) if self.decay else optax.identity(),
+            optax.add_decayed_weights(-self.weight_decay, mask=matrices) if self.weight_decay else optax.identity(),
             _scale_by(self.rate(steps)),
         )
 

@@ -57,7 +57,7 @@ class Parallel(Checked):
         shares = data * self.fsdp * accumulate
         if batch % shares:
             raise ConfigError(
-                f"loader.batch={batch} is not divisible by {data * self.fsdp} devices x train.accumulate={accumulate}"
+                f"loader.batch_size={batch} is not divisible by {data * self.fsdp} devices x train.accumulation_steps={accumulate}"
                 f"{f' ({at_hand})' if processes > 1 else ''}: choose a multiple of {shares}."
             )
         return sizes

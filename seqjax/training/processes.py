@@ -56,7 +56,7 @@ def join(
     Raises:
       ConfigError: incomplete, contradicting (see `roll_call`), or no launcher that JAX can ask.
     """
-    given = {"--coordinator": coordinator, "--processes": count, "--process_id": index}
+    given = {"--coordinator_address": coordinator, "--num_processes": count, "--process_id": index}
     if count == 1 and not index:
         return
     found = launcher() if None in given.values() else None
@@ -65,28 +65,32 @@ def join(
     if found == "ompi":  # its newer versions no longer say where process 0 is
         count, index = (int(os.environ[f"OMPI_COMM_WORLD_{name}"]) for name in ("SIZE", "RANK"))
         if coordinator is None and "OMPI_MCA_orte_hnp_uri" not in os.environ:
-            raise ConfigError("this Open MPI does not say where process 0 is: pass --coordinator HOST:PORT.")
+            raise ConfigError("this Open MPI does not say where process 0 is: pass --coordinator_address HOST:PORT.")
     if found == "k8s" and importlib.util.find_spec("kubernetes") is None:
         raise ConfigError(
             "Kubernetes can only be asked for the other processes with pip install 'jax[k8s]': do that, pass "
-            "--coordinator, --processes and --process_id, or --processes 1 to be alone."
+            "--coordinator_address, --num_processes and --process_id, or --num_processes 1 to be alone."
         )
     if found is None:
         if missing := [name for name, value in given.items() if value is None]:
             raise ConfigError(
                 f"{', '.join(missing)} missing, and neither SLURM, Open MPI, Kubernetes nor TPU started this process: "
-                "pass --coordinator HOST:PORT --processes N --process_id I."
+                "pass --coordinator_address HOST:PORT --num_processes N --process_id I."
             )
         if not 0 <= index < count:
-            raise ConfigError(f"got --process_id {index} of --processes {count}: wanted 0 to {max(count - 1, 0)}.")
+            raise ConfigError(f"got --process_id {index} of --num_processes {count}: wanted 0 to {max(count - 1, 0)}.")
         if not re.fullmatch(r".+:[0-9]{1,5}", coordinator) or not 0 < int(coordinator.rpartition(":")[2]) < 2**16:
-            raise ConfigError(f"got --coordinator {coordinator}, wanted HOST:PORT of process 0.")
+            raise ConfigError(f"got --coordinator_address {coordinator}, wanted HOST:PORT of process 0.")
     if timeout < 1 or heartbeat < 1:
-        raise ConfigError(f"got --join {timeout} --heartbeat {heartbeat}: wanted at least a second each.")
+        raise ConfigError(
+            f"got --initialization_timeout {timeout} --heartbeat_timeout {heartbeat}: wanted at least a second each."
+        )
     who = f"process {index if index is not None else '?'} of {count or '?'}"
     where = coordinator or f"the address that {found} gave"
     late = threading.Timer(
-        timeout, _end, [f"{who} waited {timeout} s for the others at {where}: start all of them, or raise --join."]
+        timeout,
+        _end,
+        [f"{who} waited {timeout} s for the others at {where}: start all of them, or raise --initialization_timeout."],
     )
     late.daemon = True
     late.start()

@@ -35,7 +35,7 @@ def _listen(port: int, count: int) -> None:
     except OSError as error:
         raise ConfigError(
             f"process 0 cannot listen on port {port} of this machine: {os.strerror(error.errno)}. "
-            "Is another process 0 running? End it, or choose another port for --coordinator."
+            "Is another process 0 running? End it, or choose another port for --coordinator_address."
         ) from error
     here: dict[int, socket.socket] = {}
     with server:
@@ -48,7 +48,9 @@ def _listen(port: int, count: int) -> None:
                 continue
             index, wrong = said["index"], None
             if said["count"] != count:
-                wrong = f"process {index} was told --processes {said['count']}, process 0 {count}: tell all the same."
+                wrong = (
+                    f"process {index} was told --num_processes {said['count']}, process 0 {count}: tell all the same."
+                )
             elif index in here:
                 wrong = f"two processes have --process_id {index}: give each its own, from 0 to {count - 1}."
             if wrong:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from seqjax.training import cost, history, room
+from seqjax.training import cost, history
 from seqjax.training.checkpoint import chosen
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment
@@ -46,8 +46,8 @@ class Trained:
         return cls(experiment, workdir, layout, state.eval_params, meta["step"])
 
     def at(self, assignment: str) -> "Trained":
-        """The same parameters on other data: `trained.at("data.length=512")`; see `room.elsewhere`."""
-        return dataclasses.replace(self, experiment=room.elsewhere(self.experiment, assignment))
+        """The same parameters on other data: `trained.at("data.length=512")`; see `seqjax.training.elsewhere`."""
+        return dataclasses.replace(self, experiment=elsewhere(self.experiment, assignment))
 
     def evaluate(self, split: str, on_batch=lambda done, total: None, name: str | None = None) -> dict:
         """Evaluates a split and writes it to results.json, as `name` or under its own: step, examples, metrics.

@@ -60,7 +60,7 @@ class Given(Source):
 
 
 def batches(source=None, split="train", seed=0, shuffle=True, **loader):
-    return Batches(source or Numbered(), split, Loader(**{"batch": 4, **loader}), seed=seed, shuffle=shuffle)
+    return Batches(source or Numbered(), split, Loader(**{"batch_size": 4, **loader}), seed=seed, shuffle=shuffle)
 
 
 def same(a, b):
@@ -155,7 +155,7 @@ def test_there_are_no_more_shapes_than_buckets(buckets):
 
 
 def test_overlong_examples_are_refused_with_both_lengths():
-    words = r"record 1 of split 'train' has length 8, the last bucket 5: .*loader\.overlong"
+    words = r"record 1 of split 'train' has length 8, the last bucket 5: .*loader\.too_long"
     with pytest.raises(DataError, match=words):
         batches(buckets=(3, 5), shuffle=False)
     of = batches(buckets=(5,), shuffle=False)  # found on the way: nothing but reading tells the lengths
@@ -184,7 +184,7 @@ class Measured(Numbered):
 
 
 def test_an_overlong_example_is_refused_before_any_batch_where_lengths_are_known():
-    words = r"record {} of split 'validation' has length 8, the last bucket 5: .*loader\.overlong"
+    words = r"record {} of split 'validation' has length 8, the last bucket 5: .*loader\.too_long"
     with pytest.raises(DataError, match=words.format(2)):
         batches(Listed(), "validation", shuffle=False, buckets=(5,))
     with pytest.raises(DataError, match=words.format(1)):
@@ -374,7 +374,7 @@ def test_a_worker_that_raises_or_dies_ends_the_reading():
     assert not multiprocessing.active_children()
 
 
-ENDLESS = ("train.steps=1000000", "loader.workers=1", "loader.timeout=60", "data.examples=1")
+ENDLESS = ("train.steps=1000000", "loader.num_workers=1", "loader.timeout=60", "data.examples=1")
 
 
 def running(tmp_path, *overrides):
@@ -417,8 +417,8 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 @pytest.mark.parametrize(
     ("options", "loader", "error", "words"),
     [
-        ({"length": 10**9}, {}, ConfigError, ("loader.batch=64 rows of 2,000,000,001 tokens", "loader.buckets")),
-        ({"length": 10**30}, {}, ConfigError, ("lower loader.batch or data.length",)),
+        ({"length": 10**9}, {}, ConfigError, ("loader.batch_size=64 rows of 2,000,000,001 tokens", "loader.buckets")),
+        ({"length": 10**30}, {}, ConfigError, ("lower loader.batch_size or data.length",)),
         ({}, {"batch": 10**30}, ConfigError, ("a sixteenth of the memory",)),
         ({}, {"buckets": (8, 10**12)}, ConfigError, ("rows of 1,000,000,000,000 tokens",)),
         ({"symbols": 10**30}, {}, ConfigError, ("vocabulary=1,000,", "int32")),
@@ -437,4 +437,4 @@ def test_absurd_sizes_are_refused_before_anything_is_made(options, loader, error
 @pytest.mark.parametrize("workers", [1025, 10**30])
 def test_absurdly_many_workers(workers):
     with pytest.raises(ValueError, match=f"workers: got {workers}, wanted int, at least 0 and at most 1024"):
-        Loader(workers=workers)
+        Loader(num_workers=workers)

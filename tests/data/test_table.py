@@ -46,7 +46,7 @@ def examples(source, split):
 @pytest.mark.parametrize("tokens", ["character", "byte"])
 def test_text_is_the_same_from_every_format(tmp_path, suffix, tokens):
     path = write(tmp_path / f"a.{suffix}", ROWS)
-    source = Source(train=str(path), text="text", label="class", tokens=tokens)
+    source = Source(train=str(path), text="text", label="class", tokenizer=tokens)
     found = examples(source, "train")
     assert [source.decode(e["tokens"]) for e in found] == [r["text"] for r in ROWS]
     assert [source.classes[e["label"]] for e in found] == ["b", "a", "b"]
@@ -280,7 +280,7 @@ def test_characters_that_train_lacks_are_told(tmp_path):
     train, test = write(tmp_path / "a.jsonl", [{"t": "abc"}]), write(tmp_path / "b.jsonl", [{"t": "azzc"}, {"t": "y"}])
     (note,) = Source(train=str(train), test=str(test), text="t").notes
     assert note.startswith("3 of the 5 characters of test (60.00%, 2 distinct) do not occur in train")
-    (note,) = Source(train=str(train), test=str(test), text="t", tokens="byte").notes
+    (note,) = Source(train=str(train), test=str(test), text="t", tokenizer="byte").notes
     assert note.startswith("3 of the 5 bytes of test (60.00%, 2 distinct) do not occur in train")
     assert Source(train=str(train), validation=str(write(tmp_path / "c.jsonl", [{"t": "cab"}])), text="t").notes == ()
 

@@ -17,7 +17,7 @@ from seqjax.commands.list import KINDS
 from seqjax.search import space
 from seqjax.training import cost, dry_run
 from seqjax.training.experiment import Experiment, Schema, resolve
-from seqjax.training.steps import BLOCK, Calls, Steps
+from seqjax.training.loop import BLOCK, Calls, Steps
 from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
 
 DEEP = {"a": 1}
@@ -55,9 +55,14 @@ def described(experiment):
 
 
 def test_the_keys_are_found():
-    assert {"train.steps", "model.width", "model.mixer.remat", "data.symbols", "loader.batch", "guard.spike"} <= set(
-        KEYS
-    )
+    assert {
+        "train.steps",
+        "model.width",
+        "model.mixer.remat",
+        "data.symbols",
+        "loader.batch_size",
+        "guard.spike",
+    } <= set(KEYS)
     assert len(KEYS) > 50 and len(INTEGERS) > 20
 
 
@@ -99,7 +104,7 @@ def test_large_numbers_are_refused_or_borne(tmp_path, monkeypatch, key, value):
 )
 def test_absurd_words_are_refused(tmp_path, word):
     file = launch.write(tmp_path / "c.json", launch.tiny())
-    for key in ("train.steps", "model.width", "data.length", "optim.peak", "optim.options", "model.mixer"):
+    for key in ("train.steps", "model.width", "data.length", "optim.learning_rate", "optim.options", "model.mixer"):
         outcome = launch.main("train", "--config", file, "--dry_run", f"--config.{key}={word}")
         check(outcome, 2, (key,))
         assert len(outcome.err) < 1000 and "\x1b" not in outcome.err
@@ -127,7 +132,7 @@ def test_a_model_that_no_machine_holds_is_told_with_its_bytes(tmp_path):
 
 def test_steps_cost_nothing_before_they_are_taken():
     """The learning rates of log lines come in blocks, the calls of the step by number."""
-    e = Experiment(resolve(launch.tiny("train.steps=2147483647", "train.log_every=7", "optim.warmup=5000")))
+    e = Experiment(resolve(launch.tiny("train.steps=2147483647", "train.log_every=7", "optim.warmup_steps=5000")))
     steps = Steps.__new__(Steps)
     steps.experiment, steps.options = e, e.train
     steps._schedule, steps._rates = jax.jit(jax.vmap(e.optim.rate(e.train.steps))), (-1, None)
@@ -204,7 +209,9 @@ def test_the_current_folder_stands_for_no_module_of_others(tmp_path):
     (tmp_path / "mine_here.py").write_text(
         "import helpers2\nfrom seqjax.data.copy import Copy\nclass Own(Copy):\n  pass\n"
     )
-    tree = launch.tiny("data=mine_here:Own", "data.length=3", "data.examples=4", "loader.workers=1", "train.steps=1")
+    tree = launch.tiny(
+        "data=mine_here:Own", "data.length=3", "data.examples=4", "loader.num_workers=1", "train.steps=1"
+    )
     command = [sys.executable, "-m", "seqjax", "train", "--config", launch.write(tmp_path / "c.json", tree)]
     done = subprocess.run([*command, "--workdir", "run"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

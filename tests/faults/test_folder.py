@@ -108,7 +108,7 @@ def test_a_save_does_not_make_the_folder_anew(tmp_path, how):
 def test_checkpoints_without_a_config_are_not_gone_on_with(meet, tmp_path):
     """Nothing says what they were trained with; back in its place, it is compared as ever."""
     config = tmp_path / "run" / "config.json"
-    other = (*BASE, "optim.peak=0.5")
+    other = (*BASE, "optim.learning_rate=0.5")
     lost = lambda folder: config.rename(tmp_path / "kept.json")
     ran = meet(Fault(5, ("has checkpoints but no config.json", "--print_config"), other, past=HALF, damage=lost))
     assert ran.starts == [0] and ran.steps == [6, 4]

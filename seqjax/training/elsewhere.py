@@ -1,33 +1,12 @@
-"""How many tokens a model reads of one example, caches with room for exactly those, and the model on other data."""
+"""A trained model on other data: the same parameters, more or longer examples."""
 
 import numpy as np
 
 from seqjax import config
 from seqjax.training import cost
+from seqjax.training.capacity import fitted, tokens_read
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.types import ConfigError
-
-
-def tokens_read(experiment: Experiment) -> int:
-    """The tokens that the model reads of the longest example."""
-    return experiment.reads(experiment.source.spec.length)
-
-
-def fitted(section, slots: int, given=None):
-    """A resolved section in which every cache (`context`) holds `slots` tokens, but where `given` says otherwise.
-
-    `given` is the section before its defaults were filled in; None: it says nothing.
-    """
-    if isinstance(section, list):
-        wished = given if isinstance(given, list) else [given] * len(section)
-        return [fitted(s, slots, g) for s, g in zip(section, wished, strict=True)]
-    if not isinstance(section, dict):
-        return section
-    given = given if isinstance(given, dict) else {}
-    return {
-        key: slots if key == "context" and "context" not in given else fitted(value, slots, given.get(key))
-        for key, value in section.items()
-    }
 
 
 def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
@@ -40,7 +19,7 @@ def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
         raise ConfigError(f"got {assignment}, wanted a key of data, such as data.length=512.")
     tree = resolve(config.override(experiment.config, [assignment]))
     there = Experiment(tree)
-    slots, have = tokens_read(there), getattr(there.model, "room", None)
+    slots, have = tokens_read(there), getattr(there.model, "capacity", None)
     if have is not None and have < slots:
         there = Experiment({**tree, "model": fitted(tree["model"], slots)})
     new, old = (cost.parameter_table(e.shapes.params) for e in (there, experiment))

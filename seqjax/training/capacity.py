@@ -1,0 +1,25 @@
+"""How many tokens a model reads of one example, and caches that hold exactly those."""
+
+from seqjax.training.experiment import Experiment
+
+
+def tokens_read(experiment: Experiment) -> int:
+    """The tokens that the model reads of the longest example."""
+    return experiment.reads(experiment.source.spec.length)
+
+
+def fitted(section, slots: int, given=None):
+    """A resolved section in which every cache (`max_length`) holds `slots` tokens, but where `given` says otherwise.
+
+    `given` is the section before its defaults were filled in; None: it says nothing.
+    """
+    if isinstance(section, list):
+        wished = given if isinstance(given, list) else [given] * len(section)
+        return [fitted(s, slots, g) for s, g in zip(section, wished, strict=True)]
+    if not isinstance(section, dict):
+        return section
+    given = given if isinstance(given, dict) else {}
+    return {
+        key: slots if key == "max_length" and "max_length" not in given else fitted(value, slots, given.get(key))
+        for key, value in section.items()
+    }

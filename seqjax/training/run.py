@@ -1,0 +1,215 @@
+"""A run from start to end: restore or begin, train, save, and end in an orderly way whatever happens."""
+
+import contextlib
+import dataclasses
+import logging
+
+import jax.numpy as jnp
+
+from seqjax.metrics import Ratio
+from seqjax.training import cost, facts, history, processes
+from seqjax.training.checkpoint import Checkpoints
+from seqjax.training.evaluate import Evaluator
+from seqjax.training.experiment import Experiment
+from seqjax.training.failures import explained
+from seqjax.training.guard import TooBad
+from seqjax.training.journal import Journal
+from seqjax.training.loop import Loop
+from seqjax.training.records import Info
+from seqjax.training.signals import Interrupt
+from seqjax.training.step import check_monitor, make_train_step, stacked, traced, zero_totals
+from seqjax.training.workdir import Workdir
+from seqjax.types import Preempted, WorkdirError
+
+log = logging.getLogger(__name__)
+
+
+def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, command: str = "", quiet: bool = False):
+    """Trains to the last step, from the newest checkpoint of the folder if there is one.
+
+    Returns:
+      The last validation metrics, or {} if there is no validation split.
+
+    Raises:
+      Preempted: a signal came; the state is saved.
+      CheckpointError, WorkdirError, DataError, NumericsError: see `seqjax.types`.
+    """
+    changes = processes.together(lambda: history.changes(experiment, workdir, restart))
+    with Interrupt() as interrupt, explained(experiment, workdir):
+        processes.first(workdir.lock)
+        run = Run(experiment, workdir, quiet)
+        try:
+            if not restart:
+                processes.first(workdir.mend)
+            run.start(restart, command, changes)
+            try:
+                run.greet(changes)
+                last = Loop(run, interrupt).train()
+                run.wait()
+                run.best.only(run.progress.best_step)
+            except Preempted:
+                workdir.status("preempted", run.step)
+                raise
+            except BaseException as error:
+                with contextlib.suppress(WorkdirError):  # where the disk is full, that is what the user must be told
+                    workdir.status("failed", run.step, f"{type(error).__name__}: {error}")
+                raise
+            workdir.status("done", run.step)
+            return last
+        except BaseException as error:
+            processes.part(error)
+            raise
+        finally:
+            run.close()
+
+
+class Run:
+    """One start of a run."""
+
+    def __init__(self, experiment: Experiment, workdir: Workdir, quiet: bool):
+        self.experiment, self.workdir = experiment, workdir
+        self.options = experiment.train
+        self.progress = history.Progress()
+        self.step = 0
+        self.checkpoints = Checkpoints(workdir.checkpoints, experiment.train.keep_checkpoints, workdir.check)
+        self.best = Checkpoints(workdir.best, keep=1, check=workdir.check)
+        self.quiet = quiet
+        self.journal = None
+
+    def start(self, restart: bool, command: str, changes: dict) -> None:
+        """Everything before the first step: data, state, files."""
+        e = self.experiment
+        self.layout = e.parallel.layout(e.loader.batch_size, self.options.accumulation_steps)
+        batch = e.batches.first
+        cost.check_room(e.shapes)
+        self.abstract = abstract = self.layout.abstract(e.shapes)
+        self.data = history.fingerprint(e)
+        axis, ema = self.layout.axis, e.optim.ema_decay
+        make = lambda axis: make_train_step(
+            e.model, e.task, e.tx, accumulate=self.options.accumulation_steps, ema=ema, axis=axis, use=self.layout.use,
+            spike=e.guard.spike,
+        )  # fmt: skip
+        step = make(axis)
+        alone = step if axis is None else make(None)  # of one device
+        several = self.options.steps_per_call > 1
+        self.traced = traced(stacked(step) if several else step)
+        self.train_step = self.layout.compile(self.traced, abstract, e.loader.batch_size, axis=int(several))
+        zeros = zero_totals(alone, abstract, batch)
+        check_monitor(e.task, zeros)
+        self.zeros = self.layout.spread(zeros)
+        begins = restart or not self.checkpoints.used()
+        self.origin = e.init.origin(abstract.params, self.workdir.path) if begins else None
+        if restart:
+            for old in (self.checkpoints, self.best):
+                old.discard()
+            self.workdir.remove("results.json", "samples.json")
+        self.restore()
+        if self.step and not self.progress.owed:
+            history.check_left(changes, self.step, self.options.steps, self.workdir.path)
+        if self.step and changes:
+            changes.update(history.rate_change(changes, e, self.step))
+        # What was best later is of steps that this run has yet to take.
+        self.best.tidy()
+        self.best.only(self.progress.best_step)
+        self.best.held = (self.progress.best_step,)
+        self.evaluator = None
+        if "validation" in e.source.spec.splits:
+            self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
+        before = self.workdir.record("run.json", Info) or Info()
+        if self.step and not before.starts:
+            log.warning("%s has no run.json: what it said of earlier starts is lost", self.workdir.path)
+        known = before.baselines if self.step else {}  # of the same data, and some take their time
+        known = facts.baselines(e.source) if not known and self.workdir.writes else known
+        self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)), known)
+        self.workdir.write("config.json", e.config)
+        start = facts.start(self.step, command, changes, self.origin and self.origin.about())
+        self.about = dataclasses.replace(self.about, starts=[*before.starts, dataclasses.asdict(start)])
+        self.workdir.write("run.json", dataclasses.asdict(self.about))
+        self.workdir.status("running", self.step)  # before rows are cut that an earlier end speaks of
+        self.journal = Journal(self.workdir, self.options.steps, self.step, self.quiet, self.progress.owed)
+
+    def greet(self, changes: dict) -> None:
+        """Says what is about to be trained."""
+        model = self.experiment.config["model"]["name"]
+        self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
+        for note in self.experiment.source.notes:
+            self.journal.display.say(f"data: {note}")
+        if self.origin:
+            self.journal.display.say(
+                "\n  ".join([str(self.origin), *history.other_model(self.origin.meta, self.experiment)])
+            )
+
+    def restore(self) -> None:
+        """The state of the newest good checkpoint, or that before the first step, and what goes with it."""
+        restored = self.checkpoints.restore(self.abstract)
+        if restored is None:
+            self.state, self.totals = self.layout.init(self.experiment.make_state), self.zeros
+            if self.origin:
+                first = self.layout.gather(self.state)
+                first = self.origin.begin(first, self.experiment.tx, self.layout.shardings(self.abstract))
+                self.state = self.layout.spread(first)
+            self.step, self.progress = 0, history.Progress()
+            return
+        state, meta = restored
+        history.check_goes_on(meta, self.experiment, self.workdir)
+        history.check_data(meta["data"], self.data, f", {history.RESTART}")
+        self.state = self.layout.spread(state)
+        self.step, self.progress = meta["step"], history.Progress(**meta["progress"])
+        self.totals = self.layout.spread({k: Ratio(*map(jnp.float32, v)) for k, v in meta["totals"].items()})
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Starts to save the state. The best of then stays as long as a run may come back to here."""
+        if checkpoints is self.checkpoints:
+            checkpoints.wait()
+            self.best.held = (self.best.held[-1], self.progress.best_step)
+        checkpoints.save(self.layout.gather(self.state), self._meta())
+
+    def roll_back(self, bad: TooBad) -> None:
+        """To before the bad steps; on with the batches behind them. What was best on validation stays so.
+
+        Raises:
+          NumericsError: the policy is another one, or this was done too often.
+        """
+        guard, progress = self.experiment.guard, self.progress
+        self.wait()
+        if not guard.allows_rollback(progress.rollbacks):
+            e, root, kept = self.experiment, self.checkpoints.root, bool(self.checkpoints.steps())
+            about = e.optim.clip_norm, e.config["model"].get("dtype")
+            raise guard.verdict(bad, progress.rollbacks, root, kept, *about) from bad
+        self.checkpoints.forget(bad.first)
+        self.state = None  # not two of them in memory
+        self.restore()
+        # A carried state starts afresh: documents may have begun in what is passed over.
+        fresh = self.layout.init(self.experiment.make_state).carry
+        self.state = self.state.replace(bad=self.state.bad * 0, carry=fresh)
+        progress.passed += bad.last - self.step
+        progress.rollbacks += 1
+        self.progress = progress
+        self.journal.cut(self.step)
+        log.warning("%s: back to step %d, rollback %d of %d", bad, self.step, progress.rollbacks, guard.max_rollbacks)
+
+    def _meta(self) -> dict:
+        return {
+            "step": self.step,
+            "batches_seen": self.step + self.progress.passed,
+            "data": self.data,
+            "progress": dataclasses.asdict(self.progress),
+            # Of the log interval under way: a resumed run logs the same rows.
+            "totals": {k: [float(x) for x in v] for k, v in self.layout.fetch(self.totals).items()},
+            "config": self.experiment.config,
+            "versions": facts.versions(),
+        }
+
+    def wait(self) -> None:
+        """Until all saves stand on disk."""
+        for checkpoints in (self.checkpoints, self.best):
+            checkpoints.wait()
+
+    def close(self) -> None:
+        """Finishes saves under way and closes the files; the run folder is free again."""
+        try:
+            self.wait()
+        finally:
+            if self.journal:
+                self.journal.close()
+            self.workdir.unlock()
