@@ -13,7 +13,7 @@ def from_lengths(length_B, L: int):
 
 
 def fill(x, mask_BL, value=0):
-    """`x` where real, `value` where masked; x is (B, L, ...). BlockPattern NaN and gradient; None = all real."""
+    """`x` where real, `value` where masked; x is (B, L, ...). Blocks NaN and gradient; None = all real."""
     if mask_BL is None:
         return x
     check(mask_BL, x.shape[:2])
@@ -63,9 +63,9 @@ def ends(shape, mask_BL=None, reset_BL=None):
 class BlockPattern(NamedTuple):
     """A sparse view in blocks of `size` places: near ones, global ones and random ones, as in BigBird.
 
-    A query sees the blocks up to `local_blocks` away from its own; the first `global_blocks` blocks see all and are seen by all;
-    and each block sees `random_blocks` blocks further back, drawn (with replacement) from its number and `seed` alone, and is
-    seen by them. Zaheer et al. 2020, arXiv:2007.14062.
+    A query sees the blocks up to `local_blocks` away from its own; the first `global_blocks` blocks see all and are seen
+    by all; and each block sees `random_blocks` blocks further back, drawn (with replacement) from its number and `seed`
+    alone, and is seen by them. Zaheer et al. 2020, arXiv:2007.14062.
     """
 
     size: int = 64
@@ -190,7 +190,7 @@ class Places(NamedTuple):
 
 
 def visible(queries: Places, keys: Places, L: int, S: int, pattern: Pattern = EVERYTHING):
-    """Which of S keys each of L queries may see: of its document, real, in pattern. A masked query sees none.
+    """Which of S keys each of L queries may see: of its document, real, and shown by the pattern. A masked query sees none.
 
     (1 or B, L, S).
     """

@@ -15,7 +15,7 @@ import seqjax
 
 ROOT = Path(seqjax.__file__).parent
 ROOMS = (
-    *("screen", "types", "lookup", "words", "hints", "config", "module", "masks", "metrics"),
+    *("screen", "types", "lookup", "words", "hints", "renamed", "config", "module", "masks", "metrics"),
     *("ops", "mixers", "converters", "models", "probabilistic", "data", "tasks"),
     *(
         "training",
@@ -35,7 +35,7 @@ ROOMS = (
 # On the ground floor, too, nobody reaches up: what each of these may import.
 GROUND = {
     **{"screen": [], "types": ["screen"], "lookup": ["screen", "types"], "words": ["types", "lookup"]},
-    **{"hints": ["lookup"], "config": ["screen", "types", "lookup", "words", "hints"]},
+    **{"hints": ["lookup"], "renamed": ["types"], "config": ["screen", "types", "lookup", "words", "hints"]},
     **{"module": ["types"], "masks": [], "metrics": []},
 }
 NEVER = {"torch", "keras", "tensorflow", "tensorflow_probability", "transformers", "clu", "dynamax", "hmmlearn"}

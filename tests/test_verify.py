@@ -10,6 +10,7 @@ import pytest
 
 from seqjax import verify
 from seqjax.training import files
+from seqjax.training import run as training_run
 from seqjax.training.experiment import resolve
 from seqjax.types import CheckpointError, ConfigError, DataError, SeqjaxError
 

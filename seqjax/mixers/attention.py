@@ -29,19 +29,19 @@ class Attention(Positioned):
     Heads. `kv_heads`: G, which divides H; 1 is multi-query (Shazeer 2019, arXiv:1911.02150), between them grouped-query
       attention (Ainslie et al. 2023, arXiv:2305.13245); None: H. `qk_norm`: q and k of each head are divided by their
       root mean square and scaled by a learned vector, before they are rotated (Dehghani et al. 2023, arXiv:2302.05442;
-      with this norm: Gemma Team 2025, arXiv:2503.19786). `output_gate`: what attention gives times sigmoid(W_g x), one gate
-      per "feature" or per "head", before W_o (Qiu et al. 2025, arXiv:2505.06708).
-    Where to look. `sight`: "causal", or "bidirectional", which has no state. `prefix`: the first so many tokens of a
-      document see each other (Raffel et al. 2019, arXiv:1910.10683); they must come in one call, else NaN, and are not
+      with this norm: Gemma Team 2025, arXiv:2503.19786). `output_gate`: what attention gives times sigmoid(W_g x), one
+      gate per "feature" or per "head", before W_o (Qiu et al. 2025, arXiv:2505.06708).
+    Where to look. `causal`: no token sees a later one; False: all see all, and there is no state. `prefix`: the first
+      so many tokens of a document see each other (Raffel et al. 2019, arXiv:1910.10683); they must come in one call, else NaN, and are not
       to be predicted: task.prompt_length. `window`: a token sees itself and the window - 1 before it (on both sides if
-      bidirectional; Beltagy et al. 2020, arXiv:2004.05150), `dilation` apart. The cache then holds what a window
+      not causal; Beltagy et al. 2020, arXiv:2004.05150), `dilation` apart. The cache then holds what a window
       reaches, forgets the oldest token for the newest, and is never full; `max_length` is not used.
     Positions. See `Positioned`.
     Scores. `score`: "scaled_dot"; "dot"; "general", q W_h k; "cosine", times a learned temperature per head that starts
-      at 10; "additive", v_h . tanh(q + k); "location", W_h x for each of `max_length` places, whatever is there (without
-      q and k; Tay et al. 2020, arXiv:2005.00743): see `seqjax.ops.scores`. `soft_cap`: c tanh(score / c) in the place
+      at 10; "additive", v_h . tanh(q + k); "location", W_h x for each of `max_length` places, whatever is there
+      (without q and k; Tay et al. 2020, arXiv:2005.00743): see `seqjax.ops.scores`. `soft_cap`: c tanh(score / c) in the place
       of a score (Gemma Team 2024, arXiv:2408.00118). `weights`: of scores, see `seqjax.ops.weights`; "sigmoid" has a
-      learned bias per head that starts at -log(context), as weights do not sum to one. `sinks`: a learned logit per
+      learned bias per head that starts at -log(max_length), as weights do not sum to one. `sinks`: a learned logit per
       head in the denominator of softmax (OpenAI 2025, arXiv:2508.10925).
     `backend`: as in `seqjax.ops.attention.attend`; "auto" takes the fastest that computes exactly this call. The scores
       "additive" and "location" and weights that are no softmax hold all L x S scores.
@@ -74,7 +74,8 @@ class Attention(Positioned):
         at_odds = [
             (
                 self.positions == "learned" and self.window,
-                "mixer.positions='learned' end at mixer.max_length, a window goes on for ever: choose other positions, or "
+                "mixer.positions='learned' end at mixer.max_length, a window goes on for ever: choose other positions, "
+                "or "
                 "no window",
             ),
             (

@@ -41,8 +41,8 @@ class AttentionRNN(MemoryMixer):
     `style`: attend with the state before a token or with the one after it.
     `cell`: "gru" (reset gate after the product) or "lstm" (forget gate open at the start), as in these mixers.
     `score`: "dot": s . m; "scaled_dot": s . m / sqrt(D); "general": s . W m; "additive": v . tanh(W s + U m); "cosine":
-      g cos(s, m), g learned, 10 at the start; "location": row i of W s, whatever m_i is, for `max_source_length` of them (the last
-      one serves all beyond). See `seqjax.ops.scores`.
+      g cos(s, m), g learned, 10 at the start; "location": row i of W s, whatever m_i is, for `max_source_length`
+      of them (the last one serves all beyond). See `seqjax.ops.scores`.
     `weights`: see `seqjax.ops.weights`; those of "sigmoid" do not sum to one.
     `alignment`: "global": all of the memory; "local_m": what is at most `radius` away from place t, for token t of its
       document (and nothing, so zeros, where the memory ends before that); "local_p": what is that near to
@@ -74,11 +74,13 @@ class AttentionRNN(MemoryMixer):
         super().__post_init__()
         if (self.radius is None) != (self.alignment == "global"):
             raise ValueError(
-                f"mixer.radius={self.radius} with mixer.alignment={self.alignment!r}: local alignment needs a radius, 'global' has none."
+                f"mixer.radius={self.radius} with mixer.alignment={self.alignment!r}: local alignment needs a radius, "
+                "'global' has none."
             )
         if (self.max_source_length is None) != (self.score != "location"):
             raise ValueError(
-                f"mixer.max_source_length={self.max_source_length} with mixer.score={self.score!r}: 'location' needs max_source_length, the others do not."
+                f"mixer.max_source_length={self.max_source_length} with mixer.score={self.score!r}: 'location' needs it, "
+                "the other scores do not read it."
             )
         if self.style == "bahdanau" and not self.input_feeding:
             raise ValueError(

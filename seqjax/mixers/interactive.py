@@ -36,8 +36,8 @@ class Interactive(MemoryMixer):
     `heads`: H, each with its own scores of its own D / H features of x and m.
     `score`: "trilinear": w . [x; m; x * m]; "general": x . W m; "scaled_dot": x . m / sqrt(K).
     `soft_cap`: the cap, within which sums of exp need no running maximum.
-    `sight`: "causal", or "bidirectional", where the memory reads every t' of the document, as in the papers. Then each
-      call is a whole sequence: it starts from `prefill` and returns no state, so that there is no going on.
+    `causal`: False lets the memory read every t' of the document, also later ones, as in the papers. Then each call is
+      a whole sequence: it starts from `prefill` and returns no state, so that it cannot be continued.
 
     State: `Interaction`. Collected as intermediates, float32: "weights" a, (B, H, L, S); and "weights_back",
     (B, H, S, L), what the tokens of this call weigh for the memory at the end of their document,

@@ -6,6 +6,7 @@ import math
 import statistics
 from pathlib import Path
 
+from seqjax import renamed
 from seqjax.metrics import is_better
 from seqjax.training import files
 from seqjax.training.records import Info, Result, Sample, Start, Status, record
@@ -112,6 +113,7 @@ def read(folder: Path, name: str, index: int) -> Run:
         fix = f"it holds the runs {', '.join(runs)}: pass those" if runs else "pass the --workdir of a run"
         missing = "has no config.json" if folder.is_dir() else "does not exist"
         raise ConfigError(f"{folder.absolute()} is no run folder, it {missing}; {fix}.")
+    config = renamed.modern(config)
     for section, key in (("data", "name"), ("task", "name"), ("task", "monitor"), ("model", "name")):
         if not isinstance(config.get(section), dict) or not isinstance(config[section].get(key), str):
             raise ConfigError(f"{(folder / 'config.json').absolute()}: {section}.{key} is missing, wanted a string.")

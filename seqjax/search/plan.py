@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from seqjax import config, lookup, words
+from seqjax import config, lookup, renamed, words
 from seqjax.search._build import Builder
 from seqjax.search.executors.local import Local
 from seqjax.search.match import narrowest
@@ -106,6 +106,7 @@ class Entry:
 
 def settled(tree: dict) -> dict:
     """The tree of a comparison's file, with the words of the command line in it read, also those of its base."""
+    tree = renamed.modern(tree)
     base = words.settled(experiment.Schema, tree.get("base"))
     return words.settled(Comparison, {**tree, "base": base} if "base" in tree else tree)
 
@@ -116,7 +117,7 @@ def resolve(tree: dict) -> Comparison:
     Raises:
       ConfigError: lists every problem at once, of the comparison and of every config in it.
     """
-    tree = config.resolve(Comparison, tree)
+    tree = config.resolve(Comparison, renamed.modern(tree))
     part = marker(fields_of(Comparison)["executor"][0], Part)
     comparison = Comparison(**{**tree, "executor": config.factory(part, tree["executor"])})
     if problems := [*_problems(comparison)] or [*_broken(comparison)]:

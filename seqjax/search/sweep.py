@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seqjax import config
+from seqjax import config, renamed
 from seqjax.metrics import grows
 from seqjax.screen import hidden
 from seqjax.search import space as spaces
@@ -103,6 +103,7 @@ class Sweep:
             self.workdir.write("sweep.json", held)
         if not isinstance(held.get("study"), str):
             raise WorkdirError(f"{self.workdir.path / 'sweep.json'} names no study: {FIX}.")
+        held["config"] = renamed.modern(held.get("config") or {})
         for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
             raise ConfigError(
                 f"{self.workdir.path} holds another sweep, {key} is {old!r} there and {new!r} here: choose another "

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
-from seqjax import config
+from seqjax import config, renamed
 from seqjax.metrics import is_better
 from seqjax.search.executors._base import Executor
 from seqjax.training import files
@@ -96,8 +96,8 @@ def outcome(trial: Trial) -> Outcome:
     """
     workdir = Workdir(trial.folder)
     status = workdir.record("status.json", Status)
-    held = workdir.read("config.json")
-    if held is not None and held != trial.config:
+    held = renamed.modern(workdir.read("config.json") or trial.config)
+    if held != trial.config:
         key, (old, new) = next(iter(config.differences(held, trial.config).items()))
         raise ConfigError(
             f"{trial.folder} holds the run of another config, {key} is {old!r} there and {new!r} here: "

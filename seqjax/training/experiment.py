@@ -8,7 +8,7 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from seqjax import config
+from seqjax import config, renamed
 from seqjax.data import Batches, Loader, Source, Streams
 from seqjax.training import carry, cost
 from seqjax.training import state as state_lib
@@ -72,7 +72,7 @@ def resolve(tree: dict) -> dict:
     Raises:
       ConfigError: lists every problem at once.
     """
-    tree = config.resolve(Schema, tree)
+    tree = config.resolve(Schema, renamed.modern(tree))
     optim, train = tree["optim"], tree["train"]
     if optim["warmup_steps"] > train["steps"]:
         raise ConfigError(

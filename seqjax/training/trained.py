@@ -8,6 +8,7 @@ import jax
 
 from seqjax.training import cost, history
 from seqjax.training.checkpoint import chosen
+from seqjax.training.elsewhere import elsewhere
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment
 from seqjax.training.parallel import Layout, Parallel

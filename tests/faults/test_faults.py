@@ -310,7 +310,7 @@ def test_parameters_that_are_not_finite_are_not_saved(meet, monkeypatch):
     def poison(folder):
         made[0].state = jax.tree.map(lambda a: a * np.nan if a.dtype == "float32" else a, made[0].state)
 
-    monkeypatch.setattr(loop, "Run", Recorded)
+    monkeypatch.setattr(training_run, "Run", Recorded)
     ran = meet(Fault(6, ("not finite after step 6", "ckpt"), at=(5, poison)))
     assert ran.steps == [4, 2] and finite(ran.folder)
 
@@ -391,7 +391,7 @@ def test_a_signal_while_the_first_step_is_compiled(meet, monkeypatch):
 
         return real(reading)
 
-    monkeypatch.setattr(loop, "traced", traced)
+    monkeypatch.setattr(training_run, "traced", traced)
     ran = meet(Fault(75, ("SIGTERM", "saved step 1 of 12", "run the same command again")))
     assert ran.steps == [1] and json.loads((ran.folder / "status.json").read_text())["status"] == "preempted"
 

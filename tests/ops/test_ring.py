@@ -48,7 +48,7 @@ def packed(L, rows=B):
     return dict(queries=tokens, keys=tokens)
 
 
-def of_attention(L=64, block_size=8, dtype=np.float32, **look):
+def of_attention(L=64, block=8, dtype=np.float32, **look):
     """f(q, k, v, sinks and relative bias), and arguments; two blocks per chunk of four devices."""
     learned = {k: look.pop(k) for k in ("sinks_H", "relative") if k in look}
 
@@ -116,7 +116,7 @@ GROUPS = {
         "packed, tensor=2": ATTENTION,
         "packed, fsdp=2": ATTENTION,
         "packed alike, sequence=8": part(of_attention, causal=True, **packed(64, 1)),
-        "packed, a block per chunk": part(of_attention, block_size=64, causal=True, **packed(64)),
+        "packed, a block per chunk": part(of_attention, block=64, causal=True, **packed(64)),
         "an odd chunk": part(of_attention, 60, causal=True),
         "both directions": part(of_attention, relative=LEARNED),
         "both directions, packed": part(of_attention, relative=LEARNED, **packed(64)),
