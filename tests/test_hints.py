@@ -8,7 +8,7 @@ import pytest
 from seqjax import hints, lookup
 from seqjax.search.plan import Comparison
 from seqjax.training.experiment import Schema
-from seqjax.types import Given, Part, fields_of, marker
+from seqjax.types import Injected, Part, fields_of, marker
 
 
 def exists(hint, keys) -> bool:
@@ -18,7 +18,7 @@ def exists(hint, keys) -> bool:
     part = marker(hint, Part)
     targets = [lookup.find(n, part.package, part.symbol) for n in lookup.names(part.package)] if part else [hint]
     found = [fields_of(target)[keys[0]][0] for target in targets if keys[0] in fields_of(target)]
-    return any(marker(one, Given) is None and exists(one, keys[1:]) for one in found)
+    return any(marker(one, Injected) is None and exists(one, keys[1:]) for one in found)
 
 
 @pytest.mark.parametrize("key", [*hints.WORDS, *hints.COMPARED])
@@ -78,7 +78,7 @@ def test_a_command_that_sets_the_learning_rates_itself_does_not_offer_it():
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("optim.lr=1", "optim.lr is not a key. Did you mean 'peak'?"),
+        ("optim.lr=1", "optim.lr is not a key. Did you mean 'learning_rate'?"),
         ("lr=1", "lr is not a key. Did you mean 'optim.learning_rate'?"),
         ("train.learning_rate=1", "train.learning_rate is not a key. Did you mean 'optim.learning_rate'?"),
         ("model.hidden_size=1", "model.hidden_size is not a key. Did you mean 'width'?"),

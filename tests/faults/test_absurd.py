@@ -18,7 +18,7 @@ from seqjax.search import space
 from seqjax.training import cost, dry_run
 from seqjax.training.experiment import Experiment, Schema, resolve
 from seqjax.training.loop import BLOCK, Calls, Steps
-from seqjax.types import ConfigError, Given, Part, fields_of, marker, mismatch
+from seqjax.types import ConfigError, Injected, Part, fields_of, marker, mismatch
 
 DEEP = {"a": 1}
 for _ in range(200):
@@ -33,7 +33,7 @@ def keys(target, path="") -> dict[str, typing.Any]:
     found = {}
     for key, (hint, _) in fields_of(target).items():
         part = marker(hint, Part)
-        if marker(hint, Given):
+        if marker(hint, Injected):
             continue
         if dataclasses.is_dataclass(hint):
             found |= keys(hint, f"{path}{key}.")

@@ -1,0 +1,120 @@
+"""Configs and run folders of version 0.1, whose keys had other names, stay usable."""
+
+import json
+
+import launch
+import pytest
+
+from seqjax import lookup, renamed
+from seqjax.report import runs
+from seqjax.search import plan
+from seqjax.training.experiment import Schema, resolve
+from seqjax.training.trained import Trained
+from seqjax.types import ConfigError, Part, fields_of, marker
+
+OLD = {
+    "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
+    "task": {"name": "next_token", "given": 1},
+    "model": {
+        "name": "lm",
+        "width": 8,
+        "tied": True,
+        "mixer": [
+            {"name": "gru", "reset": "before", "initial": "learned"},
+            {"name": "stacked", "mixer": {"name": "attention", "context": 12, "sight": "causal", "gate": "head"}},
+        ],
+    },
+    "optim": {"peak": 0.01, "warmup": 2, "end": 0.5, "decay": 0.1, "clip": 2.0, "ema": 0.9},
+    "loader": {"batch": 4, "overlong": "truncate", "workers": 0},
+    "train": {"steps": 4, "accumulate": 2, "keep": 3},
+}
+NEW = {
+    "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
+    "task": {"name": "next_token", "prompt_length": 1},
+    "model": {
+        "name": "lm",
+        "width": 8,
+        "tie_embeddings": True,
+        "mixer": [
+            {"name": "gru", "reset_after": False, "initial_state": "learned"},
+            {"name": "stacked", "mixer": {"name": "attention", "max_length": 12, "causal": True, "output_gate": "head"}},
+        ],
+    },
+    "optim": {
+        "learning_rate": 0.01,
+        "warmup_steps": 2,
+        "final_scale": 0.5,
+        "weight_decay": 0.1,
+        "clip_norm": 2.0,
+        "ema_decay": 0.9,
+    },
+    "loader": {"batch_size": 4, "too_long": "truncate", "num_workers": 0},
+    "train": {"steps": 4, "accumulation_steps": 2, "keep_checkpoints": 3},
+}
+
+
+def sections(name: str) -> list:
+    """The classes that a section of the table may stand for."""
+    if name == "comparison":
+        return [plan.Comparison]
+    if name in fields_of(Schema):
+        hint, _ = fields_of(Schema)[name]
+        part = marker(hint, Part)
+        return [lookup.find(n, part.package, part.symbol) for n in lookup.names(part.package)] if part else [hint]
+    return [lookup.find(name, "seqjax.mixers", "Mixer")]
+
+
+@pytest.mark.parametrize("name", renamed.RENAMED)
+def test_the_table_leads_to_keys_that_exist(name):
+    for old, new in renamed.RENAMED[name].items():
+        new, values = new if isinstance(new, tuple) else (new, {})
+        having = [fields_of(target) for target in sections(name) if new in fields_of(target)]
+        assert having and not any(old in fields for fields in having if name != "data"), (name, old, new)
+        assert all(type(value) is bool for value in values.values())
+
+
+def test_a_config_with_old_keys_is_the_one_with_new_keys():
+    assert renamed.modern(OLD) == NEW == renamed.modern(NEW)
+    assert resolve(OLD) == resolve(NEW)
+
+
+def test_a_key_under_both_names_is_refused():
+    with pytest.raises(ConfigError, match=r"optim\.peak is called learning_rate now, and both are given: remove"):
+        resolve({**NEW, "optim": {"peak": 0.1, "learning_rate": 0.2}})
+
+
+def test_a_comparison_with_old_keys():
+    old = {"base": OLD, "contenders": {"a": {"optim.warmup": 1}, "b": {}}, "rates": [0.1, 0.2], "rate_seeds": [0]}
+    new = {"base": NEW, "contenders": {"a": {"optim.warmup_steps": 1}, "b": {}}}
+    assert renamed.modern(old) == {**new, "learning_rates": [0.1, 0.2], "learning_rate_seeds": [0]}
+
+
+def test_overrides_and_values_from_the_command_line(tmp_path):
+    words = ["--config.optim.peak=0.5", "--config.model.mixer=attention", "--config.model.mixer.sight=bidirectional"]
+    config = launch.write(tmp_path / "c.json", {**launch.TINY, "optim": {}})
+    outcome = launch.main("train", "--config", config, *words, "--print_config")
+    tree = json.loads(outcome.out)
+    assert tree["optim"]["learning_rate"] == 0.5 and tree["model"]["mixer"]["causal"] is False
+
+
+def test_a_run_folder_of_before_goes_on_is_evaluated_and_reported(tmp_path):
+    """Its files have neither seals nor today's keys, and its checkpoints no config."""
+    folder, config = tmp_path / "run", launch.write(tmp_path / "c.json", OLD)
+    assert launch.main("train", "--config", config, "--workdir", folder, "--quiet").code == 0
+    tree = {**resolve(OLD), **OLD}
+    (folder / "config.json").write_text(json.dumps(tree))
+    for name in ("run.json", "status.json"):
+        kept = {k: v for k, v in json.loads((folder / name).read_text()).items() if k not in ("format", "seal", "metrics")}
+        (folder / name).write_text(json.dumps(kept))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    bare = [{k: v for k, v in row.items() if k != "seal"} for row in rows]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+
+    outcome = launch.main("train", "--config", config, "--workdir", folder, "--quiet")
+    assert outcome.code == 0 and "already done at step 4" in outcome.out
+    outcome = launch.main("train", "--config", config, "--config.train.steps=6", "--workdir", folder, "--quiet")
+    assert outcome.code == 0, outcome.err
+    now = json.loads((folder / "config.json").read_text())
+    assert now["optim"]["learning_rate"] == 0.01 and "peak" not in now["optim"]
+    assert Trained.load(folder, "latest").step == 6
+    assert runs.read(folder, "run", 0).config["loader"]["batch_size"] == 4
