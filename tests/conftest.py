@@ -8,6 +8,8 @@ import pytest
 
 from seqjax import runtime
 
+pytest_plugins = ["programs"]
+
 # Almost all programs of tests take a thousand times longer to compile than to run: these settings make that a tenth,
 # also in processes that tests start. What stands for the fusion emitters is of jax 0.10, and without effect in others.
 # SEQJAX_TESTS=optimised compiles as users do: `make test-slow` tests the numerics once more like that.

@@ -50,13 +50,10 @@ def wanted_of(q, k, v, queries, keys, scale=None, soft_cap=None, sinks_H=None, a
     slope, table = (None, None) if relative is None else (None if a is None else np.asarray(a) for a in relative)
     y = np.zeros(q.shape)
     for b, t, h in np.ndindex(B, L, H):
-        at = lambda a, i, b=b: a[b % len(a), i]
-        seen = []
-        for s in range(S):
-            fine = at(sq, t) == at(sk, s) and at(sees, t)[s]
-            if fine and at(mq, t) and at(mk, s) and (allowed_BLS is None or at(allowed_BLS, t)[s]):
-                seen.append(s)
-        if not seen:
+        of, at = (lambda a, b=b: a[b % len(a)]), (lambda a, i, b=b: a[b % len(a), i])
+        may = True if allowed_BLS is None else at(allowed_BLS, t)
+        seen = np.flatnonzero((at(sq, t) == of(sk)) & at(sees, t) & at(mq, t) & of(mk) & may)
+        if not seen.size:
             continue
         score = k[b, seen, h // R] @ q[b, t, h] * (K**-0.5 if scale is None else scale)
         back = at(pq, t) - at(pk, seen)
@@ -118,9 +115,12 @@ def length(case):
     return L if mask is None else mask.shape[1]
 
 
-@pytest.fixture(params=[(BLOCK, 1024), (64, 1024), (BLOCK, 1)], ids=["blocks", "one block", "turns"])
+SIZES = {"blocks": (BLOCK, 1024), "one block": (64, 1024), "turns": (BLOCK, 1)}
+
+
+@pytest.fixture(params=SIZES)
 def block(request, monkeypatch):
-    size, far = request.param
+    size, far = SIZES[request.param]
     monkeypatch.setattr(_backends, "CPU_BLOCK", size)
     monkeypatch.setattr(_backends, "BLOCK", size)
     monkeypatch.setattr(_backends, "FAR", far)
@@ -139,31 +139,46 @@ def both(attend, q, k, v, sinks_H=None, relative=None, **options):
     return y, jax.tree.leaves(grads)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_blocks_are_the_loop_and_the_reference(case, block):
+@functools.cache
+def operands_of(case):
+    return operands(length(CASES[case]))
+
+
+@functools.cache
+def reference_of(case):
+    """Values and gradients, of which the values are those of the loop."""
     options = {"queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
-    arguments = operands(length(options))
-    y, grads = both(BLOCKWISE, *arguments, **options)
-    np.testing.assert_allclose(y, wanted_of(*arguments, **options), rtol=2e-5, atol=2e-6)
-    close((y, grads), both(REFERENCE, *arguments, **options))
+    y, grads = jax.device_get(both(REFERENCE, *operands_of(case), **options))
+    np.testing.assert_allclose(y, wanted_of(*operands_of(case), **options), rtol=2e-5, atol=2e-6)
+    return y, grads
+
+
+def each(case, size):
+    """What is packed takes all paths, in blocks of any size; the rest in one block, or by turns, is for CI."""
+    slow = size != "blocks" and "keys" not in CASES[case]
+    return pytest.param(case, size, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize(("case", "block"), [each(case, size) for case in CASES for size in SIZES], indirect=["block"])
+def test_blocks_are_the_loop_and_the_reference(case, block):
+    close(both(BLOCKWISE, *operands_of(case), **CASES[case]), reference_of(case))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_library_computes_the_same_where_it_serves(case):
-    arguments, library = operands(length(CASES[case])), functools.partial(attention.attend, backend="xla")
+    library = functools.partial(attention.attend, backend="xla")
     if SPECIAL & set(CASES[case]):
         with pytest.raises(ValueError, match=r"'xla' cannot serve .*: it has no (sinks_H|soft_cap|relative bias)"):
-            library(*arguments, **CASES[case])
+            library(*operands_of(case), **CASES[case])
     else:
-        close(both(library, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
+        close(both(library, *operands_of(case), **CASES[case]), reference_of(case))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not {"sinks_H", "relative"} & set(CASES[c])])
 def test_tokamax_computes_the_same(case):
     pytest.importorskip("tokamax")
-    arguments = operands(length(CASES[case]))
     tokamax = functools.partial(attention.attend, backend="tokamax")
-    close(both(tokamax, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
+    close(both(tokamax, *operands_of(case), **CASES[case]), reference_of(case))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tokamax") is not None, reason="tokamax is installed")
