@@ -18,16 +18,23 @@ def run(module, params, *arguments, **options):
     return jax.device_get(_run(module, params, *arguments, **options))
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("method", "mutable"))
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("deterministic", "method", "mutable"))
 def _run(module, params, *arguments, **options):
     return module.apply(params, *arguments, **options)
 
 
+def init(module, *arguments, **options):
+    """module.init(key, *arguments, **options) in one program, and in numpy."""
+    key, options = jax.random.key(0), {name: option for name, option in options.items() if option is not None}
+    static = {name: options.pop(name) for name in ("method",) if name in options}
+    return jax.device_get(jax.jit(functools.partial(module.init, **static))(key, *arguments, **options))
+
+
 def drawn(module, *arguments, seed=0, spread=0.3, **options):
     """Parameters, none of them where it starts."""
-    start = jax.device_get(jax.jit(functools.partial(module.init, **options))(jax.random.key(0), *arguments))
     draw = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: a + spread * draw.normal(size=a.shape).astype(a.dtype), start)
+    move = lambda a: a + spread * draw.normal(size=a.shape).astype(a.dtype)
+    return jax.tree.map(move, init(module, *arguments, **options))
 
 
 def pull(f, module, *arguments):

@@ -213,6 +213,7 @@ def found():
     return eight_devices(__file__)
 
 
+@pytest.mark.slow  # a process of its own, which compiles for eight devices
 @pytest.mark.parametrize("name", SHARDED)
 def test_devices_meet_once_and_outside_of_loops(found, name):
     one = found[name]

@@ -174,6 +174,7 @@ def found():
     return eight_devices(__file__)
 
 
+@pytest.mark.slow  # a process of its own, which compiles for eight devices
 @pytest.mark.parametrize("name", [*METHODS, *MIXERS])
 def test_devices_do_not_meet_inside_a_loop(found, name):
     assert found[name]["loops"] == (0 if name == "associative" else 2)
@@ -181,6 +182,7 @@ def test_devices_do_not_meet_inside_a_loop(found, name):
     assert "all-reduce" in found[name]["all"], "the gradient of the weights is not added up"
 
 
+@pytest.mark.slow
 def test_what_autodiff_does_is_seen(found):
     assert "all-reduce" in found["autodiff"]["inside"]
 

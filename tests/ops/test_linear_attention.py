@@ -247,6 +247,7 @@ def found():
     return eight_devices(__file__)
 
 
+@pytest.mark.slow  # a process of its own, which compiles for eight devices
 @pytest.mark.parametrize("name", [*(f"bare {kernel}" for kernel in KERNELS), *FEATURES])
 def test_devices_do_not_meet_inside_a_loop(found, name):
     assert found[name]["loops"] >= 2 and not found[name]["inside"]

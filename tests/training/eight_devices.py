@@ -20,7 +20,10 @@ WAYS = {
     "pmap of two": ("mode=pmap", "data=2"),
 }
 # One way for the first three steps, another for the last three, from the checkpoint of the first.
-CHAINS = (("pmap", "data"), ("all", "pmap of four"), ("tensor", "one"), ("one", "fsdp"))
+CHAINS = {
+    "few": (("all", "pmap of four"),),
+    "rest": (("pmap", "data"), ("tensor", "one"), ("one", "fsdp")),
+}
 
 
 def tree(root: Path) -> dict:
@@ -44,7 +47,7 @@ def running(root: Path) -> dict:
     return out
 
 
-def main(root: Path):
+def main(root: Path, group: str):
     assert jax.device_count() == 8
     config = launch.write(root / "c.json", tree(root))
 
@@ -55,13 +58,29 @@ def main(root: Path):
 
     train(root / "one", "one")
     result = {"one": launch.rows(root / "one"), "chains": {}}
-    for before, after in CHAINS:
+    for before, after in CHAINS[group]:
         folder = root / f"{before} to {after}"
         train(folder, before, "train.steps=3")
         train(folder, after, *(["train.accumulate=2"] if after == "pmap of four" else []))
         starts = json.loads((folder / "run.json").read_text())["starts"]
         result["chains"][folder.name] = {"rows": launch.rows(folder), "starts": [s["step"] for s in starts]}
-    result["begun"] = {}
+    result |= few(root, config) if group == "few" else rest(root, train)
+    print(json.dumps(result))
+
+
+def few(root: Path, config: str) -> dict:
+    result = {"generated": []}
+    for name in ("one", "all to pmap of four"):
+        words = ("--checkpoint", "latest", "--temperature", 0, "--prompt", "abc", "--tokens", 6)
+        outcome = launch.main("generate", "--workdir", root / name, *words)
+        assert outcome.code == 0, outcome
+        result["generated"].append(outcome.out)
+    result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
+    return result
+
+
+def rest(root: Path, train) -> dict:
+    result = {"begun": {}}
     for way in ("one", "all", "pmap"):
         folder = root / f"begun {way}"
         train(folder, way, "train.steps=2", f"init.run={root / 'one to fsdp'}", "init.checkpoint=latest")
@@ -71,13 +90,6 @@ def main(root: Path):
         outcome = launch.main("evaluate", "--workdir", root / name, "--checkpoint", "latest", "--split", "train")
         assert outcome.code == 0, outcome
         result["evaluated"].append(json.loads((root / name / "results.json").read_text())["train"])
-    result["generated"] = []
-    for name in ("one", "all to pmap of four"):
-        words = ("--checkpoint", "latest", "--temperature", 0, "--prompt", "abc", "--tokens", 6)
-        outcome = launch.main("generate", "--workdir", root / name, *words)
-        assert outcome.code == 0, outcome
-        result["generated"].append(outcome.out)
-    result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
     carry = launch.write(root / "carry.json", running(root))
     train(root / "streams", "one", config=carry)
     train(root / "chained", "all", "train.steps=3", config=carry)
@@ -86,7 +98,7 @@ def main(root: Path):
     result["carried"] = [launch.rows(root / name) for name in ("streams", "chained")]
     result["carried evaluated"] = json.loads((root / "chained" / "results.json").read_text())["validation"]
     result["share"] = share()
-    print(json.dumps(result))
+    return result
 
 
 def share() -> float:
@@ -99,4 +111,4 @@ def share() -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -98,6 +98,7 @@ def stopped(config, folder, tmp_path, examples, rows):
     return process, hold
 
 
+@pytest.mark.slow  # three processes, one after the other
 def test_killed_again_and_again(config, undisturbed, tmp_path):
     """Before the first save, between saves, and by a second signal; once the last line is torn as well."""
     folder, seen = tmp_path / "run", []
@@ -119,7 +120,9 @@ def test_killed_again_and_again(config, undisturbed, tmp_path):
     assert begun[:2] == [0, 0] and begun == sorted(begun) and begun[2] >= 3 and begun[3] >= 3
 
 
-@pytest.mark.parametrize(("number", "examples"), [(signal.SIGTERM, 55), (signal.SIGINT, 16)])
+@pytest.mark.parametrize(
+    ("number", "examples"), [(signal.SIGTERM, 55), pytest.param(signal.SIGINT, 16, marks=pytest.mark.slow)]
+)
 def test_asked_to_stop(config, undisturbed, tmp_path, number, examples):
     """While it evaluates or waits for data, it saves the step it is at, says so, and goes on from there."""
     folder = tmp_path / "run"
