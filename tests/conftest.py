@@ -27,11 +27,23 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config, items):
-    """A module stays on one worker, as others would make its fixtures again; but for the laws, half of all."""
+    """A module stays on one worker, as others would make its fixtures again; but for what has marks of its own."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            if item.module.__name__ != "test_laws":
+            if not item.get_closest_marker("xdist_group"):
                 item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_collection_order(items):
+    """All tests of a subject of the laws one after the other, in the order of the file: they share programs."""
+    seen = {}
+
+    def place(item):
+        subject = getattr(item, "callspec", None) and item.callspec.params.get("subject")
+        return seen.setdefault((item.location[0], subject), len(seen)), item.location[1] if subject else 0
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish():

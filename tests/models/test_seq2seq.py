@@ -130,7 +130,7 @@ def test_what_is_refused_when_it_is_built(build, words):
             dict(source_BS=SOURCE_BS[..., None]),
             r"int32\[2, 4, 1\], a seq2seq model wants integers \[B, S\]",
         ),
-        (dict(source_BS=SOURCE_BS * np.float32(1)), r"source_BS is float32\[2, 4\]"),
+        (dict(source_BS=SOURCE_BS.astype("float32")), r"source_BS is float32\[2, 4\]"),
         (
             dict(source_BS=SOURCE_BS, source_mask_BS=MASK_BS[:, 1:]),
             r"source_mask_BS is bool\[2, 3\], wanted",
