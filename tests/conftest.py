@@ -4,6 +4,7 @@ import gc
 import os
 
 import jax
+import programs
 import pytest
 
 from seqjax import runtime
@@ -54,9 +55,8 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
-    """Compiled programs take memory, gigabytes over all tests; on the disk they are still there."""
     yield
-    jax.clear_caches()
+    programs.forget()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ STAGES = {
 }
 COLUMNS = ("cpu", *STAGES.values(), "programs", "tests")
 SHOWN = 15  # files; all with -v
+MANY = 300  # programs
 
 spent = collections.Counter()  # of this process so far
 files = collections.defaultdict(collections.Counter)
@@ -39,6 +40,13 @@ jax.monitoring.register_event_duration_secs_listener(_hear)
 def _now():
     """What this process has spent, and the processor time of itself and of its children that have ended."""
     return spent | collections.Counter(cpu=sum(os.times()[:4]))
+
+
+def forget():
+    """Lets go of programs once there are many: they take memory. What JAX has traced goes with them."""
+    if spent["programs"] - spent["forgotten"] > MANY:
+        spent["forgotten"] = spent["programs"]
+        jax.clear_caches()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -11,6 +11,7 @@ import operator
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pytest
 from gradients import close, pull, zeros
 from subjects import SUBJECTS, D, Given, L, V
@@ -100,14 +101,10 @@ def drawn(name):
     return module, draw.normal(size=(B, L, D)).astype("float32")
 
 
-MADE = itertools.count()
-
-
 @functools.lru_cache(1)  # pytest makes a fixture anew where a test has other subjects than the one before
 def of(name):
     """A subject with parameters."""
-    if next(MADE) % 8 == 0:
-        jax.clear_caches()  # of what the subjects before it left
+    programs.forget()
     module, x = drawn(name)
     initial = jax.device_get(jax.jit(lambda x: module.init(jax.random.key(1), x))(x))
     # Mistakes hide behind biases that start at zero.

@@ -1,6 +1,7 @@
 """Mixers that see the future: what is left of the laws for them."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -45,18 +46,17 @@ def packed(module, params, x_BLD):
 
 
 def apart(module, params, x_BLD):
-    """Each document alone, with neither mask nor reset."""
-    y_BLD = jnp.zeros_like(x_BLD)
+    """Each document alone, with neither mask nor reset; those of one length in one call."""
+    y_BLD, documents = jnp.zeros_like(x_BLD), {}
     for row, letters in enumerate(BOTH):
-        documents = []
-        for place, letter in enumerate(letters):
-            if letter == "R" or (letter == "x" and not documents):
-                documents.append([])
-            if letter in "xR":
-                documents[-1].append(place)
-        for places in documents:
-            places = np.array(places)
-            y_BLD = y_BLD.at[row, places].set(module.apply(params, x_BLD[row, places][None])[0][0])
+        ends = [place for place, letter in enumerate(letters) if letter == "R"]
+        for start, end in itertools.pairwise([0, *ends, L]):
+            places = [place for place in range(start, end) if letters[place] in "xR"]
+            documents.setdefault(len(places), []).append((row, places))
+    for length, found in documents.items():
+        if length:
+            rows, places = np.array([row for row, _ in found])[:, None], np.array([places for _, places in found])
+            y_BLD = y_BLD.at[rows, places].set(module.apply(params, x_BLD[rows, places])[0])
     return y_BLD
 
 
