@@ -85,6 +85,7 @@ def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(conf
     assert "arrays of the state, the first of them" in outcome.err
 
 
+@pytest.mark.slow  # three processes; the test above has as many
 def test_a_run_that_loses_what_is_saved_beside_the_state_is_found_out(config, tmp_path):
     """The sums of a log interval, and which evaluation was best: the bits of the state are the same."""
     (tmp_path / "outside" / "careless.py").write_text(CARELESS)

@@ -207,6 +207,15 @@ def test_a_dry_run_shows_a_source(tmp_path):
     assert done.code == 0 and "first source" in done.out and "source_mask" in done.out
 
 
+@pytest.fixture(scope="module")
+def a_step(tmp_path_factory):
+    """The folder of a run of one step."""
+    folder = tmp_path_factory.mktemp("step")
+    outcome = launch.main("train", "--config", config(folder, "train.steps=1"), "--workdir", folder / "run")
+    assert outcome.code == 0, outcome
+    return folder / "run"
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -215,8 +224,6 @@ def test_a_dry_run_shows_a_source(tmp_path):
         (("--samples", 9), "has 8 examples, asked for 9"),
     ],
 )
-def test_what_cannot_be_answered_is_a_sentence(tmp_path, args, words):
-    file, run = config(tmp_path, "train.steps=1"), tmp_path / "run"
-    assert launch.main("train", "--config", file, "--workdir", run).code == 0
-    done = launch.main("generate", "--workdir", run, *args)
+def test_what_cannot_be_answered_is_a_sentence(a_step, args, words):
+    done = launch.main("generate", "--workdir", a_step, *args)
     assert done.code == 2 and words in done.err and len(done.err.splitlines()) == 1
