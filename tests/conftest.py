@@ -35,14 +35,35 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
+# Tens of seconds each: they begin first, so that workers end together. The laws, seconds for each subject, fill up.
+LONGEST = (
+    "ops/test_attention.py",
+    "training/test_resume.py",
+    "mixers/test_recurrent.py",
+    "test_cli.py",
+    "faults/test_faults.py",
+    "search/test_fingerprint.py",
+    "training/test_loop.py",
+    "training/test_step.py",
+    "ops/test_cells.py",
+    "models/test_seq2seq.py",
+    "test_docs.py",
+    "report/test_compare_report.py",
+    "test_verify.py",
+    "training/test_parallel.py",
+)
+
+
 @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
 def pytest_collection_order(items):
-    """All tests of a subject of the laws one after the other, in the order of the file: they share programs."""
+    """Long files first; tests of a subject of the laws together, in the order of the file: they share programs."""
     seen = {}
 
     def place(item):
-        subject = getattr(item, "callspec", None) and item.callspec.params.get("subject")
-        return seen.setdefault((item.location[0], subject), len(seen)), item.location[1] if subject else 0
+        file, subject = item.location[0], getattr(item, "callspec", None) and item.callspec.params.get("subject")
+        name = file.removeprefix("tests/")
+        turn = LONGEST.index(name) if name in LONGEST else len(LONGEST) + (name == "test_laws.py")
+        return turn, seen.setdefault((file, subject), len(seen)), item.location[1] if subject else 0
 
     items.sort(key=place)
 

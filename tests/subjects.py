@@ -142,6 +142,7 @@ def model(name):
 
 
 SUBJECTS, FIRST = {}, []  # the latter: one for each mixer, and the models
+DAILY = []  # FIRST and all of attention; other variants meet test_laws.py in `make test-slow`, seconds each
 MIXERS = [n for n in lookup.names("seqjax.mixers") if lookup.find(n, "seqjax.mixers", "Mixer").causal]
 for name in MIXERS:  # the others: tests/mixers/test_bidirectional.py
     reads = lookup.find(name, "seqjax.mixers", "Mixer").memory
@@ -150,6 +151,7 @@ for name in MIXERS:  # the others: tests/mixers/test_bidirectional.py
         make = functools.partial(mixer(name, options), width=D)
         SUBJECTS[words] = Given(make) if reads else make()
         FIRST += [words] if variant == 0 else []
+        DAILY += [words] if variant == 0 or name == "attention" else []
 MODELS = {
     "lm(gru)": model("gru"),
     "lm(attention)": model("attention"),
@@ -161,6 +163,7 @@ MODELS = {
 }
 SUBJECTS |= MODELS
 FIRST += MODELS
+DAILY += MODELS
 READERS = [name for name, module in SUBJECTS.items() if isinstance(module, Given)]
 ROOM = {name: (module.make() if name in READERS else module).room for name, module in SUBJECTS.items()}
 CACHED = [name for name, room in ROOM.items() if room is not None]

@@ -12,7 +12,7 @@ import numpy as np
 import programs
 import pytest
 from gradients import call, close, pull, zeros
-from subjects import CACHED, CONTEXT, FIRST, READERS, SUBJECTS, D, L, S, V
+from subjects import CACHED, CONTEXT, DAILY, FIRST, READERS, SUBJECTS, D, L, S, V
 from ways import (
     BOTH,
     LAYOUT,
@@ -41,7 +41,7 @@ BUDGET = 8  # programs: init, begin, bare, all layouts, two lengths of chunks, s
 READING = 2  # more of what reads a second sequence, for the laws of that
 
 
-@pytest.fixture(scope="module", params=each(SUBJECTS))
+@pytest.fixture(scope="module", params=each(SUBJECTS, DAILY))
 def subject(request):
     return of(request.param)
 
@@ -125,7 +125,7 @@ def low(module, params, xs):
     return {"bfloat16": run("bfloat16", params), "float16": run("float16", jax.lax.stop_gradient(params))}
 
 
-@only(FIRST, [name for name in SUBJECTS if name not in FIRST])  # the others take the same paths in other dtypes
+@only(SUBJECTS, FIRST)  # the others take the same paths in other dtypes
 def test_low_precision_is_near_and_keeps_its_dtype(subject):
     xs = {dtype: subject.x.astype(jax.numpy.dtype(dtype)) if subject.real else subject.x for dtype in LOW}
     y, back = pull(low, subject.module, subject.params, xs)
@@ -140,7 +140,7 @@ def test_low_precision_is_near_and_keeps_its_dtype(subject):
     assert not subject.real or like(by_x["bfloat16"]) == like(xs["bfloat16"])
 
 
-@only(CACHED)
+@only(CACHED, DAILY)
 def test_a_full_cache_is_never_silent(subject):
     """NaN from the first token that finds no room to the end of its document, and no further."""
     (wanted, _), (state, _) = subject(subject.params, subject.x), subject.begin(subject.params)
@@ -193,7 +193,7 @@ def seconds(subject):
     return draw.normal(size=(B, S, D)).astype("float32")
 
 
-@only(READERS)
+@only(READERS, DAILY)
 def test_what_is_masked_in_a_second_sequence_is_not_there(subject):
     """Row by row the same as without it, values and gradients; what stands there gets none."""
     second = seconds(subject)
@@ -210,7 +210,7 @@ def test_what_is_masked_in_a_second_sequence_is_not_there(subject):
     close(call(read, subject.module, subject.params, alone, None, *flags), y[HOLDS])
 
 
-@only(READERS)
+@only(READERS, DAILY)
 def test_each_row_reads_all_of_its_own_second_sequence(subject):
     second, somebody_B = seconds(subject), MASK.any(axis=1)
     y, _ = reading(subject)(subject.params, second)

@@ -83,14 +83,14 @@ class Subject:
         return self.x.dtype == "float32"
 
 
-def each(names, *marks):
-    """Parameters; all tests of one stay on one worker, and use the same programs."""
-    return [pytest.param(name, marks=[pytest.mark.xdist_group(name), *marks]) for name in names]
+def each(names, daily=()):
+    """Parameters; all tests of one stay on one worker, and use the same programs. Others than `daily` are slow."""
+    slow = lambda name: [pytest.mark.slow] * bool(daily and name not in daily)
+    return [pytest.param(name, marks=[pytest.mark.xdist_group(name), *slow(name)]) for name in names]
 
 
-def only(names, others=()):
-    """These subjects; `others` in `make test-slow`."""
-    return pytest.mark.parametrize("subject", each(names) + each(others, pytest.mark.slow), indirect=True)
+def only(names, daily=()):
+    return pytest.mark.parametrize("subject", each(names, daily), indirect=True)
 
 
 def drawn(name):

@@ -392,6 +392,7 @@ def running(tmp_path, *overrides):
     return process, worker
 
 
+@pytest.mark.slow  # processes of its own; what the reader says of a dead worker is above
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
 def test_a_run_whose_worker_is_killed_ends_with_a_sentence(tmp_path):
     process, worker = running(tmp_path)

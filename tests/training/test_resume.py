@@ -172,6 +172,7 @@ def test_a_terminal_that_goes_away_asks_to_stop_unless_under_nohup(before, heard
         signal.signal(signal.SIGHUP, old)
 
 
+@pytest.mark.slow  # a process of its own
 def test_two_runs_at_once(config, undisturbed, tmp_path):
     """The second is told who holds the folder; the first ends as if nobody had come."""
     folder = tmp_path / "run"
