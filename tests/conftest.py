@@ -9,8 +9,6 @@ import pytest
 
 from seqjax import runtime
 
-pytest_plugins = ["programs"]
-
 # Almost all programs of tests take a thousand times longer to compile than to run: these settings make that a tenth,
 # also in processes that tests start. What stands for the fusion emitters is of jax 0.10, and without effect in others.
 # SEQJAX_TESTS=optimised compiles as users do: `make test-slow` tests the numerics once more like that.
@@ -24,6 +22,10 @@ if os.environ.get("SEQJAX_TESTS") != "optimised":
 runtime.compile_cache()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(programs)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks

@@ -74,6 +74,8 @@ def pytest_testnodedown(node):
 
 def pytest_terminal_summary(terminalreporter, config):
     """The costliest files: seconds of processor time, seconds that pass in JAX, numbers of programs and tests."""
+    if not files:
+        return
     ranked = sorted(files.items(), key=lambda pair: -pair[1]["cpu"])
     rows = ranked if config.get_verbosity() > 0 else ranked[:SHOWN]
     show = lambda cells, name: terminalreporter.write_line("".join(f"{cell:>9}" for cell in cells) + f"  {name}")
