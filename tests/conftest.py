@@ -51,8 +51,6 @@ LONGEST = (
     "models/test_seq2seq.py",
     "test_docs.py",
     "report/test_compare_report.py",
-    "test_verify.py",
-    "training/test_parallel.py",
 )
 
 

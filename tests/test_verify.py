@@ -52,6 +52,7 @@ def config(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow  # three processes
 def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(config, tmp_path):
     command = ["--steps", 4, "--kills", 1, "--workdir", tmp_path / "proof"]
     outcome = launch.main("verify-resume", "--config", config("copy"), *command)
@@ -78,7 +79,7 @@ def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(conf
         verify.compare(tmp_path / "proof" / "straight", tmp_path / "proof" / "killed")
 
 
-@pytest.mark.slow  # three processes; that differences are found is seen above
+@pytest.mark.slow  # three processes; as above
 def test_a_source_that_gives_other_data_to_another_process_is_found_out(config, tmp_path):
     command = ["--steps", 4, "--kills", 1, "--workdir", tmp_path / "proof"]
     outcome = launch.main("verify-resume", "--config", config("outside.forgetful:Source"), *command)

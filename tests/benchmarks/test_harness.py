@@ -205,6 +205,7 @@ def test_targets_belong_to_standard_shapes():
     assert [t.against for t in recurrence.targets("training", "gru", 1, 2, 3)] == ["masked"]
 
 
+@pytest.mark.slow  # two programs for each cell and shape
 @pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("cell", recurrence.CELLS)
 @pytest.mark.parametrize("what", list(recurrence.SHAPES))

@@ -34,6 +34,10 @@ OPTIONS = [
     dict(style="luong", score="cosine", input_feeding=False),
 ]
 NAMES = ["-".join(map(str, o.values())) or "default" for o in OPTIONS]
+# Values with all options each time; gradients and pieces with every third, as the laws have some of them, too.
+every_third = pytest.mark.parametrize(
+    "options", [pytest.param(o, marks=[pytest.mark.slow] * (i % 3 > 0)) for i, o in enumerate(OPTIONS)], ids=NAMES
+)
 
 
 def sigmoid(x):
@@ -121,7 +125,7 @@ def test_it_is_the_equations(options):
     np.testing.assert_allclose(call(module, params, x, memory, **FLAGS)[0], y, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+@every_third
 def test_gradients_are_slopes(options):
     """<gradient, v> is the slope in a random direction v, of parameters, input and memory."""
     module, *arguments = drawn(options, seed=3)
@@ -137,7 +141,7 @@ def test_gradients_are_slopes(options):
     np.testing.assert_allclose(got, slope, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+@every_third
 def test_pieces_are_the_whole(options):
     module, params, x, memory = drawn(options)
     y, last = call(module, params, x, memory, **FLAGS)

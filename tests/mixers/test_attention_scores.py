@@ -133,7 +133,10 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "blockwise"])
+@pytest.mark.parametrize(
+    "backend",
+    ["reference", pytest.param("blockwise", marks=pytest.mark.slow)],  # which tests/ops/test_attention.py has
+)
 @pytest.mark.parametrize("name", VIEWS)
 def test_views(name, backend):
     """Exactly what is in view has weight; a masked token is in nobody's; and another document neither."""

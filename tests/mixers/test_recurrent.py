@@ -120,8 +120,15 @@ def test_the_cell_with_options_and_the_fast_cell_are_the_same(kind, remat):
 # ---- Noise.
 
 
-@pytest.mark.parametrize("noise", NOISES)
-@every_kind
+@pytest.mark.parametrize(
+    ("kind", "noise"),
+    [
+        # Each kind and each noise, in turn; the others in `make test-slow`. All noises meet each kind below.
+        pytest.param(kind, noise, marks=[pytest.mark.slow] * ((i - j) % len(NOISES) > 0))
+        for i, kind in enumerate(KINDS)
+        for j, noise in enumerate(NOISES)
+    ],
+)
 def test_noise_needs_its_rng_in_training_and_follows_its_key(kind, noise):
     module, x = rich(kind, **{noise: 0.5}), draw(3, 5, D)
     params = random(module)

@@ -141,6 +141,7 @@ def test_what_is_missing_is_taken_again_and_nothing_else(taken, tmp_path):
     file.write_text(json.dumps(found))
 
 
+@pytest.mark.slow  # two more runs
 def test_more_seeds_train_at_the_chosen_rate_alone(taken):
     folder, found, _ = taken
     executor = Here()

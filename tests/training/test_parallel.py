@@ -18,7 +18,7 @@ from seqjax.types import ConfigError
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What `eight_devices` finds, by group. A run compiles for a second and more: most are in `make test-slow`."""
+    """What `eight_devices` finds, by group. Each run compiles for a second and more: in `make test-slow`."""
     return functools.cache(lambda group: found(tmp_path_factory.mktemp(group), group))
 
 
@@ -42,7 +42,7 @@ def found(folder, group):
 @pytest.mark.parametrize(
     ("group", "chain"),
     [
-        pytest.param(group, " to ".join(pair), marks=[pytest.mark.slow] * (group == "rest"))
+        pytest.param(group, " to ".join(pair), marks=pytest.mark.slow)
         for group, chains in eight_devices.CHAINS.items()
         for pair in chains
     ],
@@ -76,6 +76,7 @@ def test_evaluation_is_the_same_everywhere(runs):
     assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_many_devices_trained_decodes_as_what_one_did(runs):
     one, other = runs("few")["generated"]
     assert one == other and "abc" in one
@@ -90,6 +91,7 @@ def test_a_carried_state_follows_its_rows(runs):
     assert runs("rest")["carried evaluated"]["metrics"]["loss"] == pytest.approx(one["validation", 6], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_that_eight_devices_do_not_divide_is_refused(runs):
     code, _, err = runs("few")["refused"]
     assert code == 2 and "12" in err and "8" in err
