@@ -20,10 +20,7 @@ WAYS = {
     "pmap of two": ("mode=pmap", "data=2"),
 }
 # One way for the first three steps, another for the last three, from the checkpoint of the first.
-CHAINS = {
-    "few": (("all", "pmap of four"),),
-    "rest": (("pmap", "data"), ("tensor", "one"), ("one", "fsdp")),
-}
+CHAINS = (("pmap", "data"), ("all", "pmap of four"), ("tensor", "one"), ("one", "fsdp"))
 
 
 def tree(root: Path) -> dict:
@@ -47,7 +44,7 @@ def running(root: Path) -> dict:
     return out
 
 
-def main(root: Path, group: str):
+def main(root: Path):
     assert jax.device_count() == 8
     config = launch.write(root / "c.json", tree(root))
 
@@ -58,29 +55,13 @@ def main(root: Path, group: str):
 
     train(root / "one", "one")
     result = {"one": launch.rows(root / "one"), "chains": {}}
-    for before, after in CHAINS[group]:
+    for before, after in CHAINS:
         folder = root / f"{before} to {after}"
         train(folder, before, "train.steps=3")
         train(folder, after, *(["train.accumulate=2"] if after == "pmap of four" else []))
         starts = json.loads((folder / "run.json").read_text())["starts"]
         result["chains"][folder.name] = {"rows": launch.rows(folder), "starts": [s["step"] for s in starts]}
-    result |= few(root, config) if group == "few" else rest(root, train)
-    print(json.dumps(result))
-
-
-def few(root: Path, config: str) -> dict:
-    result = {"generated": []}
-    for name in ("one", "all to pmap of four"):
-        words = ("--checkpoint", "latest", "--temperature", 0, "--prompt", "abc", "--tokens", 6)
-        outcome = launch.main("generate", "--workdir", root / name, *words)
-        assert outcome.code == 0, outcome
-        result["generated"].append(outcome.out)
-    result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
-    return result
-
-
-def rest(root: Path, train) -> dict:
-    result = {"begun": {}}
+    result["begun"] = {}
     for way in ("one", "all", "pmap"):
         folder = root / f"begun {way}"
         train(folder, way, "train.steps=2", f"init.run={root / 'one to fsdp'}", "init.checkpoint=latest")
@@ -90,6 +71,13 @@ def rest(root: Path, train) -> dict:
         outcome = launch.main("evaluate", "--workdir", root / name, "--checkpoint", "latest", "--split", "train")
         assert outcome.code == 0, outcome
         result["evaluated"].append(json.loads((root / name / "results.json").read_text())["train"])
+    result["generated"] = []
+    for name in ("one", "all to pmap of four"):
+        words = ("--checkpoint", "latest", "--temperature", 0, "--prompt", "abc", "--tokens", 6)
+        outcome = launch.main("generate", "--workdir", root / name, *words)
+        assert outcome.code == 0, outcome
+        result["generated"].append(outcome.out)
+    result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
     carry = launch.write(root / "carry.json", running(root))
     train(root / "streams", "one", config=carry)
     train(root / "chained", "all", "train.steps=3", config=carry)
@@ -98,7 +86,7 @@ def rest(root: Path, train) -> dict:
     result["carried"] = [launch.rows(root / name) for name in ("streams", "chained")]
     result["carried evaluated"] = json.loads((root / "chained" / "results.json").read_text())["validation"]
     result["share"] = share()
-    return result
+    print(json.dumps(result))
 
 
 def share() -> float:
@@ -111,4 +99,4 @@ def share() -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

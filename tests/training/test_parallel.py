@@ -1,6 +1,5 @@
 """However a run is spread over devices, it is the same run. Eight devices are simulated in a process of its own."""
 
-import functools
 import json
 import os
 import subprocess
@@ -18,18 +17,14 @@ from seqjax.types import ConfigError
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What `eight_devices` finds, by group. Each run compiles for a second and more: in `make test-slow`."""
-    return functools.cache(lambda group: found(tmp_path_factory.mktemp(group), group))
-
-
-def found(folder, group):
+    """What `eight_devices` finds. Twenty runs, each of which compiles for eight devices: in `make test-slow`."""
     options = {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     process = subprocess.run(
-        [sys.executable, eight_devices.__file__, folder, group],
+        [sys.executable, eight_devices.__file__, tmp_path_factory.mktemp("runs")],
         env={**os.environ, **options},
         capture_output=True,
         text=True,
@@ -39,17 +34,10 @@ def found(folder, group):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    ("group", "chain"),
-    [
-        pytest.param(group, " to ".join(pair), marks=pytest.mark.slow)
-        for group, chains in eight_devices.CHAINS.items()
-        for pair in chains
-    ],
-)
-def test_all_ways_give_the_losses_of_one_device(runs, group, chain):
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", [" to ".join(pair) for pair in eight_devices.CHAINS])
+def test_all_ways_give_the_losses_of_one_device(runs, chain):
     """Six steps, the last three from a checkpoint that was saved in another way: nothing is repeated or skipped."""
-    runs = runs(group)
     found = runs["chains"][chain]
     assert found["starts"] == [0, 3]
     assert [row["step"] for row in found["rows"]] == [row["step"] for row in runs["one"]] == [1, 2, 3, 4, 5, 6]
@@ -62,7 +50,6 @@ def test_all_ways_give_the_losses_of_one_device(runs, group, chain):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["all", "pmap"])
 def test_another_run_is_a_beginning_in_all_ways(runs, way):
-    runs = runs("rest")
     one = runs["begun"]["one"]
     assert one[0]["loss"] < 0.95 * runs["one"][0]["loss"]
     for row, wanted in zip(runs["begun"][way], one, strict=True):
@@ -71,35 +58,35 @@ def test_another_run_is_a_beginning_in_all_ways(runs, way):
 
 @pytest.mark.slow
 def test_evaluation_is_the_same_everywhere(runs):
-    one, other = runs("rest")["evaluated"]
+    one, other = runs["evaluated"]
     assert one["examples"] == other["examples"] == 40 and one["step"] == other["step"] == 6
     assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
 
 
 @pytest.mark.slow
 def test_what_many_devices_trained_decodes_as_what_one_did(runs):
-    one, other = runs("few")["generated"]
+    one, other = runs["generated"]
     assert one == other and "abc" in one
 
 
 @pytest.mark.slow
 def test_a_carried_state_follows_its_rows(runs):
     """From a mesh of 2 x 2 x 2 to a pmap with micro-batches; and evaluated where the devices do not divide the rows."""
-    one, chained = ({(row["split"], row["step"]): row["loss"] for row in found} for found in runs("rest")["carried"])
+    one, chained = ({(row["split"], row["step"]): row["loss"] for row in found} for found in runs["carried"])
     assert [key for key in one if key[0] == "train"] == [("train", step) for step in range(1, 7)]
     assert {key: chained[key] for key in one} == pytest.approx(one, rel=1e-5)
-    assert runs("rest")["carried evaluated"]["metrics"]["loss"] == pytest.approx(one["validation", 6], rel=1e-5)
+    assert runs["carried evaluated"]["metrics"]["loss"] == pytest.approx(one["validation", 6], rel=1e-5)
 
 
 @pytest.mark.slow
 def test_a_batch_that_eight_devices_do_not_divide_is_refused(runs):
-    code, _, err = runs("few")["refused"]
+    code, _, err = runs["refused"]
     assert code == 2 and "12" in err and "8" in err
 
 
 @pytest.mark.slow
 def test_one_of_eight_devices_holds_an_eighth_of_the_state(runs):
-    assert 1 / 8 <= runs("rest")["share"] <= 1 / 8 * 1.05
+    assert 1 / 8 <= runs["share"] <= 1 / 8 * 1.05
 
 
 @pytest.mark.parametrize(
