@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LAWS, CELLS, ORACLES = "tests/test_laws.py", "tests/ops/test_cells.py", "tests/ops/test_oracles.py"
+LAWS, CONTRACT = "tests/test_laws.py", "tests/test_contract.py"
+CELLS, ORACLES = "tests/ops/test_cells.py", "tests/ops/test_oracles.py"
 ATTENTION, LINEAR, STEP = "tests/ops/test_attention.py", "tests/ops/test_linear.py", "tests/training/test_step.py"
 LINEAR_ATTENTION, WEIGHTS = "tests/ops/test_linear_attention.py", "tests/ops/test_weights.py"
 MASKS, LOADER = "tests/test_masks.py", "tests/data/test_loader.py"
@@ -56,7 +57,7 @@ MUTATIONS = (
     ("ops/losses.py", "jax.nn.logsumexp(logits_XC, axis=-1) - picked_X", "jnp.log(jnp.exp(logits_XC).sum(-1)) - picked_X", ORACLES),
     # mixers
     ("mixers/min_gru.py", "linear.diagonal(keep_BLN, take_BLN * n_BLN, start, mask_BL, reset_BL)", "linear.diagonal(keep_BLN, take_BLN * n_BLN, start, mask_BL)", LAWS + " -k min_gru"),
-    ("mixers/min_gru.py", "None if state is None else end", "None if state is None else end.astype(x_BLD.dtype)", LAWS + " -k min_gru"),
+    ("mixers/min_gru.py", "None if state is None else end", "None if state is None else end.astype(x_BLD.dtype)", CONTRACT + " -k min_gru"),
     ("mixers/lru.py", "u_BLD = masks.fill(x_BLD, mask_BL).astype", "u_BLD = x_BLD.astype", LAWS + " -k lru"),
     ("mixers/lru.py", "jnp.exp(self.gamma)[None, None]", "self.gamma[None, None]", LINEAR),
     ("mixers/linear_attention.py", "jnp.where(wide_BL2HE > 0, wide_BL2HE + 1,", "jnp.where(wide_BL2HE > 0, wide_BL2HE,", LINEAR_ATTENTION),
