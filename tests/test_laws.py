@@ -142,20 +142,21 @@ def test_low_precision_is_near_and_keeps_its_dtype(subject):
 
 @only(CACHED, DAILY)
 def test_a_full_cache_is_never_silent(subject):
-    """NaN from the first token that finds no room to the end of its document, and no further."""
+    """NaN from the first token that finds no room to the end of its document, and no further; zero where masked."""
     (wanted, _), (state, _) = subject(subject.params, subject.x), subject.begin(subject.params)
-    letters = np.array(
-        [list(row) for row in np.resize(["xxxxxxxxxxRxxxxx", "xxxxxxxxxRRxxxxx", "xxxxxxxxRxRxxxxx"], B)]
-    )
+    rows = np.resize(["xxxxxxxxxxRxxxxx", "xxxxxxxxxRRxxxxx", "xxxxxxxxRxRxxxxx", "xxxxxxxxx.Rxxxxx"], B)
+    letters = np.array([list(row) for row in rows])
     # Tokens of the same places as in their document: what follows the last reset is seen in full.
     x, count_B = np.concatenate([subject.x, subject.x[:, :4], subject.x], axis=1), np.zeros(B, int)
     for start, end in ((0, 4), (4, 6), (6, 10), (10, 12), (12, 16)):
-        reset = letters[:, start:end] == "R"
-        y, state = subject(subject.params, x[:, start:end], state, np.ones_like(reset), reset)
+        reset, mask = letters[:, start:end] == "R", letters[:, start:end] != "."
+        y, state = subject(subject.params, x[:, start:end], state, mask, reset)
+        assert not np.any(y[~mask])
         for t in range(end - start):
-            count_B = np.where(reset[:, t], 1, count_B + 1)
-            np.testing.assert_array_equal(np.isnan(y[:, t]).all(axis=1), count_B > CONTEXT)
-            np.testing.assert_array_equal(np.isnan(y[:, t]).any(axis=1), count_B > CONTEXT)
+            count_B = np.where(reset[:, t], 1, count_B + mask[:, t])
+            full_B = (count_B > CONTEXT) & mask[:, t]
+            np.testing.assert_array_equal(np.isnan(y[:, t]).all(axis=1), full_B)
+            np.testing.assert_array_equal(np.isnan(y[:, t]).any(axis=1), full_B)
         if start >= 10:
             close(y, wanted[:, start - 10 : end - 10])
 
