@@ -21,17 +21,17 @@ CONTEXT = 8
 
 # A covering array: any two choices of `AXES` occur together, and each kind of positions, scores and weights occurs.
 ATTENTION = [
-    dict(heads=2, context=CONTEXT),
-    dict(heads=1, context=CONTEXT, positions="none", backend="blockwise"),
-    dict(heads=2, kv_heads=1, context=CONTEXT, positions="learned", qk_norm=True, soft_cap=1.0, sinks=True,
-         gate="feature", backend="blockwise"),
-    dict(heads=2, kv_heads=2, window=2, dilation=2, score="general", qk_norm=True, gate="head"),
+    dict(heads=2, max_length=CONTEXT),
+    dict(heads=1, max_length=CONTEXT, positions="none", backend="blockwise"),
+    dict(heads=2, kv_heads=1, max_length=CONTEXT, positions="learned", qk_norm=True, soft_cap=1.0, sinks=True,
+         output_gate="feature", backend="blockwise"),
+    dict(heads=2, kv_heads=2, window=2, dilation=2, score="general", qk_norm=True, output_gate="head"),
     dict(heads=2, window=2, positions="sinusoidal", sinks=True, backend="blockwise"),
-    dict(heads=2, kv_heads=1, context=CONTEXT, scaling="yarn", factor=4.0, trained=4, score="additive"),
-    dict(heads=2, kv_heads=1, window=3, positions="alibi", gate="head", backend="blockwise"),
-    dict(heads=2, context=CONTEXT, positions="relative", buckets=4, farthest=5, score="cosine", weights="entmax"),
-    dict(heads=2, window=3, context=CONTEXT, positions="sinusoidal", score="location", weights="sigmoid",
-         gate="feature"),
+    dict(heads=2, kv_heads=1, max_length=CONTEXT, rope_scaling="yarn", rope_factor=4.0, rope_original_length=4, score="additive"),
+    dict(heads=2, kv_heads=1, window=3, positions="alibi", output_gate="head", backend="blockwise"),
+    dict(heads=2, max_length=CONTEXT, positions="relative", num_buckets=4, max_distance=5, score="cosine", weights="entmax"),
+    dict(heads=2, window=3, max_length=CONTEXT, positions="sinusoidal", score="location", weights="sigmoid",
+         output_gate="feature"),
 ]  # fmt: skip
 PLACES = {"learned": "in x", "sinusoidal": "in x", "alibi": "in scores", "relative": "in scores"}
 AXES = {
@@ -48,12 +48,12 @@ OPTIONS = {
     "attention": ATTENTION,
     "attention_rnn": [
         {},
-        dict(cell="lstm", score="general", view="local_m", radius=1),
-        dict(style="luong", score="cosine", weights="entmax", view="local_p", radius=2),
+        dict(cell="lstm", score="general", alignment="local_m", radius=1),
+        dict(style="luong", score="cosine", weights="entmax", alignment="local_p", radius=2),
         dict(style="luong", cell="lstm", score="location", places=3, weights="sigmoid", input_feeding=False),
     ],
     "interactive": [{}, dict(heads=2, score="general", fusion="coattention")],
-    "sparse_attention": [dict(heads=2, context=CONTEXT, block=2, near=0, random=1)],
+    "sparse_attention": [dict(heads=2, max_length=CONTEXT, block=2, near=0, random=1)],
     "cross_attention": [dict(heads=2), dict(heads=2, kv_heads=1, qk_norm=True, backend="blockwise")],
     "linear_attention": [
         dict(heads=2),
@@ -63,9 +63,9 @@ OPTIONS = {
     "lru": [{}, dict(state_size=3)],
     "min_gru": [{}, dict(candidate="positive")],
     "conv_lstm": [dict(kernel_size=2)],
-    "gru": [{}, dict(reset="before", zoneout=0.2, remat="chunk")],
-    "lstm": [{}, dict(peepholes=True, hidden=6, initial="learned")],
-    "mgu": [dict(initial="learned", remat="chunk")],
+    "gru": [{}, dict(reset_after=False, zoneout=0.2, remat="chunk")],
+    "lstm": [{}, dict(peepholes=True, hidden_size=6, initial_state="learned")],
+    "mgu": [dict(initial_state="learned", remat="chunk")],
     "rnn": [{}, dict(activation="relu")],
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
@@ -137,7 +137,7 @@ def model(name):
     """A model of one layer of a mixer, which stands for all layers of it."""
     only = dict(mixer=mixer(name, OPTIONS.get(name, [{}])[0]), layers=1)
     if lookup.find(name, "seqjax.mixers", "Mixer").memory:
-        return Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross=None))
+        return Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross_attention=None))
     return lm.Model(**TOKENS, **only)
 
 
@@ -158,7 +158,7 @@ MODELS = {
     "lm(stacked)": model("stacked"),
     "seq2seq(cross_attention)": model("cross_attention"),
     "stack(gru,attention)": Stack(**FEATURES, mixer=(GRU, HEADS), layers=2),
-    "lm(attention,gru)": lm.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tied=True, norm="rms"),
+    "lm(attention,gru)": lm.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
     "seq2seq(attention,gru)": Given(functools.partial(seq2seq.Model, **PAIRS, mixer=(HEADS, GRU))),
 }
 SUBJECTS |= MODELS

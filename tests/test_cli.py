@@ -29,7 +29,7 @@ def text_run(tmp_path_factory):
     (folder / "a.txt").write_text("the cat sat on the mat. " * 20)
     tree = launch.tiny("train.steps=4", "train.eval_every=2", "train.checkpoint_every=2")
     tree["data"] = {"name": "text", "path": str(folder / "a.txt"), "length": 8}
-    tree["model"]["mixer"] = {"name": "attention", "heads": 2, "context": 40}
+    tree["model"]["mixer"] = {"name": "attention", "heads": 2, "max_length": 40}
     outcome = launch.main("train", "--config", launch.write(folder / "c.json", tree), "--workdir", folder / "run")
     assert outcome.code == 0, outcome
     return folder / "run"
@@ -89,11 +89,11 @@ def test_list_shows_every_name_with_a_description(kind, monkeypatch):
 
 
 def test_print_config_is_itself_a_config(tmp_path):
-    args = ("--config.optim.peak=0.5", "--print_config")
+    args = ("--config.optim.learning_rate=0.5", "--print_config")
     outcome = launch.main("train", "--config", config(tmp_path), *args)
     assert outcome.code == 0 and not outcome.err
     tree = json.loads(outcome.out)
-    assert tree == resolve(launch.tiny("optim.peak=0.5"))
+    assert tree == resolve(launch.tiny("optim.learning_rate=0.5"))
     again = launch.main("train", "--config", launch.write(tmp_path / "again.json", tree), "--print_config")
     assert again.out == outcome.out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.json", "c.json"]
@@ -102,15 +102,15 @@ def test_print_config_is_itself_a_config(tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--config.optim.peak=0.5", "--config.model.mixer=lstm", "--config.loader.buckets=[8,16]"],
-        ["--config.optim.peak", "0.5", "--config.model.mixer", "lstm", "--config.loader.buckets", "[8, 16]"],
-        ["--config.optim.peak=5e-1", "--config.model.mixer.name=lstm", "--config.loader.buckets", "(8,16)"],
+        ["--config.optim.learning_rate=0.5", "--config.model.mixer=lstm", "--config.loader.buckets=[8,16]"],
+        ["--config.optim.learning_rate", "0.5", "--config.model.mixer", "lstm", "--config.loader.buckets", "[8, 16]"],
+        ["--config.optim.learning_rate=5e-1", "--config.model.mixer.name=lstm", "--config.loader.buckets", "(8,16)"],
     ],
 )
 def test_overrides_in_both_spellings(tmp_path, words):
     outcome = launch.main("train", "--config", config(tmp_path), "--print_config", *words)
     tree = json.loads(outcome.out)
-    assert tree["optim"]["peak"] == 0.5 and tree["loader"]["buckets"] == [8, 16]
+    assert tree["optim"]["learning_rate"] == 0.5 and tree["loader"]["buckets"] == [8, 16]
     assert tree["model"]["mixer"]["name"] == "lstm" and tree["model"]["mixer"]["forget_bias"] == 1.0
 
 
@@ -267,7 +267,7 @@ def test_the_same_seed_gives_the_same_text(text_run):
         (("--prompt", ""), 2, ("the prompt is empty",)),
         (("--prompt", "the", "--tokens", "0"), 2, ("tokens=0",)),
         (("--prompt", "the", "--samples", "0"), 2, ("samples=0",)),
-        (("--prompt", "the", "--tokens", "39"), 2, ("41", "40", "context")),
+        (("--prompt", "the", "--tokens", "39"), 2, ("41", "40", "max_length")),
     ],
 )
 def test_what_cannot_be_generated_is_a_sentence(text_run, args, code, words):

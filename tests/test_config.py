@@ -41,7 +41,7 @@ def problems(tree) -> str:
 def test_defaults_are_filled_in_and_json_round_trips():
     resolved = config.resolve(Schema, TREE)
     assert resolved["speed"] == {"rate": 0.5, "most": 9}
-    assert resolved["model"]["width"] == 128 and resolved["model"]["mixer"]["reset"] == "after"
+    assert resolved["model"]["width"] == 128 and resolved["model"]["mixer"]["reset_after"] is True
     again = json.loads(json.dumps(resolved))
     assert again == resolved == config.resolve(Schema, again)
     assert config.digest(again) == config.digest(resolved)

@@ -50,14 +50,14 @@ def test_the_guide_names_every_key():
     """Of all sections but those of data and tasks, each of which has its own."""
     from seqjax import lookup
     from seqjax.training.experiment import Schema
-    from seqjax.types import Given, fields_of, marker
+    from seqjax.types import Injected, fields_of, marker
 
     guide, keys = (ROOT / "docs" / "guide.md").read_text(), set()
     for section in ("optim", "loader", "train", "guard", "init", "parallel"):
         keys |= {f"{section}.{key}" for key in fields_of(fields_of(Schema)[section][0])}
     for name in lookup.names("seqjax.models"):
         fields = fields_of(lookup.find(name, "seqjax.models", "Model"))
-        keys |= {f"model.{key}" for key, (hint, _) in fields.items() if marker(hint, Given) is None}
+        keys |= {f"model.{key}" for key, (hint, _) in fields.items() if marker(hint, Injected) is None}
     assert not [key for key in sorted(keys) if not re.search(rf"`{re.escape(key)}[=`]", guide)]
 
 

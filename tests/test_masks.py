@@ -53,56 +53,56 @@ def test_who_is_visible():
     wanted = np.zeros((2, 3, 5), bool)
     for b, t, s in np.ndindex(2, 3, 5):
         wanted[b, t, s] = position_k[b, s] <= position_q[b, t] and segment_k[b, s] == segment_q[b, t]
-    queries, keys = masks.Tokens(position_q, segment_q), masks.Tokens(position_k, segment_k)
-    look = lambda keys: masks.visible(queries, keys, 3, 5, masks.Sight(causal=True))
+    queries, keys = masks.Places(position_q, segment_q), masks.Places(position_k, segment_k)
+    look = lambda keys: masks.visible(queries, keys, 3, 5, masks.Pattern(causal=True))
     np.testing.assert_array_equal(look(keys), wanted)
     np.testing.assert_array_equal(look(keys._replace(mask_BL=real)), wanted & real[:, None])
 
 
 SIGHTS = {
-    "all": masks.Sight(),
-    "causal": masks.Sight(causal=True),
-    "window": masks.Sight(causal=True, window=3),
-    "window on both sides": masks.Sight(window=3),
-    "dilated": masks.Sight(causal=True, window=3, dilation=4),
-    "dilated for ever": masks.Sight(dilation=3),
-    "prefix": masks.Sight(causal=True, prefix=5),
-    "prefix and window": masks.Sight(causal=True, window=2, prefix=3),
-    "blocks": masks.Sight(blocks=masks.Blocks(4, 1, 1, 2, 3)),
-    "blocks, causal": masks.Sight(causal=True, blocks=masks.Blocks(3, 0, 0, 1)),
-    "blocks, none random": masks.Sight(blocks=masks.Blocks(2, 1, 2, 0)),
+    "all": masks.Pattern(),
+    "causal": masks.Pattern(causal=True),
+    "window": masks.Pattern(causal=True, window=3),
+    "window on both sides": masks.Pattern(window=3),
+    "dilated": masks.Pattern(causal=True, window=3, dilation=4),
+    "dilated for ever": masks.Pattern(dilation=3),
+    "prefix": masks.Pattern(causal=True, prefix=5),
+    "prefix and window": masks.Pattern(causal=True, window=2, prefix=3),
+    "blocks": masks.Pattern(blocks=masks.BlockPattern(4, 1, 1, 2, 3)),
+    "blocks, causal": masks.Pattern(causal=True, blocks=masks.BlockPattern(3, 0, 0, 1)),
+    "blocks, none random": masks.Pattern(blocks=masks.BlockPattern(2, 1, 2, 0)),
 }
 
 
 @pytest.mark.parametrize("name", SIGHTS)
 def test_sights(name):
     """Pair by pair from the words; and what a range of places may see holds what any of them sees."""
-    sight, n = SIGHTS[name], 40
-    drawn = np.array(jax.device_get(sight.blocks.drawn(jnp.arange(n)) if sight.blocks else [])).reshape(-1, n)
+    pattern, n = SIGHTS[name], 40
+    drawn = np.array(jax.device_get(pattern.blocks.drawn(jnp.arange(n)) if pattern.blocks else [])).reshape(-1, n)
     wanted = np.zeros((n, n), bool)
     for q, k in np.ndindex(n, n):
-        fine = (q >= k or not sight.causal) and (q - k) % sight.dilation == 0
-        fine &= sight.window is None or abs(q - k) <= (sight.window - 1) * sight.dilation
-        if sight.blocks is not None:
-            size, near, everywhere, *_ = sight.blocks
+        fine = (q >= k or not pattern.causal) and (q - k) % pattern.dilation == 0
+        fine &= pattern.window is None or abs(q - k) <= (pattern.window - 1) * pattern.dilation
+        if pattern.blocks is not None:
+            size, near, everywhere, *_ = pattern.blocks
             i, j = q // size, k // size
             one, other = drawn[:, i], drawn[:, j]
             fine &= abs(i - j) <= near or min(i, j) < everywhere or j in one or i in other
-        wanted[q, k] = fine or k < sight.prefix
+        wanted[q, k] = fine or k < pattern.prefix
     place = jnp.arange(n)
-    np.testing.assert_array_equal(sight.sees(place[:, None], place[None]) & True, wanted)
+    np.testing.assert_array_equal(pattern.sees(place[:, None], place[None]) & True, wanted)
     for size in (1, 5, 8):
         low, high = place[::size], place[size - 1 :: size]
         pairs = (low[:, None], high[:, None], low[None], high[None])
         met = wanted.reshape(n // size, size, n // size, size).any(axis=(1, 3))
-        may = np.broadcast_to(sight.may(*pairs, size), met.shape)
+        may = np.broadcast_to(pattern.may(*pairs, size), met.shape)
         assert not np.any(met & ~may)
-        if size == 1 and sight.dilation == 1:
+        if size == 1 and pattern.dilation == 1:
             np.testing.assert_array_equal(may, met)
 
 
 def test_random_blocks_lie_further_back_and_differ():
-    blocks = masks.Blocks(size=4, near=1, everywhere=2, random=3)
+    blocks = masks.BlockPattern(size=4, local_blocks=1, global_blocks=2, random_blocks=3)
     drawn = np.stack(blocks.drawn(jnp.arange(300)), axis=1)
     assert np.all(drawn[:4] == -1) and np.all(drawn[4:] >= 2)
     assert np.all(drawn[4:] < np.arange(4, 300)[:, None] - 1)

@@ -6,7 +6,19 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from seqjax.types import Checked, Count, Fraction, Given, Natural, NonNegative, Positive, Range, Spec, marker, mismatch
+from seqjax.types import (
+    Checked,
+    Count,
+    Fraction,
+    Injected,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Spec,
+    marker,
+    mismatch,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +87,8 @@ def test_constructors_list_all_that_is_wrong():
 
 
 def test_markers():
-    assert marker(Annotated[Count, Given], Given) is Given
-    assert marker(Count, Given) is None
+    assert marker(Annotated[Count, Injected], Injected) is Injected
+    assert marker(Count, Injected) is None
 
 
 def test_a_spec_has_tokens_or_features():

@@ -25,15 +25,16 @@ class Source(Copy):
 
 CARELESS = """
 from seqjax.data.copy import Copy
-from seqjax.training import history, loop
+from seqjax.training import history
+from seqjax.training import run as training_run
 
-restore = loop.Run.restore
+restore = training_run.Run.restore
 
 def forget(self):
     restore(self)
     self.totals, self.progress = self.zeros, history.Progress()
 
-loop.Run.restore = forget
+training_run.Run.restore = forget
 Source = Copy
 """
 
@@ -45,7 +46,11 @@ def config(tmp_path, monkeypatch):
     (tmp_path / "outside" / "forgetful.py").write_text(FORGETFUL)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.syspath_prepend(str(tmp_path))
-    options = ("model.dropout=0.2", "train.eval_every=1", "optim.peak=1e-30")  # the first evaluation is the best
+    options = (
+        "model.dropout=0.2",
+        "train.eval_every=1",
+        "optim.learning_rate=1e-30",
+    )  # the first evaluation is the best
     write = lambda name: launch.write(tmp_path / "c.json", launch.tiny(f"data.name={name}", *options))
     yield write
     for name in ("outside", "outside.forgetful", "outside.careless"):
@@ -132,7 +137,9 @@ def test_every_kill_comes_after_a_checkpoint_and_every_checkpoint_within_a_log_i
 
 
 def test_what_is_trained_is_the_config_but_for_its_length():
-    tree = resolve(launch.tiny("train.eval_every=500", "train.steps=1000", "optim.warmup=100", "model.dropout=0.2"))
+    tree = resolve(
+        launch.tiny("train.eval_every=500", "train.steps=1000", "optim.warmup_steps=100", "model.dropout=0.2")
+    )
     short = verify.shortened(tree, 20, 4)
     assert {k: v for k, v in short.items() if k not in ("train", "optim")} == {
         k: v for k, v in tree.items() if k not in ("train", "optim")
@@ -141,9 +148,11 @@ def test_what_is_trained_is_the_config_but_for_its_length():
         steps=20, log_every=2, checkpoint_every=1, eval_every=6, patience=None
     )
     assert short["optim"] == tree["optim"] | {"warmup": 20}
-    tree = resolve(launch.tiny("train.steps=1000", "train.steps_per_call=5", "train.log_every=5", "optim.warmup=100"))
+    tree = resolve(
+        launch.tiny("train.steps=1000", "train.steps_per_call=5", "train.log_every=5", "optim.warmup_steps=100")
+    )
     short = verify.shortened(tree, 42, 3)
-    assert (short["train"]["steps"], short["optim"]["warmup"]) == (40, 40)
+    assert (short["train"]["steps"], short["optim"]["warmup_steps"]) == (40, 40)
 
 
 def test_a_run_that_fails_by_itself_says_why(tmp_path):

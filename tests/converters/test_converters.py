@@ -161,8 +161,8 @@ class Ours:
 WHOLE = {  # every parameter of ours has a place in theirs
     **{f"torch-{cell}": Torch(cell) for cell in CELLS},
     **{f"torch-{cell}-2": Torch(cell, layers=2) for cell in CELLS},
-    "torch-lstm-projection": Torch("lstm", hidden=D + 1),
-    "torch-lstm-projection-2": Torch("lstm", layers=2, hidden=D + 1),
+    "torch-lstm-projection": Torch("lstm", hidden_size=D + 1),
+    "torch-lstm-projection-2": Torch("lstm", layers=2, hidden_size=D + 1),
     "torch-relu": Torch("rnn", activation="relu"),
     "flax-LSTMCell": Flax("lstm", kind="LSTMCell"),
     "flax-OptimizedLSTMCell": Flax("lstm", kind="OptimizedLSTMCell"),
@@ -170,7 +170,7 @@ WHOLE = {  # every parameter of ours has a place in theirs
     "flax-SimpleCell": Flax("rnn", kind="SimpleCell"),
     "flax-relu": Flax("rnn", kind="SimpleCell", activation="relu"),
     **{f"keras-{cell}": Keras(cell) for cell in CELLS},
-    "keras-gru-before": Keras("gru", reset="before"),
+    "keras-gru-before": Keras("gru", reset_after=False),
     "keras-relu": Keras("rnn", activation="relu"),
 }
 UNBIASED = {
@@ -352,7 +352,7 @@ REFUSED = {  # converter, cell, weights, what the error says: got, wanted, how t
     "hidden-keras": (keras.write, "lstm", of_ours(4, N=4, projection=(4, D)), "got .*projection; .* that keras lacks"),
     "hidden-small": (
         *(torch.write, "lstm", of_ours(4, N=2, projection=(2, D))),
-        "got hidden=2 of width 3, torch wants proj_size < hidden_size",
+        "got hidden_size=2 of width 3, torch wants proj_size < hidden_size",
     ),
     "reset": (torch.write, "gru", of_ours(3), "got .*; the gru that torch can hold has .*bias_n: .* that torch lacks"),
     "reset-flax": (

@@ -59,7 +59,7 @@ class Given(Source):
 
 
 def batches(source=None, split="train", seed=0, shuffle=True, **loader):
-    return Batches(source or Numbered(), split, Loader(**{"batch": 4, **loader}), seed=seed, shuffle=shuffle)
+    return Batches(source or Numbered(), split, Loader(**{"batch_size": 4, **loader}), seed=seed, shuffle=shuffle)
 
 
 def same(a, b):
@@ -154,7 +154,7 @@ def test_there_are_no_more_shapes_than_buckets(buckets):
 
 
 def test_overlong_examples_are_refused_with_both_lengths():
-    words = r"record 1 of split 'train' has length 8, the last bucket 5: .*loader\.overlong"
+    words = r"record 1 of split 'train' has length 8, the last bucket 5: .*loader\.too_long"
     with pytest.raises(DataError, match=words):
         batches(buckets=(3, 5), shuffle=False)
     of = batches(buckets=(5,), shuffle=False)  # found on the way: nothing but reading tells the lengths
@@ -183,7 +183,7 @@ class Measured(Numbered):
 
 
 def test_an_overlong_example_is_refused_before_any_batch_where_lengths_are_known():
-    words = r"record {} of split 'validation' has length 8, the last bucket 5: .*loader\.overlong"
+    words = r"record {} of split 'validation' has length 8, the last bucket 5: .*loader\.too_long"
     with pytest.raises(DataError, match=words.format(2)):
         batches(Listed(), "validation", shuffle=False, buckets=(5,))
     with pytest.raises(DataError, match=words.format(1)):
@@ -373,7 +373,7 @@ def test_a_worker_that_raises_or_dies_ends_the_reading():
     assert not multiprocessing.active_children()
 
 
-ENDLESS = ("train.steps=1000000", "loader.workers=1", "loader.timeout=60", "data.examples=1")
+ENDLESS = ("train.steps=1000000", "loader.num_workers=1", "loader.timeout=60", "data.examples=1")
 
 
 def running(tmp_path, *overrides):

@@ -33,7 +33,7 @@ class Pairs(Source):
 
 def batches(sources, split="train", batch=4, source_vocabulary=V, **loader):
     pairs = Pairs(sources=sources, source_vocabulary=source_vocabulary)
-    return Batches(pairs, split, Loader(batch=batch, **loader))
+    return Batches(pairs, split, Loader(batch_size=batch, **loader))
 
 
 def test_sources_are_padded_to_their_own_length_in_every_bucket():

@@ -29,15 +29,15 @@ class Counted(Source):
 
 
 def streams(count, length, batch, begins=(), split="validation", **loader):
-    return Streams(Counted(count=count, length=length, begins=begins), split, Loader(batch=batch, **loader))
+    return Streams(Counted(count=count, length=length, begins=begins), split, Loader(batch_size=batch, **loader))
 
 
 def rows(of, epoch=0):
     """The tokens that each row reads and then is asked for in an epoch, window by window."""
-    found = [[] for _ in range(of.loader.batch)]
+    found = [[] for _ in range(of.loader.batch_size)]
     for step in range(epoch * of.per_epoch, (epoch + 1) * of.per_epoch):
         batch = of[step]
-        for row in range(of.loader.batch):
+        for row in range(of.loader.batch_size):
             assert (batch["weight"][row] > 0) == batch["mask"][row].any()
             if batch["weight"][row]:
                 found[row].append(batch["tokens"][row][batch["mask"][row]])
@@ -112,7 +112,7 @@ def test_buckets_are_refused():
 
 
 def test_more_rows_than_windows_are_refused_in_training_only():
-    with pytest.raises(DataError, match=r"8 windows of 3 predictions, a batch takes 9: lower loader\.batch"):
+    with pytest.raises(DataError, match=r"8 windows of 3 predictions, a batch takes 9: lower loader\.batch_size"):
         streams(25, 3, 9, split="train")
     assert streams(25, 3, 8, split="train").per_epoch == streams(25, 3, 9).per_epoch == 1
 

@@ -46,7 +46,7 @@ def examples(source, split):
 @pytest.mark.parametrize("tokens", ["character", "byte"])
 def test_text_is_the_same_from_every_format(tmp_path, suffix, tokens):
     path = write(tmp_path / f"a.{suffix}", ROWS)
-    source = Source(train=str(path), text="text", label="class", tokens=tokens)
+    source = Source(train=str(path), text="text", label="class", tokenizer=tokens)
     found = examples(source, "train")
     assert [source.decode(e["tokens"]) for e in found] == [r["text"] for r in ROWS]
     assert [source.classes[e["label"]] for e in found] == ["b", "a", "b"]

@@ -31,7 +31,7 @@ def path(tmp_path, fake_text):
 @pytest.mark.parametrize("length", [1, 2, 7, 33, 99, 100, 101, 400])
 @pytest.mark.parametrize("tokens", ["character", "byte"])
 def test_each_token_but_the_first_is_predicted_exactly_once(path, fake_text, length, tokens):
-    source = text.Source(path=str(path), length=length, tokens=tokens)
+    source = text.Source(path=str(path), length=length, tokenizer=tokens)
     for split, part in {"validation": fake_text[800:900], "test": fake_text[900:]}.items():
         np.testing.assert_array_equal(joined(source, split), source.encode(part))
         lengths = [len(w) for w in windows(source, split)]
@@ -58,14 +58,14 @@ def test_the_whole_of_train_may_be_one_window(path):
 def test_the_alphabet_has_every_character_of_the_file_sorted(path, fake_text):
     source = text.Source(path=str(path), length=8)
     assert source.decode(np.arange(source.spec.vocabulary)) == "".join(sorted(set(fake_text)))
-    with pytest.raises(DataError, match=r"character 2 is 'z' \(U\+007A\).* 7 known .*tokens='byte'"):
+    with pytest.raises(DataError, match=r"character 2 is 'z' \(U\+007A\).* 7 known .*tokenizer='byte'"):
         source.encode("abz")
     with pytest.raises(DataError, match=r"character 1 is the lone surrogate U\+D800"):
         source.encode("a\ud800")
 
 
 def test_bytes_know_every_text(path):
-    source = text.Source(path=str(path), length=8, tokens="byte")
+    source = text.Source(path=str(path), length=8, tokenizer="byte")
     assert source.spec.vocabulary == 256 and source.spec.unit == "byte"
     np.testing.assert_array_equal(source.encode("aé€"), list("aé€".encode()))
     assert source.decode(source.encode("aé€🙂")) == "aé€🙂"
@@ -74,7 +74,7 @@ def test_bytes_know_every_text(path):
 
 @pytest.mark.parametrize("tokens", ["character", "byte"])
 def test_baselines_are_what_a_loop_counts(path, fake_text, tokens):
-    source = text.Source(path=str(path), length=8, tokens=tokens)
+    source = text.Source(path=str(path), length=8, tokenizer=tokens)
     part = fake_text[800:900].encode()
     items = part if tokens == "byte" else part.decode()
     entropy = -sum(n / len(items) * math.log2(n / len(items)) for n in collections.Counter(items).values())
@@ -204,7 +204,7 @@ def several(tmp_path):
 @pytest.mark.parametrize("tokens", ["character", "byte"])
 def test_each_of_several_files_is_a_document(several, tokens):
     """In the order of their names; a split may begin inside of one, and its first token begins what it has of it."""
-    source = several(length=3, tokens=tokens)
+    source = several(length=3, tokenizer=tokens)
     parts = {"train": ["aébaéb", "ééab"], "validation": ["abababab"], "test": ["ab"]}
     for split, documents in parts.items():
         stream = source.stream(split)

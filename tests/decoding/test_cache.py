@@ -38,7 +38,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 @functools.cache
 def mixer(kind: str, context: int = L + MORE):
-    module = Attention(width=D, heads=4, context=context, **KINDS[kind])
+    module = Attention(width=D, heads=4, max_length=context, **KINDS[kind])
     return module, init(module, jnp.zeros((1, 1, D)))
 
 
@@ -83,7 +83,7 @@ def compilations(caplog, run) -> int:
 
 @each_kind
 def test_other_prompts_of_the_same_shape_compile_nothing(kind, caplog):
-    attention = functools.partial(Attention, heads=4, context=L + MORE, **KINDS[kind])
+    attention = functools.partial(Attention, heads=4, max_length=L + MORE, **KINDS[kind])
     model = LanguageModel(inputs=Spec(vocabulary=5), outputs=5, width=D, layers=1, mixer=attention, expansion=0)
     prompts = np.random.default_rng(0).integers(0, 5, (3, B, L))
     params = jax.jit(model.init)(jax.random.key(1), jnp.asarray(prompts[0]))["params"]
@@ -127,7 +127,7 @@ def test_steps_compile_once_and_write_where_the_cache_is(kind, caplog):
 def test_a_token_copies_no_cache(kind, rows):
     """One step, and a scan over steps, need a fraction of the cache beside it."""
     size = {"window": 2048} if "window" in KINDS[kind] else {}
-    module = Attention(width=64, heads=4, context=2048, **KINDS[kind] | size)
+    module = Attention(width=64, heads=4, max_length=2048, **KINDS[kind] | size)
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, 64)))
     state = jax.eval_shape(lambda: module.init_state(rows))
     step = lambda params, x_BD, state: module.apply(params, x_BD, state, method="step")

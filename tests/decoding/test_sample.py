@@ -24,7 +24,7 @@ WORDS = dict(inputs=Spec(vocabulary=V), outputs=V, width=8, expansion=0)
 @functools.cache
 def trained(name: str):
     """A model with logits far enough apart for an argmax to be safe."""
-    attention = functools.partial(Attention, heads=2, context=16)
+    attention = functools.partial(Attention, heads=2, max_length=16)
     mixers = {"gru": (GRU,), "attention": (attention,), "hybrid": (attention, GRU)}[name]
     model = LanguageModel(**WORDS, layers=len(mixers), mixer=mixers)
     params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 2), jnp.int32))["params"]
@@ -140,7 +140,7 @@ def test_one_compilation_serves_all_calls():
 @functools.cache
 def pair():
     spec = Spec(vocabulary=V, source_vocabulary=4, source_length=3)
-    mixers = (functools.partial(Attention, heads=2, context=16), GRU)
+    mixers = (functools.partial(Attention, heads=2, max_length=16), GRU)
     model = Seq2Seq(inputs=spec, outputs=V, width=8, layers=2, mixer=mixers, encoder_layers=1, expansion=0)
     source, mask = jnp.array([[1, 2, 3], [0, 3, 99]]), jnp.array([[True, True, True], [True, True, False]])
     given = dict(source_BS=source, source_mask_BS=mask)

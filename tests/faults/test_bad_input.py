@@ -43,13 +43,13 @@ def check(outcome, code, words):
         ("label 3", ("label is 3", "0 to 2")),
         ("label -1", ("label is -1", "0 to 2")),
         ("nan feature", ("features[0, 0] is nan", "finite")),
-        ("overlong", ("length 7", "6", "loader.overlong")),
+        ("overlong", ("length 7", "6", "loader.too_long")),
         ("raise", ("RuntimeError: the tape is torn",)),
         ("no label", ("'label'",)),
     ],
 )
 def test_a_bad_record_is_named(tmp_path, fault, words):
-    tree = launch.tiny(*FAULTY, "loader.batch=6")
+    tree = launch.tiny(*FAULTY, "loader.batch_size=6")
     tree["data"] = {"name": "faulty.sources:Faulty", "fault": fault, "count": 6}
     refused(tmp_path, tree, 3, ("record 5 of split 'train'", *words))
 
@@ -156,7 +156,7 @@ def test_one_compilation_for_each_bucket(loader, most):
     source.lengths = lambda split: np.array([len(source.example(split, i)["tokens"]) for i in range(16)])
     compiled = layout.compile(step, layout.abstract(e.shapes), 4)
     state = layout.init(e.make_state)
-    for batch in Batches(source, "train", Loader(batch=4, **loader), shuffle=True).iterate(0, 12):
+    for batch in Batches(source, "train", Loader(batch_size=4, **loader), shuffle=True).iterate(0, 12):
         state, _ = compiled(state, {}, batch)
         assert batch["tokens"].shape[1] in loader["buckets"]
     assert len(traced) == len(set(traced)) <= most
@@ -171,19 +171,19 @@ CONFIG = {
     "text for int": ("train.steps=many", ("train.steps", "'many'", "int")),
     "float for int": ("train.steps=2.5", ("train.steps", "2.5", "int")),
     "bool for int": ("train.steps=true", ("train.steps", "True", "int")),
-    "bool for float": ("optim.peak=true", ("optim.peak", "True", "float")),
+    "bool for float": ("optim.learning_rate=true", ("optim.learning_rate", "True", "float")),
     "None for a required one": ("train.steps=none", ("train.steps", "None", "int")),
     "number for a section": ("train=3", ("train", "3", "section")),
     "number for a name": ("model.mixer=3", ("model.mixer", "3", "name")),
-    "negative rate": ("optim.peak=-1", ("optim.peak", "-1", "above 0")),
-    "nan rate": ("optim.peak=nan", ("optim.peak", "nan", "above 0")),
-    "infinite rate": ("optim.peak=inf", ("optim.peak", "inf", "below inf")),
+    "negative rate": ("optim.learning_rate=-1", ("optim.learning_rate", "-1", "above 0")),
+    "nan rate": ("optim.learning_rate=nan", ("optim.learning_rate", "nan", "above 0")),
+    "infinite rate": ("optim.learning_rate=inf", ("optim.learning_rate", "inf", "below inf")),
     "no steps": ("train.steps=0", ("train.steps", "0", "at least 1")),
-    "no batch": ("loader.batch=0", ("loader.batch", "0", "at least 1")),
-    "long warm-up": ("optim.warmup=5", ("optim.warmup=5", "train.steps=4")),
+    "no batch": ("loader.batch_size=0", ("loader.batch_size", "0", "at least 1")),
+    "long warm-up": ("optim.warmup_steps=5", ("optim.warmup_steps=5", "train.steps=4")),
     "dropout above 1": ("model.dropout=1.5", ("model.dropout", "1.5", "below 1")),
     "dropout of 1": ("model.dropout=1", ("model.dropout", "1", "below 1")),
-    "negative clip": ("optim.clip=-1", ("optim.clip", "-1", "above 0")),
+    "negative clip": ("optim.clip_norm=-1", ("optim.clip_norm", "-1", "above 0")),
     "negative seed": ("seed=-1", ("seed", "-1", "at least 0")),
     "huge seed": (f"seed={2**31}", ("seed", 2**31, "below")),
     "unknown optimiser": ("optim.name=adamx", ("optim.name", "'adamx'", "'adamw'", "'lion'")),
@@ -220,22 +220,22 @@ def test_heads_that_do_not_divide(tmp_path):
 
 
 def test_a_context_shorter_than_the_data(tmp_path):
-    refused(tmp_path, launch.tiny("model.mixer=attention", "model.mixer.context=3"), 2, ("6", "3", "context"))
+    refused(tmp_path, launch.tiny("model.mixer=attention", "model.mixer.max_length=3"), 2, ("6", "3", "max_length"))
 
 
 CARRIED = {
     "independent examples": (("data=copy",), 2, ("task.carry_state", "independent", "data.name='text'")),
     "no state": (("model.name=classifier",), 2, ("task.carry_state", "classifier", "no state", "'lm'")),
     "a bounded cache": (
-        ("model.mixer=attention", "model.mixer.context=8"),
+        ("model.mixer=attention", "model.mixer.max_length=8"),
         2,
-        ("task.carry_state", "'train'", "16 tokens", "room for 8", "model.mixer.context"),
+        ("task.carry_state", "'train'", "16 tokens", "room for 8", "model.mixer.max_length"),
     ),
-    "a bounded cache in a hybrid": (("model.mixer=['gru','attention']", "model.layers=2", "model.mixer.1.context=15"),
+    "a bounded cache in a hybrid": (("model.mixer=['gru','attention']", "model.layers=2", "model.mixer.1.max_length=15"),
                                     2, ("16 tokens", "room for 15")),
     "buckets": (("loader.buckets=[5]",), 2, ("loader.buckets=[5]", "leave them out")),
     "another task": (("task.name=classification",), 2, ("task.carry_state",)),
-    "more rows than windows": (("loader.batch=16",), 3, ("13 windows of 4", "16", "loader.batch", "data.length")),
+    "more rows than windows": (("loader.batch_size=16",), 3, ("13 windows of 4", "16", "loader.batch_size", "data.length")),
 }  # fmt: skip
 
 
@@ -249,8 +249,8 @@ def test_a_state_that_cannot_be_carried(tmp_path, overrides, code, words):
 
 
 def test_all_of_them_at_once(tmp_path):
-    wrong = ("optim.peak=-1", "train.steps=0", "model.widht=3", "loader.batch=true", "data.name=cpoy")
-    words = ("5 problems", "optim.peak", "train.steps", "model.widht", "loader.batch", "data.name")
+    wrong = ("optim.learning_rate=-1", "train.steps=0", "model.widht=3", "loader.batch_size=true", "data.name=cpoy")
+    words = ("5 problems", "optim.learning_rate", "train.steps", "model.widht", "loader.batch_size", "data.name")
     refused(tmp_path, launch.tiny(), 2, words, *(f"--config.{w}" for w in wrong))
 
 
@@ -261,10 +261,10 @@ def test_all_of_them_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("loader.batch=12",), ("12", "8")),
-        (("loader.batch=8", "train.accumulate=2"), ("8 devices", "accumulate=2", "16")),
-        (("parallel.data=3",), ("loader.batch=4", "3")),
-        (("parallel.data=16", "loader.batch=16"), ("data=16", "8 devices")),
+        (("loader.batch_size=12",), ("12", "8")),
+        (("loader.batch_size=8", "train.accumulation_steps=2"), ("8 devices", "accumulate=2", "16")),
+        (("parallel.data=3",), ("loader.batch_size=4", "3")),
+        (("parallel.data=16", "loader.batch_size=16"), ("data=16", "8 devices")),
     ],
 )
 def test_a_batch_that_the_devices_do_not_divide(tmp_path, monkeypatch, mode, overrides, words):
@@ -275,7 +275,7 @@ def test_a_batch_that_the_devices_do_not_divide(tmp_path, monkeypatch, mode, ove
 @pytest.mark.parametrize("axes", [("fsdp=3",), ("tensor=16",), ("data=2", "fsdp=8")])
 def test_a_mesh_that_does_not_fit(tmp_path, monkeypatch, axes):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
-    refused(tmp_path, launch.tiny("loader.batch=48", *(f"parallel.{a}" for a in axes)), 2, ("8 devices", *axes))
+    refused(tmp_path, launch.tiny("loader.batch_size=48", *(f"parallel.{a}" for a in axes)), 2, ("8 devices", *axes))
 
 
 @pytest.mark.parametrize("axis", ["fsdp", "tensor"])

@@ -20,7 +20,7 @@ from driver import BASE, Fault, Ran
 
 from seqjax import verify
 from seqjax.data import copy
-from seqjax.training import loop
+from seqjax.training import run as training_run
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.trained import Trained
 
@@ -117,7 +117,7 @@ def read_only_places(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_built(meet, tmp_path, monkeypatch):
     """Row 27; what is a file is in test_bad_input.py, what is missing and is made in test_workdir.py."""
-    monkeypatch.setattr(loop.Run, "start", None)  # not reached
+    monkeypatch.setattr(training_run.Run, "start", None)  # not reached
     for place in read_only_places(tmp_path):
         meet(Fault(5, (place, "cannot write", "another --workdir")), place)
 
@@ -261,7 +261,13 @@ def test_one_poisoned_batch_costs_one_step(meet):
     assert losses[5] is None and losses[-1] < losses[4] and finite(ran.folder)
 
 
-HOPELESS = ("optim.name=sgd", "optim.peak=1e30", "optim.clip=none", "train.steps=60", "train.log_every=50")
+HOPELESS = (
+    "optim.name=sgd",
+    "optim.learning_rate=1e30",
+    "optim.clip_norm=none",
+    "train.steps=60",
+    "train.log_every=50",
+)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +281,7 @@ HOPELESS = ("optim.name=sgd", "optim.peak=1e30", "optim.clip=none", "train.steps
 def test_a_hopeless_run_ends_with_finite_parameters(meet, policy, words, most):
     """Row 35: long before the next log line, and at most two steps later than need be."""
     guard = ("guard.max_bad_steps=3", "guard.max_rollbacks=2", f"guard.policy={policy}", "train.checkpoint_every=2")
-    ran = meet(Fault(6, (*words, "optim.peak", "ckpt"), (*BASE, *HOPELESS, *guard)))
+    ran = meet(Fault(6, (*words, "optim.learning_rate", "ckpt"), (*BASE, *HOPELESS, *guard)))
     status = json.loads((ran.folder / "status.json").read_text())
     assert status["status"] == "failed" and most <= status["step"] <= most + 2
     assert finite(ran.folder) if ran.steps else policy == "stop"
@@ -285,7 +291,7 @@ def test_parameters_that_are_not_finite_are_not_saved(meet, monkeypatch):
     """Also where loss and gradient have not seen it yet."""
     made = []
 
-    class Recorded(loop.Run):
+    class Recorded(training_run.Run):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(self)
@@ -353,7 +359,7 @@ def test_an_empty_batch_teaches_nothing(meet, monkeypatch):
     real, none = copy.Copy.example, {"tokens": np.zeros(0, np.int32), "scored": np.zeros(0, bool)}
     example = lambda self, split, index: none if 20 <= index < 24 and split == "train" else real(self, split, index)
     monkeypatch.setattr(copy.Copy, "example", example)
-    ran = meet(Fault(tree=(*BASE, "optim.name=sgd", "train.keep=9", "train.checkpoint_every=1")))
+    ran = meet(Fault(tree=(*BASE, "optim.name=sgd", "train.keep_checkpoints=9", "train.checkpoint_every=1")))
     assert sum(column(ran, "skipped_steps")) == 0 and column(ran, "grad_norm")[5] == 0
     params = [Trained.load(ran.folder, step).params for step in ("4", "5", "6")]
     same = [jax.tree.all(jax.tree.map(np.array_equal, a, b)) for a, b in itertools.pairwise(params)]
@@ -365,7 +371,7 @@ def test_an_empty_batch_teaches_nothing(meet, monkeypatch):
 
 def test_a_signal_while_the_first_step_is_compiled(meet, monkeypatch):
     """Row 6: the step is made and saved."""
-    real = loop.traced
+    real = training_run.traced
 
     def traced(step):
         def reading(*args):
@@ -395,7 +401,7 @@ def test_a_signal_cuts_an_evaluation_short(meet, runs, monkeypatch):
     driver.same_as(want, meet(Fault(tree=looking)))
 
 
-GROWING = {"data": {"name": "faulty.sources:Growing"}, "loader": {"batch": 4, "buckets": [4, 8]}}
+GROWING = {"data": {"name": "faulty.sources:Growing"}, "loader": {"batch_size": 4, "buckets": [4, 8]}}
 LATE = {**launch.tiny("train.steps=12", "train.checkpoint_every=1"), **GROWING}
 
 
@@ -403,8 +409,8 @@ def test_a_model_too_big_is_told_with_what_to_do(meet):
     """Row 51: when it meets the first long batch, behind some checkpoints."""
     words = (
         "out of memory",
-        "loader.batch=4",
-        "raise train.accumulate",
+        "loader.batch_size=4",
+        "raise train.accumulation_steps",
         "parallel.fsdp",
         "checkpoints are as they were",
     )
@@ -471,7 +477,7 @@ def test_killed_twenty_times_while_saving(tmp_path):
 @pytest.mark.parametrize("workers", [(0, 2), (2, 0)])
 def test_workers_may_change_between_starts(meet, runs, workers):
     """Row 21."""
-    first, then = (f"loader.workers={n}" for n in workers)
+    first, then = (f"loader.num_workers={n}" for n in workers)
     ran = meet(Fault(tree=(*BASE, then), past=((*BASE, first), 6)))
     assert ran.starts == [0, 6]
     driver.same_as(runs.folder(BASE), ran)

@@ -35,7 +35,7 @@ class MadeUp(Instant):
 
 def loss_of(tree) -> float:
     mixer = tree["model"]["mixer"]["name"]
-    return (math.log10(tree["optim"]["peak"]) - BEST.get(mixer, -2.0)) ** 2 + tree["seed"] / 100
+    return (math.log10(tree["optim"]["learning_rate"]) - BEST.get(mixer, -2.0)) ** 2 + tree["seed"] / 100
 
 
 def train(tree, folder: Path) -> int:
@@ -43,7 +43,7 @@ def train(tree, folder: Path) -> int:
     write = lambda name, content: (folder / name).write_text(json.dumps(content))
     write("config.json", tree)
     write("run.json", {"baselines": {"test": {"accuracy": {"guessing": 0.25}}}, "versions": {"jax": "0"}})
-    if tree["optim"]["peak"] > 0.5:
+    if tree["optim"]["learning_rate"] > 0.5:
         write("status.json", {"status": "failed", "step": 1, "error": "NumericsError: not finite"})
         return 6
     rows = []

@@ -32,7 +32,7 @@ def drawn(module):
 
 @pytest.mark.parametrize("gate", ["head", "feature"])
 def test_all_options_are_the_equations(gate):
-    module = Attention(width=D, gate=gate, **OPTIONS)
+    module = Attention(width=D, output_gate=gate, **OPTIONS)
     params, x = drawn(module)
     y, _ = run(module, {"params": params}, x)
     p = jax.tree.map(lambda a: np.asarray(a, float), params)
@@ -51,7 +51,7 @@ def test_all_options_are_the_equations(gate):
     np.testing.assert_allclose(y, wanted, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [dict(context=12), OPTIONS], ids=["context", "window"])
+@pytest.mark.parametrize("options", [dict(max_length=12), OPTIONS], ids=["max_length", "window"])
 @pytest.mark.parametrize("sizes", [(11,), (4, 1, 6), (1,) * 11], ids=str)
 def test_a_prompt_in_chunks_leaves_the_same_cache(options, sizes):
     """The newest tokens of the newest document, each at its place in the circle."""
@@ -67,7 +67,7 @@ def test_a_prompt_in_chunks_leaves_the_same_cache(options, sizes):
         start = end
     fresh, _ = run(module, {"params": params}, x, mask_BL=mask, reset_BL=reset)
     close(np.concatenate(pieces, axis=1), fresh)
-    W = module.window or module.context
+    W = module.window or module.max_length
     count = np.array([11, 7])  # the second row: tokens 2, 4 ... 9 of its second document
     np.testing.assert_array_equal(state.count_B, count)
     for b, n in enumerate(count):
@@ -79,7 +79,7 @@ def test_a_prompt_in_chunks_leaves_the_same_cache(options, sizes):
 
 
 def test_a_window_is_never_full():
-    assert Attention(width=D, window=3).room is None and Attention(width=D, context=7).room == 7
+    assert Attention(width=D, window=3).capacity is None and Attention(width=D, max_length=7).capacity == 7
     state = Attention(width=D, window=3, kv_heads=1).init_state(B)
     assert state.k_BHKW.shape == (B, 1, K, 3)
 
@@ -90,7 +90,7 @@ def test_a_window_is_never_full():
         (dict(kv_heads=3), "mixer.kv_heads=3 does not divide mixer.heads=4"),
         (dict(window=0), "window: got 0, wanted int, at least 1"),
         (dict(soft_cap=0.0), "soft_cap: got 0.0, wanted float, above 0"),
-        (dict(gate="token"), "wanted one of 'none', 'head', 'feature'"),
+        (dict(output_gate="token"), "wanted one of 'none', 'head', 'feature'"),
         (dict(backend="flash"), "backend: got 'flash', wanted one of 'auto', 'reference'"),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_backend_that_cannot_serve_says_why():
         module.init(jax.random.key(0), jnp.zeros((1, 2, D)))
 
 
-SHARDED = {"plain": dict(sinks=True, context=64), "grouped": dict(kv_heads=2, window=9)}
+SHARDED = {"plain": dict(sinks=True, max_length=64), "grouped": dict(kv_heads=2, window=9)}
 
 
 def main():

@@ -21,16 +21,16 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 drawn = functools.partial(reading.drawn, AttentionRNN)
 OPTIONS = [
     {},
-    dict(cell="lstm", score="general", view="local_m", radius=1),
+    dict(cell="lstm", score="general", alignment="local_m", radius=1),
     dict(score="dot", weights="sparsemax"),
-    dict(score="scaled_dot", view="local_p", radius=2),
+    dict(score="scaled_dot", alignment="local_p", radius=2),
     dict(score="cosine", weights="entmax"),
-    dict(score="location", places=4, weights="sigmoid"),
+    dict(score="location", max_source_length=4, weights="sigmoid"),
     dict(style="luong", cell="lstm"),
-    dict(style="luong", score="dot", view="local_p", radius=1, weights="sigmoid"),
-    dict(style="luong", score="location", places=9, view="local_m", radius=2),
-    dict(style="luong", score="general", input_feeding=False, view="local_m", radius=1),
-    dict(style="luong", score="additive", input_feeding=False, cell="lstm", view="local_p", radius=2),
+    dict(style="luong", score="dot", alignment="local_p", radius=1, weights="sigmoid"),
+    dict(style="luong", score="location", max_source_length=9, alignment="local_m", radius=2),
+    dict(style="luong", score="general", input_feeding=False, alignment="local_m", radius=1),
+    dict(style="luong", score="additive", input_feeding=False, cell="lstm", alignment="local_p", radius=2),
     dict(style="luong", score="cosine", input_feeding=False),
 ]
 NAMES = ["-".join(map(str, o.values())) or "default" for o in OPTIONS]
@@ -176,11 +176,14 @@ def test_with_an_empty_memory_it_is_the_cell():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(view="local_m", radius=0), "radius: got 0, wanted int, at least 1"),
-        (dict(radius=2), "mixer.radius=2 with mixer.view='global': a local view needs a radius, 'global' none"),
-        (dict(view="local_p"), "mixer.radius=None with mixer.view='local_p'"),
-        (dict(score="location"), "mixer.places=None with mixer.score='location'"),
-        (dict(places=3), "mixer.places=3 with mixer.score='additive'"),
+        (dict(alignment="local_m", radius=0), "radius: got 0, wanted int, at least 1"),
+        (
+            dict(radius=2),
+            "mixer.radius=2 with mixer.alignment='global': local alignment needs a radius, 'global' has none",
+        ),
+        (dict(alignment="local_p"), "mixer.radius=None with mixer.alignment='local_p'"),
+        (dict(score="location"), "mixer.max_source_length=None with mixer.score='location'"),
+        (dict(max_source_length=3), "mixer.max_source_length=3 with mixer.score='additive'"),
         (dict(input_feeding=False), "mixer.input_feeding=False with mixer.style='bahdanau'"),
         (dict(score="product"), "score: got 'product', wanted one of 'dot'"),
     ],
@@ -196,7 +199,7 @@ def test_what_does_not_fit_is_refused():
 
 SHARDED = {
     "bahdanau": {},
-    "luong": dict(style="luong", cell="lstm", score="cosine", view="local_p", radius=2),
+    "luong": dict(style="luong", cell="lstm", score="cosine", alignment="local_p", radius=2),
     "not fed": dict(style="luong", score="general", input_feeding=False),
 }
 

@@ -59,7 +59,7 @@ def by_score(name, p, q, k, x):
 @pytest.mark.parametrize("kv_heads", [H, G])
 @pytest.mark.parametrize("name", SCORES)
 def test_scores_are_the_equations(name, kv_heads):
-    module = Attention(width=D, heads=H, kv_heads=kv_heads, context=L, score=name, positions="none")
+    module = Attention(width=D, heads=H, kv_heads=kv_heads, max_length=L, score=name, positions="none")
     params, x = drawn(module)
     p = jax.tree.map(lambda a: np.asarray(a, float), params)
     projected = np.asarray(x, float) @ p["qkv"]["kernel"]
@@ -78,17 +78,17 @@ def test_scores_are_the_equations(name, kv_heads):
 @pytest.mark.parametrize("name", [s for s in SCORES if s != "location"])
 def test_yarn_makes_all_scores_sharper(name):
     """By (0.1 log(factor) + 1)^2; among so many trained positions it turns nothing more slowly."""
-    make = lambda **scaling: Attention(width=D, heads=H, context=L, score=name, **scaling)
+    make = lambda **scaling: Attention(width=D, heads=H, max_length=L, score=name, **scaling)
     params, x = drawn(make())
     _, plain = looked(make(), params, x)
-    _, sharp = looked(make(scaling="yarn", factor=64.0, trained=10**9), params, x)
+    _, sharp = looked(make(rope_scaling="yarn", rope_factor=64.0, rope_original_length=10**9), params, x)
     wanted = np.where(plain > 0, np.asarray(plain, float), 1e-30) ** ((0.1 * np.log(64) + 1) ** 2)
     np.testing.assert_allclose(sharp, wanted / wanted.sum(-1, keepdims=True), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "hard", "sparsemax", "entmax"])
 def test_weights_are_those_of_the_scores(kind):
-    module = Attention(width=D, heads=H, context=L, weights=kind, positions="none")
+    module = Attention(width=D, heads=H, max_length=L, weights=kind, positions="none")
     params, x = drawn(module)
     q, k, _ = np.split(np.asarray(x @ params["qkv"]["kernel"]), 3, axis=-1)
     score = np.einsum("blhk,bshk->bhls", *(a.reshape(B, L, H, K) for a in (q, k))) / np.sqrt(K)
@@ -102,7 +102,7 @@ def test_weights_are_those_of_the_scores(kind):
 
 @pytest.mark.parametrize("features", ["elu", "taylor", "learned"])
 def test_weights_of_linear_attention_are_what_values_get(features):
-    module = LinearAttention(width=D, heads=H, features=features)
+    module = LinearAttention(width=D, heads=H, feature_map=features)
     params, x = drawn(module)
     reset = marked(0, 5)
     y, weight = looked(module, params, x, reset_BL=reset)
@@ -116,18 +116,18 @@ def test_weights_of_linear_attention_are_what_values_get(features):
 
 
 VIEWS = {
-    "bidirectional": (Attention, dict(sight="bidirectional"), lambda t, s: True),
+    "bidirectional": (Attention, dict(causal=False), lambda t, s: True),
     "prefix": (Attention, dict(prefix=4), lambda t, s: s <= t or s < 4),
     "dilated": (Attention, dict(window=3, dilation=2), lambda t, s: t - s in (0, 2, 4)),
-    "both sides": (Attention, dict(sight="bidirectional", window=3), lambda t, s: abs(t - s) < 3),
+    "both sides": (Attention, dict(causal=False, window=3), lambda t, s: abs(t - s) < 3),
     "blocks": (
         SparseAttention,
-        dict(block=2, near=1, everywhere=1, random=0),
+        dict(block_size=2, local_blocks=1, global_blocks=1, random_blocks=0),
         lambda t, s: s <= t and (t // 2 - s // 2 <= 1 or s < 2),
     ),
     "blocks, both sides": (
         SparseAttention,
-        dict(block=3, near=0, everywhere=1, random=0, sight="bidirectional"),
+        dict(block_size=3, local_blocks=0, global_blocks=1, random_blocks=0, causal=False),
         lambda t, s: t // 3 == s // 3 or min(t, s) < 3,
     ),
 }
@@ -141,7 +141,7 @@ VIEWS = {
 def test_views(name, backend):
     """Exactly what is in view has weight; a masked token is in nobody's; and another document neither."""
     kind, options, sees = VIEWS[name]
-    module = kind(width=D, heads=H, context=L, backend=backend, **options)
+    module = kind(width=D, heads=H, max_length=L, backend=backend, **options)
     params, x = drawn(module)
     wanted = np.array([[sees(t, s) for s in range(L)] for t in range(L)])
     y, weight = looked(module, params, x)
@@ -158,7 +158,7 @@ def test_views(name, backend):
 
 
 def test_relative_positions_tell_before_from_after():
-    module = Attention(width=D, heads=H, sight="bidirectional", positions="relative", buckets=4, farthest=6)
+    module = Attention(width=D, heads=H, causal=False, positions="relative", num_buckets=4, max_distance=6)
     params, _ = drawn(module)
     table = np.asarray(params["relative"])
     assert table.shape == (8, H)
@@ -169,9 +169,9 @@ def test_relative_positions_tell_before_from_after():
 
 
 def test_what_has_no_past_has_no_state():
-    with pytest.raises(ValueError, match=r"no state: set mixer\.sight='causal'"):
-        Attention(width=D, sight="bidirectional").init_state(2)
-    assert not Attention(width=D, sight="bidirectional").causal and Attention(width=D).causal
+    with pytest.raises(ValueError, match=r"no state: set mixer\.causal=True"):
+        Attention(width=D, causal=False).init_state(2)
+    assert not Attention(width=D, causal=False).causal and Attention(width=D).causal
 
 
 def test_a_dilated_window_keeps_what_it_reaches():
@@ -180,7 +180,7 @@ def test_a_dilated_window_keeps_what_it_reaches():
 
 @pytest.mark.parametrize("size", [4, 6])
 def test_a_prefix_comes_in_one_call(size):
-    module = Attention(width=D, context=12, prefix=4)
+    module = Attention(width=D, max_length=12, prefix=4)
     params, x = drawn(module)
     call = lambda x, state, **flags: run(module, {"params": params}, x, state, **flags)
     whole, _ = call(x, None)
@@ -191,7 +191,7 @@ def test_a_prefix_comes_in_one_call(size):
 
 
 def test_a_prefix_in_pieces_is_never_silent():
-    module = Attention(width=D, context=12, prefix=4)
+    module = Attention(width=D, max_length=12, prefix=4)
     params, x = drawn(module)
     call = lambda x, state, **flags: run(module, {"params": params}, x, state, **flags)
     _, state = call(x[:, :3], module.init_state(B))
@@ -207,7 +207,7 @@ def test_a_prefix_in_pieces_is_never_silent():
 
 
 def test_what_is_masked_as_a_whole_leaves_a_begun_prefix():
-    module = Attention(width=D, context=12, prefix=4)
+    module = Attention(width=D, max_length=12, prefix=4)
     params, x = drawn(module)
     _, state = run(module, {"params": params}, x[:, :3], module.init_state(B))
     y, after = run(module, {"params": params}, x[:, 3:5], state, mask_BL=np.zeros((B, 2), bool))
@@ -218,13 +218,13 @@ def test_what_is_masked_as_a_whole_leaves_a_begun_prefix():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(sight="bidirectional", prefix=2), "mixer.prefix=2 is for causal attention without a window"),
+        (dict(causal=False, prefix=2), "mixer.prefix=2 is for causal attention without a window"),
         (dict(window=4, prefix=2), "mixer.prefix=2 is for causal attention without a window"),
         (dict(score="location"), "'location' has no q and k: choose mixer.positions that do not turn them"),
         (dict(sinks=True, weights="sparsemax"), "mixer.sinks are of a softmax, mixer.weights='sparsemax' is none"),
         (dict(score="additive", backend="blockwise"), "mixer.score='additive' is none: leave it at 'auto'"),
         (dict(score="bilinear"), "wanted one of 'scaled_dot', 'dot', 'general', 'cosine', 'additive', 'location'"),
-        (dict(positions="learned", window=3, sight="bidirectional"), "a window goes on for ever"),
+        (dict(positions="learned", window=3, causal=False), "a window goes on for ever"),
     ],
 )
 def test_what_it_refuses(options, words):

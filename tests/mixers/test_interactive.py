@@ -22,8 +22,8 @@ OPTIONS = [
     {},
     dict(heads=2, score="general", fusion="coattention", soft_cap=1.0),
     dict(heads=2, score="scaled_dot", soft_cap=30.0),
-    dict(heads=2, sight="bidirectional"),
-    dict(score="general", fusion="coattention", sight="bidirectional"),
+    dict(heads=2, causal=False),
+    dict(score="general", fusion="coattention", causal=False),
 ]
 NAMES = ["-".join(map(str, o.values())) or "default" for o in OPTIONS]
 
@@ -47,7 +47,7 @@ def loop(o, p, x, memory):
             e[t, s] = np.exp(o.soft_cap * np.tanh(score / o.soft_cap))
         for t in tokens:
             together = [i for i in tokens if document[i] == document[t]]
-            seen = [i for i in together if i <= t or o.sight == "bidirectional"]
+            seen = [i for i in together if i <= t or not o.causal]
             for s in places:
                 a = e[t, s] / e[t, places].sum()
                 r[b, t, own] += a * m[s]
@@ -101,7 +101,7 @@ def test_pieces_are_the_whole(options):
     close((np.concatenate(pieces, axis=1), state), (y, last))
 
 
-@pytest.mark.parametrize("options", [{}, dict(sight="bidirectional")], ids=["causal", "bidirectional"])
+@pytest.mark.parametrize("options", [{}, dict(causal=False)], ids=["causal", "bidirectional"])
 def test_what_is_masked_changes_nothing(options):
     module, params, x, memory = drawn(options)
     f = lambda both, memory: call(module, *both, memory, **FLAGS)[0]
@@ -120,7 +120,7 @@ def test_with_an_empty_memory_it_is_a_product():
 
 
 def test_a_bidirectional_one_sees_all_and_does_not_go_on():
-    module, params, x, memory = drawn(dict(sight="bidirectional"))
+    module, params, x, memory = drawn(dict(causal=False))
     assert not module.causal and Interactive(width=D).causal
     y, after = call(module, params, x, memory)
     moved, _ = call(module, params, x + (np.arange(L) == L - 1)[:, None].astype("float32"), memory)
@@ -130,18 +130,20 @@ def test_a_bidirectional_one_sees_all_and_does_not_go_on():
     ):
         module.apply(params, x, after)
     state = run(module, params, memory, method="prefill")
-    with pytest.raises(ValueError, match=r"'bidirectional' reads whole sequences and has no step: set mixer\.sight"):
+    with pytest.raises(
+        ValueError, match=r"mixer\.causal=False reads whole sequences and has no step: set mixer\.causal"
+    ):
         module.apply(params, x[:, 0], state, method="step")
 
 
 def test_a_decoder_takes_a_causal_one_only():
     spec = Spec(vocabulary=5, source_vocabulary=5, source_length=3)
     build = lambda **o: seq2seq.Model(
-        inputs=spec, outputs=5, width=D, mixer=GRU, cross=lambda **k: Interactive(**k, **o)
+        inputs=spec, outputs=5, width=D, mixer=GRU, cross_attention=lambda **k: Interactive(**k, **o)
     )
     build()
     with pytest.raises(ValueError, match="must not see the tokens it predicts, and Interactive does"):
-        build(sight="bidirectional")
+        build(causal=False)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_the_forget_gate_starts_open():
 
 def test_an_untrained_state_is_zero_and_an_untrained_cache_is_empty():
     assert not any(np.any(a) for a in jax.tree.leaves(LSTM(width=8).init_state(2)))
-    cache = Attention(width=8, context=3).init_state(2)
+    cache = Attention(width=8, max_length=3).init_state(2)
     assert cache.k_BHKW.shape == (2, 4, 2, 3) and not np.any(cache.count_B)
     np.testing.assert_array_equal(cache.position_BW, -1)
 
@@ -58,13 +58,13 @@ def test_an_untrained_state_is_zero_and_an_untrained_cache_is_empty():
     ("options", "words"),
     [
         (dict(heads=3), "heads=3 does not divide model.width=8"),
-        (dict(context=0), "context: got 0, wanted int, at least 1"),
+        (dict(max_length=0), "max_length: got 0, wanted int, at least 1"),
         (dict(positions="absolute"), "wanted one of 'rotary', 'learned', 'sinusoidal', 'alibi', 'relative', 'none'"),
-        (dict(positions="learned", window=3), "positions='learned' end at mixer.context, a window goes on for ever"),
-        (dict(positions="alibi", scaling="ntk"), "scaling='ntk' scales rotary positions, not 'alibi'"),
-        (dict(positions="relative", farthest=16), "farthest=16 is within the exact half of 32 buckets"),
-        (dict(factor=0.5), "factor: got 0.5, wanted float, at least 1"),
-        (dict(base=0.0), "base: got 0.0, wanted float, above 0"),
+        (dict(positions="learned", window=3), "positions='learned' end at mixer.max_length, a window goes on for ever"),
+        (dict(positions="alibi", rope_scaling="ntk"), "rope_scaling='ntk' scales rotary positions, not 'alibi'"),
+        (dict(positions="relative", max_distance=16), "max_distance=16 is within the exact half of 32 buckets"),
+        (dict(rope_factor=0.5), "rope_factor: got 0.5, wanted float, at least 1"),
+        (dict(rope_theta=0.0), "rope_theta: got 0.0, wanted float, above 0"),
     ],
 )
 def test_attention_refuses(options, words):

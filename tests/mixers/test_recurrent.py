@@ -25,7 +25,11 @@ RNG = np.random.default_rng(0)
 D = 8
 FOUND = {name: lookup.find(name, "seqjax.mixers", "Mixer") for name in lookup.names("seqjax.mixers")}
 KINDS = {name: kind for name, kind in FOUND.items() if isinstance(kind, type) and issubclass(kind, Recurrent)}
-RICH = {"lstm": dict(hidden=6, peepholes=True, layer_norm=True), "gru": dict(reset="before"), "slstm": dict(heads=2)}
+RICH = {
+    "lstm": dict(hidden_size=6, peepholes=True, layer_norm=True),
+    "gru": dict(reset_after=False),
+    "slstm": dict(heads=2),
+}
 DROPOUTS = ["variational_dropout", "recurrent_dropout", "weight_dropout"]
 NOISES = [*DROPOUTS, "zoneout"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -91,7 +95,7 @@ def test_in_evaluation_dropout_does_nothing_and_no_noise_draws(kind):
 
 @every_kind
 def test_a_learned_initial_state_starts_as_the_plain_one(kind):
-    plain, learned = rich(kind), rich(kind, initial="learned")
+    plain, learned = rich(kind), rich(kind, initial_state="learned")
     x, params = draw(3, 5, D), jax.jit(learned.init)(jax.random.key(0), jnp.zeros((1, 1, D)))["params"]
     kept = {name: p for name, p in params.items() if not name.startswith("initial")}
     np.testing.assert_array_equal(run(learned, params, x)[0], run(plain, kept, x)[0])
@@ -177,7 +181,7 @@ def test_variational_dropout_has_one_mask_for_all_tokens():
 
 def test_variational_dropout_spares_the_projection():
     """What h is projected from is no recurrent product."""
-    module, key = LSTM(width=D, hidden=6, variational_dropout=0.5), jax.random.key(0)
+    module, key = LSTM(width=D, hidden_size=6, variational_dropout=0.5), jax.random.key(0)
     params, state = random(module), (np.zeros((9, D), "float32"), draw(9, 6))
     params["kernel"] = np.zeros_like(params["kernel"])
     x = draw(9, 1, D)
@@ -277,7 +281,7 @@ def chunks(module, params, x):
 
 @every_kind
 def test_a_learned_initial_state_gets_its_gradient_whole_and_in_chunks(kind):
-    module, x = rich(kind, initial="learned"), jnp.asarray(draw(5, 6, D))
+    module, x = rich(kind, initial_state="learned"), jnp.asarray(draw(5, 6, D))
     params = random(module)
     by_chunks = evaluate(lambda params, x: chunks(module, params, x)[0], params, x)
     whole = evaluate(lambda params, x: run(module, params, x, None, MASK, RESET)[0], params, x)
@@ -288,7 +292,7 @@ def test_a_learned_initial_state_gets_its_gradient_whole_and_in_chunks(kind):
 
 @every_kind
 def test_a_reset_goes_back_to_the_learned_initial_state(kind):
-    module, x = rich(kind, initial="learned"), draw(5, 6, D)
+    module, x = rich(kind, initial_state="learned"), draw(5, 6, D)
     params = random(module)
     y, _ = run(module, params, x, None, MASK, RESET)
     close(y[4:, 3:], run(module, params, x[4:, 3:])[0], 1e-5)
@@ -298,7 +302,7 @@ def test_a_reset_goes_back_to_the_learned_initial_state(kind):
 
 @every_kind
 def test_a_row_has_begun_with_its_first_real_token(kind):
-    module, x = rich(kind, initial="learned"), draw(5, 6, D)
+    module, x = rich(kind, initial_state="learned"), draw(5, 6, D)
     params, others = random(module), random(module)
     _, states = chunks(module, params, x)
     np.testing.assert_array_equal([s.begun_B for s in states], [[1, 0, 0, 1, 1], [1, 0, 1, 1, 1], [1, 0, 1, 1, 1]])
@@ -314,7 +318,7 @@ def test_a_row_has_begun_with_its_first_real_token(kind):
 
 @every_kind
 def test_running_chunks_twice_changes_nothing(kind):
-    options = dict.fromkeys(NOISES, 0.3) | dict(initial="learned")
+    options = dict.fromkeys(NOISES, 0.3) | dict(initial_state="learned")
     plain, twice = rich(kind, **options), rich(kind, **options, remat="chunk")
     (params, x, _, mask, reset), (cotangent, _) = long(plain)
     arguments = params, x, None, mask, reset, jax.random.key(0), (cotangent, None)
@@ -362,11 +366,11 @@ def test_every_cell_run_twice_takes_less_memory(kind):
     [
         *((Elman, {noise: 1.0}, f"{noise}: got 1.0, wanted float, at least 0 and below 1") for noise in NOISES),
         *((Elman, {noise: -0.1}, f"{noise}: got -0.1, wanted float") for noise in NOISES),
-        (GRU, dict(initial="random"), "initial: got 'random', wanted one of 'zeros', 'learned'"),
+        (GRU, dict(initial_state="random"), "initial_state: got 'random', wanted one of 'zeros', 'learned'"),
         (GRU, dict(remat=True), "remat: got True, wanted one of 'none', 'chunk'"),
-        (GRU, dict(reset="never"), "reset: got 'never', wanted one of 'after', 'before'"),
+        (GRU, dict(reset_after="never"), "reset_after: got 'never', wanted bool"),
         (Elman, dict(activation="sigmoid"), "activation: got 'sigmoid', wanted one of 'tanh', 'relu'"),
-        (LSTM, dict(hidden=0), "hidden: got 0, wanted int, at least 1 or None"),
+        (LSTM, dict(hidden_size=0), "hidden_size: got 0, wanted int, at least 1 or None"),
         (LSTM, dict(peepholes=1), "peepholes: got 1, wanted bool"),
         (SLSTM, dict(heads=3), r"heads=3 does not divide model\.width=8"),
         (ConvLSTM, dict(height=3), r"height=3 x mixer\.columns=2 do not divide model\.width=8: choose a width"),
@@ -379,7 +383,7 @@ def test_wrong_options_are_refused(kind, options, words):
 
 
 def test_a_state_without_its_beginnings_is_refused():
-    plain, learned = GRU(width=D), GRU(width=D, initial="learned")
+    plain, learned = GRU(width=D), GRU(width=D, initial_state="learned")
     x = jnp.zeros((2, 3, D))
     for module, other in ((plain, learned), (learned, plain)):
         with pytest.raises(ValueError, match=r"make it with init_state\(2\)"):

@@ -20,13 +20,13 @@ from seqjax.mixers.rnn import Elman
 
 B, L, D = 64, 17, 8  # three chunks, the last filled up
 OPTIONS = {
-    "attention_rnn": [{}, dict(style="luong", cell="lstm", view="local_p", radius=2)],
+    "attention_rnn": [{}, dict(style="luong", cell="lstm", alignment="local_p", radius=2)],
     "bidirectional": [dict(mixer=Elman)],
-    "conv_lstm": [dict(kernel_size=2, initial="learned")],
-    "gru": [{}, dict(reset="before", remat="chunk")],
-    "lstm": [{}, dict(peepholes=True, hidden=6, layer_norm=True, initial="learned")],
+    "conv_lstm": [dict(kernel_size=2, initial_state="learned")],
+    "gru": [{}, dict(reset_after=False, remat="chunk")],
+    "lstm": [{}, dict(peepholes=True, hidden_size=6, layer_norm=True, initial_state="learned")],
     "mgu": [dict(variational_dropout=0.3, recurrent_dropout=0.3, weight_dropout=0.3, zoneout=0.3)],
-    "rnn": [dict(initial="learned"), dict(activation="relu", remat="chunk", weight_dropout=0.3)],
+    "rnn": [dict(initial_state="learned"), dict(activation="relu", remat="chunk", weight_dropout=0.3)],
     "slstm": [dict(heads=2, zoneout=0.2)],
     "stacked": [dict(mixer=Elman, dropout=0.3, residual=True)],
 }

@@ -97,10 +97,10 @@ def test_a_prefix_language_model_knows_nothing_of_what_it_has_to_predict():
 
 def test_a_tied_head_is_the_embedding():
     x = draw(TOKENS, 2, 4)
-    tied, free = (init(lm(tied=t), x)["params"] for t in (True, False))
+    tied, free = (init(lm(tie_embeddings=t), x)["params"] for t in (True, False))
     assert cost.count(free) - cost.count(tied) == 8 * 7 + 7
     with pytest.raises(ValueError, match="as many outputs as inputs"):
-        lm(tied=True, outputs=6)
+        lm(tie_embeddings=True, outputs=6)
 
 
 def test_dropout_is_drawn_only_when_asked_for():

@@ -71,7 +71,7 @@ def test_a_layer_is_a_mixer_a_look_at_the_memory_and_an_mlp():
 
 
 def test_encoder_and_decoder_cycle_through_their_mixers():
-    model, params = made(layers=3, mixer=(GRU, HEADS2), encoder=(Elman, GRU), encoder_layers=3, tied=True)
+    model, params = made(layers=3, mixer=(GRU, HEADS2), encoder=(Elman, GRU), encoder_layers=3, tie_embeddings=True)
     state = run(model, params, SOURCE_BS, MASK_BS, method="prefill")
     kinds = [type(s).__name__ for s in state]
     assert kinds == ["ndarray", "Memory", "KV", "Memory", "ndarray", "Memory"]
@@ -84,7 +84,7 @@ def test_encoder_and_decoder_cycle_through_their_mixers():
 
 
 def test_a_mixer_that_reads_the_memory_itself_needs_no_other():
-    model, params = made(mixer=CrossAttention, cross=None)
+    model, params = made(mixer=CrossAttention, cross_attention=None)
     assert [type(s).__name__ for s in run(model, params, SOURCE_BS, MASK_BS, method="prefill")] == ["Memory"]
 
 
@@ -99,17 +99,23 @@ def test_dropout_is_drawn_in_the_encoder_too():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: seq2seq(cross=None), "neither model.mixer nor model.cross read the memory, wanted one of them"),
+        (
+            lambda: seq2seq(cross_attention=None),
+            "neither model.mixer nor model.cross_attention read the memory, wanted one of them",
+        ),
         (
             lambda: seq2seq(mixer=(GRU, CrossAttention), layers=2),
-            "CrossAttention of model.mixer and model.cross read the memory",
+            "CrossAttention of model.mixer and model.cross_attention read the memory",
         ),
-        (lambda: seq2seq(cross=GRU), "model.cross does not read a memory: choose one that does"),
+        (lambda: seq2seq(cross_attention=GRU), "model.cross_attention does not read a memory: choose one that does"),
         (lambda: seq2seq(encoder=CrossAttention), "CrossAttention reads a memory, an encoder has none"),
         (lambda: seq2seq(encoder=()), "model.encoder is an empty list"),
         (lambda: seq2seq(mixer=()), "model.mixer is an empty list"),
         (lambda: seq2seq(inputs=Spec(vocabulary=7)), "this data has none: choose model.name='lm'"),
-        (lambda: seq2seq(cross=functools.partial(CrossAttention, heads=3)), "heads=3 does not divide model.width=8"),
+        (
+            lambda: seq2seq(cross_attention=functools.partial(CrossAttention, heads=3)),
+            "heads=3 does not divide model.width=8",
+        ),
         (lambda: LanguageModel(inputs=SPEC, outputs=7, mixer=GRU), "which a language model does not read: choose"),
         (lambda: Classifier(inputs=SPEC, outputs=7, mixer=GRU), "which a classifier does not read: choose"),
         (
@@ -160,7 +166,10 @@ def config(tmp_path, *overrides, **sections):
 
 
 def test_it_learns_resumes_and_answers(tmp_path):
-    file, run = config(tmp_path, "train.steps=200", "optim.peak=0.02", "loader.batch=32"), tmp_path / "run"
+    file, run = (
+        config(tmp_path, "train.steps=200", "optim.learning_rate=0.02", "loader.batch_size=32"),
+        tmp_path / "run",
+    )
     assert launch.main("train", "--config", file, "--workdir", run).code == 0
     assert launch.rows(run)[-1]["exact_match"] > 0.9
     done = launch.main("evaluate", "--workdir", run, "--split", "test")
@@ -193,7 +202,10 @@ def test_an_answer_of_which_every_token_counts_begins_behind_the_first(tmp_path,
     [
         (dict(model=dict(name="lm", mixer="gru")), "model: the examples of this data have a source"),
         (dict(data=dict(name="copy")), "model: a seq2seq model reads a source, and this data has none"),
-        (dict(model=dict(name="seq2seq", mixer="gru", cross=None)), "model: neither model.mixer nor model.cross"),
+        (
+            dict(model=dict(name="seq2seq", mixer="gru", cross_attention=None)),
+            "model: neither model.mixer nor model.cross_attention",
+        ),
         (dict(task=dict(name="next_token", carry_state=True)), "there is no state to carry"),
     ],
 )

@@ -34,8 +34,8 @@ def packed(S=L, rows=B):
     real[-1] = False
     reset = RNG.random((rows, S)) > 0.9
     places = jax.jit(lambda *flags: [f((rows, S), *flags) for f in (masks.positions, masks.segments)])
-    keys = masks.Tokens(*jax.device_get(places(real, reset)), real)
-    return dict(queries=masks.Tokens(*(a[:, S - L :] for a in keys)), keys=keys)
+    keys = masks.Places(*jax.device_get(places(real, reset)), real)
+    return dict(queries=masks.Places(*(a[:, S - L :] for a in keys)), keys=keys)
 
 
 def wanted_of(q, k, v, queries, keys, scale=None, soft_cap=None, sinks_H=None, allowed_BLS=None, relative=None, **look):
@@ -46,7 +46,7 @@ def wanted_of(q, k, v, queries, keys, scale=None, soft_cap=None, sinks_H=None, a
     mq, mk = (
         np.ones((1, n), bool) if x.mask_BL is None else np.asarray(x.mask_BL) for x, n in ((queries, L), (keys, S))
     )
-    sees = np.asarray(masks.Sight(**look).sees(pq[:, :, None], pk[:, None, :]) & jnp.ones((1, L, S), bool))
+    sees = np.asarray(masks.Pattern(**look).sees(pq[:, :, None], pk[:, None, :]) & jnp.ones((1, L, S), bool))
     slope, table = (None, None) if relative is None else (None if a is None else np.asarray(a) for a in relative)
     y = np.zeros(q.shape)
     for b, t, h in np.ndindex(B, L, H):
@@ -94,9 +94,9 @@ CASES = {
     "dilated for ever, packed": dict(dilation=3, **packed()),
     "prefix": dict(causal=True, prefix=19),
     "prefix, packed": dict(causal=True, prefix=3, **packed()),
-    "blocks": dict(blocks=masks.Blocks(4, 1, 1, 1)),
-    "blocks, causal": dict(causal=True, blocks=masks.Blocks(2, 1, 1, 2)),
-    "blocks, packed": dict(causal=True, blocks=masks.Blocks(3, 0, 0, 1), **packed()),
+    "blocks": dict(blocks=masks.BlockPattern(4, 1, 1, 1)),
+    "blocks, causal": dict(causal=True, blocks=masks.BlockPattern(2, 1, 1, 2)),
+    "blocks, packed": dict(causal=True, blocks=masks.BlockPattern(3, 0, 0, 1), **packed()),
     "slopes": dict(causal=True, relative=positions.Relative(slope_H=positions.alibi(H))),
     "slopes, both directions": dict(relative=positions.Relative(slope_H=positions.alibi(H)), **packed()),
     "table": dict(causal=True, relative=positions.Relative(table_HN=TABLE)),
@@ -147,7 +147,7 @@ def operands_of(case):
 @functools.cache
 def reference_of(case):
     """Values and gradients, of which the values are those of the loop."""
-    options = {"queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
+    options = {"queries": masks.Places(), "keys": masks.Places()} | CASES[case]
     y, grads = jax.device_get(both(REFERENCE, *operands_of(case), **options))
     np.testing.assert_allclose(y, wanted_of(*operands_of(case), **options), rtol=2e-5, atol=2e-6)
     return y, grads
@@ -194,8 +194,8 @@ def test_decoding_is_attention_to_cache_and_tokens(heads, count):
     q, k, v = operands(24, heads)
     q, W = q[:, :count], 24 - count
     real = (RNG.random((B, 24)) > 0.3) & (np.arange(B) < B - 1)[:, None]
-    keys = masks.Tokens(np.arange(24, dtype="int32")[None] - 3, None, real)
-    queries = masks.Tokens(np.arange(20, 20 + count, dtype="int32")[None])
+    keys = masks.Places(np.arange(24, dtype="int32")[None] - 3, None, real)
+    queries = masks.Places(np.arange(20, 20 + count, dtype="int32")[None])
     look = dict(causal=True, window=15, soft_cap=2.0, sinks_H=SINKS, queries=queries, keys=keys, scale=0.4)
     cached = tuple(np.moveaxis(a[:, :W], 1, 3) for a in (k, v))
     ways = lambda q, k, v, cached: (
@@ -218,7 +218,7 @@ def test_any_mask():
     q, k, v = operands(24)
     allowed = RNG.random((B, L, 24)) > 0.5
     allowed[0, 2] = False
-    wanted = wanted_of(q, k, v, masks.Tokens(), masks.Tokens(), causal=True, allowed_BLS=np.asarray(allowed))
+    wanted = wanted_of(q, k, v, masks.Places(), masks.Places(), causal=True, allowed_BLS=np.asarray(allowed))
     for backend in ("auto", "reference", "xla"):
         y, grads = both(functools.partial(attention.attend, backend=backend), q, k, v, allowed_BLS=allowed, causal=True)
         np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
@@ -299,10 +299,10 @@ def test_large_scores_are_no_nan(block):
 @pytest.mark.parametrize("case", ["prefix, packed", "sinks", "slopes, table and cap"])
 def test_any_number_of_heads_may_take_a_turn(case, most):
     """Some groups of a row, or all groups of some rows."""
-    options = {"queries": masks.Tokens(), "keys": masks.Tokens()} | CASES[case]
+    options = {"queries": masks.Places(), "keys": masks.Places()} | CASES[case]
     look, (q, k, v) = attention.Look(**options), operands(length(options))
     given = (q, k, v, look.queries, look.keys, look.sinks_H, look.relative)
-    rules = _blockwise.Rules(look.sight, look.soft_cap, share=1.0)
+    rules = _blockwise.Rules(look.pattern, look.soft_cap, share=1.0)
     way = functools.partial(_blockwise.attend, rules=rules, block=BLOCK)
     close(*jax.jit(lambda given: (_turns.attend(way, *given, most), way(*given)))(given))
 
@@ -316,9 +316,9 @@ def test_heads_take_turns_where_queries_see_many_keys():
     assert plan(k=heads(_backends.FAR, 1), cores=2) == (256, 1)
     far = dict(q=heads(2 * _backends.FAR, 4), k=heads(2 * _backends.FAR, 4))
     assert plan(**far) == (256, 1) and plan(**far, cores=2) == (512, 1)
-    assert plan(**far, queries=masks.Tokens(segment_BL=jnp.zeros((2, 2 * _backends.FAR), jnp.int32))) == (128, 1)
+    assert plan(**far, queries=masks.Places(segment_BL=jnp.zeros((2, 2 * _backends.FAR), jnp.int32))) == (128, 1)
     assert plan(q=far["q"], k=heads(2 * _backends.FAR, 1)) == (128, 1)
-    for few in (dict(q=heads(_backends.FAR - 1, 4)), dict(window=_backends.FAR - 1), dict(blocks=masks.Blocks())):
+    for few in (dict(q=heads(_backends.FAR - 1, 4)), dict(window=_backends.FAR - 1), dict(blocks=masks.BlockPattern())):
         assert plan(**few, cores=2) == (128, None)
 
 
@@ -341,7 +341,7 @@ CALLS = {
     "window": dict(causal=True, window=17),
     "window on both sides": dict(window=9),
     "prefix": dict(causal=True, prefix=20),
-    "blocks": dict(blocks=masks.Blocks(8, 0, 1, 1)),
+    "blocks": dict(blocks=masks.BlockPattern(8, 0, 1, 1)),
     "packed": packed(),
     "window, packed": dict(causal=True, window=5, **packed()),
 }
@@ -351,7 +351,7 @@ CALLS = {
 def test_blocks_that_cannot_meet_are_skipped(call):
     """Each block of queries and of keys has a list: no other block holds what it may see, and those on it do."""
     look = attention.Look(**CALLS[call])
-    found = lambda: (_blocks.meet(look.sight, _blocks.marks(look.queries, look.keys, L, L, 8, 8)), look.allowed(L, L))
+    found = lambda: (_blocks.meet(look.pattern, _blocks.marks(look.queries, look.keys, L, L, 8, 8)), look.allowed(L, L))
     meet, allowed = jax.device_get(jax.jit(found)())
     seen_nm = np.broadcast_to(allowed, (B, L, L)).reshape(-1, 5, 8, 5, 8).any(axis=(0, 2, 4))
     for seen, order, count in ((seen_nm, *meet[:2]), (seen_nm.T, *meet[2:])):
@@ -387,7 +387,7 @@ def test_auto_takes_cudnn_only_where_it_computes_exactly_this(monkeypatch):
     for call in (
         dict(soft_cap=1.0),
         dict(sinks_H=jnp.zeros(4)),
-        dict(keys=masks.Tokens(mask_BL=jnp.ones((1, 16), bool))),
+        dict(keys=masks.Places(mask_BL=jnp.ones((1, 16), bool))),
     ):
         attention.attend(q, k, v, **call)
     attention.attend(odd, odd, odd)
@@ -469,15 +469,16 @@ def test_parity_of_cudnn_on_a_gpu(case):
         {"window": 5},
         {"causal": True, "window": 5, "dilation": 3},
         {"causal": True, "prefix": 9},
-        {"causal": True, "blocks": masks.Blocks(4, random=1)},
+        {"causal": True, "blocks": masks.BlockPattern(4, random_blocks=1)},
         {},
     ],
 )
 @pytest.mark.parametrize(("queries", "keys"), [(40, 40), (13, 40), (1, 33), (40, 13)])
 def test_the_share_of_blocks_that_meet_is_known_beforehand(look, queries, keys):
-    sight = attention.Look(**look).sight
-    places = masks.Tokens(jnp.arange(queries)[None] + max(keys - queries, 0))
+    pattern = attention.Look(**look).pattern
+    places = masks.Places(jnp.arange(queries)[None] + max(keys - queries, 0))
     met = _blocks.meet(
-        sight, _blocks.marks(places, masks.Tokens(), queries, keys, *(_blocks.size(n, BLOCK) for n in (queries, keys)))
+        pattern,
+        _blocks.marks(places, masks.Places(), queries, keys, *(_blocks.size(n, BLOCK) for n in (queries, keys))),
     )
-    assert _blocks.share(sight, queries, keys, BLOCK) == pytest.approx(float(met.count_n.mean()) / len(met.count_m))
+    assert _blocks.share(pattern, queries, keys, BLOCK) == pytest.approx(float(met.count_n.mean()) / len(met.count_m))

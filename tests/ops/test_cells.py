@@ -362,10 +362,10 @@ def test_chunks_run_twice_take_a_quarter_of_the_memory_of_autodiff(name):
 MIXERS = {
     "mgu": ("mgu", {}, "mgu"),
     "slstm": ("slstm", dict(heads=2), "slstm"),
-    "gru-before": ("gru", dict(reset="before"), "gru_before"),
+    "gru-before": ("gru", dict(reset_after=False), "gru_before"),
     "lstm-peepholes": ("lstm", dict(peepholes=True), "lstm-peepholes"),
     "lstm-norm": ("lstm", dict(layer_norm=True), "lstm-norm"),
-    "lstm-hidden": ("lstm", dict(hidden=N, peepholes=True, layer_norm=True), "lstm_projected"),
+    "lstm-hidden": ("lstm", dict(hidden_size=N, peepholes=True, layer_norm=True), "lstm_projected"),
     "conv_lstm": ("conv_lstm", dict(height=3, columns=2), "lstm-frames"),
     "conv_lstm-even": ("conv_lstm", dict(height=3, columns=2, kernel_size=2), "lstm-frames-even"),
 }

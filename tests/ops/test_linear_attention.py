@@ -235,7 +235,7 @@ def programs():
 
     out = {f"bare {kernel}": (partial(bare, kernel=kernel), jnp.zeros(1)) for kernel in KERNELS}
     for features in FEATURES:
-        module = LinearAttention(width=8, heads=2, features=features)
+        module = LinearAttention(width=8, heads=2, feature_map=features)
         params = module.init(jax.random.key(0), jnp.zeros((1, 1, 8)))
         apply = lambda p, x, mask, reset, m=module: m.apply(p, x, mask_BL=mask, reset_BL=reset)[0]
         out[features] = (apply, params)
@@ -273,7 +273,7 @@ def features_of(kind, x, maps):
 
 @pytest.mark.parametrize("kind", FEATURES)
 def test_the_mixer_follows_its_equations(kind):
-    module = LinearAttention(width=8, heads=2, features=kind, feature_width=3)
+    module = LinearAttention(width=8, heads=2, feature_map=kind, feature_width=3)
     x, real, fresh = draw(B, L, 8), RNG.random((B, L)) > 0.3, RNG.random((B, L)) > 0.6
     params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, 8)))["params"]
     params = jax.tree.map(lambda p: np.float64(p) + 0.3 * draw(*p.shape), params)
@@ -290,14 +290,14 @@ def test_the_mixer_follows_its_equations(kind):
 
 @pytest.mark.parametrize(("kind", "F"), [("elu", 2), ("taylor", 153), ("learned", 4)])
 def test_the_width_of_features_by_default(kind, F):
-    S, z = LinearAttention(width=8, features=kind).init_state(3)
+    S, z = LinearAttention(width=8, feature_map=kind).init_state(3)
     assert S.shape == (3, 4, F, 2) and z.shape == (3, 4, F)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["elu", "learned"])
 def test_large_values_do_not_overflow(kind, dtype):
-    module = LinearAttention(width=8, heads=2, features=kind, dtype=dtype)
+    module = LinearAttention(width=8, heads=2, feature_map=kind, dtype=dtype)
     x = (1000 * jax.random.normal(jax.random.key(1), (2, 5, 8))).astype(dtype)
     params = jax.jit(module.init)(jax.random.key(0), x)
     out, pull = jax.vjp(jax.jit(lambda p, x: module.apply(p, x, module.init_state(2))), params, x)
@@ -314,7 +314,7 @@ def test_small_features_of_elu_are_not_lost():
 
 
 def test_learned_features_start_as_those_of_q_and_k_themselves():
-    params = LinearAttention(width=8, heads=2, features="learned").init(jax.random.key(0), jnp.zeros((1, 1, 8)))
+    params = LinearAttention(width=8, heads=2, feature_map="learned").init(jax.random.key(0), jnp.zeros((1, 1, 8)))
     np.testing.assert_array_equal(params["params"]["maps"], np.broadcast_to(np.eye(4), (2, 2, 4, 4)))
 
 

@@ -44,11 +44,11 @@ def flags(L, rows=B):
 
 def packed(L, rows=B):
     mask, reset = flags(L, rows)
-    tokens = masks.Tokens(*(f((rows, L), mask, reset) for f in (masks.positions, masks.segments)), mask)
+    tokens = masks.Places(*(f((rows, L), mask, reset) for f in (masks.positions, masks.segments)), mask)
     return dict(queries=tokens, keys=tokens)
 
 
-def of_attention(L=64, block=8, dtype=np.float32, **look):
+def of_attention(L=64, block_size=8, dtype=np.float32, **look):
     """f(q, k, v, sinks and relative bias), and arguments; two blocks per chunk of four devices."""
     learned = {k: look.pop(k) for k in ("sinks_H", "relative") if k in look}
 
@@ -96,7 +96,7 @@ def of_model(L=16, model=LanguageModel, outputs=7, **options):
 
 
 mixer = lambda name, **options: functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
-HYBRID = (mixer("attention", heads=2, kv_heads=1, context=16), mixer("rg_lru", heads=2), mixer("linear_attention"))
+HYBRID = (mixer("attention", heads=2, kv_heads=1, max_length=16), mixer("rg_lru", heads=2), mixer("linear_attention"))
 LEARNED = positions.Relative(positions.alibi(H), jnp.asarray(draw(H, 11)))
 SINKS = jnp.array([-1.0, 0.0, 0.5, 2.0])
 part = functools.partial
@@ -116,7 +116,7 @@ GROUPS = {
         "packed, tensor=2": ATTENTION,
         "packed, fsdp=2": ATTENTION,
         "packed alike, sequence=8": part(of_attention, causal=True, **packed(64, 1)),
-        "packed, a block per chunk": part(of_attention, block=64, causal=True, **packed(64)),
+        "packed, a block per chunk": part(of_attention, block_size=64, causal=True, **packed(64)),
         "an odd chunk": part(of_attention, 60, causal=True),
         "both directions": part(of_attention, relative=LEARNED),
         "both directions, packed": part(of_attention, relative=LEARNED, **packed(64)),
@@ -125,7 +125,7 @@ GROUPS = {
         "dilated, in a window": part(of_attention, causal=True, window=4, dilation=5),
         "prefix": part(of_attention, causal=True, prefix=19),
         "prefix, packed": part(of_attention, causal=True, prefix=3, **packed(64)),
-        "blocks, packed": part(of_attention, causal=True, blocks=masks.Blocks(3, 0, 0, 1), **packed(64)),
+        "blocks, packed": part(of_attention, causal=True, blocks=masks.BlockPattern(3, 0, 0, 1), **packed(64)),
         "bfloat16": part(of_attention, causal=True, dtype=jnp.bfloat16),
     },
     "recurrences": {
@@ -133,7 +133,7 @@ GROUPS = {
         "diagonal, tensor=2": part(of_diagonal, "scan"),
         "linear attention, taylor": part(of_linear_attention, "taylor"),
         "linear attention, tensor=2": part(of_linear_attention, "taylor", cut=False),
-        "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tied=True),
+        "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
         "bidirectional": part(
             of_model, model=Classifier, mixer=mixer("bidirectional", mixer=mixer("lru")), pool="attention", layers=1
         ),
@@ -145,10 +145,10 @@ GROUPS = {
     "models": {
         "a hybrid": MODEL,
         "a hybrid, fsdp=2": MODEL,
-        "sparse attention": part(of_model, mixer=mixer("sparse_attention", heads=2, block=2, context=16)),
+        "sparse attention": part(of_model, mixer=mixer("sparse_attention", heads=2, block_size=2, max_length=16)),
         "stacked, fsdp=2": part(of_model, mixer=mixer("stacked", mixer=HYBRID[:2], residual=True)),
         "positions, sequence=8": part(
-            of_model, mixer=tuple(mixer("attention", positions=p, context=16) for p in ("learned", "sinusoidal"))
+            of_model, mixer=tuple(mixer("attention", positions=p, max_length=16) for p in ("learned", "sinusoidal"))
         ),
     },
 }
@@ -333,7 +333,7 @@ def test_a_length_that_does_not_fit_is_refused(over_four):
 
 @pytest.mark.parametrize("options", [dict(score="additive"), dict(score="location", positions="none"), {}])
 def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options):
-    module, x = Attention(width=8, context=16, **options), np.zeros((B, 8, 8))
+    module, x = Attention(width=8, max_length=16, **options), np.zeros((B, 8, 8))
     state = None if options else module.init_state(B)
     with pytest.raises(ValueError, match=r"attention with (mixer.score='|a cache).* is not cut over devices"):
         jax.eval_shape(module.init, jax.random.key(0), x, state)

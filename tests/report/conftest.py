@@ -18,8 +18,8 @@ def _write(folder, name="gru", *, final=1.4, steps=1000, rows=None, **config):
         "data": {"name": "shakespeare", "length": 128},
         "task": {"name": "next_token", "monitor": "loss"},
         "model": {"name": "lm", "width": 64, "layers": 2, "mixer": {"name": name}},
-        "optim": {"peak": 0.003, "warmup": 100},
-        "loader": {"batch": 32},
+        "optim": {"learning_rate": 0.003, "warmup_steps": 100},
+        "loader": {"batch_size": 32},
         "train": {"steps": steps},
         "parallel": {"mode": "jit"},
     } | config

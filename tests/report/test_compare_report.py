@@ -23,7 +23,7 @@ FILE = {
     "match": "state_bytes",
     "target": "gru",
     "metric": "accuracy",
-    "rates": [0.001, 0.01, 0.1],
+    "learning_rates": [0.001, 0.01, 0.1],
     "extrapolate": {"data.length": [3, 6]},
 }
 
@@ -212,7 +212,9 @@ def test_what_diverged_takes_no_time(tmp_path, monkeypatch):
 
 
 def test_a_contender_that_never_trained_has_no_score(tmp_path, monkeypatch):
-    _, text, *_ = compared(tmp_path, monkeypatch, rates={"gru": [0.01, 0.1], "lstm": [1e5, 1e6], "rnn": [1e5, 1e6]})
+    _, text, *_ = compared(
+        tmp_path, monkeypatch, learning_rates={"gru": [0.01, 0.1], "lstm": [1e5, 1e6], "rnn": [1e5, 1e6]}
+    )
     shown = Page(text).text
     assert "lstm: no learning rate from 1000 to 1e+06 trained" in shown and "no other contender has one" in shown
 

@@ -127,12 +127,12 @@ def test_skill_is_what_is_left_above_chance(accuracy, chance, skill):
 
 
 def test_commands_can_be_typed():
-    found = tree("gru", name="a b", overrides=["model.mixer.reset=before"])
+    found = tree("gru", name="a b", overrides=["model.mixer.reset_after=false"])
     (mark,) = fingerprint_measured.measured([found])
     first, *runs = (shlex.split(line) for line in fingerprint_words.commands(mark))
     args, rest = cli._parser().parse_known_args(first[1:])
     assert args.mixer == ["gru"] and args.name == "a b" and args.tier == "cpu" and args.seeds == 1
-    assert rest == ["--config.model.mixer.reset=before"]
+    assert rest == ["--config.model.mixer.reset_after=false"]
     assert [run[3] for run in runs] == [f"a b/{p.name}/peak-0.003-seed-0/config.json" for p in TIER.probes]
 
 

@@ -88,7 +88,7 @@ def test_holds_what_was_asked_for(written):
 def test_config_shows_the_keys_that_differ_and_no_others(written):
     for text in (Page(written[0]).text, written[1].replace("\\", "")):
         assert "model.mixer.name" in text and "model.mixer.heads" in text
-        assert "model.width" not in text and "optim.warmup" not in text
+        assert "model.width" not in text and "optim.warmup_steps" not in text
 
 
 def test_text_of_users_is_escaped(write_run, pages, tmp_path):

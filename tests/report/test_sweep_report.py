@@ -15,7 +15,11 @@ BAD = "model: <heads=3> does not | divide `width`"
 
 
 def record(number, peak, status="done", value=None, **more) -> Record:
-    params = {"optim.peak": peak, "model.mixer": ["gru", "attention"][number % 2], "model.layers": 1 + number % 3}
+    params = {
+        "optim.learning_rate": peak,
+        "model.mixer": ["gru", "attention"][number % 2],
+        "model.layers": 1 + number % 3,
+    }
     if number % 2:
         params["model.mixer(attention).heads"] = 2
     return Record(number, status, params, value, seconds=60.0 + number, **more)
@@ -31,9 +35,9 @@ def summary(tmp_path):
         record(4, 0.02, value=0.8),
         record(5, 0.03, "running"),
     ]
-    shares = {"optim.peak": 0.8, "model.layers": 0.2}
+    shares = {"optim.learning_rate": 0.8, "model.layers": 0.2}
     problem = "next_token on <b>copy</b>, judged by loss"
-    return Summary(tmp_path, problem, "loss", "sampler tpe, pruner none", records, shares, {"optim.peak"})
+    return Summary(tmp_path, problem, "loss", "sampler tpe, pruner none", records, shares, {"optim.learning_rate"})
 
 
 class Page(html.parser.HTMLParser):
@@ -67,7 +71,9 @@ def test_the_page_is_whole_and_says_it_all(summary):
     path = sweep.write(summary)
     assert path == summary.folder / "sweep.html"
     page = Page(path.read_text())
-    best = "Trial 1 has the lowest validation loss, 0.7500 ± 0.3536: optim.peak = 0.01, model.mixer = attention"
+    best = (
+        "Trial 1 has the lowest validation loss, 0.7500 ± 0.3536: optim.learning_rate = 0.01, model.mixer = attention"
+    )
     assert best in page.text
     for words in ("6 trials: 3 done, 1 pruned, 1 failed, 1 running", "next_token on <b>copy</b>", BAD, "fANOVA",
                   "best.json", "judge it on the test split"):  # fmt: skip
@@ -98,7 +104,9 @@ def test_csv_reads_back(summary):
     assert [row["status"] for row in rows] == [r.status for r in summary.records]
     assert float(rows[1]["value"]) == 0.75 and float(rows[1]["spread"]) == summary.records[1].spread
     assert rows[2]["error"] == BAD and rows[2]["value"] == "" and rows[0]["model.mixer(attention).heads"] == ""
-    assert [float(row["optim.peak"]) for row in rows] == [r.params["optim.peak"] for r in summary.records]
+    assert [float(row["optim.learning_rate"]) for row in rows] == [
+        r.params["optim.learning_rate"] for r in summary.records
+    ]
 
 
 def test_the_same_trials_give_the_same_bytes(summary):

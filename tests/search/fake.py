@@ -1,4 +1,4 @@
-"""A trial that takes no time: reads its config, writes what a run leaves, and behaves as `optim.peak` says.
+"""A trial that takes no time: reads its config, writes what a run leaves, and behaves as `optim.learning_rate` says.
 
 loss(step) = (log10 peak + 2)^2 + 1 / step, best at 0.01. A peak of
 
@@ -36,7 +36,7 @@ def fail(error, code):
 
 write("config.json", tree)
 status("running", 0)
-peak, step = tree["optim"]["peak"], 0
+peak, step = tree["optim"]["learning_rate"], 0
 
 def told(*_):
     status("preempted", step)

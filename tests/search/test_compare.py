@@ -16,14 +16,14 @@ from seqjax.search import findings, plan
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
 
-BASE = {k: v for k, v in launch.tiny().items() if k != "optim"} | {"optim": {"warmup": 1}}
+BASE = {k: v for k, v in launch.tiny().items() if k != "optim"} | {"optim": {"warmup_steps": 1}}
 FILE = {
     "base": BASE,
     "contenders": {"gru": {}, "lstm": {"model.mixer": "lstm"}},
     "match": "state_bytes",
     "target": "lstm",
     "metric": "accuracy",
-    "rates": [0.001, 0.01, 0.1],
+    "learning_rates": [0.001, 0.01, 0.1],
     "seeds": [0, 1, 2],
     "extrapolate": {"data.length": [3, 6]},
 }
@@ -75,36 +75,52 @@ def folders(commands, kind="train"):
 
 def test_the_defaults():
     c = read(match=..., target=..., extrapolate=..., metric=..., seeds=...)
-    assert (c.seeds, c.rate_seeds, c.tolerance, c.match, c.axis, c.values) == ([0, 1, 2], [0], 0.02, None, None, [None])
+    assert (c.seeds, c.learning_rate_seeds, c.tolerance, c.match, c.axis, c.values) == (
+        [0, 1, 2],
+        [0],
+        0.02,
+        None,
+        None,
+        [None],
+    )
     assert c.executor().slots == 1 and c.grid("gru") == [0.001, 0.01, 0.1]
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (dict(rates=..., seed=3), ["seed is not a key", "rates is required"]),
+        (dict(learning_rates=..., seed=3), ["seed is not a key", "learning_rates is required"]),
         (dict(contenders={"gru": {}}), ["got 1, wanted at least two"]),
         (dict(contenders={"gru": {}, "a/b": {}}), ["'a/b' names a folder"]),
         (dict(contenders={"gru": {}, "lstm": 3}), ["contenders.lstm: got 3"]),
         (dict(seeds=[0, 1]), ["seeds: got [0, 1], wanted at least 3"]),
         (dict(seeds=[0, 1, 1]), ["wanted at least 3 different"]),
-        (dict(rate_seeds=[]), ["rate_seeds: got []"]),
-        (dict(rates=[0.1]), ["rates: got [0.1], wanted at least two"]),
-        (dict(rates=[0.1, -1]), ["above 0"]),
-        (dict(rates={"gru": [1, 2]}), ["one for each of gru, lstm"]),
+        (dict(learning_rate_seeds=[]), ["learning_rate_seeds: got []"]),
+        (dict(learning_rates=[0.1]), ["learning_rates: got [0.1], wanted at least two"]),
+        (dict(learning_rates=[0.1, -1]), ["above 0"]),
+        (dict(learning_rates={"gru": [1, 2]}), ["one for each of gru, lstm"]),
         (dict(target=...), ["match='state_bytes' and target=None: set both"]),
         (dict(target="lstn"), ["Did you mean 'lstm'?"]),
         (dict(match="bytes"), ["match: got 'bytes'"]),
         (dict(vary={"data.length": []}), ["vary: got"]),
         (dict(vary={"data.length": [3], "seed": [1]}), ["wanted one key"]),
         (dict(extrapolate={"model.width": [3]}), ["wanted a key of data"]),
-        (dict(contenders={"gru": {"optim.peak": 1}, "lstm": {}}), ["contenders.gru has optim.peak, which rates sets"]),
+        (
+            dict(contenders={"gru": {"optim.learning_rate": 1}, "lstm": {}}),
+            ["contenders.gru has optim.learning_rate, which learning_rates sets"],
+        ),
         (dict(base=BASE | {"seed": 1}), ["base has seed, which seeds sets"]),
-        (dict(base=BASE | {"optim.peak": 1}), ["base has optim.peak, which rates sets"]),
+        (dict(base=BASE | {"optim.learning_rate": 1}), ["base has optim.learning_rate, which learning_rates sets"]),
         (dict(vary={"seed": [3, 4]}), ["vary has seed, which seeds sets"]),
-        (dict(contenders={"gru": {"optim": {"peak": 1}}, "lstm": {}}), ["contenders.gru has optim.peak, which rates"]),
+        (
+            dict(contenders={"gru": {"optim": {"learning_rate": 1}}, "lstm": {}}),
+            ["contenders.gru has optim.learning_rate, which learning_rates"],
+        ),
         (dict(contenders={"gru": {"data.length": 9}, "lstm": {}}), ["contenders.gru has keys of data, which must"]),
-        (dict(contenders={"gru": {}, "lstm": {"loader": {"batch": 9}}}), ["contenders.lstm has keys of loader, which"]),
+        (
+            dict(contenders={"gru": {}, "lstm": {"loader": {"batch_size": 9}}}),
+            ["contenders.lstm has keys of loader, which"],
+        ),
         (
             dict(vary={"model.width": [8, 9]}, contenders={"gru": {"model": {"width": 7}}, "lstm": {}}),
             ["contenders.gru has model.width, which vary sets"],
@@ -112,13 +128,13 @@ def test_the_defaults():
         (dict(vary={"model.mixer": [{"name": "gru"}]}), ["wanted one key and a list of different numbers or words"]),
         (dict(extrapolate={"data.pairs": [[1], [2]]}), ["extrapolate: got {'data.pairs': [[1], [2]]}, wanted one key"]),
         (dict(vary={"data.path": ["a/b", "a-b"]}), ["vary: got"]),
-        (dict(rates=[0.1, 0.10000001]), ["differ in six digits"]),
-        (dict(rates=["0.1", 0.2]), ["rates: got"]),
-        (dict(rates={"gru": [1, 2], "lstm": 3}), ["rates: got 3"]),
+        (dict(learning_rates=[0.1, 0.10000001]), ["differ in six digits"]),
+        (dict(learning_rates=["0.1", 0.2]), ["learning_rates: got"]),
+        (dict(learning_rates={"gru": [1, 2], "lstm": 3}), ["learning_rates: got 3"]),
         (dict(contenders={"gru": {}, "..": {}}), ["'..' names a folder"]),
         (dict(contenders={"gru": {}, "lstm": {"model.mixer": "lstn"}}), ["contenders.lstm: 1 problem", "'lstm'?"]),
         (dict(executor="locl"), ["Did you mean 'local'?"]),
-        (dict(seeds=[0], rates=[1], target=3), ["seeds: got [0]", "rates: got [1]", "2 problems"]),
+        (dict(seeds=[0], learning_rates=[1], target=3), ["seeds: got [0]", "learning_rates: got [1]", "2 problems"]),
     ],
 )
 def test_problems_are_said(changes, said):
@@ -172,7 +188,7 @@ def test_killed_anywhere_it_goes_on(tmp_path, last):
 
 def test_more_seeds_and_rates_go_on_from_what_is_there(tmp_path):
     run(tmp_path)
-    found, commands = run(tmp_path, read(seeds=[0, 1, 2, 3], rates=[0.001, 0.01, 0.03, 0.1]))
+    found, commands = run(tmp_path, read(seeds=[0, 1, 2, 3], learning_rates=[0.001, 0.01, 0.03, 0.1]))
     trained = folders(commands)
     assert {"gru/rate-0.01/seed-3", "gru/rate-0.03/seed-0", "lstm/rate-0.03/seed-0"} <= set(trained)
     assert not any(f.startswith("gru/rate-0.01/seed-") and f != "gru/rate-0.01/seed-3" for f in trained)
@@ -199,9 +215,9 @@ def test_sizes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     workdir = Workdir(tmp_path).lock()
     first = compare_lib.sizes(read(), workdir)
     monkeypatch.setattr(compare_lib, "measure", None)
-    assert compare_lib.sizes(read(rates=[1, 2]), workdir) == first
+    assert compare_lib.sizes(read(learning_rates=[1, 2]), workdir) == first
     with pytest.raises(TypeError):
-        compare_lib.sizes(read(base=BASE | {"loader": {"batch": 2}}), workdir)
+        compare_lib.sizes(read(base=BASE | {"loader": {"batch_size": 2}}), workdir)
 
 
 def test_the_test_split_chooses_nothing(tmp_path, monkeypatch):
@@ -214,7 +230,7 @@ def test_the_test_split_chooses_nothing(tmp_path, monkeypatch):
 
 
 def _flipped(folder, at):
-    peak = json.loads((folder / "config.json").read_text())["optim"]["peak"]
+    peak = json.loads((folder / "config.json").read_text())["optim"]["learning_rate"]
     results = {n: {"metrics": {"accuracy": -peak, "loss": peak}} for n in ("test", *(f"test at {a}" for a in at))}
     (folder / "results.json").write_text(json.dumps(results))
     return 0
@@ -222,14 +238,14 @@ def _flipped(folder, at):
 
 def test_an_edge_is_looked_beyond_twice_and_then_admitted(tmp_path):
     found, _ = run(
-        tmp_path, read(contenders={"gru": {}, "rnn": {"model.mixer": "rnn"}}, rates=[1e-5, 1e-4], target="gru")
+        tmp_path, read(contenders={"gru": {}, "rnn": {"model.mixer": "rnn"}}, learning_rates=[1e-5, 1e-4], target="gru")
     )
     rnn = found.founds[1]
     assert list(rnn.rates) == [1e-5, 1e-4, 1e-3, 1e-2] and (rnn.rate, rnn.edge) == (0.01, "highest")
 
 
 def test_where_nothing_trains_the_rest_goes_on(tmp_path):
-    found, _ = run(tmp_path, read(rates={"gru": [0.01, 0.1], "lstm": [2e4, 1e6]}))
+    found, _ = run(tmp_path, read(learning_rates={"gru": [0.01, 0.1], "lstm": [2e4, 1e6]}))
     lstm = found.founds[1]
     assert lstm.rate is None and lstm.runs == {} and len(lstm.rates) == 4 and min(lstm.rates) == 8
     assert [x.cell.contender for x in found.ranked(None)] == ["gru"] and found.pairs() == []
@@ -240,7 +256,7 @@ def test_a_rate_that_diverges_in_the_end_is_not_chosen(tmp_path, monkeypatch):
 
     def fragile(tree, folder):
         code = train(tree, folder)
-        if tree["optim"]["peak"] == 0.01:  # of a GRU the best, while it lasted
+        if tree["optim"]["learning_rate"] == 0.01:  # of a GRU the best, while it lasted
             status = {"status": "failed", "step": 4, "error": "NumericsError: not finite"}
             (folder / "status.json").write_text(json.dumps(status))
         return code
@@ -256,7 +272,7 @@ def test_a_run_whose_metric_was_never_finite_is_done_and_not_chosen(tmp_path, mo
 
     def blind(tree, folder):
         code = train(tree, folder)
-        if tree["optim"]["peak"] == 0.01:
+        if tree["optim"]["learning_rate"] == 0.01:
             rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
             rows = [{k: v if k in ("step", "split") else None for k, v in row.items()} for row in rows]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -328,7 +344,7 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rates", "best", "following"),
+    ("learning_rates", "best", "following"),
     [
         ({0.1: [3.0], 1.0: [1.0], 10.0: [2.0]}, 1.0, None),
         ({0.1: [3.0], 1.0: [2.0], 10.0: [1.0]}, 10.0, 100.0),
@@ -412,7 +428,7 @@ def test_evaluate_at_other_data(tmp_path):
 @pytest.mark.parametrize("name", [signal.SIGKILL, signal.SIGTERM])
 def test_the_command_goes_on_where_it_was_killed(tmp_path, name):
     file = tmp_path / "c.json"
-    tree = copy.deepcopy(FILE) | {"match": "params", "rates": [0.003, 0.01], "tolerance": 0.2}
+    tree = copy.deepcopy(FILE) | {"match": "params", "learning_rates": [0.003, 0.01], "tolerance": 0.2}
     file.write_text(json.dumps(tree))
     args = ("compare", "--config", file, "--workdir", tmp_path / "w", "--slots", 2)
     first = launch.start(*args)

@@ -175,13 +175,13 @@ def test_a_folder_keeps_one_fingerprint(taken):
     ("mixer", "options", "words"),
     [
         ("bidirectional", {}, "no fingerprint of bidirectional: bidirectional sees the tokens that it would have to"),
-        ("attention", {"overrides": ["model.mixer.sight=bidirectional"]}, "attention sees the tokens"),
+        ("attention", {"overrides": ["model.mixer.causal=false"]}, "attention sees the tokens"),
         ("cross_attention", {}, "cross_attention reads a memory, and the probes have one sequence"),
         ("atention", {}, "Did you mean 'attention'"),
         ("gru", {"tier": "tpu"}, "--tier tpu: choose from cpu, gpu, tiny"),
         ("gru", {"seeds": 0}, "got 0 seeds and 1 slots"),
         ("gru", {"name": "a/b"}, "--name a/b"),
-        ("gru", {"overrides": ["optim.peak=1"]}, "--config.optim.peak=1: .* are the tier's"),
+        ("gru", {"overrides": ["optim.learning_rate=1"]}, "--config.optim.learning_rate=1: .* are the tier's"),
         ("gru", {"overrides": ["data.length=3"]}, "--config.data.length=3"),
         ("gru", {"overrides": ["model.mixer=lstm"]}, "another mixer than gru: say with --name"),
         ("attention", {"overrides": ["model.mixer.heads=3"]}, "heads"),
@@ -218,7 +218,7 @@ def test_every_probe_of_every_tier_is_a_config_at_every_length(tier):
 @pytest.mark.slow
 def test_learned_positions_end_where_they_end(tmp_path):
     probe = TINY.probes[1]
-    options = ["model.mixer.positions=learned", "model.mixer.context=5"]
+    options = ["model.mixer.positions=learned", "model.mixer.max_length=5"]
     trial = Trial(tmp_path / "run", TINY.tree(probe, "attention", 1e-2, 0, options))
     file = launch.write(tmp_path / "c.json", trial.config)
     assert launch.main("train", "--config", file, "--workdir", trial.folder, "--quiet").code == 0
@@ -231,9 +231,9 @@ def test_learned_positions_end_where_they_end(tmp_path):
 def test_costs_grow_as_they_must():
     def measured(mixer, length):
         tree = TINY.tree(TINY.probes[0], mixer, 1e-3, 0, ["model.width=16"])
-        tree["data"], tree["loader"]["batch"] = {"name": "copy", "length": length // 2}, 2
+        tree["data"], tree["loader"]["batch_size"] = {"name": "copy", "length": length // 2}, 2
         if mixer == "attention":
-            tree["model"]["mixer"]["context"] = length + cost.TOKENS
+            tree["model"]["mixer"]["max_length"] = length + cost.TOKENS
         return cost.measure(Experiment(resolve(tree)))
 
     gru, attention = ([measured(mixer, length) for length in (8, 32)] for mixer in ("gru", "attention"))

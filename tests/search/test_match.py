@@ -4,7 +4,8 @@ import launch
 import pytest
 
 from seqjax.search import match, plan
-from seqjax.training import room
+from seqjax.training import capacity
+from seqjax.training.elsewhere import elsewhere
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.types import ConfigError
 
@@ -54,7 +55,7 @@ def test_buckets_cost_what_an_epoch_costs_on_average(tmp_path):
         file = tmp_path / "texts.csv"
         file.write_text("text\n" + "".join("ab" * (n // 2) + "\n" for n in lengths))
         data = {"name": "table", "train": str(file), "text": "text"}
-        return match.measure(tree(f"data={data!r}", "loader.batch=1", "loader.buckets=[4,8]"))
+        return match.measure(tree(f"data={data!r}", "loader.batch_size=1", "loader.buckets=[4,8]"))
 
     mixed, short, long = cost(4, 4, 8, 4), cost(4), cost(8)
     assert mixed.flops == pytest.approx((3 * short.flops + long.flops) / 4) and short.flops < long.flops
@@ -118,27 +119,27 @@ def test_a_refusal_at_every_width_is_said():
 
 def test_a_cache_is_as_large_as_what_is_read():
     given = launch.tiny("model.mixer={'name': 'attention', 'heads': 2}", "data.length=5")
-    c = plan.Comparison(base=given, contenders={"a": {}, "b": {"model.mixer.context": 30}}, rates=[1, 2])
+    c = plan.Comparison(base=given, contenders={"a": {}, "b": {"model.mixer.max_length": 30}}, learning_rates=[1, 2])
     fitted = plan.fitted(c, "a", None)
-    read = room.tokens_read(Experiment(fitted))
+    read = capacity.tokens_read(Experiment(fitted))
     assert read == Experiment(fitted).source.spec.length - 1  # the last token is only predicted
-    assert fitted["model"]["mixer"]["context"] == read
-    assert plan.fitted(c, "b", None)["model"]["mixer"]["context"] == 30  # asked for
+    assert fitted["model"]["mixer"]["max_length"] == read
+    assert plan.fitted(c, "b", None)["model"]["mixer"]["max_length"] == 30  # asked for
 
 
 def test_caches_inside_others_are_found():
-    section = {"mixer": [{"name": "gru"}, {"name": "stacked", "mixer": {"name": "attention", "context": 9}}]}
-    assert room.fitted(section, 4)["mixer"][1]["mixer"]["context"] == 4
-    given = {"mixer": ["gru", {"name": "stacked", "mixer": {"name": "attention", "context": 9}}]}
-    assert room.fitted(section, 4, given)["mixer"][1]["mixer"]["context"] == 9
+    section = {"mixer": [{"name": "gru"}, {"name": "stacked", "mixer": {"name": "attention", "max_length": 9}}]}
+    assert capacity.fitted(section, 4)["mixer"][1]["mixer"]["max_length"] == 4
+    given = {"mixer": ["gru", {"name": "stacked", "mixer": {"name": "attention", "max_length": 9}}]}
+    assert capacity.fitted(section, 4, given)["mixer"][1]["mixer"]["max_length"] == 9
 
 
 def test_the_same_model_on_other_data():
     e = built("model.mixer={'name': 'attention', 'heads': 2, 'context': 7}")
-    longer = room.elsewhere(e, "data.length=20")
-    assert longer.source.length == 20 and longer.model.room == room.tokens_read(longer)
-    assert room.elsewhere(e, "data.length=2").model.room == 7
+    longer = elsewhere(e, "data.length=20")
+    assert longer.source.length == 20 and longer.model.capacity == capacity.tokens_read(longer)
+    assert elsewhere(e, "data.length=2").model.capacity == 7
     with pytest.raises(ConfigError, match="another embedding"):
-        room.elsewhere(e, "data.symbols=9")
+        elsewhere(e, "data.symbols=9")
     with pytest.raises(ConfigError, match="a key of data"):
-        room.elsewhere(e, "model.width=16")
+        elsewhere(e, "model.width=16")

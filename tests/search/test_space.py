@@ -36,11 +36,11 @@ class Fixed:
 
 
 SPACE = {
-    "optim.peak": log(1e-4, 1e-2),
+    "optim.learning_rate": log(1e-4, 1e-2),
     "model.dropout": uniform(0, 0.5),
     "model.layers": integers(1, 3),
     "model.width": choice(8, 16),
-    "model.mixer": choice("gru", dict(name="attention", heads=choice(2, 4), context=integers(10, 20))),
+    "model.mixer": choice("gru", dict(name="attention", heads=choice(2, 4), max_length=integers(10, 20))),
 }
 
 
@@ -49,7 +49,7 @@ def test_what_is_drawn_by_order_of_magnitude_is_known_by_name():
         **SPACE,
         "optim": choice(dict(name="adamw", peak=log(1e-4, 1e-2)), dict(name="sgd", momentum=uniform(0, 1))),
     }
-    assert spaces.logarithmic(space) == {"optim.peak", "optim(adamw).peak"}
+    assert spaces.logarithmic(space) == {"optim.learning_rate", "optim(adamw).peak"}
     drawn = Fixed(0.0)
     spaces.suggest(space, drawn)
     assert spaces.logarithmic(space) <= set(drawn.drawn)
@@ -68,8 +68,8 @@ def test_what_is_drawn_goes_into_the_config(share, want, names):
     trial = Fixed(share)
     tree = spaces.with_values(BASE, spaces.suggest(SPACE, trial))
     model, mixer = tree["model"], tree["model"]["mixer"]
-    inner = (mixer["heads"], mixer["context"]) if mixer["name"] == "attention" else None
-    found = (tree["optim"]["peak"], model["dropout"], model["layers"], model["width"], mixer["name"], inner)
+    inner = (mixer["heads"], mixer["max_length"]) if mixer["name"] == "attention" else None
+    found = (tree["optim"]["learning_rate"], model["dropout"], model["layers"], model["width"], mixer["name"], inner)
     assert found == pytest.approx(want) if inner is None else found[1:] == want[1:]
     assert len(trial.drawn) == names
     assert ("model.mixer(attention).heads" in trial.drawn) == (inner is not None)
@@ -79,8 +79,8 @@ def test_what_is_drawn_goes_into_the_config(share, want, names):
 def test_values_arrive_as_they_are():
     """Words that look like others, floats to the last bit, None and lists."""
     value = 0.1 + 0.2
-    tree = spaces.with_values(BASE, {"optim.peak": value, "train.eval_every": None, "loader.buckets": [4, 8]})
-    assert tree["optim"]["peak"] == value and tree["train"]["eval_every"] is None
+    tree = spaces.with_values(BASE, {"optim.learning_rate": value, "train.eval_every": None, "loader.buckets": [4, 8]})
+    assert tree["optim"]["learning_rate"] == value and tree["train"]["eval_every"] is None
     assert tree["loader"]["buckets"] == [4, 8]
 
 
@@ -93,8 +93,8 @@ def test_a_grid_is_every_combination_once():
     ]
     assert points == [{"model.width": width} | mixer for width in (8, 16) for mixer in mixers]
     assert spaces.grid({"model.layers": integers(2, 4)}) == [{"model.layers": n} for n in (2, 3, 4)]
-    with pytest.raises(ConfigError, match=r"optim\.peak: a grid has no points in log\(0\.1, 1\)"):
-        spaces.grid({"optim.peak": log(0.1, 1)})
+    with pytest.raises(ConfigError, match=r"optim\.learning_rate: a grid has no points in log\(0\.1, 1\)"):
+        spaces.grid({"optim.learning_rate": log(0.1, 1)})
 
 
 def test_labels_tell_all_values_apart():
@@ -129,18 +129,18 @@ def test_what_is_no_domain(make, words):
 def test_all_problems_are_listed_at_once():
     space = {
         "model.widht": choice(8, 16),
-        "optim.peak": uniform(-1, 1),
+        "optim.learning_rate": uniform(-1, 1),
         "model.mixer": choice("gru", "gruu", dict(name="attention", heads=choice(2, "four"))),
         "model.layers": integers(1, 2),
-        "optim.warmup": choice(0, 100),
+        "optim.warmup_steps": choice(0, 100),
         "task.monitor": choice("loss", "accuracy"),
-        "task": choice(dict(name="next_token", monitor="accuracy"), dict(name="next_token", given=1)),
+        "task": choice(dict(name="next_token", monitor="accuracy"), dict(name="next_token", prompt_length=1)),
     }
     with pytest.raises(ConfigError) as error:
         spaces.check(BASE, space)
     text = str(error.value)
-    for words in ("model.widht is not a key", "'width'", "optim.peak: got -1", "'gruu'", "heads: got 'four'",
-                  "optim.warmup=100", "makes task.monitor 'accuracy', which decides"):  # fmt: skip
+    for words in ("model.widht is not a key", "'width'", "optim.learning_rate: got -1", "'gruu'", "heads: got 'four'",
+                  "optim.warmup_steps=100", "makes task.monitor 'accuracy', which decides"):  # fmt: skip
         assert words in text, (words, text)
     assert text.startswith("7 problems") and "layers" not in text.replace("Keys", "\0").split("\0")[0]
     spaces.check(BASE, SPACE)
@@ -155,8 +155,10 @@ def get_config(variant=""):
 
 def test_a_space_is_read_from_beside_the_config(tmp_path):
     file = tmp_path / "c.py"
-    file.write_text(CONFIG.format(tree=launch.tiny()) + "def sweep():\n    return {'optim.peak': log(0.1, 1)}\n")
-    assert spaces.read(str(file)) == spaces.read(f"{file}:tiny") == {"optim.peak": log(0.1, 1)}
+    file.write_text(
+        CONFIG.format(tree=launch.tiny()) + "def sweep():\n    return {'optim.learning_rate': log(0.1, 1)}\n"
+    )
+    assert spaces.read(str(file)) == spaces.read(f"{file}:tiny") == {"optim.learning_rate": log(0.1, 1)}
 
 
 @pytest.mark.parametrize(
@@ -164,8 +166,8 @@ def test_a_space_is_read_from_beside_the_config(tmp_path):
     [
         ("", "has no search space: define sweep"),
         ("def sweep():\n    return {}\n", "has no search space"),
-        ("def sweep():\n    return {'optim.peak': 0.1}\n", "optim.peak=0.1"),
-        ("def sweep():\n    return {'optim.peak': log(0, 1)}\n", "0 < low"),
+        ("def sweep():\n    return {'optim.learning_rate': 0.1}\n", "optim.learning_rate=0.1"),
+        ("def sweep():\n    return {'optim.learning_rate': log(0, 1)}\n", "0 < low"),
         ("def sweep():\n    return nothing\n", "NameError"),
     ],
 )

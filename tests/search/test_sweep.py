@@ -23,7 +23,7 @@ from seqjax.types import ConfigError, WorkdirError
 
 pytest.importorskip("optuna")
 BASE = resolve(launch.tiny("train.eval_every=2"))
-PEAKS = {"optim.peak": log(1e-4, 1.0)}
+PEAKS = {"optim.learning_rate": log(1e-4, 1.0)}
 
 
 def sweep(folder, space, base=BASE, slots=2, **options):
@@ -38,37 +38,41 @@ def sweep(folder, space, base=BASE, slots=2, **options):
 
 
 def loss(record) -> float:
-    return (math.log10(record.params["optim.peak"]) + 2) ** 2 + 1 / BASE["train"]["steps"]
+    return (math.log10(record.params["optim.learning_rate"]) + 2) ** 2 + 1 / BASE["train"]["steps"]
 
 
 # What is tried, and what is best.
 
 
 def test_a_grid_is_tried_once_each(tmp_path):
-    found = sweep(tmp_path, {"optim.peak": choice(0.1, 0.01), "model.width": choice(4, 8)}, sampler="grid")
-    tried = [(r.params["optim.peak"], r.params["model.width"]) for r in found.records]
+    found = sweep(tmp_path, {"optim.learning_rate": choice(0.1, 0.01), "model.width": choice(4, 8)}, sampler="grid")
+    tried = [(r.params["optim.learning_rate"], r.params["model.width"]) for r in found.records]
     assert tried == [(0.1, 4), (0.1, 8), (0.01, 4), (0.01, 8)]
     assert [r.value for r in found.records] == pytest.approx([loss(r) for r in found.records])
     assert found.best is found.records[2] and all(r.status == "done" for r in found.records)
     best = json.loads((tmp_path / "best.json").read_text())
-    assert best == resolve(launch.tiny("train.eval_every=2", "optim.peak=0.01", "model.width=4"))
+    assert best == resolve(launch.tiny("train.eval_every=2", "optim.learning_rate=0.01", "model.width=4"))
     assert (
-        len(sweep(tmp_path, {"optim.peak": choice(0.1, 0.01), "model.width": choice(4, 8)}, sampler="grid").records)
+        len(
+            sweep(
+                tmp_path, {"optim.learning_rate": choice(0.1, 0.01), "model.width": choice(4, 8)}, sampler="grid"
+            ).records
+        )
         == 4
     )
 
 
 def test_the_metric_says_which_way_is_better(tmp_path):
     base = resolve(launch.tiny("task.monitor=accuracy"))
-    found = sweep(tmp_path, {"optim.peak": choice(0.1, 0.01, 0.5)}, base, sampler="grid")
-    assert found.best.params == {"optim.peak": 0.01}
+    found = sweep(tmp_path, {"optim.learning_rate": choice(0.1, 0.01, 0.5)}, base, sampler="grid")
+    assert found.best.params == {"optim.learning_rate": 0.01}
     assert found.best.value == max(r.value for r in found.records)
 
 
 @pytest.mark.parametrize(("sampler", "trials"), [("random", 4), ("tpe", 12)])
 def test_the_same_seed_draws_the_same_also_in_two_parts(tmp_path, sampler, trials):
     """A sweep that is carried on draws what it would have drawn, and repeats nothing."""
-    draw = lambda found: [r.params["optim.peak"] for r in found.records]
+    draw = lambda found: [r.params["optim.learning_rate"] for r in found.records]
     whole = draw(sweep(tmp_path / "whole", PEAKS, slots=1, sampler=sampler, trials=trials, seed=3))
     part = draw(sweep(tmp_path / "parts", PEAKS, slots=1, sampler=sampler, trials=2, seed=3))
     both = draw(sweep(tmp_path / "parts", PEAKS, slots=1, sampler=sampler, trials=trials, seed=3))
@@ -86,11 +90,11 @@ def test_tpe_looks_where_it_was_good(tmp_path):
     distance = []
     for _ in range(60):
         number, values = study.ask()
-        distance.append(abs(math.log10(values["optim.peak"]) + 2))
+        distance.append(abs(math.log10(values["optim.learning_rate"]) + 2))
         study.complete(number, [distance[-1] ** 2])
     assert statistics.median(distance[30:]) < 0.5
     shares = study.importances()
-    assert shares["optim.peak"] > 0.9 and shares["model.width"] < 0.1
+    assert shares["optim.learning_rate"] > 0.9 and shares["model.width"] < 0.1
 
 
 def test_a_section_is_a_value(tmp_path):
@@ -106,10 +110,10 @@ def test_a_section_is_a_value(tmp_path):
 
 
 def test_a_failed_trial_keeps_its_error_and_ends_nothing_else(tmp_path):
-    space = {"optim.peak": choice(2.0, 0.01, 9.0, 8.0, 5.0, 0.1), "optim.warmup": choice(0, 4)}
+    space = {"optim.learning_rate": choice(2.0, 0.01, 9.0, 8.0, 5.0, 0.1), "optim.warmup_steps": choice(0, 4)}
     base = resolve(launch.tiny("train.steps=5"))
     found = sweep(tmp_path, space, base, sampler="grid")
-    errors = {r.params["optim.peak"]: r.error for r in found.records}
+    errors = {r.params["optim.learning_rate"]: r.error for r in found.records}
     assert errors == {
         2.0: "DataError: no such thing",
         9.0: "loss was never finite on validation",
@@ -118,15 +122,15 @@ def test_a_failed_trial_keeps_its_error_and_ends_nothing_else(tmp_path):
         0.01: None,
         0.1: None,
     }
-    assert [r.status for r in found.records].count("failed") == 8 and found.best.params["optim.peak"] == 0.01
+    assert [r.status for r in found.records].count("failed") == 8 and found.best.params["optim.learning_rate"] == 0.01
 
 
 def test_values_that_do_not_fit_each_other_fail_alone(tmp_path):
     """Each fits the config, both together do not: nothing is run."""
-    space = {"optim.warmup": choice(0, 4), "train.steps": choice(4, 3)}
+    space = {"optim.warmup_steps": choice(0, 4), "train.steps": choice(4, 3)}
     found = sweep(tmp_path, space, sampler="grid")
     assert [r.status for r in found.records] == ["done", "done", "done", "failed"]
-    assert "optim.warmup=4 is longer than train.steps=3" in found.records[3].error
+    assert "optim.warmup_steps=4 is longer than train.steps=3" in found.records[3].error
     assert not (tmp_path / "trials" / "0003").exists()
 
 
@@ -170,8 +174,8 @@ def test_a_folder_holds_one_sweep_and_one_process(tmp_path):
     for change in ({"seed": 1}, {"sampler": "random"}, {"seeds": 2}):
         with pytest.raises(ConfigError, match="holds another sweep, " + next(iter(change))):
             sweep(tmp_path, PEAKS, trials=1, **change)
-    with pytest.raises(ConfigError, match=r"holds another sweep, space\.optim\.peak"):
-        sweep(tmp_path, {"optim.peak": log(1e-3, 1.0)}, trials=1)
+    with pytest.raises(ConfigError, match=r"holds another sweep, space\.optim\.learning_rate"):
+        sweep(tmp_path, {"optim.learning_rate": log(1e-3, 1.0)}, trials=1)
     held = Sweep(BASE, PEAKS, Options(), tmp_path)
     with pytest.raises(WorkdirError, match="in use"):
         Sweep(BASE, PEAKS, Options(), tmp_path)
@@ -194,7 +198,7 @@ def test_a_study_can_live_in_a_database(tmp_path):
 @pytest.mark.parametrize("pruner", ["median", "halving"])
 def test_a_bad_trial_is_stopped_and_what_it_had_is_kept(tmp_path, pruner):
     """Six good ones, then one that is bad and would never end."""
-    space = {"optim.peak": choice(*(0.01 + i / 1e4 for i in range(6)), 7.0)}
+    space = {"optim.learning_rate": choice(*(0.01 + i / 1e4 for i in range(6)), 7.0)}
     found = sweep(tmp_path, space, slots=1, sampler="grid", pruner=pruner)
     last = found.records[-1]
     assert found.records[0].status == "done" and last.status == "pruned"
@@ -210,7 +214,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, {here!r})
 import test_sweep
-test_sweep.sweep({folder!r}, {{"optim.peak": test_sweep.choice(0.01, 0.1, 7.0, 0.02)}}, slots=1, sampler="grid")
+test_sweep.sweep({folder!r}, {{"optim.learning_rate": test_sweep.choice(0.01, 0.1, 7.0, 0.02)}}, slots=1, sampler="grid")
 """
 
 
@@ -239,8 +243,8 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path, monkeypatch):
         file.write('{"op_code": 5, "wor')
     os.symlink(tmp_path / "study.journal", tmp_path / "study.journal.lock")
     monkeypatch.setattr(fake, "CODE", fake.CODE.replace("peak != 7", "True"))  # now it ends
-    found = sweep(tmp_path, {"optim.peak": choice(0.01, 0.1, 7.0, 0.02)}, slots=1, sampler="grid")
-    assert [r.params["optim.peak"] for r in found.records] == [0.01, 0.1, 7.0, 0.02]
+    found = sweep(tmp_path, {"optim.learning_rate": choice(0.01, 0.1, 7.0, 0.02)}, slots=1, sampler="grid")
+    assert [r.params["optim.learning_rate"] for r in found.records] == [0.01, 0.1, 7.0, 0.02]
     assert [r.status for r in found.records] == ["done"] * 4
     assert [fake.starts(folder(i)) for i in range(4)] == [1, 1, 2, 1]
 
@@ -251,7 +255,7 @@ def test_a_sweep_that_is_told_to_end_stops_its_trials(tmp_path):
     process = killed(tmp_path, signal.SIGTERM)
     assert process.returncode == 1  # Preempted, which the command line makes 75
     assert json.loads((tmp_path / "trials" / "0002" / "status.json").read_text())["status"] == "preempted"
-    left = Sweep(BASE, {"optim.peak": choice(0.01, 0.1, 7.0, 0.02)}, Options(sampler="grid"), tmp_path)
+    left = Sweep(BASE, {"optim.learning_rate": choice(0.01, 0.1, 7.0, 0.02)}, Options(sampler="grid"), tmp_path)
     assert [r.status for r in left.study.records()] == ["done", "done", "running"]
     left.workdir.unlock()
 
@@ -291,7 +295,7 @@ def folded(tmp_path):
 def test_cross_validation_is_a_mean_over_folds(tmp_path, folded, monkeypatch):
     """k runs, each with its own fold of the same cut; the value is their mean, the spread their deviation."""
     monkeypatch.setattr(fake, "CODE", fake.CODE.replace("+ 1 / step", "+ tree['data']['fold'] + 1 / step"))
-    found = sweep(tmp_path / "s", {"optim.peak": choice(0.01, 0.1)}, folded, sampler="grid", folds=3, seed=5)
+    found = sweep(tmp_path / "s", {"optim.learning_rate": choice(0.01, 0.1)}, folded, sampler="grid", folds=3, seed=5)
     assert [r.parts for r in found.records] == [pytest.approx([0.25 + a + f for f in range(3)]) for a in (0, 1)]
     assert [r.value for r in found.records] == pytest.approx([1.25, 2.25])
     assert [r.spread for r in found.records] == pytest.approx([1.0, 1.0])
@@ -306,7 +310,9 @@ def test_cross_validation_is_a_mean_over_folds(tmp_path, folded, monkeypatch):
 
 
 def test_seeds_and_folds_multiply(tmp_path, folded):
-    found = sweep(tmp_path / "s", {"optim.peak": choice(0.01, 0.1)}, folded, trials=1, sampler="grid", folds=2, seeds=2)
+    found = sweep(
+        tmp_path / "s", {"optim.learning_rate": choice(0.01, 0.1)}, folded, trials=1, sampler="grid", folds=2, seeds=2
+    )
     assert len(found.records) == 1 and len(found.records[0].parts) == 4
     folder = tmp_path / "s" / "trials" / "0000"
     configs = {p.name: json.loads((p / "config.json").read_text()) for p in folder.iterdir() if p.is_dir()}
@@ -318,14 +324,14 @@ def test_seeds_and_folds_multiply(tmp_path, folded):
 def test_a_trial_is_no_better_than_its_worst_fold(tmp_path, folded, monkeypatch):
     """One that fails fails the trial, whose other runs are not begun."""
     monkeypatch.setattr(fake, "CODE", fake.CODE.replace("peak == 2:", "peak == 0.1 and tree['data']['fold'] == 1:"))
-    found = sweep(tmp_path / "s", {"optim.peak": choice(0.1, 0.01)}, folded, slots=1, sampler="grid", folds=4)
+    found = sweep(tmp_path / "s", {"optim.learning_rate": choice(0.1, 0.01)}, folded, slots=1, sampler="grid", folds=4)
     assert [r.status for r in found.records] == ["failed", "done"]
     assert found.records[0].error == "fold-1: DataError: no such thing"
     assert not (tmp_path / "s" / "trials" / "0000" / "fold-2").exists()
 
 
 def test_folds_are_pruned_by_the_mean_so_far(tmp_path, folded):
-    space = {"optim.peak": choice(*(0.01 + i / 1e4 for i in range(5)), 0.9)}
+    space = {"optim.learning_rate": choice(*(0.01 + i / 1e4 for i in range(5)), 0.9)}
     found = sweep(tmp_path / "s", space, folded, slots=1, sampler="grid", folds=3, pruner="median")
     assert [r.status for r in found.records] == ["done"] * 5 + ["pruned"]
     assert sorted(found.records[0].curve) == [1, 2] and sorted(found.records[5].curve) == [1]
@@ -351,7 +357,7 @@ def config(tmp_path, space, *overrides) -> str:
 @pytest.mark.parametrize(
     ("space", "args", "words"),
     [
-        ("{'model.widht': choice(4, 8), 'optim.peak': log(0.1, 1)}", [], ["model.widht", "'width'"]),
+        ("{'model.widht': choice(4, 8), 'optim.learning_rate': log(0.1, 1)}", [], ["model.widht", "'width'"]),
         ("{'model.width': choice(4, 8)}", ["--sampler", "gird"], ["sampler", "'gird'", "'grid'"]),
         ("{'model.width': choice(4, 8)}", ["--folds", "1", "--trials", "0"], ["folds", "trials", "at least"]),
         ("{'model.width': choice(4, 8)}", ["--executor", "slrum"], ["'slrum'", "'slurm'"]),
@@ -372,11 +378,11 @@ def test_the_command_says_what_happened(tmp_path, monkeypatch):
     """A line for each trial, the best, the report, and how to train it; a second time only what is known."""
     monkeypatch.setattr("seqjax.search.trials.command", fake.command)
     monkeypatch.setattr(Sweep.run, "__kwdefaults__", {**Sweep.run.__kwdefaults__, "command": fake.command})
-    file = config(tmp_path, "{'optim.peak': choice(0.1, 2.0, 0.01)}")
+    file = config(tmp_path, "{'optim.learning_rate': choice(0.1, 2.0, 0.01)}")
     args = ("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid", "--slots", "2")
     outcome = launch.main(*args)
     assert outcome.code == 0, outcome.err
-    for words in ("3 trials", "trial 1  failed  DataError: no such thing  optim.peak=2", "best: trial 2, loss 0.25",
+    for words in ("3 trials", "trial 1  failed  DataError: no such thing  optim.learning_rate=2", "best: trial 2, loss 0.25",
                   "sweep.html", f"seqjax train --config {tmp_path}/s/best.json"):  # fmt: skip
         assert words in outcome.out, outcome.out
     again = launch.main(*args)
@@ -386,7 +392,7 @@ def test_the_command_says_what_happened(tmp_path, monkeypatch):
 
 def test_if_all_fail_so_does_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(Sweep.run, "__kwdefaults__", {**Sweep.run.__kwdefaults__, "command": fake.command})
-    file = config(tmp_path, "{'optim.peak': choice(2.0, 3.0)}")
+    file = config(tmp_path, "{'optim.learning_rate': choice(2.0, 3.0)}")
     outcome = launch.main("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid")
     assert outcome.code == 1 and "no trial is done; the first that failed said: DataError: no such thing" in outcome.err
     assert (tmp_path / "s" / "trials.csv").read_text().count("failed") == 2
@@ -395,7 +401,9 @@ def test_if_all_fail_so_does_the_command(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_real_runs_killed_and_resumed(tmp_path):
     """Two trials of the real thing: SIGKILL in the first, the same command again."""
-    file = config(tmp_path, "{'optim.peak': choice(0.01, 0.1)}", "train.steps=400", "train.checkpoint_every=20")
+    file = config(
+        tmp_path, "{'optim.learning_rate': choice(0.01, 0.1)}", "train.steps=400", "train.checkpoint_every=20"
+    )
     args = ("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid", "--config.train.eval_every=20")
     process = launch.start(*args)
     metrics = tmp_path / "s" / "trials" / "0000" / "metrics.jsonl"

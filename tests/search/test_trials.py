@@ -21,7 +21,7 @@ from seqjax.types import ConfigError, Preempted, WorkdirError
 
 
 def trial(folder, peak=0.01, *overrides) -> Trial:
-    return Trial(folder, resolve(launch.tiny(f"optim.peak={peak}", *overrides)))
+    return Trial(folder, resolve(launch.tiny(f"optim.learning_rate={peak}", *overrides)))
 
 
 def run(some, slots=2, **options) -> dict:
@@ -89,7 +89,7 @@ def test_what_is_preempted_goes_on(tmp_path, monkeypatch):
 
 def test_a_folder_of_another_config_is_left_alone(tmp_path):
     run([trial(tmp_path / "a", 0.01)])
-    with pytest.raises(ConfigError, match=r"optim\.peak is 0\.01 there and 0\.02 here"):
+    with pytest.raises(ConfigError, match=r"optim\.learning_rate is 0\.01 there and 0\.02 here"):
         run([trial(tmp_path / "a", 0.02)])
     assert fake.starts(tmp_path / "a") == 1
 

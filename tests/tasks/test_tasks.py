@@ -85,10 +85,10 @@ def test_what_is_given_is_not_asked_for():
             count += data["mask"][b, t]
     gone = {**data, "scored": data["scored"] & (place >= 2)}
     for name, ratio in NextToken(spec=SPEC).loss(logits, jax.tree.map(jnp.asarray, gone)).items():
-        got = NextToken(spec=SPEC, given=2).loss(logits, jax.tree.map(jnp.asarray, data))[name]
+        got = NextToken(spec=SPEC, prompt_length=2).loss(logits, jax.tree.map(jnp.asarray, data))[name]
         np.testing.assert_allclose(got, ratio, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"task\.given=2 counts from the start of a document"):
-        NextToken(spec=SPEC, given=2, carry_state=True)
+    with pytest.raises(ValueError, match=r"task\.prompt_length=2 counts from the start of a document"):
+        NextToken(spec=SPEC, prompt_length=2, carry_state=True)
 
 
 def test_classification():
@@ -128,11 +128,13 @@ def test_tasks_refuse_data_that_they_cannot_use():
 def test_next_token_refuses_what_leaves_nothing_to_predict():
     with pytest.raises(ValueError, match="has 1 token, which leaves nothing to predict: give longer ones"):
         NextToken(spec=Spec(vocabulary=2, length=1))
-    with pytest.raises(ValueError, match=r"task\.given=6 leaves no token .* has 6: choose at most 5"):
-        NextToken(spec=SPEC, given=L)
+    with pytest.raises(ValueError, match=r"task\.prompt_length=6 leaves no token .* has 6: choose at most 5"):
+        NextToken(spec=SPEC, prompt_length=L)
     data = jax.tree.map(jnp.asarray, {**batch(), "mask": np.ones((B, L), bool)})
     del data["scored"]
-    assert NextToken(spec=SPEC, given=L - 1).loss(jnp.zeros((B, L - 1, V)), data)["loss"].weight == 3  # of 4 rows
+    assert (
+        NextToken(spec=SPEC, prompt_length=L - 1).loss(jnp.zeros((B, L - 1, V)), data)["loss"].weight == 3
+    )  # of 4 rows
 
 
 def test_a_monitor_says_which_way_is_better():

@@ -27,7 +27,7 @@ def tree(root: Path) -> dict:
     """Ragged lines as documents, a recurrent and an attention layer."""
     lines = [{"t": "abcdefgh"[: 2 + i % 7] * (1 + i % 2)} for i in range(40)]
     (root / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    out = launch.tiny("loader.batch=16", "train.steps=6", "optim.schedule=constant", "model.layers=2")
+    out = launch.tiny("loader.batch_size=16", "train.steps=6", "optim.schedule=constant", "model.layers=2")
     out["data"] = {"name": "table", "train": str(root / "lines.jsonl"), "text": "t"}
     out["model"] |= {"expansion": 1, "mixer": [{"name": "gru"}, {"name": "attention", "heads": 2}]}
     return out
@@ -40,7 +40,7 @@ def running(root: Path) -> dict:
     out = tree(root) | {"task": {"name": "next_token", "carry_state": True}}
     out["data"] = {"name": "text", "path": str(root / "*.txt"), "length": 3, "validation": 0.2, "test": 0.0}
     out["model"] |= {"layers": 1, "mixer": {"name": "gru"}}
-    out["loader"]["batch"] = 12
+    out["loader"]["batch_size"] = 12
     return out
 
 
@@ -58,7 +58,7 @@ def main(root: Path):
     for before, after in CHAINS:
         folder = root / f"{before} to {after}"
         train(folder, before, "train.steps=3")
-        train(folder, after, *(["train.accumulate=2"] if after == "pmap of four" else []))
+        train(folder, after, *(["train.accumulation_steps=2"] if after == "pmap of four" else []))
         starts = json.loads((folder / "run.json").read_text())["starts"]
         result["chains"][folder.name] = {"rows": launch.rows(folder), "starts": [s["step"] for s in starts]}
     result["begun"] = {}
@@ -77,11 +77,13 @@ def main(root: Path):
         outcome = launch.main("generate", "--workdir", root / name, *words)
         assert outcome.code == 0, outcome
         result["generated"].append(outcome.out)
-    result["refused"] = launch.main("train", "--config", config, "--workdir", root / "no", "--config.loader.batch=12")
+    result["refused"] = launch.main(
+        "train", "--config", config, "--workdir", root / "no", "--config.loader.batch_size=12"
+    )
     carry = launch.write(root / "carry.json", running(root))
     train(root / "streams", "one", config=carry)
     train(root / "chained", "all", "train.steps=3", config=carry)
-    train(root / "chained", "pmap of two", "train.accumulate=2", config=carry)
+    train(root / "chained", "pmap of two", "train.accumulation_steps=2", config=carry)
     assert launch.main("evaluate", "--workdir", root / "chained", "--checkpoint", "latest").code == 0
     result["carried"] = [launch.rows(root / name) for name in ("streams", "chained")]
     result["carried evaluated"] = json.loads((root / "chained" / "results.json").read_text())["validation"]
@@ -91,7 +93,7 @@ def main(root: Path):
 
 def share() -> float:
     """The part of a state of usual size that one of eight devices holds under fsdp=8."""
-    e = Experiment(resolve(launch.tiny("loader.batch=8", "model.width=64", "model.layers=2", "model.expansion=4",
+    e = Experiment(resolve(launch.tiny("loader.batch_size=8", "model.width=64", "model.layers=2", "model.expansion=4",
                                        "model.mixer=attention", "parallel.fsdp=8")))  # fmt: skip
     state = e.parallel.layout(8, 1).init(e.make_state)
     leaves = jax.tree.leaves(state)

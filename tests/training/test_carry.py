@@ -16,7 +16,7 @@ from seqjax.data import Loader, Streams, text
 from seqjax.mixers import attention, gru, lstm
 from seqjax.models import lm
 from seqjax.tasks.next_token import NextToken
-from seqjax.training import loop
+from seqjax.training import run as training_run
 from seqjax.training import state as state_lib
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
@@ -25,7 +25,7 @@ from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.training.workdir import Workdir
 
-MIXERS = {"gru": gru.Mixer, "hybrid": (functools.partial(attention.Mixer, heads=2, context=64), lstm.Mixer)}
+MIXERS = {"gru": gru.Mixer, "hybrid": (functools.partial(attention.Mixer, heads=2, max_length=64), lstm.Mixer)}
 B, L, N = 2, 3, 26
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -53,7 +53,7 @@ class Steps:
             mixer=MIXERS[mixer],
         )
         self.task = NextToken(spec=source.spec, carry_state=True)
-        self.batches = Streams(source, "train", Loader(batch=rows))
+        self.batches = Streams(source, "train", Loader(batch_size=rows))
         tx = optax.sgd(rate)
         step = make_train_step(self.model, self.task, tx, **options)
         self.state = jax.jit(
@@ -72,7 +72,7 @@ class Steps:
 def whole(model, params, of):
     """(window, row) -> summed nats, from each document of each row read by itself from its first token on."""
     pieces = []  # row, place in it, tokens
-    for r in range(of.loader.batch):
+    for r in range(of.loader.batch_size):
         windows = lambda key, r=r: [of[k][key][r][of[k]["mask"][r]] for k in range(of.per_epoch)]
         tokens, reset = (np.concatenate([w if k == 0 else w[1:] for k, w in enumerate(windows(key))])
                          for key in ("tokens", "reset"))  # fmt: skip
@@ -148,7 +148,9 @@ def test_a_row_whose_state_is_not_finite_starts_afresh(source):
 def test_evaluation_has_the_loss_of_the_whole_sequence(source, rows):
     """And does not depend on the evaluation before it."""
     steps = Steps(source, "hybrid")
-    evaluator = Evaluator(steps.model, steps.task, source, Loader(batch=rows), "validation", Parallel().layout(rows, 1))
+    evaluator = Evaluator(
+        steps.model, steps.task, source, Loader(batch_size=rows), "validation", Parallel().layout(rows, 1)
+    )
     wanted = whole(steps.model, steps.state.params, evaluator.batches)
     first, again = evaluator(steps.state.params), evaluator(steps.state.params)
     assert first == again and evaluator._step._cache_size() == 1
@@ -156,7 +158,9 @@ def test_evaluation_has_the_loss_of_the_whole_sequence(source, rows):
 
 
 def config(source, path):
-    tree = launch.tiny("task.carry_state=true", "model.dropout=0.2", f"loader.batch={B}", "train.accumulate=2")
+    tree = launch.tiny(
+        "task.carry_state=true", "model.dropout=0.2", f"loader.batch_size={B}", "train.accumulation_steps=2"
+    )
     tree["data"] = {"name": "text", "path": source.path, "length": L, "validation": 12 / (N + 12), "test": 0.0}
     tree["train"] |= {"steps": 8, "checkpoint_every": 2, "eval_every": 4, "keep": 9}
     return launch.write(path, tree)
@@ -185,12 +189,12 @@ def test_a_run_that_is_killed_ends_with_the_bits_of_one_that_is_not(source, tmp_
 
 def test_a_rollback_carries_nothing_over_what_it_passes(tmp_path):
     """The second document, whose beginning is passed over, is not read as if it were the first."""
-    tree = launch.tiny("loader.batch=1", "train.steps=8", "train.checkpoint_every=1", "train.keep=20",
+    tree = launch.tiny("loader.batch_size=1", "train.steps=8", "train.checkpoint_every=1", "train.keep_checkpoints=20",
                        "guard.policy=rollback", "guard.max_bad_steps=2", "model.mixer=attention",
                        "model.mixer.heads=1")  # fmt: skip
     tree["data"], tree["task"] = "faulty.sources:TwoDocuments", {"name": "faulty.tasks:Poisoned", "carry_state": True}
     experiment = Experiment(resolve(tree))
-    loop.train(experiment, Workdir(tmp_path), quiet=True)
+    training_run.train(experiment, Workdir(tmp_path), quiet=True)
     checkpoints, abstract = Checkpoints(tmp_path / "ckpt"), experiment.parallel.layout(1, 1).abstract(experiment.shapes)
     counts = [int(checkpoints.restore(abstract, step)[0].carry[0].count_B[0]) for step in (4, 5, 6)]
     assert counts == [16, 4, 8]

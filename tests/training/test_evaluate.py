@@ -44,7 +44,7 @@ def alone(parts):
     source, model, task, params = parts
     step, sums = jax.jit(make_eval_step(model, task)), {}
     for index in range(N):
-        batch = Batches(source, "validation", Loader(batch=1))[index]
+        batch = Batches(source, "validation", Loader(batch_size=1))[index]
         for name, ratio in step(params, batch)[0].items():
             total, weight = sums.get(name, (0, 0))
             sums[name] = total + float(ratio.total), weight + float(ratio.weight)
@@ -55,7 +55,7 @@ def alone(parts):
 def test_a_split_is_the_mean_over_its_examples(parts, alone, loader):
     source, model, task, params = parts
     loader = Loader(**loader)
-    evaluator = Evaluator(model, task, source, loader, "validation", Parallel().layout(loader.batch, 1))
+    evaluator = Evaluator(model, task, source, loader, "validation", Parallel().layout(loader.batch_size, 1))
     seen = []
     result = evaluator(params, lambda done, total: seen.append((done, total)))
     assert evaluator.examples == N

@@ -20,13 +20,19 @@ def test_resolving_twice_changes_nothing():
 
 def test_all_problems_are_listed_at_once():
     wrong = launch.tiny(
-        "train.steps=0", "optim.peak=-1", "loader.batch=0", "model.widht=3", "data.name=cpoy", "seed=x", "tarin.steps=3"
+        "train.steps=0",
+        "optim.learning_rate=-1",
+        "loader.batch_size=0",
+        "model.widht=3",
+        "data.name=cpoy",
+        "seed=x",
+        "tarin.steps=3",
     )
     with pytest.raises(ConfigError) as error:
         resolve(wrong)
     text = str(error.value)
     assert text.startswith("7 problems")
-    for words in ("train.steps: got 0", "optim.peak: got -1", "loader.batch: got 0", "model.widht", "'width'",
+    for words in ("train.steps: got 0", "optim.learning_rate: got -1", "loader.batch_size: got 0", "model.widht", "'width'",
                   "data.name", "'copy'", "seed: got 'x'", "tarin", "'train'"):  # fmt: skip
         assert words in text, words
 
@@ -48,9 +54,11 @@ def test_sizes_travel_from_data_to_model():
 
 def test_a_prefix_is_not_predicted():
     prefix = ("model.mixer.name=attention", "model.mixer.heads=2", "model.mixer.prefix=3")
-    with pytest.raises(ConfigError, match=r"mixer\.prefix=3 shows .* task\.given=2 has .*: set task\.given=3"):
-        Experiment(resolve(launch.tiny(*prefix, "task.given=2")))
-    assert Experiment(resolve(launch.tiny(*prefix, "task.given=3"))).model.prefix == 3
+    with pytest.raises(
+        ConfigError, match=r"mixer\.prefix=3 shows .* task\.prompt_length=2 has .*: set task\.prompt_length=3"
+    ):
+        Experiment(resolve(launch.tiny(*prefix, "task.prompt_length=2")))
+    assert Experiment(resolve(launch.tiny(*prefix, "task.prompt_length=3"))).model.prefix == 3
 
 
 def test_evaluation_needs_a_validation_split(tmp_path):

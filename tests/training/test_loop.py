@@ -30,10 +30,10 @@ def rows(tmp_path, split):
 
 
 def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_last_good_parameters(tmp_path):
-    outcome = train(tmp_path, "optim.name=sgd", "optim.peak=1e30", "optim.clip=none", "train.steps=30",
+    outcome = train(tmp_path, "optim.name=sgd", "optim.learning_rate=1e30", "optim.clip_norm=none", "train.steps=30",
                     "guard.max_bad_steps=3", "train.checkpoint_every=2", code=6)  # fmt: skip
     assert "3 steps in a row" in outcome.err or "4 steps in a row" in outcome.err
-    assert str(tmp_path / "run" / "ckpt") in outcome.err and "optim.peak" in outcome.err
+    assert str(tmp_path / "run" / "ckpt") in outcome.err and "optim.learning_rate" in outcome.err
     assert status(tmp_path)["status"] == "failed" and "NumericsError" in status(tmp_path)["error"]
     found = rows(tmp_path, "train")
     assert all(row["loss"] is None or math.isfinite(row["loss"]) for row in found)
@@ -48,7 +48,7 @@ def _leaves(tree):
 
 def test_skipped_steps_are_counted_between_two_lines(tmp_path):
     """All of them, here; and none of them enters the mean."""
-    train(tmp_path, "optim.name=sgd", "optim.peak=1e38", "optim.clip=none", "train.steps=9", "train.log_every=4",
+    train(tmp_path, "optim.name=sgd", "optim.learning_rate=1e38", "optim.clip_norm=none", "train.steps=9", "train.log_every=4",
           "guard.max_bad_steps=100")  # fmt: skip
     found = rows(tmp_path, "train")
     assert [row["step"] for row in found] == [4, 8, 9]
@@ -98,7 +98,7 @@ def test_the_best_is_one_of_this_run(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="ended"):
         train(tmp_path, *options)
     assert best.steps() == [6, 4]
-    train(tmp_path, *options, "optim.peak=0.02")
+    train(tmp_path, *options, "optim.learning_rate=0.02")
     assert best.steps() == [4] and Trained.load(run).step == 4
 
 
@@ -107,7 +107,7 @@ def test_speed_is_steps_over_the_time_of_training(tmp_path):
     lines = "".join("ab" * n + "\n" for n in (1, 1, 2, 2, 4, 4) * 2)
     (tmp_path / "texts.csv").write_text("text\n" + lines)
     data = {"name": "table", "train": str(tmp_path / "texts.csv"), "validation": None, "text": "text"}
-    train(tmp_path, f"data={data!r}", "loader.batch=2", "loader.buckets=[2,4,8]", "train.steps=24", "train.log_every=6",
+    train(tmp_path, f"data={data!r}", "loader.batch_size=2", "loader.buckets=[2,4,8]", "train.steps=24", "train.log_every=6",
           "train.checkpoint_every=4")  # fmt: skip
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     found, compiled = [row for row in map(json.loads, lines) if row["split"] == "train"], 0
@@ -127,9 +127,9 @@ def test_a_monitor_is_a_metric_of_evaluation(tmp_path):
 
 
 def test_what_was_trained_on_two_devices_is_evaluated_on_one(tmp_path):
-    train(tmp_path, "loader.batch=3")
+    train(tmp_path, "loader.batch_size=3")
     tree = json.loads((tmp_path / "run" / "config.json").read_text())
-    tree["parallel"]["fsdp"], tree["train"]["accumulate"] = 8, 2
+    tree["parallel"]["fsdp"], tree["train"]["accumulation_steps"] = 8, 2
     launch.write(tmp_path / "run" / "config.json", tree)
     assert launch.main("evaluate", "--workdir", tmp_path / "run").code == 0
 
@@ -168,13 +168,13 @@ def test_baselines_are_those_of_the_first_start(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_between_two_intervals_is_not_forgotten(tmp_path):
-    train(tmp_path, "train.steps=5", "train.checkpoint_every=2", "train.keep=1")
+    train(tmp_path, "train.steps=5", "train.checkpoint_every=2", "train.keep_checkpoints=1")
     assert Checkpoints(tmp_path / "run" / "ckpt").steps() == [5]
 
 
 @pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_rates_in_the_log_are_those_of_the_steps(tmp_path, every):
-    optim = ("optim.warmup=2", "optim.schedule=linear", "optim.end=0.5", "optim.peak=0.1")
+    optim = ("optim.warmup_steps=2", "optim.schedule=linear", "optim.final_scale=0.5", "optim.learning_rate=0.1")
     train(tmp_path, "train.steps=4", f"train.log_every={every}", *optim)
     rates = [0.05, 0.1, 0.1, 0.05]
     found = [row["learning_rate"] for row in rows(tmp_path, "train")]
@@ -195,7 +195,9 @@ def test_what_a_result_must_carry_is_in_run_json(tmp_path):
     assert start["step"] == 0 and start["command"].startswith("seqjax train --config")
 
 
-@pytest.mark.parametrize("options", [(), ("train.accumulate=2",), ("train.steps_per_call=2", "train.log_every=2")])
+@pytest.mark.parametrize(
+    "options", [(), ("train.accumulation_steps=2",), ("train.steps_per_call=2", "train.log_every=2")]
+)
 def test_a_run_reads_its_model_three_times(tmp_path, options):
     """To initialise it, to train and to evaluate: tracing a deep model takes many seconds."""
     read = []

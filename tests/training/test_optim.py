@@ -46,7 +46,7 @@ def test_every_optimiser_of_the_annotation_is_there_and_no_other():
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("decay", [0.0, 0.01])
 def test_every_optimiser_lowers_a_quadratic(name, decay):
-    optim = Optim(name=name, peak=0.1, decay=decay if name != "adam" else 0.0, warmup=3)
+    optim = Optim(name=name, learning_rate=0.1, weight_decay=decay if name != "adam" else 0.0, warmup_steps=3)
     found = run(optim.build(100), steps=100)
     assert quadratic(found[-1]) < 0.1 * quadratic(found[0])
 
@@ -54,7 +54,7 @@ def test_every_optimiser_lowers_a_quadratic(name, decay):
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 @pytest.mark.parametrize("warmup", [0, 1, 2, 7])
 def test_schedules_rise_to_the_peak_and_end_where_they_say(schedule, warmup):
-    steps, optim = 20, Optim(peak=0.5, schedule=schedule, warmup=warmup, end=0.2)
+    steps, optim = 20, Optim(learning_rate=0.5, schedule=schedule, warmup_steps=warmup, final_scale=0.2)
     lr = np.array([float(optim.rate(steps)(step)) for step in range(steps)])
     rise, main = lr[:warmup], lr[warmup:]
     np.testing.assert_allclose(rise, 0.5 * np.arange(1, warmup + 1) / max(warmup, 1), rtol=1e-6)
@@ -65,12 +65,12 @@ def test_schedules_rise_to_the_peak_and_end_where_they_say(schedule, warmup):
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (2, 1), (3, 3)])
 def test_the_shortest_runs_have_a_learning_rate(steps, warmup):
-    lr = [float(Optim(peak=0.5, warmup=warmup).rate(steps)(step)) for step in range(steps)]
+    lr = [float(Optim(learning_rate=0.5, warmup_steps=warmup).rate(steps)(step)) for step in range(steps)]
     assert max(lr) == 0.5 and min(lr) > 0
 
 
 def test_the_update_has_the_learning_rate_of_its_step():
-    optim = Optim(name="sgd", peak=0.5, warmup=2, clip=None, schedule="linear")
+    optim = Optim(name="sgd", learning_rate=0.5, warmup_steps=2, clip_norm=None, schedule="linear")
     ones = jax.tree.map(jnp.ones_like, PARAMS)
     found = run(optim.build(5), gradient=lambda p: ones)
     for step in range(5):
@@ -79,7 +79,7 @@ def test_the_update_has_the_learning_rate_of_its_step():
 
 
 def test_adamw_is_that_of_optax():
-    optim = Optim(peak=0.1, warmup=2, decay=0.3, clip=0.7)
+    optim = Optim(learning_rate=0.1, warmup_steps=2, weight_decay=0.3, clip_norm=0.7)
     ours = run(optim.build(6))
     adamw = optax.adamw(optim.rate(6), weight_decay=0.3, mask={"kernel": True, "bias": False})
     close(ours, run(optax.chain(optax.clip_by_global_norm(0.7), adamw)))
@@ -89,7 +89,8 @@ def test_adamw_is_that_of_optax():
 def test_decay_shrinks_matrices_and_leaves_vectors_alone(name):
     """Whatever the optimiser, decay adds -lr * decay * theta to its step, and nothing to a bias."""
     without, decayed = (
-        run(Optim(name=name, peak=0.1, schedule="constant", decay=decay).build(5), steps=1)[1] for decay in (0.0, 0.5)
+        run(Optim(name=name, learning_rate=0.1, schedule="constant", weight_decay=decay).build(5), steps=1)[1]
+        for decay in (0.0, 0.5)
     )
     close(decayed["bias"], without["bias"], rtol=0, atol=0)
     close(decayed["kernel"], without["kernel"] - 0.1 * 0.5 * PARAMS["kernel"], atol=1e-6)
@@ -98,7 +99,9 @@ def test_decay_shrinks_matrices_and_leaves_vectors_alone(name):
 @pytest.mark.parametrize("size", [1e-3, 1e3])
 def test_clip_bounds_the_norm_over_all_parameters(size):
     gradient = jax.tree.map(lambda p: size * p, PARAMS)
-    before, after = run(Optim(name="sgd", peak=1.0, clip=0.5).build(1), steps=1, gradient=lambda p: gradient)
+    before, after = run(
+        Optim(name="sgd", learning_rate=1.0, clip_norm=0.5).build(1), steps=1, gradient=lambda p: gradient
+    )
     step = jax.tree.map(jnp.subtract, before, after)
     scale = min(1, 0.5 / norm(gradient))
     close(step, jax.tree.map(lambda g: scale * g, gradient), rtol=1e-4, atol=1e-6)
@@ -115,7 +118,7 @@ def test_clip_bounds_the_norm_over_all_parameters(size):
     ],
 )
 def test_options_reach_optax(name, options, same):
-    optim = Optim(name=name, peak=0.1, schedule="constant", clip=None, options=options)
+    optim = Optim(name=name, learning_rate=0.1, schedule="constant", clip_norm=None, options=options)
     close(run(optim.build(5)), run(same))
 
 
@@ -127,8 +130,8 @@ def test_options_reach_optax(name, options, same):
         ({"options": {"learning_rate": 1.0}}, "options.learning_rate"),
         ({"name": "muon", "options": {"adam_learning_rate": 1e-3}}, "options.adam_learning_rate is not an option"),
         ({"name": "sgd", "options": {"momentum": "high"}}, "options=.*'momentum': 'high'.*sgd refuses"),
-        ({"name": "adam", "decay": 0.1}, "choose adamw"),
-        ({"peak": float("nan")}, "peak: got nan"),
+        ({"name": "adam", "weight_decay": 0.1}, "choose adamw"),
+        ({"learning_rate": float("nan")}, "learning_rate: got nan"),
         ({"name": "adamx"}, "adamw"),
     ],
 )

@@ -124,7 +124,7 @@ def test_what_does_not_fit_the_devices_is_refused(monkeypatch, options):
 )
 def test_sequences_that_cannot_be_cut_are_refused(monkeypatch, overrides, words):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
-    tree = resolve(launch.tiny("loader.batch=8", "parallel.sequence=2", *overrides))
+    tree = resolve(launch.tiny("loader.batch_size=8", "parallel.sequence=2", *overrides))
     with pytest.raises(ConfigError) as refused:
         Experiment(tree)
     assert all(word in str(refused.value) for word in words), refused.value

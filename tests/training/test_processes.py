@@ -31,7 +31,16 @@ def port() -> int:
 
 def start(count: int, config: str, folder, *args, each=None, missing=()):
     """The processes of one run: `count` of them, with eight devices in all; `each` says what else one is told."""
-    join = ("--coordinator", f"127.0.0.1:{port()}", "--processes", count, "--heartbeat", HEARTBEAT, "--join", 40)
+    join = (
+        "--coordinator_address",
+        f"127.0.0.1:{port()}",
+        "--num_processes",
+        count,
+        "--heartbeat_timeout",
+        HEARTBEAT,
+        "--initialization_timeout",
+        40,
+    )
     env = {
         "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1] / "faults")]),
         "JAX_PLATFORMS": "cpu",
@@ -156,20 +165,29 @@ def test_a_signal_to_one_process_ends_both_behind_the_same_step(config, tmp_path
 @pytest.mark.slow
 def test_who_never_comes_is_missed(config, tmp_path):
     for missing in (0, 1):
-        (alone,) = start(2, config, tmp_path / "run", "--join", 5, missing=(missing,))
+        (alone,) = start(2, config, tmp_path / "run", "--initialization_timeout", 5, missing=(missing,))
         outcome = launch.end(alone, timeout=60)
         assert outcome.code == processes.ABORTED
         last = outcome.err.splitlines()[-1]
-        assert f"process {1 - missing} of 2 waited 5 s" in last and "127.0.0.1:" in last and "--join" in last
+        assert (
+            f"process {1 - missing} of 2 waited 5 s" in last
+            and "127.0.0.1:" in last
+            and "--initialization_timeout" in last
+        )
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 def test_processes_with_different_configs_are_stopped(config, tmp_path):
     folder = tmp_path / "run"
-    outcomes = [launch.end(p) for p in start(2, config, folder, each={1: ["--config.optim.peak=0.02"]})]
+    outcomes = [launch.end(p) for p in start(2, config, folder, each={1: ["--config.optim.learning_rate=0.02"]})]
     for outcome in outcomes:
-        assert outcome.code == 2 and "optim.peak" in outcome.err and "0.02" in outcome.err and "0.01" in outcome.err
+        assert (
+            outcome.code == 2
+            and "optim.learning_rate" in outcome.err
+            and "0.02" in outcome.err
+            and "0.01" in outcome.err
+        )
     assert not folder.exists()
 
 
@@ -187,7 +205,7 @@ def test_a_locked_folder_ends_all_processes(config, tmp_path):
 @pytest.mark.slow
 def test_a_bad_record_in_the_share_of_one_process_ends_both(tmp_path):
     """Who reads it says so; the other must not wait for ever."""
-    tree = launch.tiny("loader.batch=16", "train.steps=20", "task.name=classification", "model.name=classifier")
+    tree = launch.tiny("loader.batch_size=16", "train.steps=20", "task.name=classification", "model.name=classifier")
     tree["data"] = {"name": "faulty.sources:Faulty", "fault": "token 9", "count": 64}
     outcomes = [launch.end(p, 90) for p in start(2, launch.write(tmp_path / "c.json", tree), tmp_path / "run")]
     told = [o for o in outcomes if o.code == 3]
@@ -204,7 +222,7 @@ def test_shares_of_a_batch_are_the_batch(step):
     source, read = copy.Source(length=4, symbols=4, examples=10), []
     example = source.example
     source.example = lambda split, index: read.append(index) or example(split, index)
-    batches = Batches(source, "validation", Loader(batch=4))
+    batches = Batches(source, "validation", Loader(batch_size=4))
     whole, indices = batches[step], list(read)
     shares = [np.array([0, 1]), np.array([2, 3])]
     parts = []
@@ -219,9 +237,9 @@ def test_shares_of_a_batch_are_the_batch(step):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (dict(coordinator="127.0.0.1:1"), "--processes, --process_id missing"),
-        (dict(count=2, index=0), "--coordinator missing"),
-        (dict(coordinator="a:1", count=2, index=2), "--process_id 2 of --processes 2"),
+        (dict(coordinator="127.0.0.1:1"), "--num_processes, --process_id missing"),
+        (dict(count=2, index=0), "--coordinator_address missing"),
+        (dict(coordinator="a:1", count=2, index=2), "--process_id 2 of --num_processes 2"),
         (dict(coordinator="a", count=2, index=1), "HOST:PORT"),
     ],
 )
@@ -262,14 +280,14 @@ def test_kubernetes_without_its_package_is_refused(monkeypatch, env):
 def test_an_open_mpi_that_does_not_say_where_is_asked_for_the_coordinator(monkeypatch):
     for key, value in {"SIZE": "2", "RANK": "1"}.items():
         monkeypatch.setenv(f"OMPI_COMM_WORLD_{key}", value)
-    with pytest.raises(ConfigError, match="--coordinator"):
+    with pytest.raises(ConfigError, match="--coordinator_address"):
         processes.join()
 
 
 @pytest.mark.slow
 def test_sequences_cut_over_the_devices_of_two_processes_give_the_same_losses(tmp_path):
     """Attention in a ring and linear recurrences chunk by chunk, across processes, with evaluation and a restart."""
-    tree = launch.tiny("data.length=8", "loader.batch=8", f"train.steps={STEPS}", "model.layers=3")
+    tree = launch.tiny("data.length=8", "loader.batch_size=8", f"train.steps={STEPS}", "model.layers=3")
     tree["optim"]["schedule"] = "constant"
     mixers = [{"name": "attention", "heads": 2, "window": 5}, {"name": "rg_lru"}, {"name": "linear_attention"}]
     tree["model"]["mixer"] = mixers

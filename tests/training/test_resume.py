@@ -25,9 +25,9 @@ TREE = {
     "data": {"name": "held.sources:Held"},
     "task": {"name": "next_token"},
     "model": {"name": "lm", "width": 8, "layers": 1, "expansion": 1, "dropout": 0.2, "mixer": {"name": "gru"}},
-    "optim": {"peak": 0.01, "warmup": 3, "ema": 0.9, "decay": 0.1},
-    "loader": {"batch": 4, "buckets": [4, 6], "overlong": "crop"},
-    "train": {"steps": STEPS, "log_every": 2, "eval_every": 4, "checkpoint_every": 3, "accumulate": 2},
+    "optim": {"learning_rate": 0.01, "warmup_steps": 3, "ema_decay": 0.9, "weight_decay": 0.1},
+    "loader": {"batch_size": 4, "buckets": [4, 6], "too_long": "crop"},
+    "train": {"steps": STEPS, "log_every": 2, "eval_every": 4, "checkpoint_every": 3, "accumulation_steps": 2},
     "guard": {"spike": 100.0},
 }
 
@@ -192,13 +192,13 @@ def test_a_finished_run_is_left_alone(config, finished):
 
 
 def test_more_steps_go_on_where_it_ended(config, finished):
-    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.optim.peak=0.005")
+    outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.optim.learning_rate=0.005")
     assert outcome.code == 0 and f"resuming at step {STEPS}" in outcome.out
-    assert "optim.peak was 0.01, is 0.005" in outcome.out
+    assert "optim.learning_rate was 0.01, is 0.005" in outcome.out
     rows = launch.rows(finished)
     assert [row["step"] for row in rows if row["split"] == "train"] == list(range(2, STEPS + 3, 2))
     assert starts(finished)[1]["step"] == STEPS
-    assert starts(finished)[1]["changes"]["optim.peak"] == [0.01, 0.005]
+    assert starts(finished)[1]["changes"]["optim.learning_rate"] == [0.01, 0.005]
     assert status(finished)["step"] == STEPS + 2
 
 
@@ -226,7 +226,7 @@ OTHER_MODEL = {
     "model.width=4": ["recurrent", "saved float32[8, 24]", "wanted float32[4, 12]"],
     "model.layers=2": ["blocks_1", "saved nothing"],
     "optim.name=sgd": ["opt_state", "wanted nothing"],
-    "optim.ema=none": ["ema", "wanted nothing"],
+    "optim.ema_decay=none": ["ema", "wanted nothing"],
 }
 
 
@@ -248,7 +248,11 @@ def test_another_model_is_refused(config, finished, override, words):
     [
         ((f"train.steps={STEPS + 2}", "model.mixer.zoneout=0.1"), 4, ("model.mixer.zoneout was 0.0", "another --work")),
         ((f"train.steps={STEPS - 2}",), 2, (f"at step {STEPS} of train.steps={STEPS - 2}: ask for more",)),
-        (("optim.peak=0.02",), 2, (f"at step {STEPS} of train.steps={STEPS}, and optim.peak would change nothing",)),
+        (
+            ("optim.learning_rate=0.02",),
+            2,
+            (f"at step {STEPS} of train.steps={STEPS}, and optim.learning_rate would change nothing",),
+        ),
     ],
 )
 def test_what_would_pass_for_another_run_is_refused(config, finished, overrides, code, words):
@@ -266,7 +270,7 @@ def test_what_is_dropped_in_training_may_change(config, finished):
     assert outcome.code == 0 and "model.dropout was 0.2, is 0.1" in outcome.out
 
 
-@pytest.mark.parametrize("override", ["loader.batch=8", "seed=3", "data.count=9", "loader.buckets=[8]"])
+@pytest.mark.parametrize("override", ["loader.batch_size=8", "seed=3", "data.count=9", "loader.buckets=[8]"])
 def test_other_data_are_refused(config, finished, override):
     before = launch.tree_of(finished)
     outcome = train(config, finished, f"--config.{override}")

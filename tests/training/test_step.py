@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 B, L, V, F, C = 8, 6, 7, 2, 3
 TOKENS = Spec(vocabulary=V, classes=C, length=L)
 FEATURES = Spec(features=F, classes=C, length=L)
-MIXERS = {"gru": gru.Mixer, "attention": functools.partial(attention.Mixer, heads=2, context=L)}
+MIXERS = {"gru": gru.Mixer, "attention": functools.partial(attention.Mixer, heads=2, max_length=L)}
 
 
 def batch(seed=0, scored=False, features=False, lengths=(6, 0, 2, 5, 1, 6, 3, 4)):
@@ -187,7 +187,7 @@ def test_the_rate_is_that_of_the_step_whatever_was_skipped():
     model, task = class_model()
     good, bad = batch(features=True), batch(seed=1, features=True)
     bad["features"][0, 1, 0] = np.nan
-    optim = Optim(name="sgd", schedule="linear", end=0.0, peak=0.5, clip=None)
+    optim = Optim(name="sgd", schedule="linear", final_scale=0.0, learning_rate=0.5, clip_norm=None)
     steps = steps_of(model, task, good, tx=optim.build(11))
     first, _ = steps(good)
     late, _ = steps(good, state=steps(*[bad] * 5)[0])

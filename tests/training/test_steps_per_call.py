@@ -66,7 +66,7 @@ def test_buckets_of_several_lengths_are_refused():
 
 
 def test_a_stack_is_its_batches():
-    batches = Batches(copy.Source(length=3, symbols=4, examples=10), "train", Loader(batch=4))
+    batches = Batches(copy.Source(length=3, symbols=4, examples=10), "train", Loader(batch_size=4))
     (first, second) = batches.stacks([range(1, 2), range(2, 4)])
     for stack, steps in ((first, [1]), (second, [2, 3])):
         for key, array in stack.items():

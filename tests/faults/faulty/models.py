@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.types import Count, Dtype, Given, Module, Spec
+from seqjax.types import Count, Dtype, Injected, Module, Spec
 
 SHORT = 4  # tokens; what is longer brings out the fault
 
@@ -14,8 +14,8 @@ SHORT = 4  # tokens; what is longer brings out the fault
 class Bag(Module):
     """A model of single tokens, as sound as it is dull; its parameters have the dtype that the config asks for."""
 
-    inputs: Annotated[Spec, Given]
-    outputs: Annotated[int, Given]
+    inputs: Annotated[Spec, Injected]
+    outputs: Annotated[int, Injected]
     width: Count = 4
     param_dtype: Dtype = "float32"
 

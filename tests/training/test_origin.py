@@ -10,7 +10,7 @@ import pytest
 
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
-from seqjax.training.loop import Run
+from seqjax.training.run import Run
 from seqjax.training.trained import Trained
 from seqjax.training.workdir import Workdir
 
@@ -30,7 +30,9 @@ def origin(tmp_path_factory):
         values = iter([1.0, 2.0])
         evaluate = lambda self, params, on_batch, give_up: {"loss": next(values)}
         patch.setattr("seqjax.training.evaluate.Evaluator.__call__", evaluate)
-        train(folder, "train.eval_every=2", "train.checkpoint_every=1", "train.keep=4", "optim.ema=0.5")
+        train(
+            folder, "train.eval_every=2", "train.checkpoint_every=1", "train.keep_checkpoints=4", "optim.ema_decay=0.5"
+        )
     return folder
 
 
@@ -72,7 +74,7 @@ def test_a_run_begins_with_the_evaluated_parameters_of_another(origin, tmp_path,
 
 
 def test_a_moving_average_begins_with_them_too(origin, tmp_path):
-    state, _ = begun(tmp_path, f"init.run={origin}", "optim.ema=0.9")
+    state, _ = begun(tmp_path, f"init.run={origin}", "optim.ema_decay=0.9")
     same(state.params, Trained.load(origin).params)
     same(state.ema, state.params)
 
@@ -129,7 +131,7 @@ def test_a_run_is_not_its_own_beginning_and_keeps_what_it_has(origin, tmp_path):
         (["model.width=16"], 2, ["parameters differ", "blocks_0/mixer/bias: saved float32[24], wanted float32[48]"]),
         (["data.symbols=5"], 2, ["3 parameters differ", "init.fresh", "head/bias"]),
         (["model.layers=2"], 2, ["blocks_1/", "saved nothing"]),
-        (["model.tied=true"], 2, ["head/kernel: saved float32[8, 5], wanted nothing"]),
+        (["model.tie_embeddings=true"], 2, ["head/kernel: saved float32[8, 5], wanted nothing"]),
         (["init.fresh=['haed']"], 2, ["'haed'", "blocks_0, embedding, head, norm_out"]),
         (["init.fresh=['blocks_0','embedding','head','norm_out']"], 2, ["leaves nothing"]),
         (["init.checkpoint=first"], 2, ["init.checkpoint", "'best', 'latest'"]),
