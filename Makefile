@@ -28,7 +28,7 @@ quickstart: $(STAMP)
 	$(BIN)/seqjax report runs/quickstart/gru runs/quickstart/attention --out runs/quickstart
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'

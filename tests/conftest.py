@@ -4,6 +4,7 @@ import gc
 import os
 
 import jax
+import programs
 import pytest
 
 from seqjax import runtime
@@ -23,13 +24,48 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+def pytest_configure(config):
+    config.pluginmanager.register(programs)
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config, items):
-    """A module stays on one worker, as others would make its fixtures again; but for the laws, half of all."""
+    """A module stays on one worker, as others would make its fixtures again; but for what has marks of its own."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            if item.module.__name__ != "test_laws":
+            if not item.get_closest_marker("xdist_group"):
                 item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+# Tens of seconds each: they begin first, so that workers end together. The laws, seconds for each subject, fill up.
+LONGEST = (
+    "ops/test_attention.py",
+    "training/test_resume.py",
+    "mixers/test_recurrent.py",
+    "test_cli.py",
+    "faults/test_faults.py",
+    "search/test_fingerprint.py",
+    "training/test_loop.py",
+    "training/test_step.py",
+    "ops/test_cells.py",
+    "models/test_seq2seq.py",
+    "test_docs.py",
+    "report/test_compare_report.py",
+)
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_collection_order(items):
+    """Long files first; tests of a subject of the laws together, in the order of the file: they share programs."""
+    seen = {}
+
+    def place(item):
+        file, subject = item.location[0], getattr(item, "callspec", None) and item.callspec.params.get("subject")
+        name = file.removeprefix("tests/")
+        turn = LONGEST.index(name) if name in LONGEST else len(LONGEST) + (name == "test_laws.py")
+        return turn, seen.setdefault((file, subject), len(seen)), item.location[1] if subject else 0
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish():
@@ -40,9 +76,8 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
-    """Compiled programs take memory, gigabytes over all tests; on the disk they are still there."""
     yield
-    jax.clear_caches()
+    programs.forget()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,30 @@ def call(f, module, *arguments):
     return f(module, *arguments)
 
 
+def run(module, params, *arguments, **options):
+    """module.apply(params, *arguments, **options) in one program, and in numpy."""
+    return jax.device_get(_run(module, params, *arguments, **options))
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("deterministic", "method", "mutable"))
+def _run(module, params, *arguments, **options):
+    return module.apply(params, *arguments, **options)
+
+
+def init(module, *arguments, **options):
+    """module.init(key, *arguments, **options) in one program, and in numpy."""
+    key, options = jax.random.key(0), {name: option for name, option in options.items() if option is not None}
+    static = {name: options.pop(name) for name in ("method",) if name in options}
+    return jax.device_get(jax.jit(functools.partial(module.init, **static))(key, *arguments, **options))
+
+
+def drawn(module, *arguments, seed=0, spread=0.3, **options):
+    """Parameters, none of them where it starts."""
+    draw = np.random.default_rng(seed)
+    move = lambda a: a + spread * draw.normal(size=a.shape).astype(a.dtype)
+    return jax.tree.map(move, init(module, *arguments, **options))
+
+
 def pull(f, module, *arguments):
     """f(module, *arguments), and what turns its cotangent into gradients: one program does both. All in numpy."""
     run = lambda cotangent: jax.device_get(_both(f, module, arguments, cotangent))
@@ -34,8 +58,13 @@ def zeros(tree):
 def evaluate(f, params, x):
     """y = f(params, x), and the gradients of <y, c>, for a fixed random c, by params and by x if that is real."""
     real = jnp.issubdtype(x.dtype, jnp.floating)
-    y, pull = jax.vjp(f, params, x) if real else jax.vjp(lambda params: f(params, x), params)
-    return y, pull(jax.random.normal(jax.random.key(3), y.shape).astype(y.dtype))
+
+    @jax.jit
+    def both(params, x):
+        y, pull = jax.vjp(f, params, x) if real else jax.vjp(lambda params: f(params, x), params)
+        return y, pull(jax.random.normal(jax.random.key(3), y.shape).astype(y.dtype))
+
+    return both(params, x)
 
 
 def close(got, wanted, tolerance=2e-5):

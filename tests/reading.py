@@ -1,5 +1,8 @@
 """What mixers that read a memory are tested with: an input, a memory with holes, and a call from the memory on."""
 
+import functools
+
+import gradients
 import jax
 import numpy as np
 import pytest
@@ -14,20 +17,21 @@ FLAGS = dict(mask_BL=REAL_L, reset_BL=FRESH_L)
 def drawn(kind, options, seed=0):
     """A module, its parameters, none of them where it starts, an input and a memory."""
     module = kind(width=D, **options)
-    keys = iter(jax.random.split(jax.random.key(seed), 40))
-    x, memory = (jax.random.normal(next(keys), (B, n, D)) for n in (L, S))
-    params = module.init(next(keys), memory, REAL_S, method="prefill")
-    return module, jax.tree.map(lambda a: a + 0.3 * jax.random.normal(next(keys), a.shape), params), x, memory
+    draw = np.random.default_rng(seed)
+    x, memory = (draw.normal(size=(B, n, D)).astype("float32") for n in (L, S))
+    return module, gradients.drawn(module, memory, REAL_S, method="prefill", seed=seed), x, memory
 
 
 def call(module, params, x, memory, mutable=False, mask_BS=REAL_S, **flags):
     """From the memory on."""
 
-    def f(params, x, memory):
-        state = module.apply(params, memory, mask_BS, method="prefill")
-        return module.apply(params, x, state, mutable=mutable, **flags)
+    return _call(module, mutable and tuple(mutable), params, x, memory, mask_BS, flags)
 
-    return jax.jit(f)(params, x, memory)
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _call(module, mutable, params, x, memory, mask_BS, flags):
+    state = module.apply(params, memory, mask_BS, method="prefill")
+    return module.apply(params, x, state, mutable=mutable, **flags)
 
 
 def check_refusals(kind, state: str):

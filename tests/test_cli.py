@@ -348,7 +348,7 @@ def test_a_run_goes_on_when_nobody_reads_any_more(tmp_path):
     assert [row["step"] for row in launch.rows(tmp_path / "run") if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("platform", ["cuda", "abacus"])
+@pytest.mark.parametrize("platform", ["cuda", pytest.param("abacus", marks=pytest.mark.slow)])
 def test_a_device_that_is_not_here_is_a_sentence(tmp_path, platform):
     command = ["train", "--config", config(tmp_path), "--workdir", tmp_path / "run"]
     outcome = launch.end(launch.start(*command, JAX_PLATFORMS=platform, CUDA_VISIBLE_DEVICES=""))

@@ -36,6 +36,17 @@ def needs(file) -> list[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_the_tiny_variant_fits_together(file):
+    done = launch.main("train", "--config", f"{file}:tiny", "--dry_run", *needs(file))
+    assert done.code == 0, done.err
+
+
+QUICK = ("quickstart", "copy")  # the others compile for seconds, each its own programs
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(f, marks=[pytest.mark.slow] * (f.stem not in QUICK)) for f in FILES], ids=lambda f: f.stem
+)
 def test_two_steps_of_the_tiny_variant(file, tmp_path):
     done = launch.main(
         "train", "--config", f"{file}:tiny", "--workdir", tmp_path, "--config.train.steps=2", *needs(file)

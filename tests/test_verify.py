@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 
 import launch
@@ -61,6 +60,7 @@ def config(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow  # three processes
 def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(config, tmp_path):
     command = ["--steps", 4, "--kills", 1, "--workdir", tmp_path / "proof"]
     outcome = launch.main("verify-resume", "--config", config("copy"), *command)
@@ -87,13 +87,17 @@ def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(conf
     with pytest.raises(CheckpointError, match=rf"metrics from step {row['step']} \({row['split']}\) on: loss"):
         verify.compare(tmp_path / "proof" / "straight", tmp_path / "proof" / "killed")
 
-    shutil.rmtree(tmp_path / "proof")
+
+@pytest.mark.slow  # three processes; as above
+def test_a_source_that_gives_other_data_to_another_process_is_found_out(config, tmp_path):
+    command = ["--steps", 4, "--kills", 1, "--workdir", tmp_path / "proof"]
     outcome = launch.main("verify-resume", "--config", config("outside.forgetful:Source"), *command)
     assert outcome.code == 4, outcome
     assert "differs from the one left alone: metrics from step 2 (train) on: " in outcome.err
     assert "arrays of the state, the first of them" in outcome.err
 
 
+@pytest.mark.slow  # three processes
 def test_a_run_that_loses_what_is_saved_beside_the_state_is_found_out(config, tmp_path):
     """The sums of a log interval, and which evaluation was best: the bits of the state are the same."""
     (tmp_path / "outside" / "careless.py").write_text(CARELESS)

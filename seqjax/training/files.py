@@ -202,6 +202,8 @@ def _content(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no file can have this name
+            return None
         raise WorkdirError(f"{path} cannot be read ({error.strerror}): make it readable, or move it away.") from error
 
 

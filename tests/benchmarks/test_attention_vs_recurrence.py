@@ -90,6 +90,7 @@ def test_copies_count_what_is_read_and_written(monkeypatch):
 
 
 @pytest.mark.usefixtures("compile_once")
+@pytest.mark.slow  # a program for each, as in every race
 @pytest.mark.parametrize("what", attention_vs_recurrence.WHAT)
 @pytest.mark.parametrize("name", ["attention", "rnn"])
 def test_programs_say_what_they_take(name, what):
@@ -251,6 +252,7 @@ def here(contenders, case, plan):
 
 
 @pytest.mark.usefixtures("compile_once")
+@pytest.mark.slow
 def test_all_lengths_are_timed_and_saved(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(harness, "race", here)
     monkeypatch.setattr(_roofline, "SIZE", {"cpu": 8})

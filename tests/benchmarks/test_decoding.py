@@ -7,6 +7,8 @@ import pytest
 from benchmarks import decoding
 from benchmarks.ready import Decoded
 
+pytestmark = pytest.mark.slow  # hundreds of tokens, each contender in programs of its own
+
 B, S = 2, 300  # the window has gone round
 
 

@@ -205,6 +205,7 @@ def test_targets_belong_to_standard_shapes():
     assert [t.against for t in recurrence.targets("training", "gru", 1, 2, 3)] == ["masked"]
 
 
+@pytest.mark.slow  # two programs for each cell and shape
 @pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("cell", recurrence.CELLS)
 @pytest.mark.parametrize("what", list(recurrence.SHAPES))
@@ -213,6 +214,7 @@ def test_the_plain_opponent_computes_what_we_do(what, cell):
     jax.tree.map(lambda m, t: np.testing.assert_allclose(m, t, atol=1e-5), mine, theirs)
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_and_writes_its_files(tmp_path):
     words = "--quick --pin --what training --cells elman --opponents linen --shapes 2,4,3"
     command = [sys.executable, "-m", "benchmarks.recurrence", *words.split()]

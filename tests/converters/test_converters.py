@@ -44,8 +44,13 @@ class Theirs:
 
     def run(self, weights, x_BLD, state, out):
         """-> (y, end), (gradients by weights, by x) of <(y, end), out>."""
-        results, pull = jax.vjp(functools.partial(self.apply, state=state), weights, x_BLD)
-        return results, pull(out)
+
+        @jax.jit
+        def both(weights, x_BLD, state, out):
+            results, pull = jax.vjp(functools.partial(self.apply, state=state), weights, x_BLD)
+            return results, pull(out)
+
+        return both(weights, x_BLD, state, out)
 
 
 class Torch(Theirs):

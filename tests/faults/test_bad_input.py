@@ -373,7 +373,7 @@ def test_a_run_folder_that_is_not_json(tmp_path):
     (tmp_path / "config.json").write_text("{")
     check(launch.main("evaluate", "--workdir", tmp_path), 5, (f"{tmp_path}/config.json", "JSON"))
     (tmp_path / "config.json").write_text(json.dumps({"model": 3}))
-    check(launch.main("evaluate", "--workdir", tmp_path), 2, ("model",))
+    check(launch.main("evaluate", "--workdir", tmp_path), 5, (f"{tmp_path}/config.json", "model"))
 
 
 def test_a_workdir_that_cannot_be(tmp_path):

@@ -7,11 +7,12 @@ import functools
 import itertools
 import json
 
+import gradients
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradients import close
+from gradients import close, init, run
 from hlo import collectives, eight_devices
 
 from seqjax.mixers.attention import Attention
@@ -25,17 +26,15 @@ OPTIONS = dict(kv_heads=G, window=5, qk_norm=True, soft_cap=2.0, sinks=True)
 
 def drawn(module):
     """A module's parameters, none of them where it starts, and an input."""
-    params = module.init(jax.random.key(0), jnp.zeros((1, 2, D)))["params"]
-    keys = iter(jax.random.split(jax.random.key(1), 20))
-    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(keys), p.shape), params)
-    return params, jax.random.normal(jax.random.key(2), (B, L, D))
+    params = gradients.drawn(module, jnp.zeros((1, 2, D)))["params"]
+    return params, np.random.default_rng(2).normal(size=(B, L, D)).astype("float32")
 
 
 @pytest.mark.parametrize("gate", ["head", "feature"])
 def test_all_options_are_the_equations(gate):
     module = Attention(width=D, output_gate=gate, **OPTIONS)
     params, x = drawn(module)
-    y, _ = module.apply({"params": params}, x)
+    y, _ = run(module, {"params": params}, x)
     p = jax.tree.map(lambda a: np.asarray(a, float), params)
     q, k, v = np.split(np.asarray(x, float) @ p["qkv"]["kernel"], [D, D + G * K], axis=-1)
     norm = lambda a, name: a / np.sqrt(np.mean(a**2, axis=-1, keepdims=True) + 1e-6) * p[name]["scale"]
@@ -58,18 +57,16 @@ def test_a_prompt_in_chunks_leaves_the_same_cache(options, sizes):
     """The newest tokens of the newest document, each at its place in the circle."""
     module = Attention(width=D, **options)
     params, x = drawn(module)
-    mask = jnp.ones((B, L), bool).at[1, jnp.array([0, 3, 10])].set(False)
-    reset = jnp.zeros((B, L), bool).at[1, 2].set(True)
-    call = jax.jit(
-        lambda x, state, mask, reset: module.apply({"params": params}, x, state, mask_BL=mask, reset_BL=reset)
-    )
+    mask, reset = np.ones((B, L), bool), np.zeros((B, L), bool)
+    mask[1, [0, 3, 10]], reset[1, 2] = False, True
+    call = lambda x, state, mask, reset: run(module, {"params": params}, x, state, mask_BL=mask, reset_BL=reset)
     state, pieces, start = module.init_state(B), [], 0
     for end in itertools.accumulate(sizes):
         y, state = call(x[:, start:end], state, mask[:, start:end], reset[:, start:end])
         pieces.append(y)
         start = end
-    fresh, _ = module.apply({"params": params}, x, mask_BL=mask, reset_BL=reset)
-    close(jnp.concatenate(pieces, axis=1), fresh)
+    fresh, _ = run(module, {"params": params}, x, mask_BL=mask, reset_BL=reset)
+    close(np.concatenate(pieces, axis=1), fresh)
     W = module.window or module.max_length
     count = np.array([11, 7])  # the second row: tokens 2, 4 ... 9 of its second document
     np.testing.assert_array_equal(state.count_B, count)
@@ -78,7 +75,7 @@ def test_a_prompt_in_chunks_leaves_the_same_cache(options, sizes):
         np.testing.assert_array_equal(state.position_BW[b], [kept.get(slot, -1) for slot in range(W)])
     whole = call(x, module.init_state(B), mask, reset)[1]
     filled = (state.position_BW >= 0)[:, None, None]
-    close(*(jax.tree.map(lambda a: jnp.where(filled, a, 0), (s.k_BHKW, s.v_BHKW)) for s in (state, whole)))
+    close(*(jax.tree.map(lambda a: np.where(filled, a, 0), (s.k_BHKW, s.v_BHKW)) for s in (state, whole)))
 
 
 def test_a_window_is_never_full():
@@ -121,7 +118,7 @@ def main():
     found = {}
     for name, options in SHARDED.items():
         module = Attention(width=D, backend="blockwise", **options)
-        params = module.init(jax.random.key(0), x)
+        params = init(module, x)
 
         def loss(params, x, mask, reset, module=module):
             y, state = module.apply(params, x, module.init_state(16), mask_BL=mask, reset_BL=reset)
@@ -141,6 +138,7 @@ def found():
     return eight_devices(__file__)
 
 
+@pytest.mark.slow  # a process of its own, which compiles for eight devices
 @pytest.mark.parametrize("name", SHARDED)
 def test_devices_meet_outside_of_loops_only(found, name):
     """Once for gradients, once for which blocks to skip; rows and heads never travel."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reading
-from gradients import close, evaluate
+from gradients import close, evaluate, run
 from hlo import eight_devices, report
 from reading import FLAGS, FRESH_L, REAL_L, REAL_S, B, D, L, S, call
 
@@ -34,6 +34,10 @@ OPTIONS = [
     dict(style="luong", score="cosine", input_feeding=False),
 ]
 NAMES = ["-".join(map(str, o.values())) or "default" for o in OPTIONS]
+# Values with all options each time; gradients and pieces with every third, as the laws have some of them, too.
+every_third = pytest.mark.parametrize(
+    "options", [pytest.param(o, marks=[pytest.mark.slow] * (i % 3 > 0)) for i, o in enumerate(OPTIONS)], ids=NAMES
+)
 
 
 def sigmoid(x):
@@ -121,32 +125,33 @@ def test_it_is_the_equations(options):
     np.testing.assert_allclose(call(module, params, x, memory, **FLAGS)[0], y, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+@every_third
 def test_gradients_are_slopes(options):
     """<gradient, v> is the slope in a random direction v, of parameters, input and memory."""
     module, *arguments = drawn(options, seed=3)
     leaves, tree = jax.tree.flatten(tuple(arguments))
-    v = [jax.random.normal(jax.random.key(i), a.shape) for i, a in enumerate(leaves)]
-    f = jax.jit(lambda *a: call(module, *a, **FLAGS)[0])
-    c = jax.random.normal(jax.random.key(9), (B, L, D))
-    gradients = jax.jit(jax.grad(lambda a: jnp.vdot(f(*a), c)))(tuple(arguments))
+    draw = np.random.default_rng(9)
+    v = [draw.normal(size=a.shape).astype("float32") for a in leaves]
+    c = draw.normal(size=(B, L, D)).astype("float32")
+    both = jax.jit(jax.grad(lambda a: (lambda y: (jnp.vdot(y, c), y))(call(module, *a, **FLAGS)[0]), has_aux=True))
+    f, gradients = (lambda *a: both(a)[1]), both(tuple(arguments))[0]
     away = lambda h: np.asarray(f(*tree.unflatten([a + h * d for a, d in zip(leaves, v, strict=True)])), float)
     slope = np.vdot((away(1e-3) - away(-1e-3)) / 2e-3, c)
     got = sum(np.vdot(g, d) for g, d in zip(jax.tree.leaves(gradients), v, strict=True))
     np.testing.assert_allclose(got, slope, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+@every_third
 def test_pieces_are_the_whole(options):
     module, params, x, memory = drawn(options)
     y, last = call(module, params, x, memory, **FLAGS)
-    state, pieces = module.apply(params, memory, REAL_S, method="prefill"), []
-    one = jax.jit(lambda x, state, mask, reset: module.apply(params, x, state, mask_BL=mask, reset_BL=reset))
+    state, pieces = run(module, params, memory, REAL_S, method="prefill"), []
+    one = lambda x, state, mask, reset: run(module, params, x, state, mask_BL=mask, reset_BL=reset)
     for start in range(0, L, 2):
         now = slice(start, start + 2)
         piece, state = one(x[:, now], state, REAL_L[:, now], FRESH_L[:, now])
         pieces.append(piece)
-    close((jnp.concatenate(pieces, axis=1), state), (y, last))
+    close((np.concatenate(pieces, axis=1), state), (y, last))
 
 
 def test_what_is_masked_in_the_memory_changes_nothing():
@@ -215,6 +220,7 @@ def found():
     return eight_devices(__file__)
 
 
+@pytest.mark.slow  # a process of its own, which compiles for eight devices
 @pytest.mark.parametrize("name", SHARDED)
 def test_devices_meet_once_and_outside_of_loops(found, name):
     one = found[name]

@@ -1,10 +1,11 @@
 """Attention with every score, weight and view: from the equations, by its weights, and how it decodes."""
 
+import gradients
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradients import close
+from gradients import close, run
 
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.linear_attention import LinearAttention
@@ -19,15 +20,19 @@ SCORES = ["scaled_dot", "dot", "general", "cosine", "additive", "location"]
 
 def drawn(module, batch=B):
     """A module's parameters, none of them where it starts, and an input."""
-    params = module.init(jax.random.key(0), jnp.zeros((1, 2, D)))["params"]
-    keys = iter(jax.random.split(jax.random.key(1), 20))
-    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(keys), p.shape), params)
-    return params, jax.random.normal(jax.random.key(2), (batch, L, D))
+    params = gradients.drawn(module, jnp.zeros((1, 2, D)))["params"]
+    return params, np.random.default_rng(2).normal(size=(batch, L, D)).astype("float32")
+
+
+def marked(row, place, length=L):
+    flags_BL = np.zeros((B, length), bool)
+    flags_BL[row, place] = True
+    return flags_BL
 
 
 def looked(module, params, x, **flags):
     """The output, and the weights that were collected."""
-    (y, _), collected = module.apply({"params": params}, x, mutable=["intermediates"], **flags)
+    (y, _), collected = run(module, {"params": params}, x, mutable=("intermediates",), **flags)
     return y, collected["intermediates"]["weights"][0]
 
 
@@ -99,14 +104,14 @@ def test_weights_are_those_of_the_scores(kind):
 def test_weights_of_linear_attention_are_what_values_get(features):
     module = LinearAttention(width=D, heads=H, feature_map=features)
     params, x = drawn(module)
-    reset = jnp.zeros((B, L), bool).at[0, 5].set(True)
+    reset = marked(0, 5)
     y, weight = looked(module, params, x, reset_BL=reset)
     v_BLHK = (x @ params["qkv"]["kernel"])[..., -D:].reshape(B, L, H, K)
-    close(y, jnp.einsum("bhls,bshk->blhk", weight, v_BLHK).reshape(B, L, D) @ params["out"]["kernel"])
+    close(y, np.einsum("bhls,bshk->blhk", weight, v_BLHK).reshape(B, L, D) @ params["out"]["kernel"])
     np.testing.assert_allclose(weight.sum(-1), 1, rtol=1e-5)
     assert not np.any(np.triu(weight, 1)) and not np.any(weight[0, :, 5:, :5])
-    (_, state), _ = module.apply({"params": params}, x[:, :3], module.init_state(B), mutable=["intermediates"])
-    _, found = module.apply({"params": params}, x[:, 3:], state, mutable=["intermediates"])
+    (_, state), _ = run(module, {"params": params}, x[:, :3], module.init_state(B), mutable=("intermediates",))
+    _, found = run(module, {"params": params}, x[:, 3:], state, mutable=("intermediates",))
     close(found["intermediates"]["weights"][0][1], weight[1, :, 3:, 3:])
 
 
@@ -128,7 +133,10 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "blockwise"])
+@pytest.mark.parametrize(
+    "backend",
+    ["reference", pytest.param("blockwise", marks=pytest.mark.slow)],  # which tests/ops/test_attention.py has
+)
 @pytest.mark.parametrize("name", VIEWS)
 def test_views(name, backend):
     """Exactly what is in view has weight; a masked token is in nobody's; and another document neither."""
@@ -138,14 +146,14 @@ def test_views(name, backend):
     wanted = np.array([[sees(t, s) for s in range(L)] for t in range(L)])
     y, weight = looked(module, params, x)
     np.testing.assert_array_equal(weight > 0, np.broadcast_to(wanted, weight.shape))
-    mask = jnp.ones((B, L), bool).at[1, jnp.array([1, 6])].set(False)
-    reset = jnp.zeros((B, L), bool).at[0, 5].set(True)
+    mask = ~marked(1, [1, 6])
+    reset = marked(0, 5)
     y, weight = looked(module, params, x, mask_BL=mask, reset_BL=reset)
     assert not np.any(weight[0, :, :5, 5:]) and not np.any(weight[0, :, 5:, :5])
-    assert not np.any(weight[1, :, :, [1, 6]]) and not np.any(y[1, jnp.array([1, 6])])
-    alone, _ = module.apply({"params": params}, x[1:, np.flatnonzero(mask[1])])
+    assert not np.any(weight[1, :, :, [1, 6]]) and not np.any(y[1, [1, 6]])
+    alone, _ = run(module, {"params": params}, x[1:, np.flatnonzero(mask[1])])
     close(y[1, np.flatnonzero(mask[1])], alone[0])
-    late, _ = module.apply({"params": params}, x[:1, 5:])
+    late, _ = run(module, {"params": params}, x[:1, 5:])
     close(y[0, 5:], late[0])
 
 
@@ -174,21 +182,21 @@ def test_a_dilated_window_keeps_what_it_reaches():
 def test_a_prefix_comes_in_one_call(size):
     module = Attention(width=D, max_length=12, prefix=4)
     params, x = drawn(module)
-    call = lambda x, state, **flags: module.apply({"params": params}, x, state, **flags)
+    call = lambda x, state, **flags: run(module, {"params": params}, x, state, **flags)
     whole, _ = call(x, None)
     first, state = call(x[:, :size], module.init_state(B))
     rest, state = call(x[:, size:], state)
-    close(jnp.concatenate([first, rest], axis=1), whole)
-    close(call(x[:, :4], state, reset_BL=jnp.zeros((B, 4), bool).at[:, 0].set(True))[0], whole[:, :4])
+    close(np.concatenate([first, rest], axis=1), whole)
+    close(call(x[:, :4], state, reset_BL=marked(np.s_[:], 0, 4))[0], whole[:, :4])
 
 
 def test_a_prefix_in_pieces_is_never_silent():
     module = Attention(width=D, max_length=12, prefix=4)
     params, x = drawn(module)
-    call = lambda x, state, **flags: module.apply({"params": params}, x, state, **flags)
+    call = lambda x, state, **flags: run(module, {"params": params}, x, state, **flags)
     _, state = call(x[:, :3], module.init_state(B))
-    reset = jnp.zeros((B, 6), bool).at[:, 2].set(True)
-    y, state = call(jnp.concatenate([x[:, 3:5], x[:, :4]], axis=1), state, reset_BL=reset)
+    reset = marked(np.s_[:], 2, 6)
+    y, state = call(np.concatenate([x[:, 3:5], x[:, :4]], axis=1), state, reset_BL=reset)
     assert np.isnan(y[:, :2]).all()
     close(y[:, 2:], call(x[:, :4], None)[0])
     assert np.isfinite(call(x[:, 4:5], state)[0]).all()
@@ -201,8 +209,8 @@ def test_a_prefix_in_pieces_is_never_silent():
 def test_what_is_masked_as_a_whole_leaves_a_begun_prefix():
     module = Attention(width=D, max_length=12, prefix=4)
     params, x = drawn(module)
-    _, state = module.apply({"params": params}, x[:, :3], module.init_state(B))
-    y, after = module.apply({"params": params}, x[:, 3:5], state, mask_BL=jnp.zeros((B, 2), bool))
+    _, state = run(module, {"params": params}, x[:, :3], module.init_state(B))
+    y, after = run(module, {"params": params}, x[:, 3:5], state, mask_BL=np.zeros((B, 2), bool))
     jax.tree.map(np.testing.assert_array_equal, after, state)
     assert not y.any()
 

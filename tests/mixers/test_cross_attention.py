@@ -2,11 +2,12 @@
 
 import functools
 
+import gradients
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradients import close
+from gradients import close, run
 
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.cross_attention import CrossAttention
@@ -20,20 +21,21 @@ REAL_BL = np.array([[1, 1, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]], bool)
 REAL_BS = np.array([[1, 1, 1, 1, 1], [0, 1, 1, 0, 1], [0, 0, 0, 0, 0]], bool)
 
 
+@functools.cache
 def drawn(**options):
     """A mixer, its parameters, none of them where it starts, x and a memory."""
     module = CrossAttention(width=D, heads=H, **options)
-    x_BLD, memory_BSD = (jax.random.normal(jax.random.key(i), (B, n, D)) for i, n in enumerate((L, S)))
-    params = module.init(jax.random.key(2), x_BLD, memory_BSD, method=lambda m, x, memory: m(x, m.prefill(memory)))
-    keys = iter(jax.random.split(jax.random.key(3), 20))
-    return module, jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(keys), p.shape), params), x_BLD, memory_BSD
+    draw = np.random.default_rng(0)
+    x_BLD, memory_BSD = (draw.normal(size=(B, n, D)).astype("float32") for n in (L, S))
+    read = lambda module, x, memory: module(x, module.prefill(memory))
+    return module, gradients.drawn(module, x_BLD, memory_BSD, method=read), x_BLD, memory_BSD
 
 
 @pytest.mark.parametrize("options", [dict(kv_heads=G, qk_norm=True), dict(backend="blockwise")], ids=["rich", "plain"])
 def test_it_is_the_equations(options):
     module, params, x, memory = drawn(**options)
-    state = module.apply(params, memory, REAL_BS, method="prefill")
-    (y, after), sown = module.apply(params, x, state, mask_BL=REAL_BL, mutable=["intermediates"])
+    state = run(module, params, memory, REAL_BS, method="prefill")
+    (y, after), sown = run(module, params, x, state, mask_BL=REAL_BL, mutable=("intermediates",))
     weights = sown["intermediates"]["weights"][0]
     assert weights.shape == (B, H, L, S) and weights.dtype == jnp.float32
     jax.tree.map(np.testing.assert_array_equal, after, state)
@@ -58,7 +60,7 @@ def test_it_is_the_equations(options):
 
 def test_weights_are_kept_only_where_they_are_asked_for():
     module, params, x, memory = drawn()
-    state = module.apply(params, memory, method="prefill")
+    state = run(module, params, memory, method="prefill")
     assert "intermediates" not in params and state.mask_BS is None
     program = str(jax.make_jaxpr(lambda x: module.apply(params, x, state))(x))
     assert program.count(" exp ") == 1
@@ -67,10 +69,10 @@ def test_weights_are_kept_only_where_they_are_asked_for():
 def test_a_memory_is_read_once():
     """Steps multiply by no weights of keys and values, and give back the arrays they were given."""
     module, params, x, memory = drawn()
-    state = module.apply(params, memory, REAL_BS, method="prefill")
+    state = run(module, params, memory, REAL_BS, method="prefill")
     without = {"params": {k: v for k, v in params["params"].items() if k != "kv"}}
-    y, after = module.apply(without, x[:, 0], state, method="step")
-    close(y, module.apply(params, x, state)[0][:, 0])
+    y, after = run(module, without, x[:, 0], state, method="step")
+    close(y, run(module, params, x, state)[0][:, 0])
     assert after is not None and all(map(np.array_equal, jax.tree.leaves(after), jax.tree.leaves(state)))
 
 

@@ -5,6 +5,7 @@ Run as a script in a process that simulates eight devices, it compiles and runs 
 
 import functools
 import json
+import os
 import re
 from unittest import mock
 
@@ -37,6 +38,9 @@ PROGRAMS = {
     for options in OPTIONS.get(name, [{}])
 }
 CONTROLS = ["scan", "scan in a scan"]
+# The first each time, the others in `make test-slow`: a second and more to compile for each.
+FEW = ["attention_rnn", "gru", "rnn-learned"]
+GROUPS = {"few": FEW + CONTROLS, "rest": [name for name in PROGRAMS if name not in FEW]}
 
 
 def of_mixer(name, options):
@@ -74,7 +78,7 @@ def of_control(name):
     return f, jnp.eye(D), jnp.zeros((B, D))
 
 
-def main():
+def main(group):
     """Name -> where devices meet, and how far values and gradients are from those of one device."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     place = lambda *axes: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
@@ -86,7 +90,7 @@ def main():
         return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(f(*arguments))) / B
 
     found = {}
-    for name in (*PROGRAMS, *CONTROLS):
+    for name in GROUPS[group]:
         f, params, state = of_mixer(*PROGRAMS[name]) if name in PROGRAMS else of_control(name)
         # Made anew for each use, as JAX does not trace the same function twice.
         slope = lambda f=f, **places: jax.jit(jax.value_and_grad(functools.partial(loss, f), (0, 1)), **places)
@@ -103,28 +107,35 @@ def main():
     print(json.dumps(found))
 
 
-@pytest.fixture(scope="module")
-def found():
-    return eight_devices(__file__)
+@functools.cache
+def found(group):
+    """What `main` finds."""
+    return eight_devices(__file__, GROUP=group)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_devices_meet_once_per_parameter_and_never_inside_a_loop(found, name):
-    one = found[name]
+every_program = pytest.mark.parametrize(
+    ("group", "name"),
+    [("few", name) for name in FEW] + [pytest.param("rest", name, marks=pytest.mark.slow) for name in GROUPS["rest"]],
+)
+
+
+@every_program
+def test_devices_meet_once_per_parameter_and_never_inside_a_loop(group, name):
+    one = found(group)[name]
     assert one["loops"] >= 2 and not one["inside"]
     assert set(one["all"]) == {"all-reduce"}, "rows or weights travel"
     assert len(one["all"]) <= one["leaves"] + 1, "the loss is one more"
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_gradients_are_those_of_one_device(found, name):
-    assert found[name]["apart"] < 1e-5
+@every_program
+def test_gradients_are_those_of_one_device(group, name):
+    assert found(group)[name]["apart"] < 1e-5
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_what_autodiff_does_is_seen(found, name):
-    assert "all-reduce" in found[name]["inside"]
+def test_what_autodiff_does_is_seen(name):
+    assert "all-reduce" in found("few")[name]["inside"]
 
 
 if __name__ == "__main__":
-    main()
+    main(os.environ["GROUP"])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gradients import init, run
 
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
@@ -44,20 +45,20 @@ def draw(spec, B, L):
 )
 def test_padding_changes_no_class(pool, weights, spec):
     model, x = classifier(pool=pool, pool_weights=weights, inputs=spec), draw(spec, 2, 6)
-    params = model.init(jax.random.key(0), x)
-    wanted, state = model.apply(params, x)
+    params = init(model, x)
+    wanted, state = run(model, params, x)
     assert wanted.shape == (2, 3) and wanted.dtype == jnp.float32 and state is None
     padding = np.full((2, 3, *x.shape[2:]), 99, x.dtype)
     padded = np.concatenate([x[:, :2], padding, x[:, 2:], padding], axis=1)
     mask = np.array([[1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0]] * 2, bool)
-    got, _ = model.apply(params, padded, mask_BL=mask)
+    got, _ = run(model, params, padded, mask_BL=mask)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_the_weights_of_pooling_are_handed_out():
     model, x = classifier(pool="attention", pool_weights="sparsemax"), draw(TOKENS, 2, 6)
     mask = np.array([[1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 0]], bool)
-    (_, _), found = model.apply(model.init(jax.random.key(0), x), x, mask_BL=mask, mutable=["intermediates"])
+    (_, _), found = run(model, init(model, x), x, mask_BL=mask, mutable=("intermediates",))
     weights_BL = found["intermediates"]["weights"][0]
     assert weights_BL.shape == mask.shape and not np.any(weights_BL[~mask])
     np.testing.assert_allclose(weights_BL.sum(axis=1), 1, rtol=1e-6)
@@ -65,7 +66,7 @@ def test_the_weights_of_pooling_are_handed_out():
 
 def test_an_empty_row_has_a_class_all_the_same():
     model, x = classifier(), draw(TOKENS, 2, 4)
-    logits, _ = model.apply(model.init(jax.random.key(0), x), x, mask_BL=np.array([[True] * 4, [False] * 4]))
+    logits, _ = run(model, init(model, x), x, mask_BL=np.array([[True] * 4, [False] * 4]))
     assert np.isfinite(logits).all()
 
 
@@ -83,20 +84,20 @@ def test_features_of_another_width_are_refused():
 def test_a_prefix_language_model_knows_nothing_of_what_it_has_to_predict():
     """The logits for token t, beyond the prefix, are the same whatever token t and those after it are."""
     model, x, P, L = lm(mixer=(functools.partial(Attention, heads=2, prefix=4), GRU)), draw(TOKENS, 2, 9), 4, 9
-    params = model.init(jax.random.key(0), x)
-    logits = model.apply(params, x)[0]
+    params = init(model, x)
+    logits = run(model, params, x)[0]
     assert model.prefix == P
     for t in range(P, L):
         other = np.concatenate([x[:, :t], (x[:, t:] + 1) % 7], axis=1)
-        np.testing.assert_allclose(model.apply(params, other)[0][:, P - 1 : t], logits[:, P - 1 : t], atol=1e-6)
+        np.testing.assert_allclose(run(model, params, other)[0][:, P - 1 : t], logits[:, P - 1 : t], atol=1e-6)
     ahead = x.copy()
     ahead[:, P - 1] = (ahead[:, P - 1] + 1) % 7
-    assert np.any(np.abs(model.apply(params, ahead)[0][:, 0] - logits[:, 0]) > 1e-3)
+    assert np.any(np.abs(run(model, params, ahead)[0][:, 0] - logits[:, 0]) > 1e-3)
 
 
 def test_a_tied_head_is_the_embedding():
     x = draw(TOKENS, 2, 4)
-    tied, free = (lm(tie_embeddings=t).init(jax.random.key(0), x)["params"] for t in (True, False))
+    tied, free = (init(lm(tie_embeddings=t), x)["params"] for t in (True, False))
     assert cost.count(free) - cost.count(tied) == 8 * 7 + 7
     with pytest.raises(ValueError, match="as many outputs as inputs"):
         lm(tie_embeddings=True, outputs=6)
@@ -104,12 +105,12 @@ def test_a_tied_head_is_the_embedding():
 
 def test_dropout_is_drawn_only_when_asked_for():
     model, x = lm(dropout=0.5), draw(TOKENS, 2, 4)
-    params = model.init(jax.random.key(0), x)
-    run = lambda **kwargs: model.apply(params, x, **kwargs)[0]
-    drop = lambda seed: run(deterministic=False, rngs={"dropout": jax.random.key(seed)})
-    np.testing.assert_array_equal(run(), run())
+    params = init(model, x)
+    call = lambda **kwargs: run(model, params, x, **kwargs)[0]
+    drop = lambda seed: call(deterministic=False, rngs={"dropout": jax.random.key(seed)})
+    np.testing.assert_array_equal(call(), call())
     np.testing.assert_array_equal(drop(1), drop(1))
-    assert np.any(drop(1) != drop(2)) and np.any(drop(1) != run())
+    assert np.any(drop(1) != drop(2)) and np.any(drop(1) != call())
 
 
 def test_the_layers_of_a_hybrid_cycle_through_its_mixers():
@@ -117,24 +118,24 @@ def test_the_layers_of_a_hybrid_cycle_through_its_mixers():
     state = model.init_state(5)
     assert [type(s).__name__ for s in state] == ["ArrayImpl", "KV", "ArrayImpl"]
     x = draw(TOKENS, 2, 4)
-    params = model.init(jax.random.key(0), x)["params"]
-    one = lambda mixer: cost.count(lm(layers=1, mixer=mixer).init(jax.random.key(0), x)["params"])
+    params = init(model, x)["params"]
+    one = lambda mixer: cost.count(init(lm(layers=1, mixer=mixer), x)["params"])
     none = 7 * 8 + 8 * 7 + 7 + 2 * 8  # embedding, head, last norm
     assert cost.count(params) == none + 2 * (one(GRU) - none) + (one(HEADS2) - none)
 
 
 def test_layers_do_not_share_parameters():
-    params = lm().init(jax.random.key(0), draw(TOKENS, 2, 4))["params"]
+    params = init(lm(), draw(TOKENS, 2, 4))["params"]
     first, second = (params[f"blocks_{i}"]["mixer"]["recurrent"] for i in range(2))
     assert np.any(first != second)
 
 
 def test_half_precision_keeps_parameters_and_logits_in_float32():
     model, x = lm(dtype="bfloat16", mixer=(LSTM, HEADS2)), draw(TOKENS, 2, 4)
-    params = model.init(jax.random.key(0), x)
+    params = init(model, x)
     assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    logits, _ = model.apply(params, x)
-    near, _ = lm(mixer=(LSTM, HEADS2)).apply(params, x)
+    logits, _ = run(model, params, x)
+    near, _ = run(lm(mixer=(LSTM, HEADS2)), params, x)
     assert logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, near, atol=0.1)
 

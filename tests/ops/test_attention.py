@@ -25,16 +25,16 @@ def draw(*shape):
 
 
 def operands(S=L, heads=G):
-    return [jnp.asarray(a, jnp.float32) for a in (draw(B, L, H, K), draw(B, S, heads, K), draw(B, S, heads, K))]
+    return [draw(*shape).astype("float32") for shape in ((B, L, H, K), (B, S, heads, K), (B, S, heads, K))]
 
 
 def packed(S=L, rows=B):
     """Documents, holes, a row without a token; keys are those of the queries and S - L older ones."""
     real = RNG.random((rows, S)) > 0.3
     real[-1] = False
-    reset = jnp.asarray(RNG.random((rows, S)) > 0.9)
-    real = jnp.asarray(real)
-    keys = masks.Places(masks.positions((rows, S), real, reset), masks.segments((rows, S), real, reset), real)
+    reset = RNG.random((rows, S)) > 0.9
+    places = jax.jit(lambda *flags: [f((rows, S), *flags) for f in (masks.positions, masks.segments)])
+    keys = masks.Places(*jax.device_get(places(real, reset)), real)
     return dict(queries=masks.Places(*(a[:, S - L :] for a in keys)), keys=keys)
 
 
@@ -50,13 +50,10 @@ def wanted_of(q, k, v, queries, keys, scale=None, soft_cap=None, sinks_H=None, a
     slope, table = (None, None) if relative is None else (None if a is None else np.asarray(a) for a in relative)
     y = np.zeros(q.shape)
     for b, t, h in np.ndindex(B, L, H):
-        at = lambda a, i, b=b: a[b % len(a), i]
-        seen = []
-        for s in range(S):
-            fine = at(sq, t) == at(sk, s) and at(sees, t)[s]
-            if fine and at(mq, t) and at(mk, s) and (allowed_BLS is None or at(allowed_BLS, t)[s]):
-                seen.append(s)
-        if not seen:
+        of, at = (lambda a, b=b: a[b % len(a)]), (lambda a, i, b=b: a[b % len(a), i])
+        may = True if allowed_BLS is None else at(allowed_BLS, t)
+        seen = np.flatnonzero((at(sq, t) == of(sk)) & at(sees, t) & at(mq, t) & of(mk) & may)
+        if not seen.size:
             continue
         score = k[b, seen, h // R] @ q[b, t, h] * (K**-0.5 if scale is None else scale)
         back = at(pq, t) - at(pk, seen)
@@ -118,9 +115,12 @@ def length(case):
     return L if mask is None else mask.shape[1]
 
 
-@pytest.fixture(params=[(BLOCK, 1024), (64, 1024), (BLOCK, 1)], ids=["blocks", "one block", "turns"])
+SIZES = {"blocks": (BLOCK, 1024), "one block": (64, 1024), "turns": (BLOCK, 1)}
+
+
+@pytest.fixture(params=SIZES)
 def block(request, monkeypatch):
-    size, far = request.param
+    size, far = SIZES[request.param]
     monkeypatch.setattr(_backends, "CPU_BLOCK", size)
     monkeypatch.setattr(_backends, "BLOCK", size)
     monkeypatch.setattr(_backends, "FAR", far)
@@ -128,7 +128,7 @@ def block(request, monkeypatch):
 
 def both(attend, q, k, v, sinks_H=None, relative=None, **options):
     """Values, and gradients of <y, c> for a fixed random c."""
-    c = jax.random.normal(jax.random.key(0), q.shape)
+    c = np.random.default_rng(0).normal(size=q.shape).astype("float32")
     learned = {k: a for k, a in (("sinks_H", sinks_H), ("relative", relative)) if a is not None}
 
     def f(q, k, v, learned):
@@ -139,31 +139,46 @@ def both(attend, q, k, v, sinks_H=None, relative=None, **options):
     return y, jax.tree.leaves(grads)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_blocks_are_the_loop_and_the_reference(case, block):
+@functools.cache
+def operands_of(case):
+    return operands(length(CASES[case]))
+
+
+@functools.cache
+def reference_of(case):
+    """Values and gradients, of which the values are those of the loop."""
     options = {"queries": masks.Places(), "keys": masks.Places()} | CASES[case]
-    arguments = operands(length(options))
-    y, grads = both(BLOCKWISE, *arguments, **options)
-    np.testing.assert_allclose(y, wanted_of(*arguments, **options), rtol=2e-5, atol=2e-6)
-    close((y, grads), both(REFERENCE, *arguments, **options))
+    y, grads = jax.device_get(both(REFERENCE, *operands_of(case), **options))
+    np.testing.assert_allclose(y, wanted_of(*operands_of(case), **options), rtol=2e-5, atol=2e-6)
+    return y, grads
+
+
+def each(case, size):
+    """What is packed takes all paths, in blocks of any size; the rest in one block, or by turns, is for CI."""
+    slow = size != "blocks" and "keys" not in CASES[case]
+    return pytest.param(case, size, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize(("case", "block"), [each(case, size) for case in CASES for size in SIZES], indirect=["block"])
+def test_blocks_are_the_loop_and_the_reference(case, block):
+    close(both(BLOCKWISE, *operands_of(case), **CASES[case]), reference_of(case))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_library_computes_the_same_where_it_serves(case):
-    arguments, library = operands(length(CASES[case])), functools.partial(attention.attend, backend="xla")
+    library = functools.partial(attention.attend, backend="xla")
     if SPECIAL & set(CASES[case]):
         with pytest.raises(ValueError, match=r"'xla' cannot serve .*: it has no (sinks_H|soft_cap|relative bias)"):
-            library(*arguments, **CASES[case])
+            library(*operands_of(case), **CASES[case])
     else:
-        close(both(library, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
+        close(both(library, *operands_of(case), **CASES[case]), reference_of(case))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not {"sinks_H", "relative"} & set(CASES[c])])
 def test_tokamax_computes_the_same(case):
     pytest.importorskip("tokamax")
-    arguments = operands(length(CASES[case]))
     tokamax = functools.partial(attention.attend, backend="tokamax")
-    close(both(tokamax, *arguments, **CASES[case]), both(REFERENCE, *arguments, **CASES[case]))
+    close(both(tokamax, *operands_of(case), **CASES[case]), reference_of(case))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tokamax") is not None, reason="tokamax is installed")
@@ -178,18 +193,22 @@ def test_decoding_is_attention_to_cache_and_tokens(heads, count):
     """With as few products as there are queries of a group, and with one for all of them."""
     q, k, v = operands(24, heads)
     q, W = q[:, :count], 24 - count
-    keys = masks.Places(jnp.arange(24)[None] - 3, None, jnp.asarray(RNG.random((B, 24)) > 0.3).at[-1].set(False))
-    queries = masks.Places(jnp.arange(20, 20 + count)[None])
+    real = (RNG.random((B, 24)) > 0.3) & (np.arange(B) < B - 1)[:, None]
+    keys = masks.Places(np.arange(24, dtype="int32")[None] - 3, None, real)
+    queries = masks.Places(np.arange(20, 20 + count, dtype="int32")[None])
     look = dict(causal=True, window=15, soft_cap=2.0, sinks_H=SINKS, queries=queries, keys=keys, scale=0.4)
-    cached = tuple(jnp.moveaxis(a[:, :W], 1, 3) for a in (k, v))
-    got = attention.decode(q, cached, (k[:, W:], v[:, W:]), **look)
-    close(got, attention.attend(q, k, v, backend="reference", **look))
+    cached = tuple(np.moveaxis(a[:, :W], 1, 3) for a in (k, v))
+    ways = lambda q, k, v, cached: (
+        attention.decode(q, cached, (k[:, W:], v[:, W:]), **look),
+        attention.attend(q, k, v, backend="reference", **look),
+    )
+    close(*jax.jit(ways)(q, k, v, cached))
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_key_heads_serve_query_heads_in_order(heads, block):
     q, k, v = operands(heads=heads)
-    repeated = (jnp.repeat(a, H // heads, axis=2) for a in (k, v))
+    repeated = (np.repeat(a, H // heads, axis=2) for a in (k, v))
     wanted, _ = both(REFERENCE, q, *repeated, causal=True)
     (y, grads), (same, other) = both(BLOCKWISE, q, k, v, causal=True), both(REFERENCE, q, k, v, causal=True)
     close((y, same, grads), (wanted, wanted, other))
@@ -197,21 +216,23 @@ def test_key_heads_serve_query_heads_in_order(heads, block):
 
 def test_any_mask():
     q, k, v = operands(24)
-    allowed = jnp.asarray(RNG.random((B, L, 24)) > 0.5).at[0, 2].set(False)
+    allowed = RNG.random((B, L, 24)) > 0.5
+    allowed[0, 2] = False
     wanted = wanted_of(q, k, v, masks.Places(), masks.Places(), causal=True, allowed_BLS=np.asarray(allowed))
     for backend in ("auto", "reference", "xla"):
         y, grads = both(functools.partial(attention.attend, backend=backend), q, k, v, allowed_BLS=allowed, causal=True)
         np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
         assert not np.any(grads[0][0, 2])
-    triangle = jnp.tril(jnp.ones((1, L, 24), bool))
-    close(attention.attend(q, k, v, triangle), attention.attend(q, k, v, causal=True))
+    triangle = np.tri(L, 24, dtype=bool)[None]
+    close(*jax.jit(lambda *a: (attention.attend(*a, triangle), attention.attend(*a, causal=True)))(q, k, v))
 
 
 def test_a_bias_is_added_to_scores():
     """softmax(a + log b) is softmax(a) weighted by b, for every head by its own b."""
     q, k, v = operands(heads=H)
     b = RNG.random((1, H, L, L)) + 0.5
-    got = attention.attend(q, k, v, causal=True, bias_BHLS=jnp.log(jnp.asarray(b, jnp.float32)))
+    bias = np.log(b).astype("float32")
+    got = jax.jit(lambda q, k, v, bias: attention.attend(q, k, v, causal=True, bias_BHLS=bias))(q, k, v, bias)
     scores = np.exp(np.einsum("blhk,bshk->bhls", q, k) * K**-0.5) * b * np.tri(L)
     wanted = np.einsum("bhls,bshk->blhk", scores / scores.sum(-1, keepdims=True), v)
     np.testing.assert_allclose(got, wanted, atol=2e-5)
@@ -225,16 +246,20 @@ def test_weights_of_every_kind_are_those_that_values_get(kind):
     q, k, v = operands(heads=H)
     look = dict(causal=True, window=9, soft_cap=2.0, weights=kind, **packed())
     real = look["keys"].mask_BL
-    score = jnp.einsum("blhk,bshk->bhls", masks.fill(q, real), masks.fill(k, real)) * K**-0.5
-    weight = attention.weights(score, **look)
-    assert weight.shape == (B, H, L, L) and not np.any(weight * ~attention.Look(**look).allowed(L, L)[:, None])
-    summed = lambda q, k, v: jnp.einsum("bhls,bshk->blhk", weight, v)
-    weighed = lambda q, k, v: attention.weigh(score, v, **look)
-    y = attention.attend(q, k, v, **look)
-    for other in (summed, weighed):
-        close(y, other(q, k, masks.fill(v, real)))
+
+    @jax.jit
+    def ways(q, k, v):
+        score = jnp.einsum("blhk,bshk->bhls", masks.fill(q, real), masks.fill(k, real)) * K**-0.5
+        weight, filled = attention.weights(score, **look), masks.fill(v, real)
+        summed, weighed = jnp.einsum("bhls,bshk->blhk", weight, filled), attention.weigh(score, filled, **look)
+        return attention.Look(**look).allowed(L, L), weight, attention.attend(q, k, v, **look), summed, weighed
+
+    allowed, weight, y, *others = jax.device_get(ways(q, k, v))
+    assert weight.shape == (B, H, L, L) and not np.any(weight * ~allowed[:, None])
+    for other in others:
+        close(y, other)
     if kind in ("softmax", "hard", "sparsemax", "entmax"):
-        some = np.asarray(attention.Look(**look).allowed(L, L)).any(axis=-1)
+        some = allowed.any(axis=-1)
         np.testing.assert_allclose(np.moveaxis(weight.sum(axis=-1), 1, 2)[some], 1, rtol=1e-5)
 
 
@@ -242,7 +267,7 @@ def test_weights_of_every_kind_are_those_that_values_get(kind):
 @pytest.mark.parametrize("backend", ["reference", "blockwise", "xla"])
 def test_low_precision_keeps_its_dtype_and_sums_in_float32(backend, dtype, block):
     options = dict(causal=True, **packed())
-    low = [a.astype(dtype) for a in operands()]
+    low = [a.astype(jnp.dtype(dtype)) for a in operands()]
     if (backend, dtype, jax.default_backend()) == ("xla", "float16", "cpu"):
         with pytest.raises(ValueError, match="cannot serve this attention: its float16 products"):
             attention.attend(*low, backend="xla")
@@ -257,9 +282,9 @@ def test_nobody_sees_what_is_masked_and_who_sees_nothing_is_zero(backend, block)
     q, k, v = operands()
     options = dict(causal=True, **packed())
     real = options["keys"].mask_BL
-    spoil = lambda a: jnp.where(real[..., None, None], a, jnp.nan)
+    spoil = lambda a: np.where(real[..., None, None], a, np.float32(np.nan))
     attend = functools.partial(attention.attend, backend=backend, **options)
-    y, grads = both(attend, spoil(q), spoil(k), spoil(v))
+    y, grads = jax.device_get(both(attend, spoil(q), spoil(k), spoil(v)))
     close((y, grads), both(attend, q, k, v))
     assert not any(np.any(a[~real]) for a in (y, *grads)) and np.any(y[real])
 
@@ -279,7 +304,7 @@ def test_any_number_of_heads_may_take_a_turn(case, most):
     given = (q, k, v, look.queries, look.keys, look.sinks_H, look.relative)
     rules = _blockwise.Rules(look.pattern, look.soft_cap, share=1.0)
     way = functools.partial(_blockwise.attend, rules=rules, block=BLOCK)
-    close(_turns.attend(way, *given, most), way(*given))
+    close(*jax.jit(lambda given: (_turns.attend(way, *given, most), way(*given)))(given))
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="heads take turns on a CPU")
@@ -326,8 +351,9 @@ CALLS = {
 def test_blocks_that_cannot_meet_are_skipped(call):
     """Each block of queries and of keys has a list: no other block holds what it may see, and those on it do."""
     look = attention.Look(**CALLS[call])
-    meet = _blocks.meet(look.pattern, _blocks.marks(look.queries, look.keys, L, L, 8, 8))
-    seen_nm = np.asarray(jnp.broadcast_to(look.allowed(L, L), (B, L, L))).reshape(-1, 5, 8, 5, 8).any(axis=(0, 2, 4))
+    found = lambda: (_blocks.meet(look.pattern, _blocks.marks(look.queries, look.keys, L, L, 8, 8)), look.allowed(L, L))
+    meet, allowed = jax.device_get(jax.jit(found)())
+    seen_nm = np.broadcast_to(allowed, (B, L, L)).reshape(-1, 5, 8, 5, 8).any(axis=(0, 2, 4))
     for seen, order, count in ((seen_nm, *meet[:2]), (seen_nm.T, *meet[2:])):
         for row, listed, n in zip(seen, order, count, strict=True):
             assert not row[listed[n:]].any()
@@ -340,9 +366,9 @@ def test_auto_says_its_choice_once(caplog):
     q, k, v = (jnp.zeros((1, 512, 1, 8)),) * 3
     with caplog.at_level(logging.DEBUG, "seqjax"):
         for _ in range(2):
-            attention.attend(q, k, v, causal=True)
-            attention.attend(q[:, :1], k, v)
-            attention.attend(q, k, v, jnp.ones((1, 512, 512), bool))
+            jax.eval_shape(lambda q: attention.attend(q, k, v, causal=True), q)
+            jax.eval_shape(lambda q: attention.attend(q[:, :1], k, v), q)
+            jax.eval_shape(lambda q: attention.attend(q, k, v, jnp.ones((1, 512, 512), bool)), q)
     said = [r.getMessage() for r in caplog.records]
     if jax.default_backend() == "cpu":
         assert len(said) == 3 and "backend blockwise (long" in said[0] and "reference (short" in said[1]

@@ -332,14 +332,13 @@ def test_gradients_are_those_of_plain_autodiff(name, chunks):
         shapes = CASES[name].states
         cotangent = draw(rows, length, *shapes[0]), tuple(draw(rows, *shape) for shape in shapes)
 
-        def gradients(f):
-            pull = lambda args, *flags: jax.vjp(lambda *args: f(step, *args, *flags), *args)[1](cotangent)
-            return jax.jit(pull)(args, real, fresh)
+        def gradients(args, *flags):
+            pull = lambda f: jax.vjp(lambda *args: f(step, *args, *flags), *args)[1](cotangent)
+            return [pull(f) for f in (plain, *(partial(scan.recur, dtype="float64", remat=r) for r in (False, True)))]
 
-        wanted = gradients(plain)
+        wanted, *found = jax.jit(gradients)(args, real, fresh)
         assert all(np.any(g) for g in jax.tree.leaves(wanted[:-1] if fresh is None else wanted))
-        for remat in (False, True):
-            got = gradients(partial(scan.recur, dtype="float64", remat=remat))
+        for got in found:
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), got, wanted)
 
 

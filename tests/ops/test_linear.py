@@ -50,11 +50,13 @@ def narrow(*arrays):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["real", "complex"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_values(layout, kind, method):
-    *arrays, real, fresh = arguments(layout, kind)
-    got = linear.diagonal(*narrow(*arrays), real, fresh, method)
-    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-5, atol=2e-5), got, loop(*arrays, real, fresh))
+def test_values(kind, method):
+    """All layouts in one program."""
+    calls = [arguments(layout, kind) for layout in LAYOUTS]
+    every = jax.jit(lambda calls: [linear.diagonal(*call, method) for call in calls])
+    got = every([(*narrow(*arrays), *flags) for arrays, flags in ((call[:3], call[3:]) for call in calls)])
+    wanted = [loop(*call) for call in calls]
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-5, atol=2e-5), got, wanted)
 
 
 def plain(a, b, h, real, fresh, method):
@@ -80,16 +82,15 @@ def test_gradients_are_those_of_plain_autodiff(kind, method, length):
         a = a.real.copy() if kind == "mixed" else a
         a, b, h, real, fresh, c, d = map(jnp.asarray, (a, b, h, real, fresh, b[::-1], h[::-1]))
 
-        @partial(jax.jit, static_argnums=0)
         def gradients(f, *arrays):
             return jax.vjp(lambda *arrays: f(*arrays, real, fresh, method), *arrays)[1]((c, d))
 
         def steepness(a, f):
             return sum(jnp.sum(jnp.abs(g) ** 2) for g in gradients(f, a, b, h))
 
-        close = lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
-        jax.tree.map(close, gradients(linear.diagonal, a, b, h), gradients(plain, a, b, h))
-        close(*(jax.grad(steepness)(a, f) for f in (linear.diagonal, plain)))
+        both = lambda f, a, b, h: (gradients(f, a, b, h), jax.grad(steepness)(a, f))
+        got, wanted = jax.jit(lambda *arrays: [both(f, *arrays) for f in (linear.diagonal, plain)])(a, b, h)
+        jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-10, atol=1e-10), got, wanted)
 
 
 @pytest.mark.parametrize("method", ["scan", "associative"])
@@ -105,11 +106,12 @@ def test_only_the_decay_and_the_states_are_kept_for_the_backward_pass(method):
 def test_low_precision_is_computed_in_float32(dtype, method):
     *arrays, real, fresh = arguments("mask+reset", "real")
     low = tuple(a.astype(dtype) for a in narrow(*arrays))
-    got, pull = jax.vjp(lambda *arrays: linear.diagonal(*arrays, real, fresh, method), *low)
-    wanted = linear.diagonal(*(a.astype(jnp.float32) for a in low), real, fresh, method)
+    f = jax.jit(lambda *arrays: linear.diagonal(*arrays, real, fresh, method))
+    got, pull = jax.vjp(f, *low)
+    wanted = f(*(a.astype(jnp.float32) for a in low))
     jax.tree.map(np.testing.assert_array_equal, got, wanted)
     assert {a.dtype.name for a in got} == {"float32"} and {a.dtype.name for a in pull(got)} == {dtype}
-    (y, _) = linear.diagonal(low[0], low[1], low[2].astype(jnp.complex64), real, fresh, method)
+    y, _ = jax.eval_shape(f, low[0], low[1], low[2].astype(jnp.complex64))
     assert y.dtype == jnp.complex64
 
 
@@ -172,6 +174,7 @@ def found():
     return eight_devices(__file__)
 
 
+@pytest.mark.slow  # a process of its own, which compiles for eight devices
 @pytest.mark.parametrize("name", [*METHODS, *MIXERS])
 def test_devices_do_not_meet_inside_a_loop(found, name):
     assert found[name]["loops"] == (0 if name == "associative" else 2)
@@ -179,6 +182,7 @@ def test_devices_do_not_meet_inside_a_loop(found, name):
     assert "all-reduce" in found[name]["all"], "the gradient of the weights is not added up"
 
 
+@pytest.mark.slow
 def test_what_autodiff_does_is_seen(found):
     assert "all-reduce" in found["autodiff"]["inside"]
 
@@ -234,16 +238,17 @@ def test_mixers_follow_their_equations(name):
     module, oracle = ORACLES[name]
     x, real, fresh = draw(B, L, 8), RNG.random((B, L)) > 0.3, RNG.random((B, L)) > 0.6
     state = jax.tree.map(lambda s: draw(*s.shape), module.init_state(B))
-    params = module.init(jax.random.key(0), jnp.zeros((B, L, 8)))["params"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((B, L, 8)))["params"]
     params = jax.tree.map(lambda p: np.float64(p) + 0.3 * draw(*p.shape), params)
     as_jax = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (params, x, state))
-    got = module.apply({"params": as_jax[0]}, *as_jax[1:], mask_BL=real, reset_BL=fresh)
+    apply = jax.jit(lambda params, x, state: module.apply({"params": params}, x, state, mask_BL=real, reset_BL=fresh))
+    got = apply(*as_jax)
     wanted = oracle(x, params, state, real, fresh)
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-5, atol=2e-5), got, wanted)
 
 
 def initial(module):
-    return module.init(jax.random.key(0), jnp.zeros((1, 1, module.width)))["params"]
+    return jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, module.width)))["params"]
 
 
 def test_the_lru_starts_uniformly_in_its_ring_with_states_of_equal_variance():

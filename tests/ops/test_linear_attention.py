@@ -3,7 +3,7 @@
 Run as a script in a process that simulates eight devices, it prints where they meet in the compiled programs.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -73,13 +73,20 @@ def close(got, wanted, tolerance=2e-5):
     jax.tree.map(lambda g, w: np.testing.assert_allclose(np.float64(g), w, rtol=tolerance, atol=tolerance), got, wanted)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 6, 7, 64])
+@cache
+def values_of(kernel):
+    """What each layout is called with, and what the loop gives."""
+    calls = [arguments(layout, kernel) for layout in LAYOUTS]
+    return calls, [ORACLES[kernel](*call) for call in calls]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64])
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_values_do_not_depend_on_the_chunk(layout, kernel, chunk):
-    *arrays, real, fresh = arguments(layout, kernel)
-    got = linear_attention.attend(*narrow(arrays), real, fresh, kernel, chunk)
-    close(got, ORACLES[kernel](*arrays, real, fresh))
+def test_values_do_not_depend_on_the_chunk(kernel, chunk):
+    """A token; two chunks and the beginning of a third; more than there is. All layouts in one program."""
+    calls, wanted = values_of(kernel)
+    every = jax.jit(lambda calls: [linear_attention.attend(*call, kernel, chunk) for call in calls])
+    close(every([(*narrow(arrays), real, fresh) for *arrays, real, fresh in calls]), wanted)
 
 
 def test_a_token_at_a_time_is_the_whole():
@@ -124,7 +131,7 @@ def test_gradients_are_those_of_plain_autodiff(kernel, chunk):
             return jax.vjp(lambda *arrays: f(*arrays, real, fresh, kernel), *arrays)[1](c)
 
         ours = partial(linear_attention.attend, chunk=chunk)
-        close(*(jax.jit(partial(gradients, f))(*arrays) for f in (ours, plain)), tolerance=1e-10)
+        close(*jax.jit(lambda *arrays: [gradients(f, *arrays) for f in (ours, plain)])(*arrays), tolerance=1e-10)
 
 
 def test_no_state_per_token_and_no_square_is_kept_for_the_backward_pass():
@@ -156,7 +163,7 @@ def test_features_of_taylor_multiply_to_the_second_order_of_exp():
 def test_low_precision_keeps_its_dtype_and_a_float32_state(kernel, dtype):
     q, k, v, state, real, fresh = arguments("mask+reset", kernel)
     low = tuple(a.astype(dtype) for a in narrow((q, k, v)))
-    f = lambda *low: linear_attention.attend(*low, narrow(state), real, fresh, kernel, 3)
+    f = jax.jit(lambda *low: linear_attention.attend(*low, narrow(state), real, fresh, kernel, 3))
     (y, end), pull = jax.vjp(f, *low)
     wanted = ORACLES[kernel](*(np.float64(a) for a in low), state, real, fresh)
     assert y.dtype == dtype and {a.dtype.name for a in end} == {"float32"}
@@ -168,7 +175,7 @@ def test_low_precision_keeps_its_dtype_and_a_float32_state(kernel, dtype):
 def test_sums_outgrow_float16_and_nothing_else_does():
     q, k, v = (jnp.asarray(a, "float16") for a in (*300 * np.exp(draw(2, 1, 256, 1, 8)), 1 + draw(1, 256, 1, 8)))
     zeros = jnp.zeros((1, 1, 8, 8)), jnp.zeros((1, 1, 8))
-    f = lambda q, k, v: linear_attention.attend(q, k, v, zeros)
+    f = jax.jit(lambda q, k, v: linear_attention.attend(q, k, v, zeros))
     (y, end), pull = jax.vjp(f, q, k, v)
     wanted = loop(*(np.float64(a) for a in (q, k, v)), jax.tree.map(np.float64, zeros), None, None)
     assert all(np.max(s) > np.finfo("float16").max for s in end)
@@ -184,7 +191,7 @@ def test_sums_outgrow_float16_and_nothing_else_does():
 def test_what_is_masked_does_not_count_and_a_masked_reset_neither(kernel, chunk):
     q, k, v, state, real, fresh = arguments("mask+reset", kernel)
     hidden = lambda a: jnp.where(real[:, :, None, None], a, jnp.nan)
-    f = lambda fresh, *tokens: linear_attention.attend(*tokens, narrow(state), real, fresh, kernel, chunk)
+    f = jax.jit(lambda fresh, *tokens: linear_attention.attend(*tokens, narrow(state), real, fresh, kernel, chunk))
     got, pull = jax.vjp(partial(f, fresh), *map(hidden, narrow((q, k, v))))
     jax.tree.map(np.testing.assert_array_equal, got, f(fresh & real, *narrow((q, k, v))))
     assert not np.any(got[0][~real])
@@ -240,6 +247,7 @@ def found():
     return eight_devices(__file__)
 
 
+@pytest.mark.slow  # a process of its own, which compiles for eight devices
 @pytest.mark.parametrize("name", [*(f"bare {kernel}" for kernel in KERNELS), *FEATURES])
 def test_devices_do_not_meet_inside_a_loop(found, name):
     assert found[name]["loops"] >= 2 and not found[name]["inside"]
@@ -267,10 +275,11 @@ def features_of(kind, x, maps):
 def test_the_mixer_follows_its_equations(kind):
     module = LinearAttention(width=8, heads=2, feature_map=kind, feature_width=3)
     x, real, fresh = draw(B, L, 8), RNG.random((B, L)) > 0.3, RNG.random((B, L)) > 0.6
-    params = module.init(jax.random.key(0), jnp.zeros((1, 1, 8)))["params"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, 8)))["params"]
     params = jax.tree.map(lambda p: np.float64(p) + 0.3 * draw(*p.shape), params)
     state = jax.tree.map(lambda s: np.abs(draw(*s.shape)) + (s.ndim == 3), module.init_state(B))
-    got = module.apply({"params": narrow(params)}, narrow(x), narrow(state), mask_BL=real, reset_BL=fresh)
+    apply = jax.jit(lambda params, x, state: module.apply({"params": params}, x, state, mask_BL=real, reset_BL=fresh))
+    got = apply(*map(narrow, (params, x, state)))
 
     q, k, v = np.split(x @ params["qkv"]["kernel"], [6, 12], axis=-1)
     maps = params.get("maps", (None, None))
@@ -290,8 +299,8 @@ def test_the_width_of_features_by_default(kind, F):
 def test_large_values_do_not_overflow(kind, dtype):
     module = LinearAttention(width=8, heads=2, feature_map=kind, dtype=dtype)
     x = (1000 * jax.random.normal(jax.random.key(1), (2, 5, 8))).astype(dtype)
-    params = module.init(jax.random.key(0), x)
-    out, pull = jax.vjp(lambda p, x: module.apply(p, x, module.init_state(2)), params, x)
+    params = jax.jit(module.init)(jax.random.key(0), x)
+    out, pull = jax.vjp(jax.jit(lambda p, x: module.apply(p, x, module.init_state(2))), params, x)
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(out))
     if dtype != "float16":  # whose gradients are as large as its values, and end at 65504
         assert all(np.isfinite(a).all() for a in jax.tree.leaves(pull(jax.tree.map(jnp.sign, out))))

@@ -34,8 +34,8 @@ def measure(tree, matched=None):
     return sizes.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
 
 
-def compared(out, monkeypatch, **changes):
-    """A comparison of made-up runs, and its report: -> findings, html, markdown, rows of results.csv."""
+def findings(out, monkeypatch, **changes):
+    """Those of a comparison of made-up runs."""
     monkeypatch.setattr(sizes, "measure", measure)
     monkeypatch.setattr(sizes, "solve", lambda tree, *_: (tree, 1.01))
     monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
@@ -44,6 +44,12 @@ def compared(out, monkeypatch, **changes):
     with made_up.MadeUp() as executor:
         found = compare_lib.compare(plan.resolve(tree), workdir, executor)
     workdir.unlock()
+    return found
+
+
+def compared(out, monkeypatch, **changes):
+    """A comparison of made-up runs, and its report: -> findings, html, markdown, rows of results.csv."""
+    found = findings(out, monkeypatch, **changes)
     assert page.write(found, out, "recall", "seqjax compare --config x.py") == out / "report.html"
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -51,9 +57,14 @@ def compared(out, monkeypatch, **changes):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("compared")
+
+
+@pytest.fixture(scope="module")
+def written(folder):
     with pytest.MonkeyPatch.context() as patch:
-        yield compared(tmp_path_factory.mktemp("compared"), patch)
+        yield compared(folder, patch)
 
 
 def test_needs_nothing_from_elsewhere_and_its_tags_match(written):
@@ -102,18 +113,17 @@ def test_the_table_holds_every_run_once(written):
     assert len({tuple(r.values()) for r in rows}) == len(rows)
 
 
-def test_parquet_holds_what_csv_holds(written, tmp_path, monkeypatch):
+def test_parquet_holds_what_csv_holds(written, folder):
     parquet = pytest.importorskip("pyarrow.parquet")
-    *_, rows = compared(tmp_path / "w", monkeypatch)
-    columns = parquet.read_table(tmp_path / "w" / "results.parquet").to_pylist()
+    *_, rows = written
+    columns = parquet.read_table(folder / "results.parquet").to_pylist()
     assert len(columns) == len(rows)
     assert [r["score"] for r in columns] == [float(r["score"]) if r["score"] else None for r in rows]
 
 
-def test_the_same_findings_give_the_same_bytes(tmp_path, monkeypatch):
-    _, *first = compared(tmp_path / "w", monkeypatch)
-    _, *second = compared(tmp_path / "w", monkeypatch)
-    assert first == second
+def test_the_same_findings_give_the_same_bytes(written, folder, monkeypatch):
+    _, *again = compared(folder, monkeypatch)
+    assert again == list(written[1:])
 
 
 def test_what_varies_has_a_verdict_each(tmp_path, monkeypatch):
@@ -199,7 +209,7 @@ def test_what_diverged_takes_no_time(tmp_path, monkeypatch):
         return code
 
     monkeypatch.setattr(made_up, "train", fragile)
-    found, *_ = compared(tmp_path, monkeypatch)
+    found = findings(tmp_path, monkeypatch)
     assert found.founds[0].seconds() == [2.0, 2.0] and compare_tables.total_flops(found.founds[0]) == 4 * 3e6
 
 
@@ -243,7 +253,7 @@ def test_curves_end_where_the_first_seed_was_stopped(tmp_path, monkeypatch):
         return code
 
     monkeypatch.setattr(made_up, "train", patient)
-    found, *_ = compared(tmp_path, monkeypatch)
+    found = findings(tmp_path, monkeypatch)
     _, (axes,) = canvas.figure(1)
     ends = {row["step"] for run in found.founds[0].runs.values() for row in run.outcome.rows[-1:]}
     assert len(ends) == 2 and compare_figures._curve(axes, found, found.founds[0], "step")[-1] == min(ends)

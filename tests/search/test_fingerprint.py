@@ -142,6 +142,7 @@ def test_what_is_missing_is_taken_again_and_nothing_else(taken, tmp_path):
     file.write_text(json.dumps(found))
 
 
+@pytest.mark.slow  # two more runs
 def test_more_seeds_train_at_the_chosen_rate_alone(taken):
     folder, found, _ = taken
     executor = Here()
@@ -215,6 +216,7 @@ def test_every_probe_of_every_tier_is_a_config_at_every_length(tier):
         assert probe.steps % tier.evaluations == 0
 
 
+@pytest.mark.slow
 def test_learned_positions_end_where_they_end(tmp_path):
     probe = TINY.probes[1]
     options = ["model.mixer.positions=learned", "model.mixer.max_length=5"]
@@ -226,6 +228,7 @@ def test_learned_positions_end_where_they_end(tmp_path):
     assert further["accuracy"] == [] and "places" in further["error"]
 
 
+@pytest.mark.slow  # four models, each compiled at two lengths
 def test_costs_grow_as_they_must():
     def measured(mixer, length):
         tree = TINY.tree(TINY.probes[0], mixer, 1e-3, 0, ["model.width=16"])

@@ -64,12 +64,17 @@ def test_buckets_cost_what_an_epoch_costs_on_average(tmp_path):
     assert mixed.temporary_bytes == long.temporary_bytes > short.temporary_bytes
 
 
+@pytest.fixture(scope="module")
+def looked():
+    """Quantity -> width -> its value."""
+    with_width = {w: built(f"model.width={w}") for w in range(1, 60)}
+    return {q: {w: match.QUANTITIES[q](e) for w, e in with_width.items()} for q in ("params", "state_bytes")}
+
+
 @pytest.mark.parametrize("quantity", ["params", "state_bytes"])
 @pytest.mark.parametrize("target", [700, 1500])
-def test_the_width_is_the_nearest_of_all(quantity, target):
-    start = tree()
-    with_width = lambda w: {**start, "model": {**start["model"], "width": w}}
-    values = {w: match.QUANTITIES[quantity](Experiment(with_width(w))) for w in range(1, 60)}
+def test_the_width_is_the_nearest_of_all(looked, quantity, target):
+    start, values = tree(), looked[quantity]
     if quantity == "state_bytes":
         target //= 10
     solved, ratio = match.solve(start, quantity, target, 0.2)

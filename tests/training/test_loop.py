@@ -210,7 +210,7 @@ def test_a_checkpoint_between_two_intervals_is_not_forgotten(tmp_path):
     assert Checkpoints(tmp_path / "run" / "ckpt").steps() == [5]
 
 
-@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_rates_in_the_log_are_those_of_the_steps(tmp_path, every):
     optim = ("optim.warmup_steps=2", "optim.schedule=linear", "optim.final_scale=0.5", "optim.learning_rate=0.1")
     train(tmp_path, "train.steps=4", f"train.log_every={every}", *optim)

@@ -17,6 +17,7 @@ from seqjax.types import ConfigError
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
+    """What `eight_devices` finds. Twenty runs, each of which compiles for eight devices: in `make test-slow`."""
     options = {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
@@ -33,6 +34,7 @@ def runs(tmp_path_factory):
     return json.loads(process.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", [" to ".join(pair) for pair in eight_devices.CHAINS])
 def test_all_ways_give_the_losses_of_one_device(runs, chain):
     """Six steps, the last three from a checkpoint that was saved in another way: nothing is repeated or skipped."""
@@ -45,6 +47,7 @@ def test_all_ways_give_the_losses_of_one_device(runs, chain):
         assert row["skipped_steps"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["all", "pmap"])
 def test_another_run_is_a_beginning_in_all_ways(runs, way):
     one = runs["begun"]["one"]
@@ -53,17 +56,20 @@ def test_another_run_is_a_beginning_in_all_ways(runs, way):
         assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_same_everywhere(runs):
     one, other = runs["evaluated"]
     assert one["examples"] == other["examples"] == 40 and one["step"] == other["step"] == 6
     assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_many_devices_trained_decodes_as_what_one_did(runs):
     one, other = runs["generated"]
     assert one == other and "abc" in one
 
 
+@pytest.mark.slow
 def test_a_carried_state_follows_its_rows(runs):
     """From a mesh of 2 x 2 x 2 to a pmap with micro-batches; and evaluated where the devices do not divide the rows."""
     one, chained = ({(row["split"], row["step"]): row["loss"] for row in found} for found in runs["carried"])
@@ -72,11 +78,13 @@ def test_a_carried_state_follows_its_rows(runs):
     assert runs["carried evaluated"]["metrics"]["loss"] == pytest.approx(one["validation", 6], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_that_eight_devices_do_not_divide_is_refused(runs):
     code, _, err = runs["refused"]
     assert code == 2 and "12" in err and "8" in err
 
 
+@pytest.mark.slow
 def test_one_of_eight_devices_holds_an_eighth_of_the_state(runs):
     assert 1 / 8 <= runs["share"] <= 1 / 8 * 1.05
 

@@ -99,6 +99,7 @@ def stopped(config, folder, tmp_path, examples, rows):
     return process, hold
 
 
+@pytest.mark.slow  # three processes, one after the other
 def test_killed_again_and_again(config, undisturbed, tmp_path):
     """Before the first save, between saves, and by a second signal; once the last line is torn as well."""
     folder, seen = tmp_path / "run", []
@@ -120,7 +121,9 @@ def test_killed_again_and_again(config, undisturbed, tmp_path):
     assert begun[:2] == [0, 0] and begun == sorted(begun) and begun[2] >= 3 and begun[3] >= 3
 
 
-@pytest.mark.parametrize(("number", "examples"), [(signal.SIGTERM, 55), (signal.SIGINT, 16)])
+@pytest.mark.parametrize(
+    ("number", "examples"), [(signal.SIGTERM, 55), pytest.param(signal.SIGINT, 16, marks=pytest.mark.slow)]
+)
 def test_asked_to_stop(config, undisturbed, tmp_path, number, examples):
     """While it evaluates or waits for data, it saves the step it is at, says so, and goes on from there."""
     folder = tmp_path / "run"
@@ -130,7 +133,7 @@ def test_asked_to_stop(config, undisturbed, tmp_path, number, examples):
         hold.unlink()
     outcome = launch.end(process)
     assert outcome.code == 75
-    (line,) = outcome.err.splitlines()
+    (line,) = (line for line in outcome.err.splitlines() if not line.startswith("INFO imported held.sources from "))
     assert number.name in line and "run the same command again" in line and str(folder) in line
     stopped_at = status(folder)["step"]
     assert status(folder)["status"] == "preempted" and 3 <= stopped_at < STEPS
@@ -170,6 +173,7 @@ def test_a_terminal_that_goes_away_asks_to_stop_unless_under_nohup(before, heard
         signal.signal(signal.SIGHUP, old)
 
 
+@pytest.mark.slow  # a process of its own
 def test_two_runs_at_once(config, undisturbed, tmp_path):
     """The second is told who holds the folder; the first ends as if nobody had come."""
     folder = tmp_path / "run"
@@ -288,6 +292,7 @@ def test_what_is_dropped_in_training_may_change(config, finished):
 def edit(file, *keys, to):
     """Another value in a JSON file."""
     tree = json.loads(file.read_text())
+    tree = {key: value for key, value in tree.items() if key not in ("format", "seal")}  # else the change is refused
     node = tree
     for key in keys[:-1]:
         node = node[key]
@@ -299,21 +304,21 @@ def test_a_number_changed_in_the_config_of_the_folder_is_seen(config, finished):
     """Where it changes what the checkpoint computes, or on what: by all who read it, and whatever else agrees."""
     held, text = finished / "config.json", (finished / "config.json").read_text()
     commands = {STEPS: ("evaluate", "--workdir", finished), 12: ("generate", "--workdir", finished, "--checkpoint", 12)}
-    for *keys, to in (("model", "mixer", "zoneout", 0.1), ("task", "given", 1), ("data", "count", 9)):
+    for *keys, to in (("model", "mixer", "zoneout", 0.1), ("task", "prompt_length", 1), ("data", "count", 9)):
         edit(held, *keys, to=to)
         for step, command in commands.items():
             outcome = launch.main(*command)
             said = f"config.json has {'.'.join(keys)}={to!r}, and step {step} was trained with "
             assert outcome.code == 4 and said in outcome.err and "Traceback" not in outcome.err, outcome
     edit(held, "data", "count", to=10)
-    edit(held, "task", "given", to=0)
+    edit(held, "task", "prompt_length", to=0)
     outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.model.mixer.zoneout=0.1")
     assert outcome.code == 4 and "model.mixer.zoneout was 0.0 and is now 0.1" in outcome.err, outcome
     held.unlink()
     outcome = train(config, finished, f"--config.train.steps={STEPS + 2}", "--config.seed=3")
     assert outcome.code in (4, 5) and Checkpoints(finished / "ckpt").steps() == [STEPS, 12], outcome
     held.write_text(text)
-    for *keys, to in (("model", "dropout", 0.1), ("optim", "peak", 0.5), ("data", "dir", "there")):
+    for *keys, to in (("model", "dropout", 0.1), ("optim", "learning_rate", 0.5), ("data", "dir", "there")):
         edit(held, *keys, to=to)
     assert launch.main(*commands[STEPS]).code == 0
 

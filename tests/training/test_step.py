@@ -55,11 +55,24 @@ def class_model(mixer="gru", spec=FEATURES, **options):
     return model, Classification(spec=spec)
 
 
+PLAIN = optax.sgd(1.0)
+
+
+def steps_of(model, task, data, *, tx=PLAIN, seed=0, **options):
+    """`Steps`, made once for all that ask for the same ones."""
+    shapes = tuple((name, a.shape, a.dtype) for name, a in data.items())
+    return _steps_of(model, task, shapes, tx, seed, tuple(options.items()))
+
+
+@functools.cache
+def _steps_of(model, task, shapes, tx, seed, options):
+    return Steps(model, task, {name: np.zeros(shape, dtype) for name, shape, dtype in shapes}, tx, seed, dict(options))
+
+
 class Steps:
     """A compiled step and the state before it."""
 
-    def __init__(self, model, task, data, *, tx=None, seed=0, **options):
-        tx = tx or optax.sgd(1.0)
+    def __init__(self, model, task, data, tx, seed, options):
         step = make_train_step(model, task, tx, **options)
         looks = [options.get(name) is not None for name in ("ema", "spike")]
         init = functools.partial(state_lib.init, model, task, tx, data, seed, *looks)
@@ -88,7 +101,7 @@ def test_the_step_is_gradient_descent_on_the_mean_loss(make):
     """With plain SGD and rate 1, theta - gradient of the eval step's mean."""
     model, task = make()
     data = batch(features=make is class_model)
-    steps = Steps(model, task, data)
+    steps = steps_of(model, task, data)
     evaluate = make_eval_step(model, task)
 
     def loss(params):
@@ -109,7 +122,7 @@ def test_micro_batches_change_nothing(accumulate, scored):
     """Although they hold different numbers of tokens, down to none: the mean is over the batch, not over means."""
     model, task = language_model()
     data = batch(scored=scored)
-    one, parts = (Steps(model, task, data, accumulate=n)(data) for n in (1, accumulate))
+    one, parts = (steps_of(model, task, data, accumulate=n)(data) for n in (1, accumulate))
     close(parts[0].params, one[0].params)
     close(parts[1], one[1])
 
@@ -117,7 +130,7 @@ def test_micro_batches_change_nothing(accumulate, scored):
 def test_totals_add_up_over_steps():
     model, task = language_model()
     batches = [batch(seed, lengths=np.roll((6, 0, 2, 5, 1, 6, 3, 4), seed)) for seed in range(3)]
-    steps = Steps(model, task, batches[0])
+    steps = steps_of(model, task, batches[0])
     state, weights, sums = steps.state, 0, 0
     for data in batches:
         state, totals = steps(data, state=state)
@@ -143,7 +156,7 @@ def test_a_batch_without_a_valid_token_teaches_nothing(make, accumulate):
     data = batch()
     data["mask"] = np.zeros_like(data["mask"])
     data["weight"] = np.zeros_like(data["weight"])
-    steps = Steps(model, task, data, accumulate=accumulate)
+    steps = steps_of(model, task, data, accumulate=accumulate)
     state, totals = steps(data)
     equal(state.params, steps.state.params)
     assert totals["loss"].weight == 0 and totals["loss"].total == 0
@@ -157,7 +170,7 @@ def test_a_poisoned_batch_changes_nothing_but_the_counters(poison, accumulate):
     bad["features"][0, 1, 0] = poison
     if np.isfinite(poison):
         bad["features"][:] = poison  # the loss overflows
-    steps = Steps(model, task, good, tx=optax.adam(0.1), ema=0.9, accumulate=accumulate)
+    steps = steps_of(model, task, good, tx=optax.adam(0.1), ema=0.9, accumulate=accumulate)
     before, _ = steps(good)
     after, totals = steps(bad, bad, state=before)
     for field in ("params", "opt_state", "ema", "key"):
@@ -175,7 +188,7 @@ def test_the_rate_is_that_of_the_step_whatever_was_skipped():
     good, bad = batch(features=True), batch(seed=1, features=True)
     bad["features"][0, 1, 0] = np.nan
     optim = Optim(name="sgd", schedule="linear", final_scale=0.0, learning_rate=0.5, clip_norm=None)
-    steps = Steps(model, task, good, tx=optim.build(11))
+    steps = steps_of(model, task, good, tx=optim.build(11))
     first, _ = steps(good)
     late, _ = steps(good, state=steps(*[bad] * 5)[0])
     moved = lambda state: jax.tree.map(jnp.subtract, state.params, steps.state.params)
@@ -198,7 +211,7 @@ def test_the_mean_of_norms_is_that_of_a_loop():
 def test_a_spike_changes_nothing_but_the_counters(spike, skipped):
     """Here the norm is three times the mean it is held against, which a spike does not enter."""
     model, task = language_model()
-    steps = Steps(model, task, batch(), spike=spike)
+    steps = steps_of(model, task, batch(), spike=spike)
     norm = steps(batch())[1]["grad_norm"].total
     before = steps.state.replace(norms=Norms(norm / 3, jnp.float32(50)))
     after, totals = steps(batch(), state=before)
@@ -212,8 +225,8 @@ def test_a_spike_changes_nothing_but_the_counters(spike, skipped):
 def test_dropout_is_a_function_of_seed_and_step():
     model, task = language_model(dropout=0.5)
     data = batch()
-    keys = [Steps(model, task, data, seed=seed).state.key for seed in (0, 1)]
-    runs = [Steps(model, task, data) for _ in range(2)]
+    keys = [steps_of(model, task, data, seed=seed).state.key for seed in (0, 1)]
+    runs = [Steps(model, task, data, PLAIN, 0, {}) for _ in range(2)]  # not the same program
     loss = lambda run, key, step: float(
         run(data, state=run.state.replace(step=jnp.int32(step), key=key))[1]["loss"].total
     )
@@ -224,7 +237,7 @@ def test_dropout_is_a_function_of_seed_and_step():
 def test_the_moving_average_is_that_of_a_loop():
     model, task = language_model()
     batches = [batch(seed) for seed in range(4)]
-    steps = Steps(model, task, batches[0], ema=0.7)
+    steps = steps_of(model, task, batches[0], ema=0.7)
     state, average = steps.state, steps.state.params
     equal(state.ema, average)
     for data in batches:
@@ -238,7 +251,7 @@ def test_the_moving_average_is_that_of_a_loop():
 def test_parameters_and_optimiser_stay_float32(dtype):
     model, task = language_model()
     model = model.clone(dtype=dtype)
-    steps = Steps(model, task, batch(), tx=optax.adam(0.1))
+    steps = steps_of(model, task, batch(), tx=optax.adam(0.1))
     state, totals = steps(batch())
     leaves = jax.tree.leaves((state.params, state.opt_state, totals))
     assert {str(leaf.dtype) for leaf in leaves} <= {"float32", "int32"}
@@ -253,7 +266,7 @@ def test_a_large_batch_in_float16_learns_what_float32_does():
         "weight": np.ones(1200, np.float32),
     }
     model, task = language_model()
-    wanted, half = (Steps(model.clone(dtype=dtype), task, data) for dtype in ("float32", "float16"))
+    wanted, half = (steps_of(model.clone(dtype=dtype), task, data) for dtype in ("float32", "float16"))
     (after, _), (low, totals) = wanted(data), half(data)
     assert totals["skipped"].total == 0
     moved = lambda a, b: np.linalg.norm(np.subtract(a, b))

@@ -37,7 +37,7 @@ def check_same(found, wanted):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("k", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_metrics_and_parameters_are_those_of_single_steps(apart, tmp_path, k):
     check_same(run(tmp_path / "run", f"steps_per_call={k}"), apart)
 

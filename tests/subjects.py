@@ -1,0 +1,169 @@
+"""Who must hold the laws: every mixer, in each variant that adds a path, and models that stand for all others.
+
+A new file in seqjax/mixers is found here without an entry anywhere.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax import lookup
+from seqjax.mixers._base import check_state
+from seqjax.models import lm, seq2seq
+from seqjax.models._blocks import Backbone
+from seqjax.types import Spec
+
+L, D, V, S = 6, 8, 7, 4
+CONTEXT = 8
+
+# A covering array: any two choices of `AXES` occur together, and each kind of positions, scores and weights occurs.
+ATTENTION = [
+    dict(heads=2, max_length=CONTEXT),
+    dict(heads=1, max_length=CONTEXT, positions="none", backend="blockwise"),
+    dict(heads=2, kv_heads=1, max_length=CONTEXT, positions="learned", qk_norm=True, soft_cap=1.0, sinks=True,
+         output_gate="feature", backend="blockwise"),
+    dict(heads=2, kv_heads=2, window=2, dilation=2, score="general", qk_norm=True, output_gate="head"),
+    dict(heads=2, window=2, positions="sinusoidal", sinks=True, backend="blockwise"),
+    dict(heads=2, kv_heads=1, max_length=CONTEXT, rope_scaling="yarn", rope_factor=4.0, rope_original_length=4, score="additive"),
+    dict(heads=2, kv_heads=1, window=3, positions="alibi", output_gate="head", backend="blockwise"),
+    dict(heads=2, max_length=CONTEXT, positions="relative", num_buckets=4, max_distance=5, score="cosine", weights="entmax"),
+    dict(heads=2, window=3, max_length=CONTEXT, positions="sinusoidal", score="location", weights="sigmoid",
+         output_gate="feature"),
+]  # fmt: skip
+PLACES = {"learned": "in x", "sinusoidal": "in x", "alibi": "in scores", "relative": "in scores"}
+AXES = {
+    "positions": lambda o: PLACES.get(o.get("positions"), "in q and k"),
+    "window": lambda o: "window" in o,
+    "key heads": lambda o: "fewer" if o.get("kv_heads", o["heads"]) < o["heads"] else "all",
+    "backend": lambda o: o.get("backend", "auto"),
+    "scores": lambda o: "held" if o.get("score") in ("additive", "location") or "weights" in o else "in blocks",
+    "gate": lambda o: "gate" in o,
+}
+
+# What is not listed is tested with its defaults. A variant names a path that no other one takes.
+OPTIONS = {
+    "attention": ATTENTION,
+    "attention_rnn": [
+        {},
+        dict(cell="lstm", score="general", alignment="local_m", radius=1),
+        dict(style="luong", score="cosine", weights="entmax", alignment="local_p", radius=2),
+        dict(style="luong", cell="lstm", score="location", places=3, weights="sigmoid", input_feeding=False),
+    ],
+    "interactive": [{}, dict(heads=2, score="general", fusion="coattention")],
+    "sparse_attention": [dict(heads=2, max_length=CONTEXT, block=2, near=0, random=1)],
+    "cross_attention": [dict(heads=2), dict(heads=2, kv_heads=1, qk_norm=True, backend="blockwise")],
+    "linear_attention": [
+        dict(heads=2),
+        dict(heads=1, features="taylor", feature_width=2),
+        dict(heads=2, features="learned", feature_width=3),
+    ],
+    "lru": [{}, dict(state_size=3)],
+    "min_gru": [{}, dict(candidate="positive")],
+    "conv_lstm": [dict(kernel_size=2)],
+    "gru": [{}, dict(reset_after=False, zoneout=0.2, remat="chunk")],
+    "lstm": [{}, dict(peepholes=True, hidden_size=6, initial_state="learned")],
+    "mgu": [dict(initial_state="learned", remat="chunk")],
+    "rnn": [{}, dict(activation="relu")],
+    "slstm": [dict(heads=2)],
+    "stacked": [dict(residual=True)],
+}
+
+
+class Stack(Backbone, kw_only=True):
+    """The blocks of a model and nothing else: features in, features out."""
+
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        if state is not None:
+            check_state("Stack", state, self.init_state, x_BLD.shape[0])
+        after = []
+        for block, before in zip(self.blocks, state or [None] * self.layers, strict=True):
+            x_BLD, new = block(x_BLD, before, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+            after.append(new)
+        return x_BLD, state and tuple(after)
+
+    def step(self, x_BD, state, *, mask_B=None, reset_B=None):
+        widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
+        y_BLD, state = self(x_BD[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
+        return y_BLD[:, 0], state
+
+
+class Given(nn.Module):
+    """What reads a second sequence, given one; but for `init_state`, which takes parameters, it is like the others."""
+
+    make: Callable
+    dtype: str = "float32"
+
+    def setup(self):
+        self.inner = self.make(dtype=self.dtype)
+
+    def second(self, batch):
+        """The sequence and its mask."""
+        real_S = jnp.array([True, False, True, True])
+        if issubclass(self.make.func, seq2seq.Model):
+            one_S = jnp.where(real_S, jax.random.randint(jax.random.key(5), (S,), 0, V), 10**6)
+        else:
+            one_S = jnp.where(real_S[:, None], jax.random.normal(jax.random.key(5), (S, D)), jnp.nan)
+        return tuple(jnp.broadcast_to(a, (batch, *a.shape)) for a in (one_S, real_S))
+
+    def init_state(self, batch):
+        return self.inner.prefill(*self.second(batch))
+
+    def __call__(self, x, state=None, **flags):
+        if state is not None:
+            return self.inner(x, state, **flags)
+        if not issubclass(self.make.func, seq2seq.Model):
+            return self.inner(x, self.init_state(len(x)), **flags)[0], None
+        source_BS, mask_BS = self.second(len(x))
+        return self.inner(x, source_BS=source_BS, source_mask_BS=mask_BS, **flags)
+
+    def step(self, x, state, **flags):
+        return self.inner.step(x, state, **flags)
+
+
+def mixer(name, options):
+    return functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
+
+
+TOKENS = dict(inputs=Spec(vocabulary=V), outputs=V, width=D, expansion=0.0)
+PAIRS = TOKENS | dict(inputs=Spec(vocabulary=V, source_vocabulary=V, source_length=S), encoder_layers=1)
+FEATURES = dict(inputs=Spec(features=D), outputs=D, width=D, expansion=1.0)
+GRU, HEADS = mixer("gru", {}), mixer("attention", ATTENTION[0])
+
+
+def model(name):
+    """A model of one layer of a mixer, which stands for all layers of it."""
+    only = dict(mixer=mixer(name, OPTIONS.get(name, [{}])[0]), layers=1)
+    if lookup.find(name, "seqjax.mixers", "Mixer").memory:
+        return Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross_attention=None))
+    return lm.Model(**TOKENS, **only)
+
+
+SUBJECTS, FIRST = {}, []  # the latter: one for each mixer, and the models
+DAILY = []  # FIRST, and three of attention; other variants meet test_laws.py in `make test-slow`, seconds each
+MIXERS = [n for n in lookup.names("seqjax.mixers") if lookup.find(n, "seqjax.mixers", "Mixer").causal]
+for name in MIXERS:  # the others: tests/mixers/test_bidirectional.py
+    reads = lookup.find(name, "seqjax.mixers", "Mixer").memory
+    for variant, options in enumerate(OPTIONS.get(name, [{}])):
+        words = "-".join([name, *(str(v) for k, v in options.items() if k != "context")])
+        make = functools.partial(mixer(name, options), width=D)
+        SUBJECTS[words] = Given(make) if reads else make()
+        FIRST += [words] if variant == 0 else []
+        DAILY += [words] if variant == 0 or (name == "attention" and variant in (2, 3)) else []
+MODELS = {
+    "lm(gru)": model("gru"),
+    "lm(attention)": model("attention"),
+    "lm(stacked)": model("stacked"),
+    "seq2seq(cross_attention)": model("cross_attention"),
+    "stack(gru,attention)": Stack(**FEATURES, mixer=(GRU, HEADS), layers=2),
+    "lm(attention,gru)": lm.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
+    "seq2seq(attention,gru)": Given(functools.partial(seq2seq.Model, **PAIRS, mixer=(HEADS, GRU))),
+}
+SUBJECTS |= MODELS
+FIRST += MODELS
+DAILY += MODELS
+READERS = [name for name, module in SUBJECTS.items() if isinstance(module, Given)]
+ROOM = {name: (module.make() if name in READERS else module).room for name, module in SUBJECTS.items()}
+CACHED = [name for name, room in ROOM.items() if room is not None]

@@ -1,0 +1,171 @@
+"""The laws that need no numbers: shapes, dtypes, parameters and refusals. Nothing is compiled."""
+
+import functools
+import itertools
+import re
+
+import jax
+import numpy as np
+import pytest
+from subjects import ATTENTION, AXES, CACHED, CONTEXT, MIXERS, READERS, SUBJECTS, D, L, V, mixer, model
+from ways import MASK, RESET, B, apply, each, like, only, shape_of, start, step
+
+
+@pytest.fixture(scope="module", params=each(SUBJECTS))
+def subject(request):
+    return shape_of(request.param)
+
+
+def pairs(rows):
+    """All pairs of (column, value) that stand in one of the rows."""
+    return {pair for row in rows for pair in itertools.combinations(row.items(), 2)}
+
+
+def test_all_pairs_of_options_of_attention_are_tested():
+    """But for scores that are held, which attention in blocks does not compute."""
+    rows = [{name: of(options) for name, of in AXES.items()} for options in ATTENTION]
+    values = {name: {row[name] for row in rows} for name in AXES}
+    every = pairs(dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values()))
+    assert every - pairs(rows) == {(("backend", "blockwise"), ("scores", "held"))}
+    assert all(len(found) > 1 for found in values.values())
+    with pytest.raises(ValueError, match="blockwise"):
+        mixer("attention", dict(score="additive", backend="blockwise"))(width=D)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_states_are_float32_and_caches_of_the_declared_dtype(subject, dtype):
+    state = jax.eval_shape(functools.partial(start, subject.module.clone(dtype=dtype)), subject.params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        cache = re.search(r"_B([WS][A-Z]+|HKW)$", jax.tree_util.keystr(path))  # vectors of each token
+        assert leaf.dtype in ([dtype] if cache else ["float32", "int32", "bool"]), path
+
+
+# Declared dtype, dtype of the input, a state, a mask, a reset: all pairs.
+CALLS = [
+    ("float32", "float32", False, False, False),
+    ("float32", "bfloat16", True, True, False),
+    ("float32", "float16", True, False, True),
+    ("bfloat16", "float32", True, True, True),
+    ("bfloat16", "bfloat16", False, False, True),
+    ("bfloat16", "float16", False, True, False),
+    ("bfloat16", "bfloat16", True, False, False),
+    ("float32", "float16", False, True, True),
+]
+
+
+def test_calls_hold_all_pairs():
+    columns = [dict(enumerate(call)) for call in CALLS]
+    every = itertools.product(*(sorted({call[i] for call in CALLS}) for i in range(5)))
+    assert pairs(columns) == pairs(dict(enumerate(call)) for call in every)
+
+
+def test_state_in_state_out_and_none_in_none_out(subject):
+    """With and without mask and reset, with any dtype of the input, in any declared dtype."""
+    for declared, dtype, *has in CALLS:
+        module = subject.module.clone(dtype=declared)
+        x = subject.x.astype(jax.numpy.dtype(dtype)) if subject.real else subject.x
+        out = x if subject.real else jax.ShapeDtypeStruct((B, L, V), "float32")
+        fresh = jax.eval_shape(functools.partial(start, module), subject.params)
+        state, *flags = (a if given else None for a, given in zip((fresh, MASK, RESET), has, strict=True))
+        y, after = jax.eval_shape(functools.partial(apply, module), subject.params, x, state, *flags)
+        assert like((y, after)) == like((out, state))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_mixer_makes_a_model(name):
+    """Layers do not know which mixer they hold: for values and gradients, a few models in `subjects` stand for all."""
+    module, x = model(name), np.zeros((B, L), np.int32)
+    params = jax.eval_shape(module.init, jax.random.key(0), x)
+    fresh = jax.eval_shape(functools.partial(start, module), params)
+    logits = jax.ShapeDtypeStruct((B, L, V), "float32")
+    for state, flags in ((None, (None, None)), (fresh, (MASK, RESET))):
+        got = jax.eval_shape(functools.partial(apply, module), params, x, state, *flags)
+        assert like(got) == like((logits, state))
+    got = jax.eval_shape(functools.partial(step, module), params, x[:, 0], fresh, MASK[:, 0], RESET[:, 0])
+    assert like(got) == like((jax.ShapeDtypeStruct((B, V), "float32"), fresh))
+
+
+def test_all_entries_make_the_same_parameters(subject):
+    init = lambda method: functools.partial(subject.module.init, jax.random.key(1), method=method)
+    with_state = init(lambda module, x: module(x, module.init_state(B)))
+    by_step = init(lambda module, x: module.step(x, module.init_state(B)))
+    for entry, x in ((with_state, subject.x), (by_step, subject.x[:, 0])):
+        assert like(jax.eval_shape(entry, x)) == like(subject.initial)
+
+
+# ---- Refusals. An argument that does not fit, what the error must say it got, and what it wanted.
+
+
+def fresh(s):
+    state = jax.eval_shape(functools.partial(start, s.module), s.params)
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), state)
+
+
+grow = lambda a, axis: np.concatenate([a, np.take(a, [0], axis)], axis)
+ones_BL = np.ones((B, L), bool)
+WRONG = {
+    "width or rank": (lambda s: dict(x=grow(s.x, 2) if s.real else s.x[..., None]), "[20, 6, ", "wants [B, L, 8]"),
+    "dtype": (lambda s: dict(x=s.x.astype("int32" if s.real else "float32")), "32[20, 6", "wants"),
+    "no time axis": (lambda s: dict(x=s.x[:, 0]), "[20, 8]", "wants [B, L, 8]"),
+    "no tokens": (lambda s: dict(x=s.x[:, :0]), "[20, 0", "a row and a token"),
+    "no rows": (lambda s: dict(x=s.x[:0]), "[0, ", "a row and a token"),
+    "mask length": (lambda s: dict(mask=grow(ones_BL, 1)), "bool[20, 7]", "wanted bool[20, 6]"),
+    "mask batch": (lambda s: dict(mask=ones_BL[:1]), "bool[1, 6]", "wanted bool[20, 6]"),
+    "mask rank": (lambda s: dict(mask=ones_BL[0]), "bool[6]", "wanted bool[20, 6]"),
+    "mask dtype": (lambda s: dict(mask=ones_BL.astype("int32")), "int32[20, 6]", "wanted bool[20, 6]"),
+    "reset length": (lambda s: dict(reset=grow(ones_BL, 1)), "reset_BL is bool[20, 7]", "wanted bool[20, 6]"),
+    "reset dtype": (lambda s: dict(reset=ones_BL.astype("int8")), "reset_BL is int8[20, 6]", "wanted bool[20, 6]"),
+    "state batch": (lambda s: dict(state=jax.tree.map(lambda a: grow(a, 0), fresh(s))), "[21, ", "wants"),
+    "state of another cell": (lambda s: dict(state={"alien": np.zeros((B, D))}), "alien", "wants"),
+    "state dtype": (
+        lambda s: dict(state=jax.tree.map(lambda a: np.zeros_like(a, "float16"), fresh(s))),
+        "float16",
+        "wants",
+    ),
+    "state not an array": (lambda s: dict(state=3), "int32[]", "wants"),
+}
+
+
+def refuse(subject, case):
+    wrong, got, wanted = WRONG[case]
+    arguments = dict(x=subject.x) | wrong(subject)
+    with pytest.raises(ValueError) as error:
+        jax.eval_shape(functools.partial(apply, subject.module), subject.params, **arguments)
+    assert got in str(error.value) and wanted in str(error.value)
+
+
+def checker(name):
+    """What looks at the arguments of a subject."""
+    module = SUBJECTS[name].make() if name in READERS else SUBJECTS[name]
+    return getattr(type(module), "check", type(module).__call__)
+
+
+CHECKERS = {checker(name): name for name in reversed(SUBJECTS)}  # one subject for each
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("name", CHECKERS.values())
+def test_what_does_not_fit_is_refused(name, case):
+    refuse(shape_of(name), case)
+
+
+def test_everything_checks_its_arguments(subject):
+    """What the check refuses is above, once for all that share it."""
+    for case in ("width or rank", "mask length", "reset dtype", "state batch"):
+        refuse(subject, case)
+
+
+@only(CACHED)
+def test_more_tokens_than_the_context_are_refused(subject):
+    x = np.concatenate([subject.x, subject.x], axis=1)[:, : CONTEXT + 1]
+    with pytest.raises(ValueError, match="9 tokens, attention has room for 8"):
+        jax.eval_shape(functools.partial(apply, subject.module), subject.params, x)
+
+
+@only(READERS)
+def test_there_is_no_beginning_without_a_second_sequence(subject):
+    module = subject.module.make()
+    with pytest.raises(ValueError, match="prefill"):
+        module.init_state(B)
+    with pytest.raises(ValueError, match="prefill"):
+        jax.eval_shape(functools.partial(module.init, jax.random.key(0)), subject.x)
