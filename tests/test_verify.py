@@ -90,7 +90,7 @@ def test_a_run_that_resumes_is_confirmed_and_one_that_does_not_is_found_out(conf
     shutil.rmtree(tmp_path / "proof")
     outcome = launch.main("verify-resume", "--config", config("outside.forgetful:Source"), *command)
     assert outcome.code == 4, outcome
-    assert "differs from the one left alone: metrics from step 2 (train) on: " in outcome.err
+    assert "the straight run and the killed run differ: metrics from step 2 (train) on: " in outcome.err
     assert "arrays of the state, the first of them" in outcome.err
 
 

@@ -315,7 +315,7 @@ BROKEN = {
     "no such variant": (
         "a.py:big",
         "def get_config(v='a'): return {'a': {}}[v]",
-        ("{}/a.py", "has it a variant 'big'?"),
+        ("{}/a.py", "does the file have a variant 'big'?"),
     ),
     "a comparison": ("a.py", "def get_comparison(): pass", ("{}/a.py", "get_comparison for seqjax compare")),
     "no variants at all": ("a.py:big", "def get_config(): return {}", ("{}/a.py",)),
