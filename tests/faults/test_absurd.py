@@ -167,7 +167,7 @@ FILES = {
     "deeper json": ("c.json", "[" * 10**5, "64 levels"),
     "a deep dict": ("c.py", "def get_config():\n d = {}\n d['a'] = d\n return d", "64 levels"),
     "an endless number": ("c.py", "def get_config(): return {'seed': 10 ** 6000}", "seed: got an int of 19,932 bits"),
-    "it exits": ("c.py", "import sys; sys.exit(0)", "sys.exit(0): remove that"),
+    "it exits": ("c.py", "import sys; sys.exit(0)", "sys.exit(0), which would end the process: remove the call"),
     "its function exits": ("c.py", "def get_config(): raise SystemExit", "sys.exit(None)"),
     "no usual error": ("c.py", "class Odd(BaseException): pass\nraise Odd('boo')", "Odd: boo"),
     "many keys": ("c.json", json.dumps({f"k{i}": 1 for i in range(30_000)}), "and 29,984 more"),
