@@ -161,7 +161,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="seqjax",
-        description="Attention or recurrence, at this task, budget and length?",
+        description="Train and compare sequence models: attention or recurrence, at this task, budget and length?",
         epilog=EPILOG,
         formatter_class=_Formatter,
     )

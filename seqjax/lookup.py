@@ -40,7 +40,7 @@ def find(spec: str, package: str, symbol: str):
     """The object that a name stands for.
 
     `gru` is `<package>.gru.<symbol>`; `rnn:GRU` picks another class of that file; `my.module:Thing` and
-    `mine:Thing` are outside code.
+    `mine:Thing` are code outside seqjax.
 
     Raises:
       ConfigError: the file or the class does not exist (the error names the nearest), or the import fails.
