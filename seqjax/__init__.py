@@ -1,3 +1,3 @@
-"""seqjax: attention or recurrence, at this task, budget and length?"""
+"""seqjax: train and compare sequence models with attention or recurrence, in JAX and Flax."""
 
 __version__ = "0.1.0"

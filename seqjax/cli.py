@@ -36,11 +36,11 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("seqjax: interrupted", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # `seqjax list | head`: whoever read has enough
+    except BrokenPipeError:  # `seqjax list | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     if code:
-        gc.collect()  # what a failure leaves goes now: when Python ends, `runtime.quiet_loops` is no longer heeded
+        gc.collect()  # free the objects of a failure now: when Python exits, `runtime.quiet_loops` has no effect
     sys.exit(code)
 
 
@@ -48,8 +48,8 @@ def _run(args) -> int:
     """Runs the command, and returns its code.
 
     Raises:
-      ConfigError: there is no device of JAX_PLATFORMS. JAX fails as late as that, and by an assertion. Or code of the
-        user's would end the process.
+      ConfigError: there is no device of JAX_PLATFORMS (JAX fails only here, with an assertion), or user code calls
+        sys.exit.
     """
     try:
         return args.run(args) or 0
@@ -96,14 +96,14 @@ def _overrides(args, rest: list[str]) -> list[str]:
 
 
 def _hint(args, word: str, value: str) -> str:
-    """What may have been meant by an option that a command does not have."""
+    """Suggests what an unknown option of a command may mean."""
     if args.subcommand == "supervise":
-        return " Put two dashes before the command that it is to run."
+        return " Put two dashes (--) before the command to run."
     if hasattr(args, "base") and (hint := hints.of_option(word, value, args.base)):
         return hint
     options = {name: list(p._option_string_actions) for name, p in _parser().subcommands.choices.items()}
     if others := [name for name, known in options.items() if word in known]:
-        return f" It is one of 'seqjax {others[0]}'."
+        return f" 'seqjax {others[0]}' has this option."
     near = lookup.nearest(word.strip("-"), [option.strip("-") for option in options[args.subcommand]])
     return near.replace("'", "'--", 1)
 
@@ -129,7 +129,7 @@ def _float(text: str) -> float:
 
 
 def _folder(text: str) -> str:
-    if not text:  # else it would be the current folder
+    if not text:  # an empty name would mean the current folder
         raise argparse.ArgumentTypeError("got '', wanted the name of a folder")
     try:
         os.lstat(text)
@@ -147,7 +147,7 @@ class _Parser(argparse.ArgumentParser):
         self.register("type", int, _int)
         self.register("type", float, _float)
 
-    def _check_value(self, action, value):  # argparse's own lists all, and says which is near from Python 3.14 on
+    def _check_value(self, action, value):  # argparse's own names the nearest choice only from Python 3.14 on
         if action.choices is not None and value not in action.choices:
             near = lookup.nearest(value, action.choices)
             known = ", ".join(map(str, action.choices))
@@ -161,7 +161,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="seqjax",
-        description="Attention or recurrence, at this task, budget and length?",
+        description="Train and compare sequence models: attention or recurrence, at this task, budget and length?",
         epilog=EPILOG,
         formatter_class=_Formatter,
     )

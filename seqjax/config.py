@@ -5,7 +5,7 @@
     resolve(Experiment, tree)                 checked, every default filled in; JSON round-trips it
     build(part, section, **given)             the object that a section describes
 
-The schema is not written twice: it is the annotations of the constructors that the sections reach.
+There is no separate schema: the annotations of the constructors that the sections name are the schema.
 """
 
 import copy
@@ -23,16 +23,16 @@ from seqjax.screen import shown
 from seqjax.types import ConfigError, Injected, Part, fields_of, marker, mismatch
 from seqjax.words import DEPTH, Word, opened, plain, settled
 
-LISTED = 20  # problems that are told of
+LISTED = 20  # problems that an error lists
 
 
 def load(spec: str, function: str = "get_config") -> dict:
-    """Reads `file.py`, `file.py:variant` or a run folder's `config.json`; `function` is the one of the file to call.
+    """Reads `file.py`, `file.py:variant` or a run folder's `config.json`; calls `function` of a .py file.
 
     Raises:
-      ConfigError: no such file, no such function in it, or it fails.
+      ConfigError: the file or the function does not exist, or the function fails.
     """
-    whole = ":" not in spec or os.path.isfile(spec)  # a folder's name may hold a colon, too
+    whole = ":" not in spec or os.path.isfile(spec)  # a folder's name may contain a colon, too
     path, _, variant = (spec, "", "") if whole else spec.rpartition(":")
     file = Path(path)
     if not os.path.isfile(path):
@@ -41,36 +41,36 @@ def load(spec: str, function: str = "get_config") -> dict:
         try:
             tree = plain(json.loads(file.read_text()))
         except RecursionError as error:
-            raise ConfigError(f"{file.absolute()} has more than {DEPTH} levels of sections in sections.") from error
+            raise ConfigError(f"{file.absolute()} has more than {DEPTH} levels of nested sections.") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file.absolute()} is not JSON: {error}.") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{file.absolute()} holds a {type(tree).__name__}, wanted an object with sections.")
-        return {k: v for k, v in tree.items() if k not in ("format", "seal")}  # of a run folder
+        return {k: v for k, v in tree.items() if k not in ("format", "seal")}  # which a run folder adds
     module_spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
     if module_spec is None:
         raise ConfigError(f"{file.absolute()} is not a config; wanted a .py or .json file.")
     module = importlib.util.module_from_spec(module_spec)
-    hint = f": has it a variant {variant!r}?" if variant else ""
+    hint = f": does the file have a variant {variant!r}?" if variant else ""
     with lookup.running(f"{file.absolute()}", hint):
         module_spec.loader.exec_module(module)
         if (get := getattr(module, function, None)) is None:
-            raise AttributeError(f"no {function}; get_config is for seqjax train, get_comparison for seqjax compare.")
+            raise AttributeError(f"no {function}: seqjax train calls get_config, seqjax compare calls get_comparison.")
         tree = plain(get(variant) if variant else get())
     if not isinstance(tree, dict):
-        raise ConfigError(f"{file.absolute()}: {function} gave a {type(tree).__name__}, wanted a dict of sections.")
+        raise ConfigError(f"{file.absolute()}: {function} returned a {type(tree).__name__}, wanted a dict of sections.")
     return tree
 
 
 def override(tree: dict, changes: Iterable[str] | Mapping) -> dict:
     """Sets keys in a copy of the tree: `["a.b=word"]`, from the command line, or `{"a.b": value}`.
 
-    `model.mixer=gru` starts that section anew with another name, `model.mixer.heads=2` changes one key of it;
+    `model.mixer=gru` replaces that section by one with another name, `model.mixer.heads=2` changes one key of it;
     whole sections are set first. A list takes an index: `model.mixer.0.heads=2`. Words stay words (`words.Word`):
-    what they and their keys mean is `resolve`'s business.
+    `resolve` decides what they and their keys mean.
 
     Raises:
-      ConfigError: not of the form `a.b=value`, or a path that runs through a value.
+      ConfigError: a change does not have the form `a.b=value`, or a part of its path is a value, not a section.
     """
     tree = copy.deepcopy(tree)
     if not isinstance(changes, Mapping):
@@ -78,7 +78,7 @@ def override(tree: dict, changes: Iterable[str] | Mapping) -> dict:
     for path, value in sorted(changes.items(), key=lambda change: change[0].count(".")):
         node, keys = tree, path.split(".")
         if len(keys) > DEPTH:
-            raise ConfigError(f"--config.{shown(path)[1:-1]}: more than {DEPTH} levels of sections in sections.")
+            raise ConfigError(f"--config.{shown(path)[1:-1]}: more than {DEPTH} levels of nested sections.")
         for depth, key in enumerate(keys):
             if isinstance(node, list):
                 if not (key.isdecimal() and key.isascii()) or int(key[:9]) >= len(node):
@@ -109,7 +109,7 @@ def resolve(schema, tree: dict) -> dict:
     """Checks a tree against a dataclass of sections and fills in every default.
 
     Raises:
-      ConfigError: lists the problems together: unknown keys and names with the nearest valid one, wrong
+      ConfigError: one error lists the problems: unknown keys and names with the nearest valid one, wrong
         types, values out of range, missing keys.
     """
     problems: list[str] = []
@@ -130,7 +130,7 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
     for key in tree:
         if key not in known and not (key == "name" and name is not None):
             given = key in fields_of(target)
-            why = "is filled in from the data, remove it." if given else "is not a key."
+            why = "is filled in from the data: remove it." if given else "is not a key."
             near = "" if given or len(problems) > LISTED else hints.of_key(path, key, known)
             of = f" of {name!r}" if name else ""
             problems.append(f"{dot}{key} {why}{near} Keys{of}: {', '.join(known) or 'none'}.")
@@ -143,14 +143,14 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
             out[key] = _default(hint, default, dot + key, problems)
     if name is None and path and len(problems) == before:
         try:
-            _object(target, out)  # what only its constructor can see: fields that contradict each other
+            _object(target, out)  # only its constructor notices fields that contradict each other
         except ValueError as error:
             problems.append(f"{path}: {error}")
     return out
 
 
 def _object(hint, value):
-    """What a checked value stands for in Python: sections are objects, parts are factories."""
+    """Turns a checked value into its Python object: a section into an object, a part into a factory."""
     if (part := marker(hint, Part)) and value is not None:
         made = factory(part, value)
         return tuple(made) if isinstance(made, list) else made
@@ -160,7 +160,7 @@ def _object(hint, value):
 
 
 def _default(hint, default, path, problems):
-    if (part := marker(hint, Part)) and default is not None:  # a class: the one its file is named for
+    if (part := marker(hint, Part)) and default is not None:  # the main class of its file
         return _named(part, default.__module__.removeprefix(f"{part.package}."), path, problems)
     if dataclasses.is_dataclass(default):
         return _section(type(default), plain(dataclasses.asdict(default)), path, problems)
@@ -188,7 +188,7 @@ def _named(part: Part, value, path: str, problems: list[str]):
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict):
-        problems.append(f"{path}: got {shown(value)}, wanted a section with a name out of {choices}.")
+        problems.append(f"{path}: got {shown(value)}, wanted a section whose name is one of {choices}.")
         return value
     name = value.get("name")
     if not isinstance(name, str):
@@ -221,10 +221,10 @@ def factory(part: Part, section) -> functools.partial | list[functools.partial]:
 
 
 def build(part: Part, section: dict, path: str, **given):
-    """Calls the constructor that a resolved section names, with what travels from the data filled in.
+    """Calls the constructor that a resolved section names, with the sizes from the data filled in.
 
     Raises:
-      ConfigError: the constructor refused; says in which section.
+      ConfigError: the constructor raised a ValueError; the error names the section.
     """
     try:
         return factory(part, section)(**given)
@@ -238,7 +238,7 @@ def digest(tree: dict) -> str:
 
 
 def differences(old, new, path: str = "") -> dict[str, tuple]:
-    """`{"optim.learning_rate": (old, new)}` for every leaf in which two trees differ; None where one lacks it."""
+    """`{"optim.learning_rate": (old, new)}` for every leaf that differs in two trees; None if a tree lacks it."""
     if isinstance(old, dict) and isinstance(new, dict):
         out = {}
         for key in [*old, *(k for k in new if k not in old)]:

@@ -1,4 +1,4 @@
-"""What an unknown word may have meant: the field's usual words for our keys, else what is spelt alike."""
+"""Suggests a key for an unknown word, by the field's usual words for our keys, else by similar spelling."""
 
 import re
 import shlex
@@ -40,8 +40,8 @@ WORDS = {
     "optim.warmup_steps=STEPS": "warmup_ratio warmup_epochs warmup_fraction",
     "optim.final_scale": "end end_scale final_scale min_lr_ratio",
     "optim.weight_decay": "decay weight_decay wd",
-    "optim.clip_norm": "clip clip_norm clip_grad clip_grad_norm grad_clip grad_clip_norm gradient_clip gradient_clipping "
-    "gradient_clip_val max_grad_norm global_clip_norm",
+    "optim.clip_norm": "clip clip_norm clip_grad clip_grad_norm grad_clip grad_clip_norm gradient_clip "
+    "gradient_clipping gradient_clip_val max_grad_norm global_clip_norm",
     "optim.ema_decay": "ema ema_decay ema_rate",
     "optim.options.b1": "b1 beta1 adam_beta1",
     "optim.options.b2": "b2 beta2 adam_beta2",
@@ -73,7 +73,7 @@ COMPARED = {
 
 
 def plain(word: str) -> str:
-    """A word as it is looked up: `learning_rate`, `--learning-rate` and `learningRate` are one."""
+    """The form of a word for lookups: `learning_rate`, `--learning-rate` and `learningRate` become the same."""
     return re.sub(r"[-_]", "", word).lower()
 
 
@@ -82,14 +82,14 @@ FROM_DATA = set(map(plain, SIZES.split()))
 
 
 def of_key(section: str, word: str, known) -> str:
-    """What may have been meant by a key that a section does not have, but those in `known`; a sentence, or nothing."""
+    """Suggests what an unknown key of a section may mean. `known` are its keys. A sentence, or an empty string."""
     if plain(word) in FROM_DATA:
         return SIZED
     path = KEYS.get(plain(word), "")
     where, _, key = path.rpartition(".")
     if key.partition("=")[0] in known:
         return f" Did you mean {key!r}?"
-    # Of no help: `heads` to a mixer that has none, and what only a config has to a comparison.
+    # These do not help: `heads` for a mixer without heads, and a key of a config for a comparison.
     elsewhere = section.split(".")[:2] != where.split(".") if section else path.partition(".")[0] in known
     if not path or not elsewhere:
         return lookup.nearest(word, known)
@@ -97,9 +97,9 @@ def of_key(section: str, word: str, known) -> str:
 
 
 def of_option(word: str, value: str, base: str) -> str:
-    """What may have been meant by a word that a command does not take, but `--config FILE` and `--config.KEY=VALUE`.
+    """Suggests what an unknown word of the command line may mean: `--config FILE`, `--config.KEY=VALUE` or an option.
 
-    `base` comes before each key. A sentence, or nothing.
+    `base` comes before each key. A sentence, or an empty string.
     """
     if not word.startswith("-") and not value:
         return f" Did you mean --config {shlex.quote(word)}?" if re.search(r"\.(py|json)\b", word) else ""

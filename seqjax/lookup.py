@@ -1,4 +1,4 @@
-"""The file system is the registry: a name in a config is a file in a package."""
+"""Finds what a name in a config stands for. The file system is the registry: each name is a file in a package."""
 
 import contextlib
 import difflib
@@ -23,15 +23,15 @@ def names(package: str) -> list[str]:
 
 
 def listed(names, most: int = 20) -> str:
-    """`a, b, c and 29,997 more`: names for a message, not more of them than one can read, and none too long."""
+    """`a, b, c and 29,997 more`: names for a message, at most `most` of them, the long ones cut."""
     texts = [text if len(text) <= LONG else f"{text[: LONG - 3]}..." for text in map(str, names)]
     more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
 
 
 def nearest(name: str, known) -> str:
-    """` Did you mean 'x'?`, or nothing if no known name is near."""
-    short = [text for text in map(str, known) if len(text) <= LONG]  # the time grows with the square of a length
+    """` Did you mean 'x'?`, or nothing if no known name is similar."""
+    short = [text for text in map(str, known) if len(text) <= LONG]  # the time grows with the square of the length
     near = difflib.get_close_matches(str(name)[:LONG], short, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -40,10 +40,10 @@ def find(spec: str, package: str, symbol: str):
     """The object that a name stands for.
 
     `gru` is `<package>.gru.<symbol>`; `rnn:GRU` picks another class of that file; `my.module:Thing` and
-    `mine:Thing` are outside code.
+    `mine:Thing` are code outside seqjax.
 
     Raises:
-      ConfigError: no such file, or no such class in it; names the nearest. Outside code cannot be imported.
+      ConfigError: the file or the class does not exist (the error names the nearest), or the import fails.
     """
     module, _, attribute = spec.partition(":")
     known = names(package)
@@ -54,18 +54,18 @@ def find(spec: str, package: str, symbol: str):
     elif "." in module:
         raise ConfigError(f"no module {shown(module)}; it must be importable (is its folder on PYTHONPATH?).")
     else:
-        path = f" Nor can {shown(module)} be imported (is its folder on PYTHONPATH?)." if attribute else ""
+        path = f" {shown(module)} cannot be imported either (is its folder on PYTHONPATH?)." if attribute else ""
         raise ConfigError(f"no {shown(module)} in {package}.{nearest(module, known)} It has: {', '.join(known)}.{path}")
     attribute, module = attribute or symbol, found.__name__
     if not hasattr(found, attribute):
         public = [n for n in vars(found) if not n.startswith("_")]
-        where = "" if module.startswith(f"{package}.") else f" That is {_file(found)}."
+        where = "" if module.startswith(f"{package}.") else f" This module is {_file(found)}."
         raise ConfigError(f"no {attribute!r} in {module}.{nearest(attribute, public)}{where}")
     return getattr(found, attribute)
 
 
 class _Here:
-    """Finds in the current folder what is found nowhere else: no file of it stands for a module that is installed."""
+    """Searches the current folder for modules after all other places, so that it never hides an installed module."""
 
     def find_spec(self, name, path=None, target=None):
         with contextlib.suppress(FileNotFoundError):  # the folder is gone
@@ -74,10 +74,10 @@ class _Here:
 
 @contextlib.contextmanager
 def running(what: str, hint: str = ""):
-    """Around code of the user's, as it is imported or called: it may import from the current folder.
+    """Wraps user code while it is imported or called. The code may import from the current folder.
 
     Raises:
-      ConfigError: it failed, or tried to end the process; `hint` may help if a key was not found.
+      ConfigError: the code failed or tried to end the process; the error ends with `hint` if a key was not found.
     """
     here = _Here()
     sys.meta_path.append(here)
@@ -92,20 +92,20 @@ def running(what: str, hint: str = ""):
 
 
 def told(error: BaseException) -> str:
-    """An error of the user's code in a sentence."""
+    """Describes an error of user code in a sentence."""
     if isinstance(error, SystemExit):
-        return f"it would end the process, by sys.exit({error.code!r}): remove that."
+        return f"it calls sys.exit({error.code!r}), which would end the process: remove the call."
     return f"{type(error).__name__}: {error}"
 
 
-_imported: dict[str, str] = {}  # code of the user's: module -> where it was found
+_imported: dict[str, str] = {}  # module of user code -> its file
 
 
 def outside(module: str):
-    """Imports a module that a config names, and tells of it once; None: there is none.
+    """Imports a module that a config names, and logs this once; returns None if there is no such module.
 
     Raises:
-      ConfigError: it fails.
+      ConfigError: the import fails.
     """
     if not all(map(str.isidentifier, module.split("."))):
         return None
@@ -123,7 +123,7 @@ def outside(module: str):
 
 
 def imported() -> list[str]:
-    """The modules that configs have named so far: processes that are started import them first."""
+    """The outside modules that configs have named so far. Child processes import them first."""
     return list(_imported)
 
 
@@ -137,7 +137,7 @@ def summary(package: str, name: str, symbol: str) -> str:
 
 
 def require(module: str, extra: str, purpose: str):
-    """Imports an optional dependency, or says which extra brings it.
+    """Imports an optional dependency; the error says which extra installs it.
 
     Raises:
       ConfigError: the package is not installed, or cannot be imported.

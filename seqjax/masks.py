@@ -1,4 +1,4 @@
-"""All masks are made here: bool, True = real. A masked token does not exist."""
+"""Makes all masks: bool, True = real. Models behave as if masked tokens did not exist."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ def from_lengths(length_B, L: int):
 
 
 def fill(x, mask_BL, value=0):
-    """`x` where real, `value` where masked; x is (B, L, ...). Blocks NaN and gradient; None = all real."""
+    """`x` at real tokens, `value` at masked ones; x is (B, L, ...). NaN and gradients do not pass. None = all real."""
     if mask_BL is None:
         return x
     check(mask_BL, x.shape[:2])
@@ -22,9 +22,9 @@ def fill(x, mask_BL, value=0):
 
 
 def segments(shape, mask_BL=None, reset_BL=None):
-    """Which document each token is in: the number of resets up to and including it. (B, L), int32.
+    """Numbers the document of each token: the number of resets up to and including the token. (B, L), int32.
 
-    A reset on a masked token does not exist either.
+    Resets on masked tokens are ignored.
     """
     if reset_BL is None:
         return jnp.zeros(shape, jnp.int32)
@@ -33,10 +33,10 @@ def segments(shape, mask_BL=None, reset_BL=None):
 
 
 def positions(shape, mask_BL=None, reset_BL=None, start_B=None):
-    """The place of each token among the real ones of its document, from 0. (B, L), int32.
+    """The position of each token among the real tokens of its document, from 0. (B, L), int32.
 
-    `start_B` counts the tokens that the first document had before this chunk. Masked tokens get the place of
-    the real token before them (or -1); nobody may look at them.
+    `start_B` counts the tokens that the first document had before this chunk. Masked tokens get the position
+    of the real token before them (or -1); no query may see them.
     """
     real = jnp.ones(shape, bool) if mask_BL is None else mask_BL
     count_BL = jnp.cumsum(real, axis=1, dtype=jnp.int32)
@@ -44,13 +44,13 @@ def positions(shape, mask_BL=None, reset_BL=None, start_B=None):
         count_BL = count_BL + start_B[:, None]
     if reset_BL is None:
         return count_BL - 1
-    # The count before the newest reset is where the document starts.
+    # The document starts at the count before the newest reset.
     before_BL = jnp.where(reset_BL & real, count_BL - 1, 0)
     return count_BL - 1 - jax.lax.cummax(before_BL, axis=1)
 
 
 def ends(shape, mask_BL=None, reset_BL=None):
-    """The resets of a sequence that is read backwards: True at the last real token of each document. None: none."""
+    """Resets for reading a sequence backwards: True at the last real token of each document; None if no resets."""
     if reset_BL is None:
         return None
     real_BL = jnp.ones(shape, bool) if mask_BL is None else mask_BL
@@ -61,11 +61,11 @@ def ends(shape, mask_BL=None, reset_BL=None):
 
 
 class BlockPattern(NamedTuple):
-    """A sparse view in blocks of `size` places: near ones, global ones and random ones, as in BigBird.
+    """A sparse pattern in blocks of `size` positions: local, global and random blocks, as in BigBird.
 
-    A query sees the blocks up to `local_blocks` away from its own; the first `global_blocks` blocks see all and are seen
-    by all; and each block sees `random_blocks` blocks further back, drawn (with replacement) from its number and `seed`
-    alone, and is seen by them. Zaheer et al. 2020, arXiv:2007.14062.
+    A query sees the blocks up to `local_blocks` away from its own. The first `global_blocks` blocks see all blocks and
+    are seen by all. Each block also sees `random_blocks` blocks further back, and these see it; they are drawn (with
+    replacement) from only the block's number and `seed`. Zaheer et al. 2020, arXiv:2007.14062.
     """
 
     size: int = 64
@@ -75,9 +75,9 @@ class BlockPattern(NamedTuple):
     seed: int = 0
 
     def drawn(self, block) -> list[jax.Array]:
-        """The random blocks of block number `block`, each in its shape; -1 where there are none further back.
+        """The random blocks of the block numbers `block`, each of its shape; -1 if no block is further back.
 
-        Of numpy and of JAX, as the number is.
+        The result is a numpy or a JAX array, as `block` is.
         """
         xp = block.__array_namespace__()
         choice = block - self.local_blocks - self.global_blocks
@@ -85,14 +85,14 @@ class BlockPattern(NamedTuple):
         for j in range(self.random_blocks):
             offset = (j * 0x85EBCA77 + self.seed) % 2**32
             bits = block.astype(np.uint32) * np.uint32(0x9E3779B1) + np.uint32(offset)
-            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):  # every bit of a number moves half of the others
+            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):  # each input bit flips half of the output bits
                 bits = (bits ^ (bits >> shift)) * np.uint32(factor)
             place = self.global_blocks + (bits >> 16).astype(np.int32) % xp.maximum(choice, 1)
             found.append(xp.where(choice > 0, place, -1))
         return found
 
     def sees(self, position_q, position_k):
-        """Whether a place sees another; shapes broadcast."""
+        """Whether a query position sees a key position; shapes broadcast."""
         block_q, block_k = position_q // self.size, position_k // self.size
         seen = (jnp.abs(block_q - block_k) <= self.local_blocks) | (jnp.minimum(block_q, block_k) < self.global_blocks)
         for one, other in ((block_q, block_k), (block_k, block_q)):
@@ -101,9 +101,9 @@ class BlockPattern(NamedTuple):
         return seen
 
     def may(self, low_q, high_q, low_k, high_k, span: int):
-        """Whether any place of low_q ... high_q may see one of low_k ... high_k; True if in doubt.
+        """Whether any position in low_q ... high_q may see one in low_k ... high_k; True if not sure.
 
-        What spreads over more than `span` places is in doubt.
+        A range of more than `span` positions counts as not sure.
         """
         low_q, high_q, low_k, high_k = (a // self.size for a in (low_q, high_q, low_k, high_k))
         seen = (low_q - high_k <= self.local_blocks) & (low_k - high_q <= self.local_blocks)
@@ -120,13 +120,13 @@ class BlockPattern(NamedTuple):
 
 
 class Pattern(NamedTuple):
-    """Which places of its own document a query sees, known when the program is made. All, unless something is said.
+    """Which positions of its own document a query sees, fixed when the program is compiled. The default shows all.
 
-    causal: none ahead.
-    window: none further away than `window` tokens, its own included; on both sides, unless causal.
-    dilation: only every so many-th; a window of w then reaches (w - 1) * dilation back.
-    prefix: the first so many are seen from everywhere, whatever else is said.
-    blocks: only what `BlockPattern` shows.
+    causal: no position ahead.
+    window: at most `window` positions back, its own included; as many ahead, unless causal.
+    dilation: only every `dilation`-th position; a window of w then reaches (w - 1) * dilation back.
+    prefix: the first `prefix` positions are seen from everywhere, whatever the other fields say.
+    blocks: only the positions that `BlockPattern` shows.
     """
 
     causal: bool = False
@@ -137,11 +137,11 @@ class Pattern(NamedTuple):
 
     @property
     def reach(self) -> int | None:
-        """How far a window reaches; None: for ever."""
+        """How many positions away the window reaches; None: no limit."""
         return None if self.window is None else (self.window - 1) * self.dilation
 
     def sees(self, position_q, position_k):
-        """Whether a place sees another: bool, shapes broadcast; True if all see all."""
+        """Whether a query position sees a key position: bool, shapes broadcast; True if all see all."""
         back, seen = position_q - position_k, True
         if self.causal:
             seen = back >= 0
@@ -154,9 +154,9 @@ class Pattern(NamedTuple):
         return seen | (position_k < self.prefix) if self.prefix else seen
 
     def may(self, low_q, high_q, low_k, high_k, span: int):
-        """Whether any of the places low_q ... high_q may see one of low_k ... high_k; True if in doubt.
+        """Whether any position in low_q ... high_q may see one in low_k ... high_k; True if not sure.
 
-        `span` is how many places a side has if none is left out.
+        `span` is the number of positions in a range that has no gaps.
         """
         seen = (low_q <= high_q) & (low_k <= high_k)
         if self.causal:
@@ -174,9 +174,9 @@ EVERYTHING = Pattern()
 
 
 class Places(NamedTuple):
-    """Where the queries or the keys of attention stand; each (B, L), or (1, L) for all rows alike.
+    """Positions, documents and mask of the queries or the keys of attention; each (B, L), or (1, L) if rows are alike.
 
-    None stands for 0, 1, 2, ..., for one document, and for all real.
+    None means positions 0, 1, 2, ..., one document, and all tokens real.
     """
 
     position_BL: jax.Array | None = None
@@ -190,9 +190,9 @@ class Places(NamedTuple):
 
 
 def visible(queries: Places, keys: Places, L: int, S: int, pattern: Pattern = EVERYTHING):
-    """Which of S keys each of L queries may see: of its document, real, and shown by the pattern. A masked query sees none.
+    """Which of S keys each of L queries may see. (1 or B, L, S).
 
-    (1 or B, L, S).
+    A query sees the real keys of its document that the pattern shows. A masked query sees none.
     """
     (position_BL, segment_BL), (position_BS, segment_BS) = queries.filled(L), keys.filled(S)
     allowed = segment_BS[:, None, :] == segment_BL[:, :, None]
@@ -202,7 +202,7 @@ def visible(queries: Places, keys: Places, L: int, S: int, pattern: Pattern = EV
 
 
 def check(mask_BL, shape, name: str = "mask_BL") -> None:
-    """Raises ValueError unless a mask is bool and of the wanted (B, L)."""
+    """Raises ValueError unless a mask is bool and has the wanted shape (B, L)."""
     if mask_BL is None:
         return
     if mask_BL.dtype != bool or mask_BL.shape != tuple(shape):

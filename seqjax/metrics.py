@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Words in the names of metrics that grow as a model gets better, and of those that shrink: these decide.
+# Words in the names of metrics that grow or shrink as a model gets better. A name with both kinds of words shrinks.
 GROWING = ("accuracy", "auc", "bleu", "correlation", "f1", "match", "precision", "r2", "recall", "reward", "score")
 SHRINKING = ("bits", "distance", "error", "loss", "mae", "mse", "negative", "nll", "perplexity", "rmse", "wer")
 
 
 def grows(name: str) -> bool | None:
-    """Whether a metric grows as a model gets better, by the words of its name; None: they do not say.
+    """Whether a metric grows as a model gets better, by the words of its name; None if they do not say.
 
     `roc_auc`, `recall_at_5` and `my_score` do, `my_loss` and `bits_per_byte` do not.
     """
@@ -34,7 +34,7 @@ class Ratio(NamedTuple):
 
     @classmethod
     def of(cls, value, weight) -> "Ratio":
-        """Sums `value * weight` over all axes; where the weight is 0 the value may be anything, NaN too."""
+        """Sums `value * weight` over all axes. A value with weight 0 has no effect, even if it is NaN."""
         weight = jnp.asarray(weight, jnp.float32)
         kept = jnp.where(weight > 0, jnp.asarray(value, jnp.float32), 0.0)
         return cls(jnp.sum(kept * weight), jnp.sum(weight))
@@ -49,9 +49,9 @@ class Ratio(NamedTuple):
 
 
 def is_better(name: str, new: float, old: float | None) -> bool:
-    """Whether `new` beats `old`; anything finite beats None.
+    """Whether `new` is better than `old`. Every finite value is better than None.
 
-    A value that is not finite never does, and none does where the name does not say which way is better.
+    The answer is False if `new` is not finite, or if the name does not say whether the metric grows or shrinks.
     """
     growing = grows(name)
     if not math.isfinite(new) or growing is None:

@@ -6,9 +6,9 @@ from seqjax.types import check_fields
 
 
 class Module(nn.Module):
-    """A Linen module whose fields are held against their annotations when it is built."""
+    """A Linen module whose fields are checked against their annotations when it is built."""
 
-    vectors = ()  # names of its parameters that are vectors although they have several axes (one for each head, say)
+    vectors = ()  # names of parameters that are vectors although they have several axes, such as one vector per head
 
     def __post_init__(self):
         check_fields(self)

@@ -1,4 +1,4 @@
-"""Keys that had another name in version 0.1. Configs, overrides and run folders from then stay usable."""
+"""Keys that had another name in version 0.1. Configs, overrides and run folders of 0.1 stay usable."""
 
 import functools
 import logging
@@ -52,7 +52,7 @@ RENAMED = {
 
 
 def modern(tree: dict) -> dict:
-    """A config, or a comparison, in which every key has its name of today. Says once what was renamed.
+    """Renames all old keys of a config or a comparison. Logs each renamed key once.
 
     Raises:
       ConfigError: a key is given under both names.
@@ -70,7 +70,7 @@ def modern(tree: dict) -> dict:
 
 
 def _section(tree, kind: str, path: str):
-    """A section and those in it; `kind` is the section of the config that it belongs to."""
+    """Renames the keys of a section and of its inner sections; `kind` is the top section of the config around it."""
     if isinstance(tree, list):
         return [_section(entry, kind, f"{path}.{i}") for i, entry in enumerate(tree)]
     if not isinstance(tree, dict):
@@ -98,7 +98,7 @@ def _renamed(section: dict, table: dict, path: str) -> dict:
 
 
 def _path(path: str) -> str:
-    """A dotted key of two parts, such as optim.peak; what lies deeper is known when it stands in its section."""
+    """Renames a dotted key of two parts, such as optim.peak. Longer keys are renamed when they are in their section."""
     section, _, key = path.partition(".")
     new = RENAMED.get(section, {}).get(key)
     return f"{section}.{new}" if isinstance(new, str) else path

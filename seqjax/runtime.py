@@ -1,6 +1,6 @@
-"""How the command line sets up its process: compile cache, allocator, quiet logs.
+"""Sets up the process of a command: compile cache, allocator, quiet logs.
 
-Importing the library does none of it.
+An import of the library changes none of these.
 """
 
 import ctypes
@@ -17,17 +17,17 @@ from seqjax.types import ConfigError
 
 
 def setup() -> None:
-    """Before JAX starts its first computation."""
+    """Sets up the process. Call it before the first computation of JAX."""
     logs()
     for noisy, level in (("jax", "ERROR"), ("etils", "ERROR"), ("orbax", "CRITICAL"), ("absl", "CRITICAL")):
-        logging.getLogger(noisy).setLevel(level)  # what orbax and grain log as errors, they raise too
+        logging.getLogger(noisy).setLevel(level)  # orbax and grain also raise the errors that they log
     quiet_loops()
     keep_pages()
     compile_cache()
 
 
 def logs() -> None:
-    """Has the library's log written to stderr, as plain lines."""
+    """Sends the library's log to stderr, as plain lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Clean("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -35,16 +35,16 @@ def logs() -> None:
 
 
 class _Clean(logging.Formatter):
-    """Lines that leave the screen as it is: names of columns and files stand in them."""
+    """Makes log lines safe to print, because they contain names of columns and files."""
 
     def format(self, record):
         return screen.clean(screen.masked(super().format(record)))
 
 
 def quiet_loops() -> None:
-    """Says nothing of what comes too late for an event loop that orbax has closed: the failure itself it raises.
+    """Hides messages about an event loop that orbax has closed, because orbax raises the failure itself.
 
-    Python also warns of a write that had not begun, as of a coroutine that nobody waited for.
+    It also hides Python's warning about a write that had not begun: a coroutine that was never awaited.
     """
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     show = sys.unraisablehook
@@ -60,8 +60,8 @@ def quiet_loops() -> None:
 
 
 def keep_pages() -> None:
-    """Tells glibc to keep memory that it frees (Linux, CPU): XLA takes and gives back its temporaries every step, and
-    the page faults cost up to a third of a step. `SEQJAX_MALLOC=default` leaves the allocator alone."""
+    """Makes glibc keep freed memory (Linux, CPU): XLA allocates and frees its temporaries in every step, and the page
+    faults cost up to a third of a step. `SEQJAX_MALLOC=default` does not change the allocator."""
     choice = os.environ.get("SEQJAX_MALLOC", "keep")
     if choice not in ("keep", "default"):
         raise ConfigError(f"SEQJAX_MALLOC={choice!r}: choose keep or default.")
@@ -75,7 +75,7 @@ def keep_pages() -> None:
 
 
 def leave_memory() -> None:
-    """For a process that only builds and measures: the memory of a GPU is for the runs that it starts."""
+    """Stops JAX from reserving the memory of a GPU, in a process whose runs are other processes and need it."""
     import jax
 
     key = "XLA_PYTHON_CLIENT_PREALLOCATE"
@@ -86,7 +86,7 @@ def leave_memory() -> None:
 
 
 def compile_cache() -> None:
-    """Keeps compiled programs in `SEQJAX_CACHE` (default ~/.cache/seqjax), so that a second start is quick."""
+    """Keeps compiled programs in `SEQJAX_CACHE` (default ~/.cache/seqjax), so that later starts are quick."""
     import jax
 
     folder = Path(os.environ.get("SEQJAX_CACHE") or Path.home() / ".cache" / "seqjax") / "compiled"
@@ -95,7 +95,9 @@ def compile_cache() -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        reason = f"cannot write to {folder} ({error.strerror}): starts will be slow; set SEQJAX_CACHE to a folder"
+        reason = (
+            f"cannot write to {folder} ({error.strerror}): starts will be slow; set SEQJAX_CACHE to a writable folder"
+        )
         logging.getLogger(__name__).warning(reason)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,4 +1,4 @@
-"""Runs a command until it is done: again after a preemption or a crash, not after a mistake."""
+"""Runs a command until it is done. Starts it again after a preemption or a crash, but not after a mistake."""
 
 import signal
 import subprocess
@@ -10,13 +10,13 @@ from seqjax.training.signals import asking
 from seqjax.types import ConfigError, Preempted
 
 LONGEST = 300.0  # seconds between two starts
-STEADY = 600.0  # seconds after which a run has proved itself: waiting begins anew
+STEADY = 600.0  # seconds; after a longer start, the next wait is short again
 
 
 def is_worth_restarting(code: int) -> bool:
-    """Whether an exit code is that of a preemption (75) or a crash: killed by a signal, or an uncaught exception (1).
+    """Whether an exit code means a preemption (75) or a crash: killed by a signal, or an uncaught exception (1).
 
-    Shells report signal n as 128 + n. All other codes are mistakes that a restart would repeat.
+    Shells report signal n as 128 + n. All other codes mean mistakes that a restart would repeat.
     """
     return code in (1, Preempted.exit_code) or code < 0 or code > 128
 
@@ -24,11 +24,11 @@ def is_worth_restarting(code: int) -> bool:
 def supervise(command: list[str], restarts: int, wait: float) -> int:
     """Runs `command`, at most 1 + `restarts` times, and returns its last exit code.
 
-    Before restart n it waits `wait` 2^(n - 1) seconds, at most five minutes. Signals that ask a run for an orderly end
-    (`seqjax.training.signals`) are handed on and end it all: what is preempted on purpose is not started again.
+    Before restart n it waits `wait` 2^(n - 1) seconds, at most five minutes. Signals that ask a run to stop
+    (`seqjax.training.signals`) are passed on to the command, and then it is not started again.
 
     Raises:
-      ConfigError: there is no such program.
+      ConfigError: the program does not exist.
     """
     wait = min(wait, LONGEST)
     told, child, delay = threading.Event(), None, wait
@@ -43,18 +43,18 @@ def supervise(command: list[str], restarts: int, wait: float) -> int:
         for left in range(restarts, -1, -1):
             start = time.monotonic()
             try:
-                # A group of its own: Ctrl-C reaches it once, through us.
+                # A separate process group: Ctrl-C then reaches the command only once, through `hand_on`.
                 child = subprocess.Popen(command, start_new_session=True)
             except OSError as error:
                 raise ConfigError(f"cannot run {command[0]!r} ({error}): is it on PATH?") from error
-            if told.is_set():  # while it was being started
+            if told.is_set():  # a signal came while the command was being started
                 child.terminate()
             code = child.wait()
             if told.is_set() or not is_worth_restarting(code):
                 break
             if time.monotonic() - start > STEADY:
                 delay = wait
-            again = f"again in {delay:g} s, {left} left" if left else "no restart left"
+            again = f"starting it again in {delay:g} s, restarts left: {left}" if left else "no restart left"
             print(f"seqjax: {command[0]} ended with code {code}: {again}", file=sys.stderr, flush=True)
             if not left or told.wait(delay):
                 break

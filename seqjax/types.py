@@ -1,12 +1,12 @@
-"""What every room speaks: the letters of shapes, errors with exit codes, checked annotations.
+"""Definitions that all packages share: the letters of shapes, errors with exit codes, checked annotations.
 
 Letters in array names and einsum strings, the same everywhere:
 
     B batch   L length   S source length   D width   H heads   K head width
     N state   W window   V vocabulary      C classes F features  G gates
 
-A constructor says in its annotations what it takes (`width: Count`, `pool: Literal["mean", "last"]`).
-Configs are checked against them before anything is built, and objects when they are built: one rule, one place.
+The annotations of a constructor say what it takes (`width: Count`, `pool: Literal["mean", "last"]`).
+Configs are checked against them before anything is built, and objects are checked when they are built.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from seqjax.screen import shown
 
-LARGEST = 2**31 - 1  # int that a config takes: what reaches a device has 32 bits
+LARGEST = 2**31 - 1  # the largest int in a config: ints on a device have 32 bits
 
 
 class SeqjaxError(Exception):
@@ -66,7 +66,7 @@ class Preempted(SeqjaxError):
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Bounds of a number, written as in words: `Range(least=0, below=1)` is [0, 1)."""
+    """Bounds of a number: `Range(least=0, below=1)` is [0, 1)."""
 
     least: float | None = None
     above: float | None = None
@@ -102,13 +102,13 @@ class Part:
 
 
 class Injected:
-    """Marks a field that the surrounding code fills in (sizes that travel with the data): never in a config."""
+    """Marks a field that the surrounding code fills in, such as a size of the data. It is never in a config."""
 
 
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
-Layers = Annotated[int, Range(least=1, most=1024)]  # each is traced by itself
-Processes = Annotated[int, Range(least=0, most=1024)]  # or devices, of one machine
+Layers = Annotated[int, Range(least=1, most=1024)]  # JAX traces each layer separately
+Processes = Annotated[int, Range(least=0, most=1024)]  # processes or devices of one machine
 Seed = Annotated[int, Range(least=0, below=2**31)]
 Positive = Annotated[float, Range(above=0, below=math.inf)]
 NonNegative = Annotated[float, Range(least=0, below=math.inf)]
@@ -132,7 +132,7 @@ def hint_name(hint) -> str:
 
 
 def mismatch(hint, value) -> str | None:
-    """What is wrong with `value` under the annotation `hint`, as `got ..., wanted ...`; None if nothing is."""
+    """Says how `value` breaks the annotation `hint`, as `got ..., wanted ...`; None if it fits."""
     if _fits(hint, value):
         return None
     said = f"got {shown(value)}, wanted {hint_name(hint)}"
@@ -140,11 +140,11 @@ def mismatch(hint, value) -> str | None:
         return f"{said}: write {int(value)}"
     if isinstance(value, str) and _fits(hint, [value]):
         return f"{said}: write [{value}]"
-    return f"{said}: {LARGEST} is the largest" if isinstance(value, int) and abs(value) > LARGEST else said
+    return f"{said}: the largest int is {LARGEST}" if isinstance(value, int) and abs(value) > LARGEST else said
 
 
 def _fits(hint, value) -> bool:
-    import numpy as np  # late, as flax below: help and usage errors need neither
+    import numpy as np  # imported here, like flax below, because help and usage errors need neither
 
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -168,12 +168,12 @@ def _fits(hint, value) -> bool:
         return value is None
     if isinstance(hint, type):
         return isinstance(value, hint)
-    return True  # Callable and its like: nothing to hold a value against
+    return True  # Callable and similar types, which no value can be checked against
 
 
 @functools.cache
 def fields_of(target) -> dict[str, tuple[Any, Any]]:
-    """Name -> (annotation, default) of everything the constructor `target` takes; `dataclasses.MISSING` if required."""
+    """Name -> (annotation, default) of each argument of `target`; a required one has `dataclasses.MISSING`."""
     from flax import linen as nn
 
     hints = typing.get_type_hints(target, include_extras=True)
@@ -195,7 +195,7 @@ def marker(hint, kind):
 
 
 def check_fields(obj) -> None:
-    """Holds the fields of a dataclass or module against their annotations; raises one ValueError that lists all."""
+    """Checks the fields of a dataclass or module against their annotations; one ValueError lists all problems."""
     problems = [
         f"{name}: {problem}"
         for name, (hint, _) in fields_of(type(obj)).items()
@@ -206,7 +206,7 @@ def check_fields(obj) -> None:
 
 
 class Checked:
-    """A dataclass whose fields are held against their annotations when it is built."""
+    """A dataclass whose fields are checked against their annotations when it is built."""
 
     def __post_init__(self):
         check_fields(self)
@@ -214,7 +214,7 @@ class Checked:
 
 @dataclasses.dataclass(frozen=True)
 class Spec(Checked):
-    """What a source yields: the sizes that travel from the data to the task and the model.
+    """Describes what a data source yields: the sizes that the task and the model get from the data.
 
     Exactly one of `vocabulary` (token ids in 0 ... vocabulary - 1) and `features` (real vectors) is set.
     """
@@ -223,8 +223,8 @@ class Spec(Checked):
     features: Count | None = None
     classes: Count | None = None
     length: Count = 1  # of the longest example
-    source_vocabulary: Count | None = None  # of a second sequence that each example is the answer to: `source`
-    source_length: Count | None = None  # of the longest of them
+    source_vocabulary: Count | None = None  # of the source sequence, which the example answers
+    source_length: Count | None = None  # of the longest source sequence
     unit: str = "token"  # what one token is: character, byte, ...
     splits: tuple[str, ...] = ("train",)
 

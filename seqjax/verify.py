@@ -1,4 +1,4 @@
-"""Whether a run that is killed and started again ends with the same bits as one left alone."""
+"""Checks that a run that is killed and resumed ends with the same bits as a run that is not interrupted."""
 
 import json
 import os
@@ -24,13 +24,13 @@ from seqjax.training.stored import digest
 from seqjax.training.workdir import MetricsFile, Workdir
 from seqjax.types import CheckpointError, ConfigError, SeqjaxError
 
-WHOLE = 60.0  # seconds in which a first checkpoint must stand on disk
+WHOLE = 60.0  # seconds in which the first checkpoint must be on disk
 SAID = "seqjax: "
-CLOCK = ("seconds", "tokens_per_s", "steps_per_s", "jit_compiles", SEAL)  # of a start: no part of the promise
+CLOCK = ("seconds", "tokens_per_s", "steps_per_s", "jit_compiles", SEAL)  # they differ between starts
 
 
 class Verdict(NamedTuple):
-    """`kills`: the steps at which the second run was killed. `digest`: of the state that both ended with."""
+    """`kills`: the steps at which the second run was killed. `digest`: the digest of the final state of both runs."""
 
     steps: int
     kills: list[int]
@@ -38,10 +38,10 @@ class Verdict(NamedTuple):
 
 
 def shortened(tree: dict, steps: int, kills: int) -> dict:
-    """A resolved config, cut to so many steps. Between kills there are two checkpoints, each within a log interval.
+    """Cuts a resolved config to `steps` steps. Between kills there are two checkpoints, each within a log interval.
 
     Raises:
-      ConfigError: no kill, or too few steps for so many.
+      ConfigError: no kill, or too few steps for the kills.
     """
     tree = json.loads(json.dumps(tree))
     train = tree["train"]
@@ -50,7 +50,7 @@ def shortened(tree: dict, steps: int, kills: int) -> dict:
     least = 2 * (wanted + 1) * k
     if kills < 1 or steps < least:
         raise ConfigError(
-            f"got {kills} kills in {steps} steps: there must be a kill, and at least {least} steps for {wanted}."
+            f"got {kills} kills in {steps} steps: wanted at least 1 kill, and for {wanted} at least {least} steps."
         )
     whole = lambda n: n // k * k
     saves = steps // k // (2 * (kills + 1))
@@ -62,20 +62,20 @@ def shortened(tree: dict, steps: int, kills: int) -> dict:
 
 
 def logged(train: dict) -> range:
-    """The steps behind the first checkpoint at which log lines are written, but for the last."""
+    """The steps after the first checkpoint at which log lines are written, except the last step."""
     return range(train["checkpoint_every"] + train["steps_per_call"], train["steps"], train["log_every"])
 
 
 def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=print) -> Verdict:
-    """Trains what a config describes twice, once straight and once killed (SIGKILL) at random steps, in processes.
+    """Trains a config twice in child processes: once straight, and once killed (SIGKILL) at random steps.
 
-    `folder` gets config.json, which both train, and their run folders, straight/ and killed/.
+    Writes into `folder`: config.json, which both runs use, and their run folders, straight/ and killed/.
 
     Raises:
       ConfigError: too few steps for the kills, or no kill; `folder` holds an earlier proof or a run.
-      CheckpointError: the two runs differ; says from where on.
+      CheckpointError: the two runs differ; the error says from which step on.
       WorkdirError: `folder` cannot be written, or another process works in it.
-      SeqjaxError: a run ended by itself with an error, as the kind of error that it was; or none began at a checkpoint.
+      SeqjaxError: a run ended with an error (of the same kind), or a start after a kill did not begin at a checkpoint.
     """
     tree = shortened(tree, steps, kills)
     train = tree["train"]
@@ -99,15 +99,17 @@ def verify(tree: dict, folder: Path, *, steps: int, kills: int, seed: int, say=p
     holder.unlock()
     begun = [start["step"] for start in Workdir(killed).record("run.json", Info).starts]
     if 0 in begun[1:]:
-        raise SeqjaxError(f"the starts after kills began at steps {begun[1:]}: 0 is no checkpoint, nothing is proved.")
+        raise SeqjaxError(
+            f"the starts after kills began at steps {begun[1:]}: step 0 is not a checkpoint, so nothing is proved."
+        )
     return Verdict(steps, at, compare(straight, killed))
 
 
 def compare(straight: Path, killed: Path) -> str:
-    """The digest of the state that both folders ended with.
+    """The digest of the final state, which must be the same in both folders.
 
     Raises:
-      CheckpointError: they differ; names the first step whose metrics do, the arrays, and what is saved beside them.
+      CheckpointError: they differ; the error names the first step with other metrics, the arrays and the metadata.
     """
     rows, others = _rows(straight), _rows(killed)
     first, other = next(((a, b) for a, b in zip(rows, others, strict=False) if a != b), (None, None))
@@ -126,17 +128,17 @@ def compare(straight: Path, killed: Path) -> str:
     for one in (meta, about):
         one["progress"].pop("seconds")
     meta["best"], about["best"] = (Checkpoints(Workdir(run).best).steps() for run in (straight, killed))
-    beside = config.differences(meta, about) if not apart else {}  # it has checksums of the arrays
+    beside = config.differences(meta, about) if not apart else {}  # the metadata has checksums of the arrays
     found += [f"{key} {a!r} and {b!r}" for key, (a, b) in beside.items()]
     if found:
-        raise CheckpointError(f"the run that was killed differs from the one left alone: {'; '.join(found)}.")
+        raise CheckpointError(f"the straight run and the killed run differ: {'; '.join(found)}.")
     return digest(state)
 
 
 def child(file: str, folder: str, kill: int | None) -> None:
-    """Trains, in the process that it is called in, which kills itself as soon as it has logged step `kill`.
+    """Trains in this process. The process kills itself as soon as it has logged step `kill`.
 
-    There is a checkpoint by then: the first may still be being written, and is waited for.
+    Before that it waits for the first checkpoint, which may not be on disk yet.
     """
     write, workdir = MetricsFile.write, Workdir(folder)
 
@@ -159,7 +161,7 @@ def child(file: str, folder: str, kill: int | None) -> None:
 
 
 def _run(file: Path, folder: Path, kill: int | None = None) -> None:
-    """`child` in a process of its own, which ends as it should."""
+    """Runs `child` in another process, and checks the exit code."""
     code = f"from seqjax import verify; verify.child({str(file)!r}, {str(folder)!r}, {kill})"
     done = subprocess.run([sys.executable, "-P", "-c", code], stderr=subprocess.PIPE, text=True)
     if done.returncode == (0 if kill is None else -signal.SIGKILL):
@@ -168,7 +170,7 @@ def _run(file: Path, folder: Path, kill: int | None = None) -> None:
     if kind is not None:
         raise kind(done.stderr.rpartition(SAID)[2].strip())
     said = done.stderr.strip().splitlines() or ["nothing"]
-    raise SeqjaxError(f"a run ended with code {done.returncode}, and said last: {said[-1]}")
+    raise SeqjaxError(f"a run ended with code {done.returncode}, and its last line was: {said[-1]}")
 
 
 def _rows(folder: Path) -> list[dict]:
@@ -176,7 +178,7 @@ def _rows(folder: Path) -> list[dict]:
 
 
 def last(folder: Path):
-    """The newest checkpoint of a run: its state, and what is said of it."""
+    """The newest checkpoint of a run: its state and its metadata."""
     workdir = Workdir(folder)
     e = Experiment(history.config_of(workdir))
     layout = e.parallel.layout(e.loader.batch_size, e.train.accumulation_steps)

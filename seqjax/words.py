@@ -1,7 +1,7 @@
-"""Words of the command line, read by the types of their keys: `0` is a number for one key and text for another.
+"""Reads words of the command line by the types of their keys: `0` is a number for one key and text for another.
 
 0                for an int      0            for a str          "0"
-none             for int | None  None         for str | None     None; '"none"', in quotes, is the word
+none             for int | None  None         for str | None     None; '"none"', in quotes, is text
 [embedding,head] for tuple[str, ...]          ["embedding", "head"]
 """
 
@@ -21,22 +21,22 @@ from ml_collections import ConfigDict
 from seqjax import lookup
 from seqjax.types import ConfigError, Part, fields_of, marker, mismatch
 
-DEPTH = 64  # of sections in sections
+DEPTH = 64  # of nested sections
 _BARE = re.compile(r"[\[(]([^][(){}'\"]*)[\])]")  # a list of words without quotes
 
 
 class Word(str):
-    """Text from the command line that is still to be read: what it stands for, the type of its key says."""
+    """Text from the command line that is not read yet: the type of its key decides which value it stands for."""
 
 
 def plain(tree, depth: int = DEPTH):
-    """ConfigDicts become dicts, tuples and arrays lists, numpy's numbers Python's, as JSON would have them.
+    """Turns a tree into the types of JSON: dicts for ConfigDicts, lists for tuples and arrays, Python's numbers.
 
     Raises:
       RecursionError: there are more than 64 levels.
     """
     if not depth:
-        raise RecursionError(f"more than {DEPTH} levels of sections in sections")
+        raise RecursionError(f"more than {DEPTH} levels of nested sections")
     if isinstance(tree, ConfigDict):
         tree = tree.to_dict()
     if hasattr(tree, "tolist"):
@@ -49,21 +49,21 @@ def plain(tree, depth: int = DEPTH):
 
 
 def parse(text: str):
-    """A value as written in Python or JSON, else the text itself: how a word is read where no type says more."""
+    """Reads a word as a Python or JSON value, else as text. This is for words whose key has no more exact type."""
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
-    # What JSON has not, NaN and Infinity in a list, is text: int refuses it.
+    # JSON has no NaN and no Infinity: a list with them stays text, because int raises a ValueError.
     for read in (ast.literal_eval, functools.partial(json.loads, parse_constant=int)):
         with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError), _silence():
             value = plain(read(text))
-            json.dumps(value, allow_nan=False)  # no set, no bytes, and no 1e999
+            json.dumps(value, allow_nan=False)  # raises for sets, bytes and 1e999
             return value
     return float(text) if text.lower() in ("nan", "inf", "-inf") else str(text)
 
 
 def settled(hint, value):
-    """A tree in which every word of the command line is read by the type of its key; nothing else changes."""
+    """Reads every word of the command line in a tree by the type of its key; nothing else changes."""
     if isinstance(value, Word):
         return read(hint, value)
     if isinstance(value, dict):
@@ -79,7 +79,7 @@ def _hints(hint, section: dict) -> dict:
     """The types of the keys of a section."""
     if part := marker(hint, Part):
         hint = None
-        with contextlib.suppress(ConfigError):  # which is told when the section is checked
+        with contextlib.suppress(ConfigError):  # the check of the section reports it later
             hint = lookup.find(str(section.get("name")), part.package, part.symbol)
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
         return {"name": str} if part else {}
@@ -87,13 +87,13 @@ def _hints(hint, section: dict) -> dict:
 
 
 def opened(word: str):
-    """A word as a section or a list, if a longer key sets something in it."""
+    """Reads a word as a section or a list, because a longer key sets something in it."""
     value, bare = parse(word), _BARE.fullmatch(word)
     return _items(bare) if bare and isinstance(value, str) else value
 
 
 def read(hint, word: str):
-    """What a word stands for under an annotation. What does not fit is given as `parse` has it, to be refused."""
+    """Reads a word by an annotation. If it does not fit, returns what `parse` reads, which the check then refuses."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if part := marker(hint, Part):
         return opened(word) if part.many else parse(word)
@@ -121,7 +121,7 @@ def _either(args, word: str):
 
 
 def _text(word: str) -> str:
-    """The word itself; of one in quotes, what stands between them."""
+    """The word itself, without the quotes if it stands in quotes."""
     if word[:1] == word[-1:] and word[:1] in ("'", '"'):
         with contextlib.suppress(ValueError, SyntaxError), _silence():
             if isinstance(value := ast.literal_eval(word), str):
@@ -135,7 +135,7 @@ def _items(bare: re.Match) -> list[str]:
 
 @contextlib.contextmanager
 def _silence():
-    """Python warns of text that is almost a number or an escape."""
+    """Hides Python's warnings about text that is almost a number or an escape sequence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

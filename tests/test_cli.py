@@ -370,8 +370,8 @@ def test_an_assertion_that_fails_with_devices_is_no_question_of_devices(monkeypa
     ("words", "hint"),
     [
         (("train", "--config", "c", "--confog", "d"), "Did you mean '--config'?"),
-        (("train", "--config", "c", "--kills=3"), "It is one of 'seqjax verify-resume'."),
-        (("supervise", "seqjax", "train", "--config", "c"), "Put two dashes before the command"),
+        (("train", "--config", "c", "--kills=3"), "'seqjax verify-resume' has this option."),
+        (("supervise", "seqjax", "train", "--config", "c"), "Put two dashes (--) before the command"),
     ],
 )
 def test_an_option_of_another_command_is_said_to_be_that(words, hint):

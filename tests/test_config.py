@@ -84,7 +84,7 @@ def test_all_problems_are_listed_at_once():
         ({"speed": 3}, "speed: got 3, wanted a section with rate, most"),
         ({"speed": {"rate": 99}}, "speed: rate=99 is above most=9"),
         ({"speed": {"name": "x"}}, "speed.name is not a key"),
-        ({"model": 3}, "model: got 3, wanted a section with a name out of classifier, lm"),
+        ({"model": 3}, "model: got 3, wanted a section whose name is one of classifier, lm"),
         ({"model": {"mixer": "gru"}}, "model.name is required"),
         ({"model": {"name": "lm", "mixer": [{"name": "gru"}, {"name": "lstm", "heads": 2}]}}, "model.mixer.1.heads"),
         ({"model": {"name": "lm", "mixer": []}}, "model.mixer: got []"),
@@ -191,7 +191,7 @@ def test_load_python_and_json(tmp_path):
     [
         ("missing.py", None, "no config file"),
         ("c.py", "x = 1", "get_config"),
-        ("c.py", "def get_config(): pass", "get_config gave a NoneType"),
+        ("c.py", "def get_config(): pass", "get_config returned a NoneType"),
         ("c.py", "import no_such_thing", "no_such_thing"),
         ("c.json", "{", "is not JSON"),
         ("c.json", "[1]", "holds a list"),

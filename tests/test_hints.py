@@ -54,7 +54,7 @@ def test_no_word_means_two_keys():
         (("train", "--seed", "3"), "Did you mean --config.seed=3?"),
         (("train", "--output_dir", "a b"), "Did you mean --workdir='a b'?"),
         (("train", "--vocab_size", "9"), "Sizes come from the data: leave it out."),
-        (("train", "--kills", "3"), "It is one of 'seqjax verify-resume'."),
+        (("train", "--kills", "3"), "'seqjax verify-resume' has this option."),
         (("train", "quickstart.py:gru"), "Did you mean --config quickstart.py:gru?"),
         (("sweep", "--workdir", "x", "--batch_size", "8"), "Did you mean --config.loader.batch_size=8?"),
         (("compare", "--batch_size", "8"), "Did you mean --config.base.loader.batch_size=8?"),
@@ -112,8 +112,8 @@ def test_what_a_section_loses_that_is_named_anew_is_said(tmp_path):
     outcome = launch.main(*train, *text, "--config.loader.buckets=[4]")
     assert outcome.code == 0 and json.loads(outcome.out)["data"]["length"] != 3
     assert outcome.err == (
-        "note: a section that is named anew drops what the file set in it: data.length=3, data.symbols=4, "
-        "data.examples=10; --config.SECTION.name=NAME keeps it.\n"
+        "note: --config.SECTION=NAME replaces a section and drops what the file set in it: data.length=3, "
+        "data.symbols=4, data.examples=10; --config.SECTION.name=NAME keeps it.\n"
     )
     assert "model.mixer.heads=2;" in launch.main(*train, "--config.model.mixer=gru").err
     assert not launch.main(*train, "--config.model.mixer=gru", "--config.model.mixer.heads=2").err.count("drops")

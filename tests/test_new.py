@@ -77,7 +77,7 @@ def test_it_writes_over_nothing(tmp_path, monkeypatch):
         before = launch.tree_of(tmp_path)
         outcome = launch.main("new", *words)
         assert outcome.code == 2 and len(outcome.err.splitlines()) == 1 and launch.tree_of(tmp_path) == before
-        assert re.search(r"(text|table)\.py exists, and is left as it is: choose another --out", outcome.err)
+        assert re.search(r"(text|table)\.py exists and is not overwritten: choose another --out", outcome.err)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_it_writes_over_nothing(tmp_path, monkeypatch):
         (("text", "--out", "a"), "--out 'a': wanted the name of a file that ends in .py"),
         (("text", "--out", ""), "--out ''"),
         (("text", "--out", "a\nb.py"), "--out 'a\\nb.py'"),
-        (("--out", "a.py"), "--out a.py says where to, not what"),
+        (("--out", "a.py"), "--out a.py has no config to write"),
         (("text", "--out", "/proc/a/b.py"), "cannot write /proc/a/b.py: No such file or directory."),
     ],
 )

@@ -56,7 +56,8 @@ def test_only_what_may_go_better_next_time_is_worth_it():
 def test_waiting_doubles(tmp_path, capfd):
     supervise(child(tmp_path, "75"), restarts=2, wait=0.01)
     said = capfd.readouterr().err
-    assert "code 75: again in 0.01 s, 2 left" in said and "again in 0.02 s, 1 left" in said
+    assert "code 75: starting it again in 0.01 s, restarts left: 2" in said
+    assert "starting it again in 0.02 s, restarts left: 1" in said
     assert "no restart left" in said
 
 
@@ -108,7 +109,7 @@ def test_the_command_after_two_dashes_is_left_alone(tmp_path):
     [
         (["--", "/no/such/program"], "cannot run '/no/such/program'"),
         ([], "no command: write it after two dashes"),
-        (["--restarts", "-1", "--", "true"], "neither may be below 0"),
+        (["--restarts", "-1", "--", "true"], "both must be at least 0"),
         (["--wait", "inf", "--", "true"], "argument --wait: got inf, wanted a finite number"),
     ],
 )

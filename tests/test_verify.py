@@ -93,7 +93,7 @@ def test_a_source_that_gives_other_data_to_another_process_is_found_out(config, 
     command = ["--steps", 4, "--kills", 1, "--workdir", tmp_path / "proof"]
     outcome = launch.main("verify-resume", "--config", config("outside.forgetful:Source"), *command)
     assert outcome.code == 4, outcome
-    assert "differs from the one left alone: metrics from step 2 (train) on: " in outcome.err
+    assert "the straight run and the killed run differ: metrics from step 2 (train) on: " in outcome.err
     assert "arrays of the state, the first of them" in outcome.err
 
 

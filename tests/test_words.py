@@ -61,7 +61,7 @@ def test_a_word_is_read_by_its_type(hint, word, value):
         (Count | None, "0", "got 0, wanted an int of at least 1, or None"),
         (Annotated[float, Range(above=0, below=9)], "9", "got 9, wanted a float above 0 and below 9"),
         (tuple[str, ...], "head", "got 'head', wanted a list, each a str: write [head]"),
-        (Count, str(2**31), "got 2147483648, wanted an int of at least 1: 2147483647 is the largest"),
+        (Count, str(2**31), "got 2147483648, wanted an int of at least 1: the largest int is 2147483647"),
         (Count, "many", "got 'many', wanted an int of at least 1"),
     ],
 )

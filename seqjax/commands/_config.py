@@ -1,4 +1,4 @@
-"""What commands that train from a config have in common."""
+"""Options and loading for the commands that train from a config."""
 
 import sys
 
@@ -6,22 +6,22 @@ from seqjax.types import ConfigError
 
 
 def options(parser, function: str = "get_config", base: str = "") -> None:
-    """`--config`, a file with `function`, and its overrides; `base` comes before the keys of what is trained."""
+    """Adds `--config`, a file with `function`, and its overrides; `base` comes before keys of the trained config."""
     parser.set_defaults(base=base)
     add = parser.add_argument
     add(
         "--config",
         metavar="FILE[:VARIANT]",
-        help=f"a .py with {function} (seqjax new writes one), or a .json that a run left",
+        help=f"a .py file with {function} (seqjax new writes one), or the .json file of a run folder",
     )
     add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key; repeatable")
 
 
 def given(args, function: str = "get_config") -> dict:
-    """The config that the options describe, as it is written; says what overrides took from the file.
+    """The config that the options describe, before defaults; prints which options of the file the overrides dropped.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: `--config` is missing, or the config cannot be read.
     """
     if args.config is None:
         raise ConfigError(
@@ -33,7 +33,7 @@ def given(args, function: str = "get_config") -> dict:
     changed = config.override(tree, args.overrides)
     if (lost := list(dropped(tree, changed))) and not getattr(args, "quiet", False):
         print(
-            f"note: a section that is named anew drops what the file set in it: {', '.join(lost)}; "
+            f"note: --config.SECTION=NAME replaces a section and drops what the file set in it: {', '.join(lost)}; "
             "--config.SECTION.name=NAME keeps it.",
             file=sys.stderr,
         )
@@ -41,7 +41,7 @@ def given(args, function: str = "get_config") -> dict:
 
 
 def dropped(old: dict, new: dict, path: str = ""):
-    """The options of named sections of `old` that those of `new` have no more, as `data.length=32`."""
+    """Yields the options of named sections that are in `old` but no longer in `new`, as `data.length=32`."""
     for key, was in old.items():
         now = {"name": new[key]} if isinstance(new[key], str) else new[key]
         if isinstance(was, dict) and isinstance(now, dict):
@@ -52,7 +52,7 @@ def dropped(old: dict, new: dict, path: str = ""):
 
 
 def resolved(tree: dict) -> dict:
-    """A config with every default; the process is set up to train it."""
+    """Fills in every default, and sets up the process for training."""
     from seqjax import runtime
     from seqjax.training import experiment
 

@@ -15,14 +15,14 @@ def options(parser) -> None:
     """The options of the command."""
     _config.options(parser, "get_comparison", base="base.")
     add = parser.add_argument
-    add("--workdir", metavar="DIR", help="where everything goes; run the same command again to go on")
-    add("--executor", metavar="NAME", help="where runs run (default: the config's, which is local)")
-    add("--slots", type=int, metavar="N", help="so many runs at a time (default: the config's, which is 1)")
+    add("--workdir", metavar="DIR", help="folder for all runs and the report; run the same command again to continue")
+    add("--executor", metavar="NAME", help="what starts the runs (default: from the config, else local)")
+    add("--slots", type=int, metavar="N", help="runs at a time (default: from the config, else 1)")
     add("--dry_run", action="store_true", help="solve the sizes, print the plan, train nothing")
 
 
 def run(args) -> None:
-    """Runs what is missing, and writes report.html, report.md, results.csv and results.parquet."""
+    """Trains the runs that are missing, and writes report.html, report.md, results.csv and results.parquet."""
     tree = _config.given(args, "get_comparison")
     if args.workdir is None and not args.dry_run:
         raise ConfigError("--workdir is missing: say where the runs should live, for example --workdir runs/recall.")

@@ -15,7 +15,11 @@ def options(parser) -> None:
     _run_folder.options(parser)
     parser.add_argument("--split", default="validation", help="which split (default: validation)")
     parser.add_argument(
-        "--at", action="append", default=[], metavar="KEY=VALUE", help="also with other data; repeatable"
+        "--at",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="evaluate again with this key of the data changed; repeatable",
     )
 
 
@@ -27,7 +31,7 @@ def run(args) -> None:
 
     runtime.setup()
     trained = Trained.load(args.workdir, args.checkpoint)
-    elsewhere = {f"{args.split} at {at}": trained.at(at) for at in args.at}  # all are checked before the first
+    elsewhere = {f"{args.split} at {at}": trained.at(at) for at in args.at}  # check all before the first evaluation
     for name, one in {args.split: trained, **elsewhere}.items():
         result = one.evaluate(args.split, name=name)
         said = f"{name} ({result['examples']:,} examples, step {result['step']}): {show(result['metrics'])}"

@@ -4,7 +4,7 @@ import os
 
 from seqjax.types import ConfigError
 
-ABOUT = "What a mixer can do and what it costs: the same probes for all, one page for each, and all side by side."
+ABOUT = "Measure what mixers can do and what they cost: equal probes, one page per mixer, one page that compares all."
 EXAMPLES = """\
   seqjax fingerprint --mixer gru
   seqjax fingerprint --mixer gru,attention,rg_lru --workdir runs/fingerprint --seeds 3
@@ -15,16 +15,16 @@ EXAMPLES = """\
 
 def options(parser) -> None:
     """The options of the command."""
-    parser.set_defaults(config=None)  # there is no file to name, only keys to override
+    parser.set_defaults(config=None)  # there is no config file, only keys to override
     add = parser.add_argument
-    add("--mixer", action="append", default=[], metavar="NAME", help="which; repeatable, or a list with commas")
+    add("--mixer", action="append", default=[], metavar="NAME", help="which mixer; repeatable, or a list with commas")
     add("--all", action="store_true", help="every mixer that is causal and reads one sequence")
     add("--config.SECTION.KEY", metavar="VALUE", dest="_override", help="override a key of all runs; repeatable")
-    add("--name", help="what to call it (default: as the mixer)")
-    add("--workdir", default="runs/fingerprint", metavar="DIR", help="where to (default: runs/fingerprint)")
+    add("--name", help="name of the fingerprint (default: the mixer's name)")
+    add("--workdir", default="runs/fingerprint", metavar="DIR", help="output folder (default: runs/fingerprint)")
     add("--tier", default="cpu", help="cpu: 10 minutes a mixer on two cores; gpu: larger (default: cpu)")
     add("--seeds", type=int, default=1, help="runs at the chosen learning rate (default: 1)")
-    add("--slots", type=int, default=None, help="runs at a time (default: as many as cores; one with --tier gpu)")
+    add("--slots", type=int, default=None, help="runs at a time (default: one per core; one with --tier gpu)")
     add("--dry_run", action="store_true", help="train nothing, print the probes and how long they would take")
 
 
@@ -33,7 +33,7 @@ def run(args) -> None:
     mixers = [name for names in args.mixer for name in names.split(",")]
     if bool(mixers) == args.all:
         raise ConfigError(f"name mixers with --mixer, or all with --all; got {'both' if args.all else 'neither'}.")
-    # Its runs are other processes on the same device, which must leave each other memory.
+    # The runs are processes that share one device, so none of them may reserve all memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
     from pathlib import Path
@@ -46,7 +46,7 @@ def run(args) -> None:
     runtime.setup()
     mixers = mixers or fingerprint.causal()
     if args.name and len(mixers) > 1:
-        raise ConfigError(f"--name {args.name} would name {len(mixers)} mixers: take one at a time.")
+        raise ConfigError(f"--name {args.name} is for one mixer, got {len(mixers)}: name one mixer at a time.")
     slots = args.slots if args.slots is not None else 1 if args.tier == "gpu" else os.cpu_count() or 1
     options = dict(name=args.name, overrides=args.overrides, tier=args.tier, seeds=args.seeds, slots=slots)
     say = progress.console(soft_wrap=True).print
@@ -59,7 +59,7 @@ def run(args) -> None:
         finished, unfinished = fingerprint.read(args.workdir)
         path = pages.write(Path(args.workdir), finished)
         if unfinished:
-            say(f"not finished, and not on the pages: {', '.join(unfinished)}")
+            say(f"not finished, so not on the pages: {', '.join(unfinished)}")
         say(f"report: {path.with_name(f'{taken.name}.html')}, side by side: {path}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from seqjax import lookup, starts
 from seqjax.types import ConfigError
 
-ABOUT = "Write a config to start from; without a name, say what there is."
+ABOUT = "Write a config to start from; without a name, list the configs."
 EXAMPLES = """\
   seqjax new
   seqjax new quickstart
@@ -18,19 +18,19 @@ EXAMPLES = """\
 def options(parser) -> None:
     """The options of the command."""
     add = parser.add_argument
-    add("start", nargs="?", metavar="NAME", choices=lookup.names(starts.__name__), help="which one")
-    add("--out", metavar="FILE.py", help="where to (default: NAME.py)")
+    add("start", nargs="?", metavar="NAME", choices=lookup.names(starts.__name__), help="which config")
+    add("--out", metavar="FILE.py", help="file to write (default: NAME.py)")
 
 
 def run(args) -> None:
-    """Writes the file and says how it is run.
+    """Writes the file and prints how to run it.
 
     Raises:
-      ConfigError: the file exists, or cannot be written, or is no name of a config.
+      ConfigError: the file exists or cannot be written, or its name does not end in .py.
     """
     if args.start is None:
         if args.out is not None:
-            raise ConfigError(f"--out {args.out} says where to, not what: name one that 'seqjax new' lists.")
+            raise ConfigError(f"--out {args.out} has no config to write: add a name that 'seqjax new' lists.")
         for name in lookup.names(starts.__name__):
             print(f"  {name:12}{ast.get_docstring(ast.parse(_read(name)))}")
         print("write one: seqjax new NAME")
@@ -44,7 +44,7 @@ def run(args) -> None:
         with out.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise ConfigError(f"{error.filename} exists, and is left as it is: choose another --out.") from error
+        raise ConfigError(f"{error.filename} exists and is not overwritten: choose another --out.") from error
     except OSError as error:
         raise ConfigError(f"cannot write {out.absolute()}: {error.strerror}.") from error
     print(f"wrote {out}: its comments say what to change and how to run it. In short:")
@@ -52,7 +52,7 @@ def run(args) -> None:
 
 
 def commands(text: str) -> list[str]:
-    """The commands of `seqjax` in the comments of a start, without what is said of them in brackets."""
+    """The commands of `seqjax` in the comments of a start, without the remarks in brackets."""
     return [re.sub(r" {3,}\(.*\)$", "", line[4:]) for line in text.splitlines() if line.startswith("#   seqjax ")]
 
 

@@ -12,14 +12,14 @@ EXAMPLES = "  seqjax report runs/gru runs/attention --out runs"
 def options(parser) -> None:
     """The options of the command."""
     parser.add_argument("folders", nargs="+", metavar="DIR", help="run folders")
-    parser.add_argument("--out", metavar="DIR", help="where to (default: the first folder)")
+    parser.add_argument("--out", metavar="DIR", help="output folder (default: the first run folder)")
     parser.add_argument("--figure", metavar="FILE.svg", help="also save the main figure by itself")
 
 
 def run(args) -> None:
-    """Writes the page and says where."""
+    """Writes the page and prints its path."""
     if args.figure and not args.figure.endswith(".svg"):
-        raise ConfigError(f"--figure {args.figure}: it is written as SVG, so name a file that ends in .svg.")
+        raise ConfigError(f"--figure {args.figure}: the figure is an SVG file, so choose a name that ends in .svg.")
     from seqjax import report
 
     folders = [Path(f) for f in args.folders]

@@ -11,17 +11,23 @@ EXAMPLES = """\
 def options(parser) -> None:
     """The options of the command."""
     add = parser.add_argument
-    add("--restarts", type=int, default=10, metavar="N", help="at most so many (default: 10)")
-    add("--wait", type=float, default=1.0, metavar="SECONDS", help="before the first; doubles each time (default: 1)")
-    add("command", nargs="*", metavar="-- COMMAND ...", help="what to run, after two dashes")
+    add("--restarts", type=int, default=10, metavar="N", help="largest number of restarts (default: 10)")
+    add(
+        "--wait",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="wait before the first restart; doubles each time (default: 1)",
+    )
+    add("command", nargs="*", metavar="-- COMMAND ...", help="the command to run, after two dashes")
 
 
 def run(args) -> int:
-    """Runs the command, and returns the code it ended with."""
+    """Runs the command, and returns its exit code."""
     from seqjax import supervise
 
     if not args.command:
         raise ConfigError("no command: write it after two dashes, seqjax supervise -- seqjax train ...")
     if args.restarts < 0 or not args.wait >= 0:
-        raise ConfigError(f"got --restarts {args.restarts} --wait {args.wait}: neither may be below 0.")
+        raise ConfigError(f"got --restarts {args.restarts} --wait {args.wait}: both must be at least 0.")
     return supervise.supervise(args.command, args.restarts, args.wait)

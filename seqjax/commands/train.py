@@ -20,30 +20,36 @@ def options(parser) -> None:
     add("--restart", action="store_true", help="delete the folder's checkpoints and begin at step 0")
     add("--dry_run", action="store_true", help="build everything, train nothing, print what it would cost")
     add("--print_config", action="store_true", help="print the resolved config as JSON and stop")
-    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--quiet", action="store_true", help="print only errors")
     group = parser.add_argument_group(
-        "several processes", "one run on several hosts; SLURM, Open MPI, Kubernetes and TPU pods say these themselves"
+        "several processes", "one run on several hosts; SLURM, Open MPI, Kubernetes and TPU pods set these themselves"
     )
-    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="of process 0, the same for all")
-    group.add_argument("--num_processes", type=int, metavar="N", help="how many; 1 ignores a launcher")
-    group.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
     group.add_argument(
-        "--initialization_timeout", type=int, default=300, metavar="SECONDS", help="wait so long for all (default: 300)"
+        "--coordinator_address", metavar="HOST:PORT", help="address of process 0, the same for all processes"
+    )
+    group.add_argument("--num_processes", type=int, metavar="N", help="number of processes; 1 ignores a launcher")
+    group.add_argument("--process_id", type=int, metavar="I", help="index of this process, from 0")
+    group.add_argument(
+        "--initialization_timeout",
+        type=int,
+        default=300,
+        metavar="SECONDS",
+        help="longest wait for all processes (default: 300)",
     )
     group.add_argument(
         "--heartbeat_timeout",
         type=int,
         default=100,
         metavar="SECONDS",
-        help="who is silent so long is dead (default: 100)",
+        help="a process that is silent for longer counts as dead (default: 100)",
     )
 
 
 def run(args) -> None:
-    """Trains, or shows what would be trained."""
+    """Trains a run, or prints what it would train."""
     tree = _config.given(args)
     if args.workdir is None and not args.dry_run and not args.print_config:
-        raise ConfigError("--workdir is missing: say where the run should live, for example --workdir runs/first.")
+        raise ConfigError("--workdir is missing: name the run folder, for example --workdir runs/first.")
     tree = _config.resolved(tree)
     if args.print_config:
         import json

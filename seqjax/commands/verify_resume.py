@@ -12,7 +12,7 @@ SET = {
     "train.steps": ": pass --steps N",
     "train.log_every": ", so that it can kill between two log lines: leave it out",
     "train.checkpoint_every": ", so that there is a checkpoint between two kills: leave it out",
-    "train.patience": ", as both runs must come to the last step: leave it out",
+    "train.patience": ", because both runs must reach the last step: leave it out",
 }
 
 
@@ -20,14 +20,14 @@ def options(parser) -> None:
     """The options of the command."""
     _config.options(parser)
     add = parser.add_argument
-    add("--steps", type=int, default=30, metavar="N", help="train so many steps, twice (default: 30)")
-    add("--kills", type=int, default=3, metavar="N", help="kill the second run so often (default: 3)")
-    add("--seed", type=int, default=0, help="which steps it is killed at (default: 0)")
+    add("--steps", type=int, default=30, metavar="N", help="steps of each of the two runs (default: 30)")
+    add("--kills", type=int, default=3, metavar="N", help="how often the second run is killed (default: 3)")
+    add("--seed", type=int, default=0, help="seed that chooses the steps of the kills (default: 0)")
     add("--workdir", metavar="DIR", help="keep both runs here (default: a temporary folder)")
 
 
 def run(args) -> None:
-    """Trains twice and says whether the bits are the same."""
+    """Trains twice, and prints that the bits are the same."""
     tree = _config.given(args)
     import contextlib
     import tempfile
@@ -46,6 +46,6 @@ def run(args) -> None:
         folder = Path(args.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="seqjax-verify-")))
         verdict = verify.verify(tree, folder, steps=args.steps, kills=args.kills, seed=args.seed, say=say)
     say(
-        f"same bits after {verdict.steps} steps, killed at {', '.join(map(str, verdict.kills))} or not: "
-        f"sha256 {verdict.digest}"
+        f"same bits after {verdict.steps} steps, without kills and with kills at steps "
+        f"{', '.join(map(str, verdict.kills))}: sha256 {verdict.digest}"
     )

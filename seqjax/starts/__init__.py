@@ -1,1 +1,1 @@
-"""Configs to start from, which `seqjax new` copies: one file each, whole and runnable, its comments for the user."""
+"""Configs to start from, which `seqjax new` copies: one complete file each, with comments for the user."""

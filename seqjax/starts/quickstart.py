@@ -1,4 +1,4 @@
-"""A small GRU on the Python language reference, character by character: nothing to download."""
+"""A small GRU on the characters of the Python language reference, which needs no download."""
 
 # Train it. The same command resumes a run that was stopped:
 #   seqjax train --config quickstart.py --workdir runs/quickstart
@@ -21,17 +21,15 @@ def get_config():
         dict(
             seed=0,
             data=dict(name="reference", length=128),  # predictions in a window
-            task=dict(name="next_token", monitor="bits_per_character"),  # what chooses the best checkpoint
+            task=dict(name="next_token", monitor="bits_per_character"),  # the metric that chooses the best checkpoint
             model=dict(
                 name="lm",
                 width=256,
                 layers=1,
-                expansion=0,  # no MLP behind the mixer
+                expansion=0,  # no MLP after the mixer
                 mixer=dict(name="gru"),
             ),
-            optim=dict(
-                name="adamw", learning_rate=5e-3, warmup_steps=100
-            ),  # the highest learning rate, and the steps until it
+            optim=dict(name="adamw", learning_rate=5e-3, warmup_steps=100),  # the rate rises to 5e-3 in 100 steps
             loader=dict(batch_size=16),
             train=dict(steps=800, log_every=50, eval_every=200, checkpoint_every=200),
         )

@@ -1,6 +1,6 @@
 """A search for the best learning rate, width, dropout and mixer of a language model."""
 
-# Search; the same command goes on where it was stopped. It needs Optuna: pip install 'seqjax[sweep]'
+# Search. The same command resumes a sweep that was stopped. It needs Optuna: pip install 'seqjax[sweep]'
 #   seqjax sweep --config sweep.py --workdir runs/sweep --trials 20
 #   seqjax sweep --config sweep.py --workdir runs/sweep --trials 20 --pruner median --slots 2
 # Look at runs/sweep/sweep.html; then train the best:
@@ -13,12 +13,12 @@ from seqjax.search.space import choice, log, uniform
 
 
 def get_config():
-    """What every trial trains, but for what is searched."""
+    """What every trial trains, except the keys that are searched."""
     return ConfigDict(
         dict(
             seed=0,
             data=dict(name="reference", length=64),  # your own: dict(name="text", path="text.txt", length=64)
-            task=dict(name="next_token", monitor="bits_per_character"),  # trials are judged by it, on validation
+            task=dict(name="next_token", monitor="bits_per_character"),  # this metric on validation ranks the trials
             model=dict(name="lm", width=64, layers=1, expansion=2, mixer=dict(name="gru")),
             optim=dict(learning_rate=3e-3, warmup_steps=20),
             loader=dict(batch_size=16),
@@ -28,7 +28,7 @@ def get_config():
 
 
 def sweep():
-    """What is searched: any key, with integers(least, most) as well."""
+    """The keys to search and their values. Any key is possible, and also integers(least, most)."""
     return {
         "optim.learning_rate": log(5e-4, 2e-2),
         "model.width": choice(32, 64, 128),

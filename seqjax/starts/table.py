@@ -1,7 +1,7 @@
 """A classifier of your own labelled records, from jsonl, csv or parquet files."""
 
 # 1. Name your files and columns below, in data.
-# 2. Look at what would be trained, then train it. The same command resumes a run that was stopped:
+# 2. Look at the model and its cost, then train it. The same command resumes a run that was stopped:
 #   seqjax train --config table.py --dry_run
 #   seqjax train --config table.py --workdir runs/table
 # 3. Look at it:
@@ -20,7 +20,7 @@ def get_config():
             data=dict(
                 name="table",
                 train="train.csv",  # or a pattern, "train-*.jsonl"
-                validation="validation.csv",  # other records than those of train
+                validation="validation.csv",  # none of the records of train
                 # test="test.csv",
                 text="text",  # the column to read; for lists of numbers: features="column" instead
                 label="label",  # the column to predict
@@ -31,20 +31,20 @@ def get_config():
                 name="classifier",
                 width=128,
                 layers=2,
-                expansion=0,  # no MLP behind the mixer
+                expansion=0,  # no MLP after the mixer
                 pool="mean",  # or "last", "max", "attention"
                 dropout=0.2,
                 mixer=dict(name="bidirectional"),  # two GRUs, one in each direction
             ),
             optim=dict(learning_rate=3e-3, warmup_steps=50, weight_decay=0.1),
-            # Rows are padded to the shortest of these lengths that holds them; what is longer is cut off.
+            # Rows are padded to the shortest of these lengths that is long enough; longer rows are truncated.
             loader=dict(batch_size=32, buckets=(32, 64, 128, 256), too_long="truncate"),
             train=dict(
                 steps=1500,
                 log_every=50,
                 eval_every=100,
                 checkpoint_every=300,
-                patience=5,  # ends after so many evaluations without a better one; None: never
+                patience=5,  # evaluations without a better one until training stops; None: never
             ),
         )
     )

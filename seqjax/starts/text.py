@@ -1,7 +1,7 @@
-"""A language model of your own text, character by character."""
+"""A language model of the characters of your own text."""
 
 # 1. Name your text below, in data.path.
-# 2. Look at what would be trained, then train it. The same command resumes a run that was stopped:
+# 2. Look at the model and its cost, then train it. The same command resumes a run that was stopped:
 #   seqjax train --config text.py --dry_run
 #   seqjax train --config text.py --workdir runs/text
 # 3. Look at it:
@@ -23,7 +23,7 @@ def get_config():
                 path="text.txt",  # UTF-8, also .gz; "books/*.txt" makes each file a document
                 tokenizer="character",  # or "byte"
                 length=128,  # predictions in a window
-                validation=0.1,  # the last part of the text but for test: chooses the best checkpoint
+                validation=0.1,  # the part of the text before test: it chooses the best checkpoint
                 test=0.1,  # the end of the text
             ),
             task=dict(name="next_token"),
@@ -31,8 +31,8 @@ def get_config():
                 name="lm",
                 width=256,
                 layers=2,
-                expansion=0,  # no MLP behind the mixer
-                dropout=0.1,  # more for a short text
+                expansion=0,  # no MLP after the mixer
+                dropout=0.1,  # use more for a short text
                 mixer=dict(name="gru"),  # or dict(name="attention", heads=4), with expansion=4
             ),
             optim=dict(learning_rate=3e-3, warmup_steps=100),
@@ -42,7 +42,7 @@ def get_config():
                 log_every=50,
                 eval_every=200,
                 checkpoint_every=200,
-                patience=3,  # ends after so many evaluations without a better one; None: never
+                patience=3,  # evaluations without a better one until training stops; None: never
             ),
         )
     )

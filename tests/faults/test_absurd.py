@@ -167,7 +167,7 @@ FILES = {
     "deeper json": ("c.json", "[" * 10**5, "64 levels"),
     "a deep dict": ("c.py", "def get_config():\n d = {}\n d['a'] = d\n return d", "64 levels"),
     "an endless number": ("c.py", "def get_config(): return {'seed': 10 ** 6000}", "seed: got an int of 19,932 bits"),
-    "it exits": ("c.py", "import sys; sys.exit(0)", "sys.exit(0): remove that"),
+    "it exits": ("c.py", "import sys; sys.exit(0)", "sys.exit(0), which would end the process: remove the call"),
     "its function exits": ("c.py", "def get_config(): raise SystemExit", "sys.exit(None)"),
     "no usual error": ("c.py", "class Odd(BaseException): pass\nraise Odd('boo')", "Odd: boo"),
     "many keys": ("c.json", json.dumps({f"k{i}": 1 for i in range(30_000)}), "and 29,984 more"),
@@ -195,7 +195,7 @@ def test_code_of_ones_own_cannot_end_a_command_in_silence(tmp_path, monkeypatch,
     (tmp_path / f"{module}.py").write_text(EXITS[when])
     file = launch.write(tmp_path / "c.json", launch.tiny(f"model.mixer={module}:Own"))
     outcome = launch.main("train", "--config", file, "--dry_run")
-    check(outcome, 2, (module, "it would end the process, by sys.exit(0)"))
+    check(outcome, 2, (module, "it calls sys.exit(0), which would end the process"))
 
 
 SHADOWS = ("google", "random", "socket", "pickle", "torch", "tokenizers", "logging", "yaml", "ray", "helpers2")
@@ -226,7 +226,7 @@ def test_the_current_folder_is_looked_into_for_the_users_code_alone(tmp_path, mo
     before = list(sys.path), list(sys.meta_path)
     assert lookup.find("own_alone:Thing", "seqjax.mixers", "Mixer").__module__ == "own_alone"
     assert lookup.imported()[-1] == "own_alone"
-    with pytest.raises(ConfigError, match=r"no 'Thing' in colorsys\..* That is .*lib.*colorsys\.py"):
+    with pytest.raises(ConfigError, match=r"no 'Thing' in colorsys\..* This module is .*lib.*colorsys\.py"):
         lookup.find("colorsys:Thing", "seqjax.mixers", "Mixer")
     assert (list(sys.path), list(sys.meta_path)) == before
     del sys.modules["own_helper"]

@@ -315,9 +315,9 @@ BROKEN = {
     "no such variant": (
         "a.py:big",
         "def get_config(v='a'): return {'a': {}}[v]",
-        ("{}/a.py", "has it a variant 'big'?"),
+        ("{}/a.py", "does the file have a variant 'big'?"),
     ),
-    "a comparison": ("a.py", "def get_comparison(): pass", ("{}/a.py", "get_comparison for seqjax compare")),
+    "a comparison": ("a.py", "def get_comparison(): pass", ("{}/a.py", "seqjax compare calls get_comparison")),
     "no variants at all": ("a.py:big", "def get_config(): return {}", ("{}/a.py",)),
     "not a config": ("a.py", "def get_config(): return 3", ("{}/a.py",)),
     "not json": ("a.json", "{", ("{}/a.json", "JSON")),

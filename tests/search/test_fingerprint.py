@@ -259,7 +259,7 @@ def test_the_command_says_what_it_would_do(tmp_path):
     [
         ((), "got neither"),
         (("--all", "--mixer", "gru"), "got both"),
-        (("--mixer", "gru,lstm", "--name", "x"), "--name x would name 2 mixers"),
+        (("--mixer", "gru,lstm", "--name", "x"), "--name x is for one mixer, got 2"),
         (("--mixer", "gru", "--mixer", "bidirectional"), "no fingerprint of bidirectional"),
     ],
 )

@@ -464,7 +464,7 @@ def test_if_all_fail_so_does_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(Sweep.run, "__kwdefaults__", {**Sweep.run.__kwdefaults__, "command": fake.command})
     file = config(tmp_path, "{'optim.learning_rate': choice(2.0, 3.0)}")
     outcome = launch.main("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid")
-    assert outcome.code == 1 and "no trial is done; the first that failed said: DataError: no such thing" in outcome.err
+    assert outcome.code == 1 and "no trial is done; the first error: DataError: no such thing" in outcome.err
     assert (tmp_path / "s" / "trials.csv").read_text().count("failed") == 2
 
 
