@@ -81,7 +81,7 @@ class Batches:
         return self.source.size(self.split)
 
     def _lengths(self) -> np.ndarray | None:
-        """The lengths of all examples once cut; None if they do not matter, or only reading the examples shows them."""
+        """The lengths of all examples after cutting; None if they do not matter, or only reading shows them."""
         source, longest = self.source, self.buckets[-1]
         known = type(source).lengths is not Source.lengths
         if len(self.buckets) == 1 and not (self.loader.buckets and known):

@@ -50,7 +50,7 @@ class Source(Checked):
     def lengths(self, split: str) -> np.ndarray:
         """The length of every example of a finite split, for padding to buckets.
 
-        A source that knows the lengths without reading overrides this: then too long examples are an error at once.
+        A source that knows the lengths without reading overrides this: then too long examples fail at the start.
         """
         first = lambda e: len(e["tokens"] if "tokens" in e else e["features"])
         return np.array([first(self.example(split, i)) for i in range(self.size(split))], np.int64)

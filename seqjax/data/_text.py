@@ -145,7 +145,7 @@ class TextWindows(Textual):
         train         t o b e o r n o t      endless; window i begins at a random place, a pure function of i
                         [o b e o]
                             [o r n o]
-        validation    t h a t i s            finite; neighbours share one token, so every token but the very
+        validation    t h a t i s            finite; neighbours share one token, so every token except the very
                      [t h a t]               first is predicted exactly once; the last window may be shorter
                             [t i s]
 

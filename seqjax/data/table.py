@@ -30,14 +30,14 @@ class Table(Stored):
         {"pulse": [0.1, 0.4], "who": "b"}       features="pulse", label="who"    features (2, 1)        label 1
         {"pose": [[1, 2, 3], [4, 5, 6]]}        features="pose"                  features (2, 3)
 
-    `train`, `validation`, `test`: a path or a glob each, of `.jsonl`, `.csv` and `.tsv` files (with a header), these
-    also as `.gz`, or of `.parquet` files (extra `data`). The separator of a csv file is the comma, semicolon, tab or
-    bar that finds the named columns in the header. `text`: the column with text; or else `features`: the column with a
-    list of numbers, one per step, or a list of equally long lists of numbers (not in csv). `label`: a column with
-    strings or whole numbers; white space around a label is removed. Classes are the sorted labels of train; strings
-    are sorted by value if all of them are numbers. In other splits 1 and "1" are the same label, because csv has only
-    strings. `tokenizer`: "character" (the alphabet is that of train, with one extra id for all other characters) or
-    "byte". Without `label`, texts are documents for task.name='next_token'.
+    `train`, `validation`, `test`: one path or glob each. Files end in `.jsonl`, `.csv` or `.tsv` (with a header), or
+    in one of these and `.gz`, or in `.parquet` (extra `data`). The separator of a csv file is the comma, semicolon,
+    tab or bar that finds the named columns in the header. Name either `text`, the column with text, or `features`, the
+    column with a list of numbers, one per step, or a list of equally long lists of numbers (not in csv). `label`: the
+    column with strings or whole numbers; white space around a label is removed. Classes are the sorted labels of
+    train; strings are sorted by value if all of them are numbers. In other splits 1 and "1" are the same label,
+    because csv has only strings. `tokenizer`: "character" (the alphabet is that of train, with one extra id for all
+    other characters) or "byte". Without `label`, texts are documents for task.name='next_token'.
 
     Raises:
       DataError: with absolute path and line (from 1) or row (of parquet, from 0): a missing file, column or cell, an
