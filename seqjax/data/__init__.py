@@ -1,6 +1,6 @@
-"""Sources of sequences, one file each; a file exposes `Source` under its own name. `Batches` makes batches of them.
+"""Sources of sequences, one per file: `data.name` is the name of the file, which exposes its class as `Source`.
 
-`Streams` does so in reading order.
+`Batches` makes batches of examples, `Streams` makes batches in reading order.
 """
 
 from seqjax.data._loader import Batches, Loader

@@ -1,4 +1,4 @@
-"""Reading ahead: batches are made while the step before them runs, in a thread or in processes."""
+"""Reads ahead: makes batches in a thread or in processes while the step before them runs."""
 
 import functools
 import multiprocessing
@@ -21,21 +21,21 @@ def read(
     timeout: float,
     give_up: Callable = lambda: False,
 ) -> Iterator:
-    """Yields `batch(step)` for each step, in order; ends early if `give_up()` while none is there.
+    """Yields `batch(step)` for each step, in order; ends early if `give_up()` is true while no batch is ready.
 
     Raises:
-      DataError: `batch` raised, a worker died, or nothing came for `timeout` seconds.
+      DataError: `batch` raised, a worker died, or no batch came for `timeout` seconds.
     """
     if not workers:
         yield from _watched(map(batch, steps), prefetch, timeout, give_up)
         return
-    # Each evaluation has workers of its own, while those of training go on.
+    # Each evaluation starts its own workers, while those of training keep running.
     others = set(multiprocessing.active_children())
     iterator = _in_processes(steps, batch, workers)
     try:
         yield from _watched(iterator, prefetch, timeout, give_up)
     finally:
-        # Grain would wait 25 s for each worker that hangs.
+        # Without this thread, grain would wait 25 s for each worker that hangs.
         closing = threading.Thread(target=iterator.close, daemon=True)
         closing.start()
         closing.join(timeout=2)
@@ -44,25 +44,25 @@ def read(
 
 
 def _in_processes(steps, batch, workers: int):
-    import grain  # a second to import: only where it is used
+    import grain  # here, because the import takes a second
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain's workers ask for parsed flags
+        flags.FLAGS.mark_as_parsed()  # grain's workers need parsed flags
     dataset = grain.MapDataset.source(steps).map(batch)
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=1))
-    # Through pipes: what a killed process leaves in shared memory stays there, and containers have little of it.
+    # Use pipes: a killed process would never free its shared memory, and containers have little of it.
     pipes = grain.experimental.DatasetOptions(min_shm_size=2**62)
     dataset = grain.experimental.WithOptionsIterDataset(dataset, pipes)
-    os.environ["PYTHONSAFEPATH"] = "1"  # of workers: no file of the current folder stands for a module of others
+    os.environ["PYTHONSAFEPATH"] = "1"  # for workers: no file in the current folder may shadow a module
     begin = functools.partial(_begin_worker, lookup.imported())
     return iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=begin))
 
 
 def _begin_worker(modules: list[str], index: int, count: int) -> None:
-    """In a worker: signals are the parent's business, and without a parent there is nothing to do.
+    """Prepares a worker: it ignores signals, which the parent handles, and it ends when the parent ends.
 
-    The modules are those that the config names: they may lie in the current folder, where only `lookup` finds them.
+    `modules` are those that the config names: they may be in the current folder, where only `lookup` finds them.
     """
     del os.environ["PYTHONSAFEPATH"]
     for module in modules:
@@ -78,7 +78,7 @@ def _begin_worker(modules: list[str], index: int, count: int) -> None:
 
 
 def _watched(iterator, prefetch: int, timeout: float, give_up: Callable):
-    """Reads ahead in a thread, so that reading overlaps with training and a source that hangs can be given up."""
+    """Reads ahead in a thread, so that reading overlaps with training and a source that hangs can be abandoned."""
     ahead: queue.Queue = queue.Queue(maxsize=prefetch)
     stop = threading.Event()
 
@@ -97,16 +97,16 @@ def _watched(iterator, prefetch: int, timeout: float, give_up: Callable):
                 if not put((batch, None)):
                     return
             put((None, None))
-        except BaseException as error:  # of a thread, nobody else would hear: sys.exit in a source, too
+        except BaseException as error:  # else an error in the thread is lost, also sys.exit in a source
             put((None, error))
 
-    # A daemon: a source that never returns must not keep the process alive.
+    # A daemon thread: a source that never returns must not keep the process alive.
     threading.Thread(target=read_all, daemon=True, name="seqjax-loader").start()
     try:
         silent = time.monotonic()
         while True:
             try:
-                # Not longer: a signal that comes just before the wait is seen behind it.
+                # At most 0.5 s: a signal that comes just before the wait is seen only after the wait.
                 batch, error = ahead.get(timeout=min(timeout, 0.5))
             except queue.Empty:
                 if give_up():
@@ -114,7 +114,8 @@ def _watched(iterator, prefetch: int, timeout: float, give_up: Callable):
                 if time.monotonic() - silent < timeout:
                     continue
                 raise DataError(
-                    f"no batch for {timeout:g} s (loader.timeout): the source hangs or is slower than that."
+                    f"no batch for {timeout:g} s (loader.timeout): the source hangs or is slow: mend it, or "
+                    "raise loader.timeout."
                 ) from None
             if isinstance(error, DataError):
                 raise error

@@ -1,4 +1,4 @@
-"""What a source gives, held against what its spec promises."""
+"""Checks that the examples of a source are what its spec promises."""
 
 import numpy as np
 
@@ -6,43 +6,43 @@ from seqjax import lookup
 from seqjax.data import _files
 from seqjax.types import ConfigError, DataError, Spec
 
-ORDER = 40  # bytes for each example of a split, to put them into an order
+ORDER = 40  # bytes per example of a split that the order of an epoch takes
 
 
 def sizes(spec: Spec, split: str, examples: int | None, batch: int, length: int) -> None:
-    """What is too large for memory or for int32, before anything of it is made.
+    """Checks the sizes before any array is made: they must fit into memory and into int32.
 
     Raises:
-      ConfigError: a vocabulary beyond 2**31, a batch that takes more than a sixteenth of the memory.
-      DataError: so many examples that their order does.
+      ConfigError: a vocabulary is above 2**31, or a batch takes more than a sixteenth of the memory.
+      DataError: the order of the examples takes more than half the memory.
     """
     for name in ("vocabulary", "source_vocabulary", "classes"):
         if (getattr(spec, name) or 0) > 2**31:
             raise ConfigError(f"data has {name}={getattr(spec, name):,}, wanted at most 2**31: ids are int32.")
     tokens, memory = length + (spec.source_length or 0), _files.memory()
     nbytes = 4 * batch * tokens * (spec.features or 1)
-    if nbytes > (most := memory // 16):  # several are read ahead, and masks and copies come with each
+    if nbytes > (most := memory // 16):  # several batches are read ahead, each with masks and copies
         raise ConfigError(
-            f"loader.batch_size={batch} rows of {tokens:,} tokens take {nbytes:,} bytes, wanted at most a sixteenth of the "
-            f"memory, {most:,}: lower loader.batch_size or data.length; or set loader.buckets, the lengths to pad to, and "
-            "loader.too_long for what is longer."
+            f"loader.batch_size={batch} rows of {tokens:,} tokens take {nbytes:,} bytes, wanted at most a sixteenth of "
+            f"the memory, {most:,}: lower loader.batch_size or data.length; or set loader.buckets, the lengths to pad "
+            "to, and loader.too_long for longer examples."
         )
     if examples is not None and ORDER * examples > (most := memory // 2):
         raise DataError(
             f"split {split!r} has {examples:,} examples, and their order takes {ORDER * examples:,} bytes, wanted at "
-            f"most half the memory, {most:,}: give fewer."
+            f"most half the memory, {most:,}: use fewer examples."
         )
 
 
 def shapes(example: dict, spec: Spec, where: str) -> None:
-    """The fields of an example and their shapes."""
+    """Checks the fields of an example and their shapes."""
     x = "features" if spec.vocabulary is None else "tokens"
     answers = spec.source_vocabulary is not None
     for field in [x] + ["label"] * (spec.classes is not None) + ["source"] * answers:
         if field not in example:
-            raise DataError(f"{where} has {lookup.listed(example) or 'no fields'}; its spec promises {field!r}.")
+            raise DataError(f"{where} has {lookup.listed(example) or 'no fields'}, but its spec promises {field!r}.")
     if "source" in example and not answers:
-        raise DataError(f"{where} has a source; its spec says nothing of it: set source_vocabulary in the spec.")
+        raise DataError(f"{where} has a source, but its spec has none: set source_vocabulary in the spec.")
     L, S = len(example[x]), np.size(example.get("source", ()))
     wanted = {"tokens": (L,), "features": (L, spec.features), "scored": (L,), "reset": (L,), "label": ()}
     for field, shape in {**wanted, "source": (S,)}.items():
@@ -53,7 +53,7 @@ def shapes(example: dict, spec: Spec, where: str) -> None:
 
 
 def values(examples: list[dict], wheres: list[str], spec: Spec) -> None:
-    """Ids below their bounds, features finite: looked at together, and one by one only to say which is not."""
+    """Checks that ids are below their bounds and features finite: all at once, or one by one to name a wrong one."""
     bounds = {"tokens": spec.vocabulary, "label": spec.classes, "source": spec.source_vocabulary}
     bounds = {field: bound for field, bound in bounds.items() if bound is not None} | {"features": None}
     for field, bound in bounds.items():
@@ -73,5 +73,5 @@ def values(examples: list[dict], wheres: list[str], spec: Spec) -> None:
 
 
 def _right(values: np.ndarray, bound: int | None) -> np.ndarray:
-    """Which values are ids below a bound; without one, which are finite."""
+    """Which values are ids in 0 ... bound - 1; without a bound, which are finite."""
     return np.isfinite(values) if bound is None else (values >= 0) & (values < bound)

@@ -1,4 +1,4 @@
-"""Reading files so that whatever is wrong with one is said with its absolute path and the place in it."""
+"""Reads files; an error names the absolute path of the file and the place in it."""
 
 import codecs
 import glob
@@ -11,16 +11,16 @@ from pathlib import Path
 from seqjax.types import DataError
 
 PIECE = 2**18  # bytes that are unpacked or decoded at a time
-RATIO, SMALL = 100, 2**28  # how many times its size a .gz may hold, and the bytes that any may
+RATIO, SMALL = 100, 2**28  # a .gz may unpack to RATIO times its size, and always to SMALL bytes
 
 
 def absolute(path: str | Path) -> Path:
-    """The path as errors show it: from the root, `~` expanded, links left alone."""
+    """The path as errors show it: from the root, with `~` expanded and links unresolved."""
     return Path(os.path.expanduser(path)).absolute()
 
 
 def memory() -> int:
-    """The bytes of memory that this process may use: the machine's, or fewer in a container."""
+    """The bytes of memory that this process may use: that of the machine, or less in a container."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
@@ -29,21 +29,21 @@ def memory() -> int:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The whole file; one that ends in `.gz` is unpacked, piece by piece.
+    """Reads a whole file; a `.gz` file is unpacked piece by piece.
 
     Raises:
-      DataError: no such file, a folder, not readable, a damaged .gz, nothing in it, more in it than half the memory
-        or, of a .gz, than a hundred times its size (and 256 MiB).
+      DataError: the file is missing, a folder, not readable, a damaged .gz, empty, or holds more than half the memory;
+        a .gz unpacks to more than a hundred times its size (and more than 256 MiB).
     """
     file = absolute(path)
-    if not os.path.isfile(file):  # False, too, for a name that cannot be one
+    if not os.path.isfile(file):  # also False for an invalid name
         is_what = "a folder" if os.path.isdir(file) else "a device or a pipe"
         wrong = f"is {is_what}, wanted a file" if os.path.exists(file) else "does not exist"
         raise DataError(f"{file} {wrong}: correct the path or put the file there.")
     try:
         size, most = file.stat().st_size, memory() // 2
         if size > most:
-            raise DataError(f"{file} has {size:,} bytes, wanted at most half the memory, {most:,}: take a part of it.")
+            raise DataError(f"{file} has {size:,} bytes, wanted at most half the memory, {most:,}: use a part of it.")
         data = _unpacked(file, size, most) if file.suffix.lower() == ".gz" else file.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
@@ -64,14 +64,14 @@ def _unpacked(file: Path, size: int, most: int) -> bytes:
             total += len(part)
             if total > most:
                 raise DataError(
-                    f"{file} has {size:,} bytes and unpacks to more than {most:,}, the most that is taken of it: if "
-                    "that is meant, unpack it with gunzip, or take a part of it."
+                    f"{file} has {size:,} bytes and unpacks to more than {most:,}, the limit for this file: if its "
+                    "content is right, unpack it with gunzip, or use a part of it."
                 )
     return b"".join(parts)
 
 
 def read_utf8(path: str | Path) -> bytes:
-    """The whole file, which is UTF-8, line ends as they are, without a byte order mark.
+    """Reads a whole UTF-8 file; line ends stay unchanged, a byte order mark is dropped.
 
     Raises:
       DataError: as `read_bytes`, and invalid UTF-8, with byte offset and line.
@@ -90,7 +90,7 @@ def read_utf8(path: str | Path) -> bytes:
 
 
 def pieces(data: bytes) -> Iterator[str]:
-    """UTF-8 decoded piece by piece: as one str, a single emoji makes every character take four bytes.
+    """Yields decoded UTF-8 piece by piece: in one str, a single emoji makes every character take four bytes.
 
     Raises:
       UnicodeDecodeError: with the place in all of `data`.
@@ -98,7 +98,7 @@ def pieces(data: bytes) -> Iterator[str]:
     begin = 0
     while begin < len(data):
         end = min(begin + PIECE, len(data))
-        # No character is cut: at most three bytes of one stand before the end.
+        # No piece ends inside a character: the end moves back by at most three bytes.
         end = next((e for e in range(end, end - 4, -1) if e == len(data) or data[e] & 0xC0 != 0x80), end)
         try:
             piece = str(memoryview(data)[begin:end], "utf-8")
@@ -110,7 +110,7 @@ def pieces(data: bytes) -> Iterator[str]:
 
 
 def read_text(path: str | Path) -> str:
-    """What `read_utf8` reads, as one str."""
+    """Reads a file as `read_utf8` does, and decodes it to one str."""
     return read_utf8(path).decode()
 
 
@@ -118,15 +118,15 @@ def matches(pattern: str) -> list[Path]:
     """The files that a path or a glob (`data/*.jsonl`, `data/**/*.csv`) stands for, sorted.
 
     Raises:
-      DataError: there is none.
+      DataError: no file matches.
     """
     path = absolute(pattern)
-    if os.path.exists(path):  # a name with a bracket in it is a file, or a folder, before it is a pattern
+    if os.path.exists(path):  # a path that exists is no pattern, even with a bracket in its name
         return [path]
     folder = next(above for above in path.parents if os.path.isdir(above))
     try:
         names = glob.glob(str(path.relative_to(folder)), root_dir=folder, recursive=True)
-    except ValueError:  # there is a NUL in it
+    except ValueError:  # the pattern has a NUL in it
         names = []
     found = sorted(file for file in map(folder.joinpath, names) if file.is_file())
     if not found:
@@ -138,13 +138,13 @@ def dataset(folder: str | None, name: str) -> Path:
     """The folder of one dataset: `<folder>/<name>`, where the folder is `data.dir` or the variable SEQJAX_DATA.
 
     Raises:
-      DataError: neither is set, or there is no such folder.
+      DataError: neither is set, or the folder does not exist.
     """
     root = folder or os.environ.get("SEQJAX_DATA")
     if not root:
         raise DataError(
-            f"data.dir is not set and neither is the environment variable SEQJAX_DATA: give either the folder "
-            f"that holds {name}/, as in --config.data.dir=/path/to/data or export SEQJAX_DATA=/path/to/data."
+            f"neither data.dir nor the environment variable SEQJAX_DATA is set: set one to the folder that "
+            f"holds {name}/, as in --config.data.dir=/path/to/data or export SEQJAX_DATA=/path/to/data."
         )
     path = absolute(root) / name
     if not os.path.isdir(path):

@@ -1,6 +1,6 @@
-"""From index to batch: the order of examples, padding to buckets, checks, prefetch.
+"""Makes batches of examples: order, padding to buckets, checks, prefetch.
 
-A batch is a pure function of (seed, step): a resumed run needs a number, not an iterator.
+A batch is a pure function of (seed, step): a resumed run needs only its step, not the state of an iterator.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ PADDED = ("tokens", "features", "scored", "reset")
 class Loader(Checked):
     """How examples become batches.
 
-    Sequences are padded on the right to the shortest bucket that holds them; rows of one batch share a bucket, and
-    the model is compiled once per bucket. No buckets: one, of `spec.length`. What is longer than the last bucket is
-    an error, is cut at the end, or loses a random start and end (`crop`; cut in validation and test). What tokens
-    are the answer to (`source`) is padded to `spec.source_length` under `source_mask`, and never cut.
+    Sequences are padded on the right to the shortest bucket that holds them. All rows of a batch share a bucket, and
+    the model is compiled once per bucket. The default is one bucket of `spec.length`. An example longer than the last
+    bucket is an error, is cut at the end (`truncate`), or loses a random start and end (`crop`; in validation and test
+    it is cut at the end). A `source` is padded to `spec.source_length` under `source_mask`, and never cut.
 
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
-    with empty rows of weight 0. Endless sources are read on and on, each seed in a stretch of its own.
+    with empty rows of weight 0. An endless source has no epochs: each seed reads its own range of indices.
 
-    `num_workers` are processes, for sources that are slow to read; 0 reads in a thread. Nothing for `timeout` seconds
-    ends the run.
+    `num_workers`: number of processes that read, for slow sources; 0 reads in a thread. If no batch comes for
+    `timeout` seconds, the run ends.
     """
 
     batch_size: Count = 64
@@ -50,7 +50,7 @@ class Loader(Checked):
 
 
 class Batches:
-    """The batches of one split, by number. `shuffle` orders them by (seed, epoch), else they come in file order."""
+    """The batches of one split, by number. `shuffle` draws their order from (seed, epoch); else it is the source's."""
 
     def __init__(self, source: Source, split: str, loader: Loader, *, seed: int = 0, shuffle: bool = False):
         self.source, self.split, self.loader, self.seed, self.shuffle = source, split, loader, seed, shuffle
@@ -62,7 +62,7 @@ class Batches:
         self._order = (None, None)  # epoch, its order
         if self.size is None:
             if split != "train":
-                raise DataError(f"split {split!r} is endless, only train may be: have size({split!r}) give a number.")
+                raise DataError(f"split {split!r} is endless, only train may be: return a number from size({split!r}).")
             self.per_epoch = None
             return
         if self.size == 0 or (shuffle and self.size < loader.batch_size):
@@ -73,7 +73,7 @@ class Batches:
         lengths = self._lengths()
         bucket_of = np.zeros(self.size, int) if lengths is None else np.searchsorted(self.buckets, lengths)
         self._members = [np.flatnonzero(bucket_of == b) for b in range(len(self.buckets))]
-        # (bucket, which batch of it), the batches of one epoch
+        # The batches of one epoch, each as (bucket, number within the bucket).
         self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch_size))]
         self.per_epoch = len(self._plan)
 
@@ -81,7 +81,7 @@ class Batches:
         return self.source.size(self.split)
 
     def _lengths(self) -> np.ndarray | None:
-        """The padded-to lengths of all examples; None where they do not matter, or nothing but reading tells them."""
+        """The lengths of all examples after cutting; None if they do not matter, or only reading shows them."""
         source, longest = self.source, self.buckets[-1]
         known = type(source).lengths is not Source.lengths
         if len(self.buckets) == 1 and not (self.loader.buckets and known):
@@ -94,20 +94,20 @@ class Batches:
 
     def _overlong(self, index: int, length: int) -> DataError:
         return DataError(
-            f"{self._where(index)} has length {length}, the last bucket {self.buckets[-1]}: "
+            f"{self._where(index)} has length {length}, the last bucket is {self.buckets[-1]}: "
             "raise loader.buckets or set loader.too_long to 'truncate' or 'crop'."
         )
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """Batch number `step`, counted on through all epochs: (B, L) arrays and `weight` (B,)."""
+        """Batch number `step`, counted over all epochs: (B, L) arrays and `weight` (B,)."""
         return self.part(step, None)
 
     def part(self, step: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Some rows of batch number `step`, and nothing read but them; None: all."""
+        """Some rows of batch number `step`; only their examples are read. None means all rows."""
         bucket, indices, epoch = self._rows(step)
         B = self.loader.batch_size if rows is None else len(rows)
         mine = indices if rows is None else indices[rows[rows < len(indices)]]
-        # Where no row is real, an example of the others says what empty rows look like.
+        # If none of these rows is real, an example of another row gives the shapes of empty rows.
         read = mine if len(mine) else indices[:1]
         examples = [self._example(int(i)) for i in read]
         _checks.values(examples, [self._where(int(i)) for i in read], self.source.spec)
@@ -116,7 +116,7 @@ class Batches:
         return batch if len(mine) else {key: np.zeros_like(array) for key, array in batch.items()}
 
     def _rows(self, step: int):
-        """Which examples stand in batch `step`, and in which bucket and epoch."""
+        """The bucket, the indices of the examples and the epoch of batch `step`."""
         B = self.loader.batch_size
         if self.per_epoch is None:
             start = (self.seed << 32) + step * B
@@ -132,7 +132,7 @@ class Batches:
     def _order_of(self, epoch: int):
         if not self.shuffle:
             return np.arange(len(self._plan)), self._members
-        # Raw bits of Philox are the same under every version of numpy; its `permutation` is not promised to be.
+        # Raw bits of Philox are the same in every version of numpy; numpy does not promise this for `permutation`.
         bits = np.random.Philox(key=[self.seed, epoch])
         shuffled = lambda a: a[np.argsort(bits.random_raw(len(a)), kind="stable")]
         members = [shuffled(m) for m in self._members]
@@ -171,7 +171,7 @@ class Batches:
             if example.keys() != examples[0].keys():
                 raise DataError(
                     f"record {index} of split {self.split!r} has {lookup.listed(example)}, "
-                    f"record {indices[0]} has {lookup.listed(examples[0])}: give all the same fields."
+                    f"record {indices[0]} has {lookup.listed(examples[0])}: give all records the same fields."
                 )
         padded = {**dict.fromkeys(PADDED, length), "source": self.source.spec.source_length}
         for key, first in examples[0].items():
@@ -194,12 +194,12 @@ class Batches:
 
     @functools.cached_property
     def first(self) -> dict[str, np.ndarray]:
-        """Batch 0: what everything is built for. Raises as `iterate`."""
+        """Batch 0, whose shapes a run is built for. Raises as `iterate`."""
         return next(read([0], self.__getitem__, workers=0, prefetch=1, timeout=self.loader.timeout))
 
     @functools.cached_property
     def kinds(self) -> list[tuple[dict[str, np.ndarray], float]]:
-        """Batch 0 in each padded length, the shortest first, and its share of an epoch. Raises as `iterate`."""
+        """Batch 0 at each padded length, shortest first, and the share of such batches. Raises as `iterate`."""
         if self.per_epoch is None or len(self.buckets) == 1:
             return [(self.first, 1.0)]
         buckets, counts = np.unique([bucket for bucket, _ in self._plan], return_counts=True)
@@ -212,24 +212,25 @@ class Batches:
 
     @property
     def tokens(self) -> float:
-        """The places of a batch, padding included, on average over an epoch."""
+        """The number of positions in a batch, padding included, averaged over an epoch."""
         return self.mean(lambda batch: batch["mask"].size)
 
     def mean(self, of: Callable) -> float:
-        """`of(batch)` on average over an epoch, of what only a batch's shape decides. Raises as `iterate`."""
+        """`of(batch)` averaged over an epoch; it may depend only on the shapes of a batch. Raises as `iterate`."""
         return sum(share * of(batch) for batch, share in self.kinds)
 
     def iterate(self, first: int, last: int, give_up: Callable = lambda: False, rows: np.ndarray | None = None):
-        """Batches first ... last - 1, or these rows of them, read ahead of their use; fewer if `give_up()` while none
-        is there.
+        """Yields batches first ... last - 1, or only `rows` of them, read ahead.
+
+        It ends early if `give_up()` is true while no batch is ready.
 
         Raises:
-          DataError: a source raised, a worker died, or nothing came for `loader.timeout` seconds.
+          DataError: a source raised, a worker died, or no batch came for `loader.timeout` seconds.
         """
         return self._read(range(first, last), functools.partial(self.part, rows=rows), give_up)
 
     def stacks(self, ranges: Sequence[range], give_up: Callable = lambda: False, rows: np.ndarray | None = None):
-        """As `iterate`, but the batches of each range of steps in one: (steps, B, L)."""
+        """As `iterate`, but the batches of each range of steps are stacked: (steps, B, L)."""
         return self._read(ranges, functools.partial(self._stack, rows=rows), give_up)
 
     def _stack(self, steps: range, rows) -> dict[str, np.ndarray]:
@@ -242,7 +243,7 @@ class Batches:
 
 
 def _mask(examples, field: str, B: int, length: int):
-    """Where a padded field is real: (B, length)."""
+    """True where a padded field is real: (B, length)."""
     lengths = np.zeros(B, np.int32)
     lengths[: len(examples)] = [len(e[field]) for e in examples]
     return np.arange(length)[None, :] < lengths[:, None]

@@ -16,11 +16,11 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def rows(file: Path, columns: list[str], unusual: dict[str, list[Path]]) -> Iterator[tuple[str, dict]]:
-    """Yields ("<path>, line 7" or "<path>, row 6", column -> value); a csv record counts where it begins.
+    """Yields ("<path>, line 7" or "<path>, row 6", column -> value); a csv record counts at its first line.
 
-    Lines count from 1, as editors do; rows of parquet from 0, as its readers do. Blank lines are passed over. A csv
-    file is cut at the one of , ; tab | that finds all columns in its header. If that is not the one that its name
-    promises, the file is added to those of its separator in `unusual`.
+    Lines count from 1, as in editors; rows of parquet count from 0, as in its readers. Blank lines are skipped. The
+    separator of a csv file is the one of , ; tab | that finds all columns in the header. If the file's name promises
+    another separator, the file is added to `unusual` under the name of its separator.
 
     Raises:
       DataError: with path and line or row: no such column, a broken record, an unknown kind of file.
@@ -41,7 +41,7 @@ def _check(columns, there, where: str):
         outer, dot, inner = column.partition(".")
         near = lookup.nearest(column, there)
         if dot and outer in there:
-            near = f" If {inner!r} is a part of {outer!r}, make it a column of its own: parts are not read."
+            near = f" If {inner!r} is a part of {outer!r}, make it a column of its own: nested values are not read."
         raise DataError(f"{where}: no column {column!r}.{near} It has: {lookup.listed(there) or 'none'}.")
 
 
@@ -59,7 +59,7 @@ def _jsonl(file, columns):
         where = f"{file}, line {number}"
         try:
             record = json.loads(line.decode(), object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:  # the latter: nested too deep
+        except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise DataError(f"{where}: not JSON ({error}): wanted one object per line.") from error
         if not isinstance(record, dict):
             raise DataError(f"{where}: got a {type(record).__name__}, wanted an object such as {{'text': '...'}}.")
@@ -89,20 +89,20 @@ def _csv(file, columns, usual: str, unusual):
             _check_once(columns, header, where)
         elif len(record) != len(header):
             raise DataError(
-                f"{where}: got {len(record)} cells, wanted {len(header)}, one for each of {lookup.listed(header)}: a "
-                f"cell that has {separator!r} in it needs quotes."
+                f"{where}: got {len(record)} cells, wanted {len(header)}, one for each of {lookup.listed(header)}: "
+                f"put a cell that contains {separator!r} in quotes."
             )
         else:
             yield where, dict(zip(header, record, strict=True))
 
 
 def _separator(data: bytes, columns, usual: str, file) -> str:
-    """The first separator that finds all columns in the header; if none does, for the error, that of most cells."""
+    """The first separator that finds all columns in the header; if none does, the one that finds the most cells."""
     cells = {}
     for separator in dict.fromkeys((usual, *SEPARATORS)):
         try:
             _, header = next(_records(data, separator, file), (1, []))
-        except DataError:  # quotes in places where this one has none
+        except DataError:  # with this separator, quotes are in the wrong places
             continue
         if set(columns) <= set(header):
             return separator
@@ -111,7 +111,7 @@ def _separator(data: bytes, columns, usual: str, file) -> str:
 
 
 def _records(data: bytes, separator: str, file) -> Iterator[tuple[int, list[str]]]:
-    """(the line it begins in, cells), however long a cell: sequences easily pass the module's limit of 131,072."""
+    """Yields (first line, cells) of each record. A cell may be longer than the csv module's limit of 131,072."""
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""), delimiter=separator, strict=True)
     while True:
         limit = csv.field_size_limit(2**31 - 1)
@@ -130,16 +130,16 @@ def _records(data: bytes, separator: str, file) -> Iterator[tuple[int, list[str]
 
 def _parquet(file, columns):
     parquet = lookup.require("pyarrow.parquet", "data", "data.name='table' with parquet")
-    data = _files.read_bytes(file)  # what can be wrong with any file is said in the same words
+    data = _files.read_bytes(file)  # gives the same errors as for other files
     number = 0
     try:
         table = parquet.ParquetFile(io.BytesIO(data))
         _check(columns, table.schema_arrow.names, str(file))
         _check_once(columns, table.schema_arrow.names, str(file))
-        for batch in table.iter_batches(columns=columns, batch_size=1024):  # a cell may hold much, packed into little
+        for batch in table.iter_batches(columns=columns, batch_size=1024):  # a small packed cell may hold much
             for record in batch.to_pylist():
                 yield f"{file}, row {number}", record
                 number += 1
-    except (OSError, ValueError, RuntimeError) as error:  # the kinds that pyarrow's own errors are
+    except (OSError, ValueError, RuntimeError) as error:  # the base classes of pyarrow's own errors
         after = f" after row {number - 1}" if number else ""
         raise DataError(f"{file} is not readable as parquet{after} ({error}): write it again.") from error

@@ -10,16 +10,16 @@ from seqjax.types import Spec
 
 @dataclasses.dataclass(kw_only=True)
 class Stored(Textual):
-    """A finite list of examples per split; `keep` takes them. With labels, `classes` are the names of the classes."""
+    """A finite list of examples per split, stored by `keep`. With labels, `classes` are the names of the classes."""
 
-    classes = None  # no field: the subclass finds it in its data
+    classes = None  # not a field: the subclass reads it from its data
 
     def keep(self, field: str, arrays: dict[str, list], labels: dict[str, list] | None = None, **sizes):
-        """Takes split -> arrays of the field "tokens" or "features", split -> class ids, and the sizes for the spec."""
+        """Stores split -> arrays of the field "tokens" or "features", split -> class ids; `sizes` go into the spec."""
         self._examples = {}
         for split, values in arrays.items():
             for value in values:
-                value.flags.writeable = False  # an example is this array, not a copy
+                value.flags.writeable = False  # an example holds this array, not a copy
             examples = [{field: value} for value in values]
             if labels is not None:
                 examples = [e | {"label": np.int32(label)} for e, label in zip(examples, labels[split], strict=True)]
@@ -43,7 +43,7 @@ class Stored(Textual):
         return dict(self._examples[split][index])
 
     def baselines(self, split):
-        """With labels: how often the most frequent class of train is right here."""
+        """With labels: the accuracy of always giving the most frequent class of train."""
         if self.spec.classes is None:
             return {}
         labels = lambda name: np.array([example["label"] for example in self._examples[name]])

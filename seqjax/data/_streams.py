@@ -9,7 +9,7 @@ from seqjax.types import ConfigError, DataError
 
 
 class Streams(Batches):
-    """The batches of one split in reading order: each row goes on where it ended in the batch before.
+    """The batches of one split in reading order: each row continues where it ended in the batch before.
 
         t h i s i s i t     cut into [t h i s] [s i s i] [i t]: 3 predictions each, neighbours share one token
 
@@ -17,9 +17,9 @@ class Streams(Batches):
         batch 0    [t h i s]   [i t]
         batch 1    [s i s i]   empty       batch 2 is batch 0 again
 
-    Each row has a stretch of the windows, equal but for one, so that every token but the very first is predicted
-    once an epoch; where a row has no window left it is empty, of weight 0. Every epoch is the same: nothing is
-    shuffled. `reset` is True where a document begins, and at the first token of every row in an epoch.
+    Each row reads a contiguous part of the windows; parts differ by at most one window. Every token except the very
+    first is predicted once per epoch. A row without a window left is empty, with weight 0. Every epoch is the same:
+    nothing is shuffled. `reset` is True where a document begins, and at the first token of every row in an epoch.
 
     Raises:
       ConfigError: the source has no stream, or buckets are given.
@@ -30,19 +30,19 @@ class Streams(Batches):
         super().__init__(source, split, loader)
         if split == "train" and self.size < loader.batch_size:
             raise DataError(
-                f"split 'train' has {self.size} windows of {self.length} predictions, a batch takes {loader.batch_size}: "
-                "lower loader.batch_size or data.length, or give more data."
+                f"split 'train' has {self.size} windows of {self.length} predictions, a batch takes "
+                f"{loader.batch_size}: lower loader.batch_size or data.length, or give more data."
             )
         n, extra = divmod(self.size, loader.batch_size)
         row_B = np.arange(loader.batch_size)
-        self._first_B = row_B * n + np.minimum(row_B, extra)  # window of each row
+        self._first_B = row_B * n + np.minimum(row_B, extra)  # the first window of each row
 
     def _count(self) -> int:
         self.stream, self.length = self.source.stream(self.split), self.source.spec.length - 1
         if self.stream is None:
             raise ConfigError(
-                "task.carry_state: the examples of this source are independent of each other, there is no state to "
-                "carry: choose one of running text, such as data.name='text', or leave task.carry_state out."
+                "task.carry_state needs running text, but the examples of this source are independent of each other: "
+                "choose a source such as data.name='text', or leave task.carry_state out."
             )
         if self.loader.buckets:
             raise ConfigError(
@@ -59,7 +59,7 @@ class Streams(Batches):
         return int(np.diff(np.unique(np.minimum(np.concatenate(begins), last))).max())
 
     def part(self, step: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Batch number `step`, counted on through all epochs, with `reset` (B, L); or some rows of it."""
+        """Batch number `step`, counted over all epochs, with `reset` (B, L); or some rows of it."""
         batch = super().part(step, rows)
         reset_BL = batch.setdefault("reset", np.zeros_like(batch["mask"]))
         reset_BL[:, 0] |= step % self.per_epoch == 0
@@ -67,7 +67,7 @@ class Streams(Batches):
 
     def _rows(self, step: int):
         epoch, k = divmod(step, self.per_epoch)
-        full = min(self.loader.batch_size, self.size - k * self.loader.batch_size)  # the longer stretches come first
+        full = min(self.loader.batch_size, self.size - k * self.loader.batch_size)  # rows with one more come first
         return 0, self._first_B[:full] + k, epoch
 
     def _where(self, index: int) -> str:

@@ -15,11 +15,11 @@ from seqjax.data._source import Source
 from seqjax.types import Count, DataError, Spec
 
 Tokens = Literal["character", "byte"]
-COMPRESSED = 4_000_000  # tokens that are compressed at most, for a baseline
+COMPRESSED = 4_000_000  # the most tokens that are compressed for a baseline
 
 
 def encoded(text: str, encoding: str, where: str) -> bytes:
-    """`text.encode(encoding)`, or a DataError that says where half a character stands."""
+    """`text.encode(encoding)`; a lone surrogate is a DataError that names its place."""
     try:
         return text.encode(encoding)
     except UnicodeEncodeError as error:
@@ -30,7 +30,7 @@ def encoded(text: str, encoding: str, where: str) -> bytes:
 
 
 class Bytes:
-    """UTF-8 bytes as ids 0 ... 255: no text is unknown."""
+    """UTF-8 bytes as ids 0 ... 255; they can encode every text."""
 
     unit = "byte"
     size = 256
@@ -45,7 +45,7 @@ class Bytes:
 
 
 class Alphabet:
-    """The characters of texts, sorted, as ids; with `unknown`, one id more for all others, shown as U+FFFD."""
+    """The characters of texts, sorted, as ids; with `unknown`, one extra id for all others, shown as U+FFFD."""
 
     unit = "character"
 
@@ -57,7 +57,7 @@ class Alphabet:
         self.unknown = len(self.points_V) if unknown else None
         self.shown_V = np.append(self.points_V, 0xFFFD) if unknown else self.points_V
         self.size = len(self.shown_V)
-        # Code point -> id; what is not known, or lies beyond the last, has one more than the last id.
+        # Code point -> id. Unknown code points, also those above the highest known one, get the last id + 1.
         self._ids_P = np.full(self.points_V.max(initial=0) + 2, len(self.points_V), np.int32)
         self._ids_P[self.points_V] = np.arange(len(self.points_V))
 
@@ -83,7 +83,7 @@ def _points(text: str, where: str) -> np.ndarray:
 
 
 def codec(tokens: Tokens, texts: Iterable[str], unknown: bool = False) -> Bytes | Alphabet:
-    """What turns text into ids and back; `texts` are where an alphabet is taken from."""
+    """The codec that turns text into ids and back; an alphabet has the characters of `texts`."""
     return Bytes() if tokens == "byte" else Alphabet(texts, unknown)
 
 
@@ -93,7 +93,7 @@ def counts(ids_L: np.ndarray, size: int) -> np.ndarray:
 
 
 def unlearnt(codec: Bytes | Alphabet, ids: dict, texts: dict | None = None) -> Iterator[str]:
-    """A sentence for each split with tokens that train does not have; `ids` and `texts`: split -> those of examples."""
+    """Yields a sentence per split with tokens that train lacks; `ids` and `texts`: split -> those of its examples."""
     known_V = _occurring(ids["train"], codec.size)
     for split in [split for split in ids if split != "train"]:
         strange_V = _occurring(ids[split], codec.size) & ~known_V
@@ -101,7 +101,7 @@ def unlearnt(codec: Bytes | Alphabet, ids: dict, texts: dict | None = None) -> I
             continue
         tokens, of = sum(np.count_nonzero(strange_V[part]) for part in _parts(ids[split])), sum(map(len, ids[split]))
         distinct = np.count_nonzero(strange_V)
-        if codec.unknown is not None:  # one id for all of them
+        if codec.unknown is not None:  # they share one id
             distinct = len(np.setdiff1d(Alphabet(texts[split]).points_V, codec.points_V))
         yield (
             f"{tokens:,} of the {of:,} {codec.unit}s of {split} ({tokens / of:.2%}, {distinct:,} distinct) do not "
@@ -118,7 +118,7 @@ def _occurring(arrays, size: int) -> np.ndarray:
 
 
 def _parts(arrays) -> Iterator[np.ndarray]:
-    """Arrays of ids in parts: as indices, all at once would take eight bytes each."""
+    """Arrays of ids in parts, to save memory: numpy turns each index into eight bytes."""
     return (ids_L[i : i + _files.PIECE] for ids_L in arrays for i in range(0, len(ids_L), _files.PIECE))
 
 
@@ -126,7 +126,7 @@ def _parts(arrays) -> Iterator[np.ndarray]:
 class Textual(Source):
     """A source whose tokens may be text: then it has a `codec`."""
 
-    codec = None  # no field: the subclass makes it from its data
+    codec = None  # not a field: the subclass makes it from its data
 
     def encode(self, text: str) -> np.ndarray:
         return super().encode(text) if self.codec is None else self.codec.encode(text)
@@ -140,31 +140,31 @@ class Textual(Source):
 
 @dataclasses.dataclass(kw_only=True)
 class TextWindows(Textual):
-    """One long text in contiguous splits, cut into windows of `length + 1` tokens: `length` predictions each.
+    """One long text in contiguous splits, cut into windows of `length + 1` tokens with `length` predictions.
 
         train         t o b e o r n o t      endless; window i begins at a random place, a pure function of i
                         [o b e o]
                             [o r n o]
-        validation    t h a t i s            finite; neighbours share one token, so every token but the very
+        validation    t h a t i s            finite; neighbours share one token, so every token except the very
                      [t h a t]               first is predicted exactly once; the last window may be shorter
                             [t i s]
 
-    Where the text is several documents, `reset` marks the first token of each.
+    If the text has several documents, `reset` marks the first token of each.
 
-    `length`: predictions per window. `tokenizer`: characters, out of all that occur in the whole text (every split),
-    or UTF-8 bytes. Metrics are in bits per character or per byte.
+    `length`: predictions per window. `tokenizer`: "character" (the alphabet is that of the whole text, every split)
+    or "byte" (UTF-8). Metrics are in bits per character or per byte.
 
     Raises:
-      DataError: a split too short to predict anything from, train shorter than one window.
+      DataError: a split is too short for one prediction, or train is shorter than one window.
     """
 
     length: Count = 256
     tokenizer: Tokens = "character"
 
     def cut(self, texts: Sequence[bytes], ends: dict[str, int], where: str):
-        """Takes documents in UTF-8 apart: split -> the character before which it ends, in the order of the text.
+        """Cuts documents in UTF-8 into splits; `ends`: split -> the number of characters up to its end, in order.
 
-        The last split ends with the text. In memory are the documents, and each token once, as narrow as can be.
+        The last split ends with the text. Memory holds the documents, and each token once in the narrowest dtype.
         """
         self.codec = codec(self.tokenizer, itertools.chain.from_iterable(map(_files.pieces, texts)))
         *_, last = ends.values()
@@ -195,7 +195,7 @@ class TextWindows(Textual):
                 self._begins[split] = np.array([0, *(b - begin for b in begins if begin < b < end)])
             begin = end
         if self.codec.size == 1:
-            raise DataError(f"{where} is one character again and again: there is nothing to predict, use another text.")
+            raise DataError(f"{where} repeats one single character, so there is nothing to predict: use another text.")
         self.spec = Spec(vocabulary=self.codec.size, length=self.length + 1, unit=self.codec.unit, splits=tuple(ends))
         self.notes = tuple(unlearnt(self.codec, {split: [ids_L] for split, ids_L in self._ids.items()}))
 
@@ -225,15 +225,15 @@ class TextWindows(Textual):
         return self._window(split, 0, len(self._ids[split]))
 
     def lengths(self, split):
-        # Every window but the last is full.
+        # Every window except the last is full.
         length_B = np.full(self.size(split), self.length + 1)
         length_B[-1] = len(self._ids[split]) - (len(length_B) - 1) * self.length
         return length_B
 
     def baselines(self, split):
-        """Bits per token of the split's own token frequencies, and of `xz -9e` on its UTF-8 bytes alone.
+        """Bits per token of the split's own token frequencies, and of `xz -9e` on only its UTF-8 bytes.
 
-        It takes seconds per million: what has more than four million tokens is not compressed.
+        Compression takes seconds per million tokens: a split of more than four million is not compressed.
         """
         ids_L = self._ids[split]
         counts_V = counts(ids_L, self.codec.size)

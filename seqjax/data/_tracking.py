@@ -1,4 +1,4 @@
-"""Words whose symbols move a state, which is asked for at their end."""
+"""Words whose symbols update a state; a model predicts the final state."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ from seqjax.types import Count, Spec
 class Tracking(Generated):
     """Words of `min_length` ... `length` symbols in train, of exactly `length` in validation and test.
 
-    Symbols have the ids 0 ... symbols - 1, as do the parts of an answer; `symbols` ends a word. Only the end is asked
-    for: whoever has read the answer to a prefix needs no more than that, and the next symbol.
+    Symbols and the tokens of an answer have the ids 0 ... symbols - 1; the id `symbols` ends a word. Only the final
+    state is predicted: if a model also read the answer to each prefix, it would need only that and the next symbol.
     """
 
     length: Count = 32
@@ -22,7 +22,7 @@ class Tracking(Generated):
     def __post_init__(self):
         super().__post_init__()
         if self.min_length > self.length:
-            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower it.")
+            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower min_length.")
         self.spec = Spec(
             vocabulary=self.symbols + 1,
             length=self.length + 1 + len(self.answer(np.zeros(1, np.int32))),
@@ -31,11 +31,11 @@ class Tracking(Generated):
 
     @property
     def symbols(self) -> int:
-        """How many there are."""
+        """The number of distinct symbols."""
         raise NotImplementedError
 
     def word(self, random: np.random.Generator, count: int) -> np.ndarray:
-        """So many symbols: independent and uniform."""
+        """Draws `count` symbols, independent and uniform."""
         return random.integers(self.symbols, size=count)
 
     def answer(self, word_L: np.ndarray) -> np.ndarray:

@@ -17,12 +17,13 @@ class Copy(Strings):
         tokens   3 0 7 7 8 3 0 7 7      8 is the separator
         scored   . . . . . x x x x
 
-    How much can a state hold? The symbols are independent and uniform, so nothing but memory helps: a model that
-    does not look back is right once in `symbols`. Splits are drawn independently: with few `symbols` ** `length`
-    sequences, validation repeats some of train.
+    The task measures how much a state can hold. The symbols are independent and uniform, so only memory helps: a model
+    that does not look back has accuracy 1 / `symbols`. Splits are drawn independently: if `symbols` ** `length` is
+    small, validation repeats some sequences of train.
 
-    `length`: symbols to copy; train draws from `min_length` ... `length`, validation and test have exactly `length`.
-    `symbols`: distinct ones. `seed`: of the examples. `examples`: in validation and in test; train is endless.
+    `length`: number of symbols to copy, drawn from `min_length` ... `length` in train, exactly `length` in validation
+    and test. `symbols`: number of distinct symbols. `seed`: seed of the examples. `examples`: number of examples in
+    validation and in test; train is endless.
 
     The task of Graves et al. 2014, "Neural Turing machines", arXiv:1410.5401.
     """

@@ -15,8 +15,8 @@ class Digits(Stored):
         features  0 0 .31 .81 .56 .06 0 0 0 0 .81 .94 ...   (64 steps, row by row, darkness in [0, 1])
         label     0
 
-    1,797 digits of 13 writers in 10 classes of 174 to 183. The split, within each class in the given order:
-    index mod 11 = 0 or 5 is test (332), 1 is validation (168), the rest train (1,297).
+    There are 1,797 digits of 13 writers in 10 classes of 174 to 183 digits each. The split follows the index within
+    each class, in the given order: index mod 11 = 0 or 5 is test (332), 1 is validation (168), the rest train (1,297).
 
     Raises:
       ConfigError: scikit-learn is not installed (extra `eval`).

@@ -10,20 +10,20 @@ from seqjax.types import Count, Spec
 
 @dataclasses.dataclass(kw_only=True)
 class Dyck(Generated):
-    """Dyck: read brackets of `kinds` kinds, nested up to `depth`, and name each closing one.
+    """Dyck: read brackets of `kinds` kinds, nested up to `depth`, and predict each closing one.
 
         length=8, kinds=2, written as ( [ (ids 0, 1) and ) ] (ids 2, 3):
 
         tokens   ( [ ] [ ( ) ] )
         scored   . . x . . x x x
 
-    Which bracket closes is determined by the last one that is still open: a stack, here of bounded depth. At every
-    place the string opens or closes with equal chance, where it can do both, and all is closed at its end. Splits are
-    drawn independently: of short strings, validation repeats some of train.
+    The last bracket that is still open determines which bracket closes: this needs a stack, here of bounded depth. A
+    bracket opens or closes with equal probability where both are possible; at the end all brackets are closed. Splits
+    are drawn independently: if strings are short, validation repeats some strings of train.
 
-    `length`: brackets, an even number; train draws even ones from `min_length` ... `length`, validation and test have
-    exactly `length`. `kinds`: of brackets. `depth`: most that are open at once. `seed`: of the examples. `examples`:
-    in validation and in test; train is endless.
+    `length`: number of brackets, even; drawn from the even numbers in `min_length` ... `length` in train, exactly
+    `length` in validation and test. `kinds`: number of kinds of brackets. `depth`: most brackets that are open at once.
+    `seed`: seed of the examples. `examples`: number of examples in validation and in test; train is endless.
 
     Hewitt et al. 2020, "RNNs can generate bounded hierarchical languages with optimal memory", arXiv:2010.07515.
     """
@@ -37,9 +37,9 @@ class Dyck(Generated):
         super().__post_init__()
         if self.length % 2 or self.min_length % 2:
             odd = "length" if self.length % 2 else "min_length"
-            raise ValueError(f"{odd}={getattr(self, odd)} is odd: every bracket is closed, choose an even number.")
+            raise ValueError(f"{odd}={getattr(self, odd)} is odd, but every bracket is closed: choose an even number.")
         if self.min_length > self.length:
-            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower it.")
+            raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower min_length.")
         self.spec = Spec(vocabulary=2 * self.kinds, length=self.length, splits=("train", "validation", "test"))
 
     def draw(self, random, split):
@@ -58,7 +58,7 @@ class Dyck(Generated):
         return {"tokens": tokens_L, "scored": tokens_L >= self.kinds}
 
     def baselines(self, split):
-        """Guessing, and closing the kind that was opened last, which needs no stack."""
+        """The accuracy of guessing, and of closing the kind that was opened last, which needs no stack."""
         right, total = 0, 0
         for index in range(self.examples):
             newest = 0

@@ -13,15 +13,16 @@ class ModularAddition(Tracking):
 
         length=5, modulus=5:
 
-        tokens   3 4 0 1 2 5 0      5 ends
+        tokens   3 4 0 1 2 5 0      5 ends the word
         scored   . . . . . . x
 
-    A cyclic group: the order of the numbers does not matter, so that they can be counted instead of followed. Numbers
-    are independent and uniform. Splits are drawn independently: with few `modulus` ** `length` words, validation
-    repeats some of train.
+    The sums form a cyclic group: the order of the numbers does not matter, so a model may count them instead of
+    updating a state. Numbers are independent and uniform. Splits are drawn independently: if `modulus` ** `length` is
+    small, validation repeats some words of train.
 
-    `length`: numbers; train draws from `min_length` ... `length`, validation and test have exactly `length`.
-    `modulus`: of the sum. `seed`: of the examples. `examples`: in validation and in test; train is endless.
+    `length`: how many numbers, drawn from `min_length` ... `length` in train, exactly `length` in validation and test.
+    `modulus`: modulus of the sum. `seed`: seed of the examples. `examples`: number of examples in validation and in
+    test; train is endless.
 
     Deletang et al. 2022, "Neural networks and the Chomsky hierarchy", arXiv:2207.02098 (modular arithmetic).
     """
@@ -30,7 +31,7 @@ class ModularAddition(Tracking):
 
     @property
     def symbols(self):
-        """0 ... modulus - 1."""
+        """The number of symbols: 0 ... modulus - 1."""
         return self.modulus
 
     def answer(self, word_L):

@@ -15,17 +15,17 @@ class Recall(Generated):
         pairs=3, keys=4, values=4, written as letters for keys (ids 0 ... 3) and digits for values (ids 4 ... 7):
 
         tokens   C 1 A 0 D 1 | A 0 D 1 C 1
-        scored   . . . . . .   . x . x . x      (no token stands at the bar)
+        scored   . . . . . .   . x . x . x      (the bar is not a token)
 
-    First the pairs, then the same keys in random order, each followed by its value. Keys differ within an example;
-    values are independent and uniform, so that one answer says nothing about the next. A model must store all pairs
-    and look up by content: attention does so in one step, a recurrent state has to have room for it.
+    The pairs come first, then the same keys in random order, each followed by its value. The keys of an example are
+    distinct; values are independent and uniform, so one answer says nothing about the next. A model must store all
+    pairs and look them up by content: attention does so in one step, a recurrent state must be large enough for them.
 
-    `pairs`: in every example of every split. `keys`, `values`: distinct tokens of either kind.
-    `seed`: of the examples. `examples`: in validation and in test; train is endless.
+    `pairs`: number of pairs in every example of every split. `keys`, `values`: number of distinct keys and values.
+    `seed`: seed of the examples. `examples`: number of examples in validation and in test; train is endless.
 
     Arora et al. 2023, "Zoology: measuring and improving recall in efficient language models", arXiv:2312.04927
-    (there queries follow at random distances, and values differ within an example).
+    (there, queries follow at random distances, and the values of an example are distinct).
     """
 
     pairs: Count = 8
@@ -35,7 +35,7 @@ class Recall(Generated):
     def __post_init__(self):
         super().__post_init__()
         if self.keys < self.pairs:
-            raise ValueError(f"keys={self.keys} is below pairs={self.pairs}: each pair of an example has its own key.")
+            raise ValueError(f"keys={self.keys} is below pairs={self.pairs}: raise keys, as each pair has its own.")
         self.spec = Spec(
             vocabulary=self.keys + self.values, length=4 * self.pairs, splits=("train", "validation", "test")
         )
@@ -50,7 +50,7 @@ class Recall(Generated):
         return {"tokens": tokens_L, "scored": (place_L >= 2 * self.pairs) & (place_L % 2 == 1)}
 
     def baselines(self, split):
-        """Always answering with the value that is shown most often, which needs no link from key to value."""
+        """The accuracy of always giving the most frequent value, which needs no link from key to value."""
         right = []
         for index in range(self.examples):
             example = self.example(split, index)

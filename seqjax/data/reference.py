@@ -12,12 +12,12 @@ class Reference(TextWindows):
 
         The "assert" statement  ->  52 71 68 1 3 64 82 82 68 81 83 3 1 82 83 64 83 68 76 68 77 83
 
-    What `help("assert")` shows: the topics of `pydoc_data`, in the order of their names, a blank line between two.
-    The first 80 % of the characters are train, the next 10 % validation, the last 10 % test.
-    About 100 distinct characters, and a size that depends on the version of Python: 465,126 characters in 3.11,
-    492,311 in 3.12 and 510,742 in 3.13. Compare numbers within one version only.
+    The text is what `help("assert")` shows: the topics of `pydoc_data`, sorted by name, with a blank line between
+    topics. The first 80 % of the characters are train, the next 10 % validation, the last 10 % test.
+    The text has about 100 distinct characters. Its size depends on the version of Python: 465,126 characters in 3.11,
+    492,311 in 3.12 and 510,742 in 3.13. Compare numbers only within one version.
 
-    `length`: predictions per window. `tokenizer`: "character", out of all in the whole text, or "byte".
+    `length`: predictions per window. `tokenizer`: "character" (the alphabet is that of the whole text) or "byte".
 
     Raises:
       DataError: this Python comes without pydoc_data, or train is shorter than one window.

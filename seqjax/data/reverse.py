@@ -10,7 +10,7 @@ from seqjax.types import Spec
 
 @dataclasses.dataclass(kw_only=True)
 class Reverse(Strings):
-    """Reverse: given a source of random symbols, write it from its last to its first, and end.
+    """Reverse: read a source of random symbols, then write them in reverse order and end.
 
         length=4, symbols=8:
 
@@ -18,13 +18,13 @@ class Reverse(Strings):
         tokens   8 1 7 0 3 9      8 begins, 9 ends
         scored   . x x x x x
 
-    The smallest task of two sequences. The symbols are independent and uniform, so nothing but the source helps, and
-    all of it has to reach the decoder: through one state, or by looking it up. Splits are drawn independently: with
-    few `symbols` ** `length` sequences, validation repeats some of train.
+    This is the smallest task with two sequences. The symbols are independent and uniform, so only the source helps,
+    and all of it must reach the decoder: through one state, or by attention. Splits are drawn independently: if
+    `symbols` ** `length` is small, validation repeats some sequences of train.
 
-    `length`: symbols of the source; train draws from `min_length` ... `length`, validation and test have exactly
-    `length`. `symbols`: distinct ones. `seed`: of the examples. `examples`: in validation and in test; train is
-    endless.
+    `length`: number of symbols in the source, drawn from `min_length` ... `length` in train, exactly `length` in
+    validation and test. `symbols`: number of distinct symbols. `seed`: seed of the examples. `examples`: number of
+    examples in validation and in test; train is endless.
 
     Reversal as a test of sequence transduction: Grefenstette et al. 2015, arXiv:1506.02516.
     """
@@ -46,7 +46,7 @@ class Reverse(Strings):
         return {"source": source_S, "tokens": tokens_L, "scored": np.arange(len(tokens_L)) > 0}
 
     def baselines(self, split):
-        """Guessing every symbol, and ending where all examples of the split end."""
+        """The accuracy of guessing every symbol and ending where all examples of the split end."""
         right = self.length / self.symbols + 1
         return {"accuracy": {"guessing": right / (self.length + 1)}}
 

@@ -13,22 +13,22 @@ from seqjax.types import Range
 
 @dataclasses.dataclass(kw_only=True)
 class Symmetric(Tracking):
-    """Symmetric group: read permutations of `degree` things, then say which one they make together.
+    """Symmetric group: read permutations of `degree` things, then name their composition.
 
         length=4, degree=3, ids 0 ... 5 for the orders 012 021 102 120 201 210:
 
-        tokens   1 3 3 1 6 3      6 ends; 3: thing i goes to x[3](x[2](x[1](x[0](i))))
+        tokens   1 3 3 1 6 3      6 ends the word; 3: thing i goes to x[3](x[2](x[1](x[0](i))))
         scored   . . . . . x
 
-    The order matters, so nothing can be counted: a state has to be moved symbol by symbol. From degree 5 on no circuit
-    of constant depth does it for all lengths, unless TC0 = NC1 (Barrington 1989): attention and linear recurrences
-    with diagonal transitions need more layers for longer words. Symbols are independent and uniform. Splits are drawn
-    independently: where there are few words, validation repeats some of train.
+    The order matters, so counting is not enough: a model must update a state symbol by symbol. From degree 5 on, no
+    circuit of constant depth solves this for all lengths, unless TC0 = NC1 (Barrington 1989): attention and linear
+    recurrences with diagonal transitions need more layers for longer words. Symbols are independent and uniform.
+    Splits are drawn independently: if there are few distinct words, validation repeats some words of train.
 
-    `length`: permutations; train draws from `min_length` ... `length`, validation and test have exactly `length`.
-    `degree`: how many things are permuted. `generators`: words are drawn from "all" permutations, or from "two" that
-    make all others: the exchange of the first two things, and the cycle of all. `seed`: of the examples. `examples`:
-    in validation and in test; train is endless.
+    `length`: number of permutations, drawn from `min_length` ... `length` in train, exactly `length` in validation and
+    test. `degree`: number of things that are permuted. `generators`: words are drawn from "all" permutations, or from
+    the "two" that generate all others: the swap of the first two things, and the cycle of all things. `seed`: seed of
+    the examples. `examples`: number of examples in validation and in test; train is endless.
 
     Merrill et al. 2024, "The illusion of state in state-space models", arXiv:2404.08819.
     """
@@ -38,7 +38,7 @@ class Symmetric(Tracking):
 
     @property
     def symbols(self):
-        """degree! of them, in lexicographic order; 0 leaves all where it is."""
+        """The number of permutations, degree!; ids are in lexicographic order, and 0 is the identity."""
         return len(permutations(self.degree))
 
     def word(self, random, count):
@@ -56,7 +56,7 @@ class Symmetric(Tracking):
         return np.array([state])
 
     def baselines(self, split):
-        """Giving every word the same answer."""
+        """The accuracy of the most frequent answer, if it is given to every word."""
         answers = [self.example(split, index)["tokens"][-1] for index in range(self.examples)]
         counts = np.unique_counts(answers).counts
         return {"accuracy": {"most frequent answer": float(counts.max() / self.examples)}}
@@ -64,18 +64,18 @@ class Symmetric(Tracking):
 
 @functools.cache
 def permutations(size: int) -> dict[tuple[int, ...], int]:
-    """Where each thing goes -> id."""
+    """A permutation, as the places where things go -> its id."""
     return {p: i for i, p in enumerate(itertools.permutations(range(size)))}
 
 
 @functools.cache
 def products(size: int) -> np.ndarray:
-    """[p, q] -> id of p and then q."""
+    """A table: [p, q] -> id of p followed by q."""
     orders = np.array(list(permutations(size)))
     both = orders[np.arange(len(orders))[None, :, None], orders[:, None, :]]  # q(p(i))
     digits = both @ size ** np.arange(size)
     ids = np.empty(size**size, np.int32)
-    ids[digits[0]] = np.arange(len(orders))  # row 0: the identity and then q
+    ids[digits[0]] = np.arange(len(orders))  # row 0: the identity followed by q
     return ids[digits]
 
 

@@ -10,19 +10,21 @@ from seqjax.types import Count, Spec
 
 @dataclasses.dataclass(kw_only=True)
 class SelectiveCopy(Generated):
-    """Selective copy: read symbols at random places among noise, then write the symbols alone, in order.
+    """Selective copy: read symbols at random places among noise, then write only the symbols, in order.
 
         length=10, count=4, symbols=8:
 
         tokens   8 3 8 8 0 7 8 8 7 8 9 3 0 7 7      8 is noise, 9 the separator
         scored   . . . . . . . . . . . x x x x
 
-    What `copy` asks for, at places that differ between examples: a convolution with fixed filters cannot, a model
-    has to choose by content what it keeps. Symbols are independent and uniform. Splits are drawn independently.
+    Unlike in `copy`, the places of the symbols differ between examples: a convolution with fixed filters cannot solve
+    this, as a model must choose by content what to keep. Symbols are independent and uniform. Splits are drawn
+    independently.
 
-    `length`: of symbols and noise; train draws from `min_length` ... `length`, validation and test have exactly
-    `length`. `min_length`: None is `length`. `count`: symbols in every example. `symbols`: distinct ones. `seed`: of
-    the examples. `examples`: in validation and in test; train is endless.
+    `length`: number of symbols and noise tokens, drawn from `min_length` ... `length` in train, exactly `length` in
+    validation and test. `min_length`: None means `length`. `count`: number of symbols in every example. `symbols`:
+    number of distinct symbols. `seed`: seed of the examples. `examples`: number of examples in validation and in test;
+    train is endless.
 
     Gu and Dao 2023, "Mamba: linear-time sequence modeling with selective state spaces", arXiv:2312.00752.
     """
@@ -36,9 +38,9 @@ class SelectiveCopy(Generated):
         super().__post_init__()
         least = self.min_length or self.length
         if least > self.length:
-            raise ValueError(f"min_length={least} is above length={self.length}: lower it.")
+            raise ValueError(f"min_length={least} is above length={self.length}: lower min_length.")
         if self.count > least:
-            raise ValueError(f"count={self.count} symbols do not fit into {least} places: lower it.")
+            raise ValueError(f"count={self.count} symbols do not fit into {least} places: lower count.")
         self.spec = Spec(
             vocabulary=self.symbols + 2,
             length=self.length + 1 + self.count,

@@ -19,7 +19,7 @@ from seqjax.types import DataError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]+)?")
-RECORD = 300  # bytes of a record beside its content, about
+RECORD = 300  # bytes that a record takes besides its content, roughly
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,20 +30,20 @@ class Table(Stored):
         {"pulse": [0.1, 0.4], "who": "b"}       features="pulse", label="who"    features (2, 1)        label 1
         {"pose": [[1, 2, 3], [4, 5, 6]]}        features="pose"                  features (2, 3)
 
-    `train`, `validation`, `test`: a path or a glob each; `.jsonl`, `.csv` and `.tsv` (with a header), all also `.gz`,
-    and `.parquet` (extra `data`). A csv file is cut at commas, semicolons, tabs or bars: at those that find the named
-    columns in its header. `text`: the column with text, or `features`: the column with a list of numbers, one per
-    step, or of equally long lists of numbers (not in csv). `label`: a column with strings or whole numbers; white
-    space around it is taken away. Classes are the sorted values of train, strings that are all numbers by their value;
-    in other splits 1 and "1" are the same, as csv has only strings. `tokenizer`:
-    "character", out of those in train and one id more for all others, or "byte". Without `label`, texts are documents
-    for task.name='next_token'.
+    `train`, `validation`, `test`: one path or glob each. Files end in `.jsonl`, `.csv` or `.tsv` (with a header), or
+    in one of these and `.gz`, or in `.parquet` (extra `data`). The separator of a csv file is the comma, semicolon,
+    tab or bar that finds the named columns in the header. Name either `text`, the column with text, or `features`, the
+    column with a list of numbers, one per step, or a list of equally long lists of numbers (not in csv). `label`: the
+    column with strings or whole numbers; white space around a label is removed. Classes are the sorted labels of
+    train; strings are sorted by value if all of them are numbers. In other splits 1 and "1" are the same label,
+    because csv has only strings. `tokenizer`: "character" (the alphabet is that of train, with one extra id for all
+    other characters) or "byte". Without `label`, texts are documents for task.name='next_token'.
 
     Raises:
-      DataError: with absolute path and line (from 1) or row (of parquet, from 0): no such file, column or cell, an
+      DataError: with absolute path and line (from 1) or row (of parquet, from 0): a missing file, column or cell, an
         empty file or text, invalid JSON or UTF-8, a feature that is not a finite number, lists of unequal length, a
-        label that train does not have or one label alone, one file in two splits, more than half the memory holds.
-      ConfigError: parquet, and pyarrow is not installed.
+        label that train does not have, only one label, one file in two splits, records beyond half the memory.
+      ConfigError: a file is parquet, and pyarrow is not installed.
     """
 
     train: str
@@ -67,7 +67,7 @@ class Table(Stored):
         records = {split: self._read(found, unusual, spaced) for split, found in files.items()}
         notes = [f"cells are separated by {name} in {_several(at)}" for name, at in unusual.items()]
         if spaced:
-            notes.append(f"white space around the label was taken away in {_several(spaced)}")
+            notes.append(f"white space around the label was removed in {_several(spaced)}")
         self.notes = tuple(notes)
         labels = self._number_labels(records) if self.label is not None else None
         if self.features is not None:
@@ -95,9 +95,9 @@ class Table(Stored):
                     spaced.append(where)
                 records.append((where, value(row[column], f"{where}, column {column!r}"), label))
                 nbytes += sys.getsizeof(records[-1][1]) + sys.getsizeof(where) + RECORD
-                if nbytes > most:  # a file may be small and hold much, packed
+                if nbytes > most:  # a small packed file may hold much
                     raise DataError(
-                        f"{where}: the records up to here take half the memory, {most:,} bytes: give fewer."
+                        f"{where}: the records up to here take half the memory, {most:,} bytes: use fewer records."
                     )
             if len(records) == before:
                 raise DataError(f"{file} has 0 records, wanted at least one: fill it or leave it out.")
@@ -110,14 +110,14 @@ class Table(Stored):
         if len(seen) == 1:
             ((label, where),) = seen.items()
             raise DataError(
-                f"{where}: the label {_short(label)} is that of all {len(records['train']):,} records of train, wanted "
-                "two classes or more: leave data.label out, or name another column."
+                f"{where}: all {len(records['train']):,} records of train have the label {_short(label)}, wanted two "
+                "classes or more: leave data.label out, or name another column."
             )
         kinds = {type(label): (where, label) for label, where in seen.items()}
         if len(kinds) > 1:
             both = " and ".join(f"{_short(label)} ({where})" for where, label in kinds.values())
             raise DataError(f"column {self.label!r} mixes strings and numbers, {both}: make them all strings.")
-        numbers = all(isinstance(label, str) and NUMBER.fullmatch(label) for label in seen)  # as all are in csv
+        numbers = all(isinstance(label, str) and NUMBER.fullmatch(label) for label in seen)  # as in csv
         self.classes = tuple(sorted(seen, key=lambda label: (Decimal(label), label) if numbers else label))
         self.notes += tuple(_look_alike(self.classes, numbers))
         ids = {str(label): i for i, label in enumerate(self.classes)}
@@ -125,8 +125,8 @@ class Table(Stored):
             if str(label) not in ids:
                 near = lookup.nearest(label, ids)
                 raise DataError(
-                    f"{where}: label {_short(label)} is not among the {len(ids)} of train.{near} Correct it, or give "
-                    "train an example of it."
+                    f"{where}: label {_short(label)} is not among the {len(ids)} of train.{near} Correct it, or add "
+                    "an example of it to train."
                 )
         return {split: [ids[str(r[2])] for r in found] for split, found in records.items()}
 
@@ -163,13 +163,13 @@ def _as_label(value, where: str) -> str | int:
 
 
 def _look_alike(classes, numbers: bool):
-    """A sentence for all classes that a reader might take for one: 1 and 01, Yes and yes."""
+    """Yields a sentence for each group of labels that look alike, such as 1 and 01, or Yes and yes."""
     groups = collections.defaultdict(list)
     for label in classes:
         groups[Decimal(label) if numbers else unicodedata.normalize("NFKC", str(label)).casefold()].append(label)
     for group in groups.values():
         if len(group) > 1:
-            yield f"the labels {lookup.listed(map(repr, group))} are taken for different classes"
+            yield f"the labels {lookup.listed(map(repr, group))} count as different classes"
 
 
 def _several(places: list) -> str:

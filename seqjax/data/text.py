@@ -14,15 +14,15 @@ class Text(TextWindows):
 
         "To be, or not"  ->  2 6 0 3 4 1 0 6 7 0 5 6 8
 
-    Contiguous splits: train, then validation, then test, the last two being shares of the characters. A share of 0
-    leaves that split out.
+    The splits are contiguous: train, then validation, then test. The sizes of the last two are shares of the
+    characters; a share of 0 leaves that split out.
 
-    `path`: a file, also `.gz`, or a pattern such as `books/*.txt`: then each file is a document, and they follow each
-    other in the order of their names. A byte order mark is dropped. `length`: predictions per window.
-    `tokenizer`: "character", out of all in all files, or "byte". `validation`, `test`: shares in [0, 1).
+    `path`: a file, which may be a `.gz`, or a pattern such as `books/*.txt`. With a pattern, each file is a document;
+    the documents are sorted by file name. A byte order mark is dropped. `length`: predictions per window. `tokenizer`:
+    "character" (the alphabet is that of all files) or "byte". `validation`, `test`: shares in [0, 1).
 
     Raises:
-      DataError: no such file, empty, invalid UTF-8 (with byte offset and line), too short for a window.
+      DataError: a file is missing, empty or invalid UTF-8 (with byte offset and line); the text is too short.
     """
 
     path: str

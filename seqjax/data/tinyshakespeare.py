@@ -20,11 +20,11 @@ class TinyShakespeare(TextWindows):
     there is no test split. The README of karpathy/nanoGPT gives 1.4697 nats, that is 2.120 bits, per character on
     validation, for 6 layers of width 384 and a context of 256.
 
-    Reads `<dir>/tinyshakespeare/input.txt.gz`. `dir`: the folder of datasets, else the environment variable
-    SEQJAX_DATA. `length`: predictions per window. `tokenizer`: "character" or "byte".
+    Reads `<dir>/tinyshakespeare/input.txt.gz`. `dir`: the folder of datasets; by default, the environment
+    variable SEQJAX_DATA. `length`: predictions per window. `tokenizer`: "character" or "byte".
 
     Raises:
-      DataError: neither is set, no such file, or its content has another sha256.
+      DataError: `dir` and SEQJAX_DATA are not set, the file does not exist, or its content has another sha256.
 
     From karpathy/char-rnn at 6f9487a, `data/tinyshakespeare/input.txt`, gzipped. Licence: MIT.
     """

@@ -1,4 +1,4 @@
-"""From a causal model, with or without a source, to new sequences, through `Model.step`."""
+"""Draws new sequences from a causal model, with or without a source, through `Model.step`."""
 
 from seqjax.decoding.sample import Sampling, sample
 

@@ -1,4 +1,4 @@
-"""Answers of a trained model that reads a source, next to those that its data want."""
+"""Answers of a trained model that reads a source, next to the wanted answers of its data."""
 
 import dataclasses
 
@@ -15,17 +15,17 @@ from seqjax.types import ConfigError
 def answer(trained: Trained, split: str, *, sampling: Sampling, samples: int = 1, seed: int = 0) -> list[dict]:
     """Answers the first `samples` examples of a split and writes them to samples.json.
 
-    An answer begins with the first `scored` token, but never with the first of all, and is as long as the one wanted.
+    An answer begins at the first `scored` token, but not before the second token, and is as long as the wanted one.
 
     Returns:
-      One dict each: `source`, `wanted` and `text`, the answer, in words or numbers; how it was drawn.
+      One dict per example: `source`, `wanted` and `text` (the answer) in words or numbers; how it was drawn.
 
     Raises:
-      ConfigError: no such split, fewer examples than asked for, or the cache is too small for the length.
+      ConfigError: no such split, the split has fewer examples than `samples`, or the cache is too small for the length.
     """
     e = trained.experiment
     if samples < 1:
-        raise ConfigError(f"got samples={samples}: want at least one.")
+        raise ConfigError(f"got samples={samples}: wanted at least 1.")
     first = Batches(e.source, split, Loader(batch_size=samples, too_long=e.loader.too_long))[0]
     if not first["weight"].all():
         raise ConfigError(f"split {split!r} has {int(first['weight'].sum())} examples, asked for {samples}.")
@@ -51,14 +51,14 @@ def answer(trained: Trained, split: str, *, sampling: Sampling, samples: int = 1
         source = " ".join(map(str, first["source"][i][first["source_mask"][i]]))
         wanted_L = first["tokens"][i, begin_B[i] : length_B[i]]
         wanted, text = (_words(e.source, ids) for ids in (wanted_L, drawn_L[: len(wanted_L)]))
-        prompt = f"{source} \N{RIGHTWARDS ARROW} "  # of the report, which knows nothing of sources
+        prompt = f"{source} \N{RIGHTWARDS ARROW} "  # for the report, which shows prompts but no sources
         rows.append({"source": source, "wanted": wanted, "prompt": prompt, "text": text, **how})
     trained.workdir.write("samples.json", rows)
     return rows
 
 
 def _words(source, ids) -> str:
-    """Tokens as text, where they are text."""
+    """Tokens as text, or as numbers if they are not text."""
     try:
         return source.decode(ids)
     except NotImplementedError:

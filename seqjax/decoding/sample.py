@@ -10,15 +10,15 @@ import jax.numpy as jnp
 from seqjax import masks
 from seqjax.types import Checked, Count, NonNegative, Range
 
-ROUNDING = 2.0**-20  # relative: probabilities 0.5 and 0.3, summed in float32, reach 0.8
+ROUNDING = 2.0**-20  # relative tolerance: 0.5 + 0.3 in float32 must reach top_p=0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling(Checked):
     """How the next token is drawn from logits.
 
-        p = softmax(logits / temperature), kept to the `top_k` likeliest tokens and then to the fewest whose
-        probability reaches `top_p`
+        p = softmax(logits / temperature), restricted to the `top_k` likeliest tokens and then to the fewest
+        whose total probability reaches `top_p`
 
     temperature 0 is greedy. Nucleus (top-p): Holtzman et al. 2020, arXiv:1904.09751.
     """
@@ -28,15 +28,15 @@ class Sampling(Checked):
     top_p: Annotated[float, Range(above=0, most=1)] = 1.0
 
     def __call__(self, key, logits_BV):
-        """Tokens (B,) drawn from logits."""
+        """Draws tokens (B,) from logits."""
         if self.temperature < jnp.finfo(jnp.float32).tiny:
             return jnp.argmax(logits_BV, axis=-1)
-        logits_BV = logits_BV.astype(jnp.float32)  # noise in half precision would prefer some of many tokens
-        ahead_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)  # no small temperature makes infinities equal
+        logits_BV = logits_BV.astype(jnp.float32)  # noise in half precision would favour some of many tokens
+        ahead_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)  # else a small temperature gives equal infs
         return jax.random.categorical(key, self.filter(ahead_BV / self.temperature), axis=-1)
 
     def filter(self, logits_BV):
-        """Logits with -inf where a token may not be drawn. The likeliest always may, of equals the first."""
+        """Logits with -inf where a token may not be drawn. The likeliest token, first of equals, always may."""
         if self.top_k is not None and self.top_k < logits_BV.shape[-1]:
             _, best_BK = jax.lax.top_k(logits_BV, self.top_k)
             logits_BV = _only(logits_BV, best_BK, jnp.ones(best_BK.shape, bool))
@@ -44,13 +44,13 @@ class Sampling(Checked):
             order_BV = jnp.argsort(logits_BV, axis=-1, descending=True)
             p_BV = jax.nn.softmax(jnp.take_along_axis(logits_BV, order_BV, axis=-1), axis=-1)
             sum_BV = jnp.cumsum(p_BV, axis=-1)
-            before_BV = jnp.pad(sum_BV, ((0, 0), (1, 0)))[:, :-1]  # what the likelier tokens have already
+            before_BV = jnp.pad(sum_BV, ((0, 0), (1, 0)))[:, :-1]  # total probability of the likelier tokens
             logits_BV = _only(logits_BV, order_BV, before_BV < self.top_p * (1 - ROUNDING))
         return logits_BV
 
 
 def _only(logits_BV, index_BK, may_BK):
-    """Logits, -inf where no index that may be drawn points."""
+    """Logits, with -inf except at the indices that may be drawn."""
     rows_B1 = jnp.arange(len(logits_BV))[:, None]
     return jnp.where(jnp.zeros(logits_BV.shape, bool).at[rows_B1, index_BK].set(may_BK), logits_BV, -jnp.inf)
 
@@ -72,31 +72,33 @@ def sample(
 
     Args:
       model: a causal model; hashable, so that one compilation serves all calls.
-      prompt_BL: int32 tokens, at least one real per row; padded anywhere under `mask_BL`.
-      source_BS, source_mask_BS: what a seq2seq model reads before; its prompt is what its answers begin with.
+      prompt_BL: int32 tokens, at least one real token per row; padding may be anywhere, under `mask_BL`.
+      source_BS, source_mask_BS: the source of a seq2seq model; the prompt is then the beginning of the answers.
 
     Returns:
-      int32 (B, length). The same key gives the same tokens; greedy needs no key but takes one.
+      int32 (B, length). The same key gives the same tokens; greedy sampling ignores the key.
 
     Raises:
-      ValueError: the prompt is empty, no token is asked for, or all but the last outgrow the model's cache; a source
-        that the model does not read, or none where it does.
+      ValueError: the prompt is empty, `length` is below 1, or all tokens except the last exceed the model's capacity;
+        a source is given to a model that reads none, or is missing for a model that reads one.
     """
     B, L = prompt_BL.shape
     if L == 0:
-        raise ValueError("the prompt is empty: give at least one token to go on from.")
+        raise ValueError("the prompt is empty: give at least one token to continue.")
     if length < 1:
         raise ValueError(f"length: got {length}, wanted at least one new token.")
-    # A model of one's own may have neither.
-    room, prefix = getattr(model, "capacity", None), getattr(model, "prefix", 0)
-    need = L + length - 1  # nobody reads the last one
-    if room is not None and need > room:
+    # A user's model may have neither attribute.
+    capacity, prefix = getattr(model, "capacity", None), getattr(model, "prefix", 0)
+    need = L + length - 1  # the model never reads the last token
+    if capacity is not None and need > capacity:
         raise ValueError(
-            f"{L} tokens of prompt and {length} new ones need {need} places, the attention cache has {room}: "
-            "ask for fewer, or set model.mixer.max_length."
+            f"{L} tokens of prompt and {length} new ones need {need} places, the attention cache has {capacity}: "
+            "ask for fewer tokens, or raise model.mixer.max_length."
         )
     if prefix > L:
-        raise ValueError(f"the model reads the first {prefix} tokens as a whole, the prompt has {L}: give more.")
+        raise ValueError(
+            f"the model reads the first {prefix} tokens as a whole, the prompt has {L}: give a longer one."
+        )
     mask_BL = jnp.ones((B, L), bool) if mask_BL is None else mask_BL
     masks.check(mask_BL, (B, L))
     variables = {"params": params}

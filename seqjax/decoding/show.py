@@ -1,4 +1,4 @@
-"""What `seqjax generate` prints."""
+"""Makes the text that `seqjax generate` prints."""
 
 from seqjax.data import Source
 from seqjax.decoding.answers import answer
@@ -11,10 +11,10 @@ from seqjax.types import ConfigError, DataError
 def show(
     trained: Trained, *, prompt: str | None, tokens: int | None, samples: int, seed: int, sampling: Sampling
 ) -> str:
-    """Continuations of a prompt (None: see `opening`), or answers to validation examples where there is a source.
+    """Continuations of a prompt (None: see `opening`), or answers to validation examples if they have a source.
 
     Raises:
-      ConfigError: a prompt or a number of tokens where sources are answered; see `generate` and `answer`.
+      ConfigError: `prompt` or `tokens` is given, but the model answers sources; see also `generate` and `answer`.
     """
     how = dict(samples=samples, seed=seed, sampling=sampling)
     if trained.experiment.source.spec.source_vocabulary is not None:
@@ -31,12 +31,12 @@ def show(
 
 
 def opening(source: Source) -> str:
-    """A new line, or in texts that have none the first character of the first training example."""
+    """A new line; if the text has none, the first character of the first training example."""
     try:
         if source.decode(source.encode("\n")) == "\n":
             return "\n"
     except NotImplementedError:
-        return "\n"  # `generate` says why these tokens are not text
+        return "\n"  # `generate` raises the error that these tokens are not text
     except DataError:
-        pass  # not in the alphabet
+        pass  # the alphabet has no new line
     return source.decode(source.example("train", 0)["tokens"][:1])

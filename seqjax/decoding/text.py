@@ -13,7 +13,7 @@ def generate(
 ) -> list[str]:
     """Continues a prompt `samples` times by `tokens` each and writes the texts to samples.json.
 
-    tokens=None goes on to the length that the model was trained on; beyond it, attention knows no positions.
+    tokens=None continues to the length that the model was trained on; attention has not learnt later positions.
 
     Raises:
       ConfigError: the model has no step, its tokens are not text, or the cache is too small for the length.
@@ -21,11 +21,11 @@ def generate(
     """
     e = trained.experiment
     if e.source.spec.vocabulary is None or not hasattr(e.model, "step"):
-        raise ConfigError(f"model {e.config['model']['name']!r} does not generate: train model.name='lm'.")
+        raise ConfigError(f"model {e.config['model']['name']!r} cannot generate text: train model.name='lm'.")
     if not prompt:
-        raise ConfigError("the prompt is empty: give at least one character to go on from.")
+        raise ConfigError("the prompt is empty: give at least one character to continue.")
     if (tokens is not None and tokens < 1) or samples < 1:
-        raise ConfigError(f"got tokens={tokens}, samples={samples}: want at least one of each.")
+        raise ConfigError(f"got tokens={tokens}, samples={samples}: wanted at least 1 of each.")
     try:
         ids = e.source.encode(prompt)
         tokens = max(e.source.spec.length - len(ids), 1) if tokens is None else tokens

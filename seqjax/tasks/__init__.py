@@ -1,4 +1,4 @@
-"""What a model is asked for: loss, metrics and the size of the head; a file exposes `Task` under its own name."""
+"""Tasks: loss, metrics and the size of the head. `task.name` is a file here, which exposes its class as `Task`."""
 
 from seqjax.tasks._base import Task
 

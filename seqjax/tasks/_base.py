@@ -13,28 +13,28 @@ from seqjax.types import Checked, Injected, Spec
 class Task(Checked):
     """Turns a batch into what a model reads, and its prediction into a loss.
 
-    A batch is what the loader makes of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right,
-    `mask` (B, L) True = real, `weight` (B,) 0 for the rows that fill up the last batch, and whatever else the
-    source gives (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
+    The loader makes a batch of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right, `mask` (B, L)
+    True = real, `weight` (B,) 0 for the empty rows of the last batch, and the other fields that the source gives
+    (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
 
-    `monitor` is the validation metric that chooses the best checkpoint and stops early. Its name says which way is
-    better: a metric of your own ends in `_score` where more is, in `_loss` where less is, or has another word for it,
-    such as `auc` or `error` (`seqjax.metrics.grows`).
+    `monitor` is the validation metric for the choice of the best checkpoint and for early stopping. Its name says which
+    direction is better: a metric of your own ends in `_score` if higher is better, in `_loss` if lower is better, or
+    has another word for it, such as `auc` or `error` (`seqjax.metrics.grows`).
     """
 
     spec: Annotated[Spec, Injected]
     monitor: str = "loss"
 
-    given = math.inf  # how many first tokens of a document are not predicted: all, unless a task predicts tokens
-    carry_state = False  # no field: only a task whose batches can go on where the one before ended has the choice
+    given = math.inf  # number of first tokens of a document that are not predicted: all, unless a task predicts tokens
+    carry_state = False  # not a field: only tasks whose batches can continue the batch before have this option
 
     def __post_init__(self):
         super().__post_init__()
         if grows(self.monitor) is None:
             near = lookup.nearest(self.monitor, ("accuracy", "exact_match", "loss"))
             raise ValueError(
-                f"monitor={self.monitor!r} is no known metric, and its name does not say whether more of it is "
-                f"better.{near} End a metric of your own in _score if so, in _loss if not."
+                f"monitor={self.monitor!r} is no known metric, and its name does not say whether higher is better."
+                f"{near} End the name of your own metric in _score if higher is better, in _loss if lower is better."
             )
 
     def outputs(self) -> int:
@@ -46,13 +46,13 @@ class Task(Checked):
         raise NotImplementedError
 
     def resets(self, batch):
-        """Where documents begin in what the model reads: reset_BL, or None."""
+        """reset_BL, True where a document begins in the input of the model; or None."""
         return None
 
     def context(self, batch) -> dict:
-        """What else the model reads, as keyword arguments."""
+        """Further inputs of the model, as keyword arguments."""
         return {}
 
     def loss(self, prediction, batch) -> dict:
-        """Name -> Ratio; "loss" is the one that is trained on."""
+        """Name -> Ratio; training minimises "loss"."""
         raise NotImplementedError

@@ -14,21 +14,22 @@ from seqjax.types import Natural
 
 @dataclasses.dataclass(frozen=True)
 class NextToken(_Task):
-    """Next token: cross-entropy of each token given all before it.
+    """Next token: cross-entropy of each token given all tokens before it.
 
         loss = - mean_t log p(token_t | token_0 ... token_{t-1})      in nats
 
-    over real tokens, and only the `scored` ones if the source says which; given the `source` too, where examples have
-    one. Nothing comes before the first token of a document (`reset`): it is not predicted. Also reported: `accuracy`,
-    `bits_per_<unit>` = loss / ln 2, and where tokens are `scored` `exact_match`, the share of rows
-    in which every scored token is right (rows in which none is scored do not count).
+    The mean is over real tokens, and only over `scored` ones if examples have that field. If examples have a `source`,
+    p is also given the source. The first token of a document (`reset`) is not predicted, as no token comes before it.
+    Also reported: `accuracy`, `bits_per_<unit>` = loss / ln 2, and, with `scored`, `exact_match`: the share of rows in
+    which every scored token is right (rows without a scored token do not count).
 
-    `prompt_length`: the first so many tokens of a document are not predicted: what a prefix language model sees as a whole.
+    `prompt_length`: number of first tokens of a document that are not predicted: a prefix language model reads these
+    as a whole.
 
-    `carry_state` is truncated back-propagation through time: rows are long streams of running text, a batch goes on
-    with the state that the batch before it left (see `seqjax.data.Streams`), and the gradient ends at its first token.
-    It is so in evaluation, too. Williams and Peng 1990, Neural Computation 2(4); streams as in Zaremba et al. 2014,
-    arXiv:1409.2329.
+    `carry_state` is truncated back-propagation through time: rows are long streams of running text, a batch starts
+    from the final state of the batch before it (see `seqjax.data.Streams`), and the gradient stops at its first token.
+    Evaluation carries the state, too. Williams and Peng 1990, Neural Computation 2(4); streams as in Zaremba et al.
+    2014, arXiv:1409.2329.
     """
 
     prompt_length: Natural = 0
@@ -40,7 +41,8 @@ class NextToken(_Task):
             raise ValueError("next_token needs tokens, this source has features: choose task.name='classification'.")
         if self.prompt_length and self.carry_state:
             raise ValueError(
-                f"task.prompt_length={self.prompt_length} counts from the start of a document, which task.carry_state cuts: drop one."
+                f"task.prompt_length={self.prompt_length} counts from the start of a document, but task.carry_state "
+                "cuts documents into batches: set only one of them."
             )
         length = self.spec.length
         if length < 2:
@@ -49,8 +51,8 @@ class NextToken(_Task):
             )
         if self.prompt_length >= length:
             raise ValueError(
-                f"task.prompt_length={self.prompt_length} leaves no token to predict, the longest example (spec.length) has {length}: "
-                f"choose at most {length - 1}."
+                f"task.prompt_length={self.prompt_length} leaves no token to predict, the longest example (spec.length)"
+                f" has {length}: choose at most {length - 1}."
             )
 
     def outputs(self) -> int:

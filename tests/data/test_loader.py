@@ -155,7 +155,7 @@ def test_there_are_no_more_shapes_than_buckets(buckets):
 
 
 def test_overlong_examples_are_refused_with_both_lengths():
-    words = r"record 1 of split 'train' has length 8, the last bucket 5: .*loader\.too_long"
+    words = r"record 1 of split 'train' has length 8, the last bucket is 5: .*loader\.too_long"
     with pytest.raises(DataError, match=words):
         batches(buckets=(3, 5), shuffle=False)
     of = batches(buckets=(5,), shuffle=False)  # found on the way: nothing but reading tells the lengths
@@ -184,7 +184,7 @@ class Measured(Numbered):
 
 
 def test_an_overlong_example_is_refused_before_any_batch_where_lengths_are_known():
-    words = r"record {} of split 'validation' has length 8, the last bucket 5: .*loader\.too_long"
+    words = r"record {} of split 'validation' has length 8, the last bucket is 5: .*loader\.too_long"
     with pytest.raises(DataError, match=words.format(2)):
         batches(Listed(), "validation", shuffle=False, buckets=(5,))
     with pytest.raises(DataError, match=words.format(1)):

@@ -75,7 +75,7 @@ def test_a_bad_source_is_named(bad, words, overlong):
 
 
 def test_a_source_that_the_spec_does_not_know_is_refused():
-    with pytest.raises(DataError, match=r"record 0 .* has a source; its spec says nothing of it"):
+    with pytest.raises(DataError, match=r"record 0 .* has a source, but its spec has none"):
         batches([np.arange(3)] * 4, source_vocabulary=None)[0]
     assert "source" not in batches([None] * 4, source_vocabulary=None)[0]
 

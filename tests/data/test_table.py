@@ -118,21 +118,21 @@ def test_a_cell_may_be_long(tmp_path):
         ("a.csv", "t;t\na;1", {"text": "t"}, ", line 1", "2 columns are called 't'"),
         ("a.csv", "id;title;y\n1;a;2", {"text": "titel"}, ", line 1", "Did you mean 'title'? It has: id, title, y."),
         ("a.tsv", "t\tx\na", {"text": "t"}, ", line 2", "got 1 cells, wanted 2"),
-        ("a.csv", "t;x\na;b;c", {"text": "t"}, ", line 2", "a cell that has ';' in it needs quotes"),
+        ("a.csv", "t;x\na;b;c", {"text": "t"}, ", line 2", "put a cell that contains ';' in quotes"),
         ("a.csv", "t,y\na, ", {"text": "t", "label": "y"}, ", line 2", "column 'y': the cell is empty"),
         (
             "a.csv",
             "t,y\na,pos\nb,pos",
             {"text": "t", "label": "y"},
             ", line 2",
-            "the label 'pos' is that of all 2 records of train",
+            "all 2 records of train have the label 'pos'",
         ),
         (
             "a.jsonl",
             '{"t": "a", "y": 1}',
             {"text": "t", "label": "y"},
             ", line 1",
-            "the label 1 is that of all 1 records of train",
+            "all 1 records of train have the label 1",
         ),
         ("a.jsonl", '{"t": "a", "t": "b"}', {"text": "t"}, ", line 1", "not JSON (two keys are called 't')"),
         ("a.jsonl", '{"t": 1' + "0" * 5000 + "}", {"text": "t"}, ", line 1", "not JSON (Exceeds the limit"),
@@ -266,7 +266,7 @@ def test_white_space_around_a_label_is_taken_away_and_said(tmp_path):
     test = write(tmp_path / "b.csv", [{"t": "a", "y": " pos"}])
     source = Source(train=str(train), test=str(test), text="t", label="y")
     assert source.classes == ("neg", "pos") and [e["label"] for e in examples(source, "train")] == [1, 1, 0, 0]
-    assert source.notes == (f"white space around the label was taken away in {train}, line 2 and 2 more",)
+    assert source.notes == (f"white space around the label was removed in {train}, line 2 and 2 more",)
 
 
 def test_labels_that_look_alike_are_told(tmp_path):

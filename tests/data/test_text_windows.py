@@ -223,7 +223,7 @@ def test_characters_that_train_lacks_are_told(tmp_path):
 
 def test_one_character_again_and_again_is_refused(tmp_path):
     path = write(tmp_path / "a.txt", bytes(100))
-    with pytest.raises(DataError, match=rf"{path} is one character again and again"):
+    with pytest.raises(DataError, match=rf"{path} repeats one single character"):
         text.Source(path=str(path), length=3)
 
 

@@ -157,7 +157,9 @@ def test_what_cannot_be_continued():
     with pytest.raises(ValueError, match="length: got 0, wanted at least one new token"):
         sample(model, params, jnp.zeros((1, 4), jnp.int32), KEY, length=0)
     prefix = LanguageModel(**WORDS, mixer=functools.partial(Attention, heads=2, prefix=5), layers=1)
-    with pytest.raises(ValueError, match="the model reads the first 5 tokens as a whole, the prompt has 4: give more"):
+    with pytest.raises(
+        ValueError, match="the model reads the first 5 tokens as a whole, the prompt has 4: give a longer one"
+    ):
         sample(prefix, params, jnp.zeros((1, 4), jnp.int32), KEY, length=1)
     with pytest.raises(ValueError, match="temperature: got -1"):
         Sampling(temperature=-1)

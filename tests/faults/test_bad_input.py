@@ -83,7 +83,7 @@ FILES = {
     "not utf-8": ("a.txt", b"ab\ncd\xff" + 60 * b"e", ("{}/a.txt", "line 2", "offset 5", "UTF-8")),
     "cut in a character": ("a.txt", 60 * b"a" + "é".encode()[:1], ("{}/a.txt", "offset 60", "UTF-8")),
     "too short": ("a.txt", b"abc", ("{}/a.txt", "data.length")),
-    "one character": ("a.txt", bytes(100), ("{}/a.txt", "one character again and again")),
+    "one character": ("a.txt", bytes(100), ("{}/a.txt", "repeats one single character")),
     "damaged gz": ("a.txt.gz", b"\x1f\x8b\x08\x00", ("{}/a.txt.gz", "gzip")),
 }
 
@@ -132,7 +132,7 @@ def test_what_is_odd_about_data_is_said_once(tmp_path):
     tree["data"] = {"name": "table", "text": "title", "label": "y", **files}
     notes = (
         f"cells are separated by semicolons in {tmp_path}/a.csv and 1 more",
-        f"white space around the label was taken away in {tmp_path}/b.csv, line 2",
+        f"white space around the label was removed in {tmp_path}/b.csv, line 2",
         "3 of the 4 characters of validation (75.00%, 2 distinct) do not occur in train: no model can have learnt them",
     )
     for args in (["--dry_run"], ["--workdir", tmp_path / "run"]):

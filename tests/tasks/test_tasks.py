@@ -140,7 +140,7 @@ def test_next_token_refuses_what_leaves_nothing_to_predict():
 def test_a_monitor_says_which_way_is_better():
     for monitor in ("roc_auc", "my_loss", "quality_score"):
         assert Classification(spec=SPEC, monitor=monitor).monitor == monitor
-    with pytest.raises(ValueError, match=r"monitor='quality' is no .* more of it is better\. End .* in _score"):
+    with pytest.raises(ValueError, match=r"monitor='quality' is no .* higher is better\. End .* in _score"):
         Classification(spec=SPEC, monitor="quality")
     with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
         NextToken(spec=SPEC, monitor="acuracy")
