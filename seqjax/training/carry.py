@@ -11,7 +11,7 @@ def check(model, source, loader) -> None:
 
     Raises:
       ConfigError: the examples are independent, the model has no state, or a stream is longer than the cache.
-      DataError: there are too few data.
+      DataError: there is too little data.
     """
     streams = [Streams(source, split, loader) for split in source.spec.splits]
     try:

@@ -152,8 +152,8 @@ class Experiment:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""
         if whole := getattr(self.model, "whole", [type(self.model).__name__]):
             raise ConfigError(
-                f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} needs whole "
-                "sequences: choose attention or a linear recurrence, or parallel.sequence=1."
+                f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
+                "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
             )
         for length in self.loader.buckets or (self.source.spec.length,):
             if self.reads(length) % n:

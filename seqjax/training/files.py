@@ -2,7 +2,7 @@
 
 An object in a JSON file begins with its `format` and ends with its `seal`, a digest of the rest. A row of a .jsonl file
 has a seal of the row and of the seal before it. So seqjax notices a changed value, and a changed, lost or doubled row.
-A file that has neither is older than seals, or was written by hand: it is read without these checks.
+Data without a seal is older than seals, or was written by hand: it is read without these checks.
 """
 
 import contextlib

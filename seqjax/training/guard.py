@@ -28,8 +28,8 @@ class Guard(Checked):
     "rollback": after `max_bad_steps` in a row the run goes back to the newest checkpoint before them and never uses the
     batches since that checkpoint again. After `max_rollbacks` rollbacks the next one ends the run.
 
-    The parameters are checked before a checkpoint is written. If one is not finite, the run is treated as after too
-    many bad steps, and nothing is written. With `train.steps_per_call` steps are counted at the end of each call.
+    The parameters are checked before a checkpoint is written. If one is not finite, this counts as too many bad
+    steps, and nothing is written. With `train.steps_per_call` steps are counted at the end of each call.
     """
 
     policy: Literal["skip", "stop", "rollback"] = "skip"

@@ -100,7 +100,7 @@ def _of_model(key: str) -> bool:
 def apart(meta: dict, experiment: Experiment, workdir: Workdir | None) -> dict[str, tuple]:
     """The keys in which the config of a checkpoint differs from that of an experiment: key -> (then, now).
 
-    Older checkpoints hold no config: they are compared by the config of their folder, or not at all.
+    Older checkpoints hold no config: then the config of their folder is compared, or nothing.
     """
     saved = meta["config"]
     if not isinstance(saved, dict):
@@ -137,7 +137,7 @@ def check_folder(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
 
 
 def other_model(meta: dict, experiment: Experiment) -> list[str]:
-    """Sentences that say how the model of another run differs from that of this experiment, if parameters fit."""
+    """How the model of another run differs from that of this experiment, although the parameters fit: one text each."""
     try:
         differ = apart(meta, experiment, None)
     except ConfigError as error:

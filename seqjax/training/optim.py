@@ -44,8 +44,8 @@ class Optim(Checked):
     lr rises linearly from 0 to `learning_rate` over `warmup_steps` steps. Then it falls along a cosine or a line to
     `final_scale` * `learning_rate` at the last step, or stays constant. `options` are passed to the optax function
     `name` (`options.b2=0.95`). Matrices are weights that multiply features, kernels of convolutions, and embedding
-    tables. Biases, scales of norms, states and the `vectors` of a module are not: those are parameters with several
-    axes that hold one vector for each head or gate. "muon" updates matrices of two axes and leaves the rest to adam.
+    tables. Biases, scales of norms, states and the `vectors` of a module are no matrices (`vectors` have several axes,
+    but hold one vector for each head or gate). "muon" updates matrices of two axes and leaves the rest to adam.
     `ema_decay` keeps an exponential moving average of the parameters, which is then used to evaluate and decode.
     """
 

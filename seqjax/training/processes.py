@@ -152,7 +152,7 @@ def first(action: Callable):
 
 
 def agree(facts: dict, differences: Callable) -> None:
-    """Checks that all processes are about to run the same `facts` as process 0.
+    """Checks that all processes have the same `facts` about the run as process 0.
 
     Raises:
       ConfigError: the facts differ; all processes raise it, and it names the differences.

@@ -165,7 +165,7 @@ class Run:
         checkpoints.save(self.layout.gather(self.state), self._meta())
 
     def roll_back(self, bad: TooBad) -> None:
-        """Goes back to before the bad steps and continues with the batches after them. The best checkpoint stays.
+        """Returns to the checkpoint before the bad steps; continues with the batches after them. The best one stays.
 
         Raises:
           NumericsError: the policy is not rollback, or there were too many rollbacks.
