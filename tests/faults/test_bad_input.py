@@ -284,7 +284,7 @@ def test_all_of_them_at_once(tmp_path):
     ("overrides", "words"),
     [
         (("loader.batch_size=12",), ("12", "8")),
-        (("loader.batch_size=8", "train.accumulation_steps=2"), ("8 devices", "accumulate=2", "16")),
+        (("loader.batch_size=8", "train.accumulation_steps=2"), ("8 devices", "train.accumulation_steps=2", "16")),
         (("parallel.data=3",), ("loader.batch_size=4", "3")),
         (("parallel.data=16", "loader.batch_size=16"), ("data=16", "8 devices")),
     ],
