@@ -1,1 +1,1 @@
-"""From a config to trained parameters: optimiser, step, evaluation, checkpoints, and the loop around them."""
+"""Training, from a config to trained parameters: optimiser, step, evaluation, checkpoints and the training loop."""

@@ -1,17 +1,17 @@
-"""How many tokens a model reads of one example, and caches that hold exactly those."""
+"""How many tokens of one example a model reads, and attention caches that hold exactly those tokens."""
 
 from seqjax.training.experiment import Experiment
 
 
 def tokens_read(experiment: Experiment) -> int:
-    """The tokens that the model reads of the longest example."""
+    """The number of tokens that the model reads of the longest example."""
     return experiment.reads(experiment.source.spec.length)
 
 
 def fitted(section, slots: int, given=None):
-    """A resolved section in which every cache (`max_length`) holds `slots` tokens, but where `given` says otherwise.
+    """A resolved section in which every cache (`max_length`) holds `slots` tokens, except where `given` sets a size.
 
-    `given` is the section before its defaults were filled in; None: it says nothing.
+    `given` is the section before its defaults were filled in; None: it sets no size.
     """
     if isinstance(section, list):
         wished = given if isinstance(given, list) else [given] * len(section)

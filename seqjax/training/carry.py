@@ -7,11 +7,11 @@ from seqjax.types import ConfigError
 
 
 def check(model, source, loader) -> None:
-    """Refuses `task.carry_state` where there is nothing to carry, or no room for it.
+    """Refuses `task.carry_state` if there is no state to carry, or if a stream is too long for the cache.
 
     Raises:
-      ConfigError: independent examples, a model without state, a cache that a stream would outgrow.
-      DataError: too little data.
+      ConfigError: the examples are independent, the model has no state, or a stream is longer than the cache.
+      DataError: there is too little data.
     """
     streams = [Streams(source, split, loader) for split in source.spec.splits]
     try:
@@ -23,6 +23,6 @@ def check(model, source, loader) -> None:
         if most is not None and stream.longest > most:
             raise ConfigError(
                 f"task.carry_state: a row of split {stream.split!r} reads {stream.longest:,} tokens of one document, "
-                f"the attention cache has room for {most:,}: raise model.mixer.max_length, or use mixers whose state "
+                f"but the attention cache holds {most:,}: raise model.mixer.max_length, or use mixers whose state "
                 "does not grow."
             )

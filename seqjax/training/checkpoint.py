@@ -1,6 +1,6 @@
-"""Checkpoints that are never restored wrongly in silence: one directory per step, committed by orbax with a rename.
+"""Checkpoints: one directory per step, which orbax commits with a rename. A wrong checkpoint is always reported.
 
-Of several processes, each saves and restores its part; the first alone makes, renames and deletes folders.
+With several processes, each saves and restores its part; only the first makes, renames and deletes folders.
 """
 
 import concurrent.futures
@@ -21,15 +21,15 @@ from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 log = logging.getLogger(__name__)
 _WRITER = concurrent.futures.ThreadPoolExecutor(1, "seqjax-writer")
-TEMPORARY = ".orbax-checkpoint-tmp"  # how orbax names what is not yet whole
-NEW = ".new"  # what a step is called that takes the place of another, until it does
+TEMPORARY = ".orbax-checkpoint-tmp"  # in the name that orbax gives to an incomplete checkpoint
+NEW = ".new"  # ends the name of a new checkpoint until it replaces the old one of the same step
 
 
 def chosen(workdir: Workdir, which: str | int) -> tuple["Checkpoints", int]:
-    """What "best" (on validation), "latest" or a step means in a run folder.
+    """Finds the checkpoint that "best" (on validation), "latest" or a step names in a run folder.
 
     Raises:
-      ConfigError: no such word.
+      ConfigError: `which` is another word.
       CheckpointError: there is no checkpoint yet.
     """
     which = str(which)
@@ -44,9 +44,9 @@ def chosen(workdir: Workdir, which: str | int) -> tuple["Checkpoints", int]:
 
 
 class Checkpoints:
-    """The checkpoints of a run under `root`, one directory per step; the newest `keep` stay, and the steps `held`.
+    """The checkpoints of a run under `root`, one directory per step. The newest `keep` and the steps `held` are kept.
 
-    A step that is saved once more takes the place of the old one when it is whole, and not before.
+    A step that is saved again replaces the old checkpoint of that step only when the new one is complete.
 
     Raises:
       WorkdirError: a save failed twice (disk full, read-only), or `root` cannot be read.
@@ -54,38 +54,38 @@ class Checkpoints:
 
     def __init__(self, root: Path, keep: int = 2, check: Callable[[], None] = lambda: None):
         self.root, self.keep, self.held = root, keep, ()
-        self.check = check  # raises where the run folder is no longer that of the run: nothing there is touched then
-        self._pending = None  # (what waits for the save, what does it again, step)
+        self.check = check  # raises if the run folder is no longer that of this run: then nothing in it is changed
+        self._pending = None  # (function that waits for the save, function that saves again, step)
 
     def steps(self) -> list[int]:
-        """Steps that have a directory, newest first; whether they are good is seen when they are restored."""
+        """Steps that have a directory, newest first. `restore` finds out whether they are good."""
         return [step for step, _ in folders.found(self.root)]
 
     def aside(self) -> list[tuple[int, Path]]:
-        """What was set aside as damaged, newest first: its step and its folder."""
+        """Step and folder of each checkpoint that was set aside as damaged, newest first."""
         return folders.found(self.root, r"\.corrupt[0-9]*")
 
     def used(self) -> bool:
-        """Whether a run has a past here, be it damaged."""
+        """Whether a run has saved checkpoints here, good or damaged."""
         return bool(self.steps() or self.aside())
 
     def save(self, state, meta: dict) -> None:
-        """Starts to write a state; returns while it is being written. `wait` makes sure of it."""
+        """Starts to write a state and returns before it is written. `wait` blocks until it is."""
         self.wait()
-        state, sums = stored.snapshot(state)  # queued: neither it nor what follows is waited for
+        state, sums = stored.snapshot(state)  # queued: the host waits neither for this nor for the steps after it
         if jax.default_backend() == "cpu" and jax.device_count() > 1:
-            jax.block_until_ready(sums)  # simulated devices can deadlock with collectives in a queue
+            jax.block_until_ready(sums)  # simulated devices can deadlock if collectives are queued
         step, self._bytes = int(meta["step"]), cost.nbytes(state)
         name = f"{step}{NEW if step in self.steps() else ''}"
 
         def make_folder():
             self.check()
-            # Where none can be made, orbax fails too, but its threads live on for five minutes.
-            self.root.mkdir(exist_ok=True)  # a run folder that is gone is not made anew
+            # If no folder can be made, orbax fails too, but then its threads live on for five minutes.
+            self.root.mkdir(exist_ok=True)  # does not make a run folder again that was removed
             tempfile.TemporaryDirectory(suffix=TEMPORARY, dir=self.root).cleanup()
 
         def write():
-            from orbax.checkpoint import v1 as ocp  # a second to import: only where something is saved
+            from orbax.checkpoint import v1 as ocp  # takes a second to import: only when something is saved
 
             processes.first(make_folder)
             about = stored.sealed(meta, state, jax.device_get(sums))
@@ -96,14 +96,14 @@ class Checkpoints:
             if processes.is_first():
                 damage.list_files(self.root / name)
 
-        if jax.process_count() > 1:  # what they say to each other must not meet what steps do
+        if jax.process_count() > 1:  # the communication of a save must not mix with that of steps
             response = functools.partial(end, self._twice(step, write, write))
         else:
             response = _WRITER.submit(lambda: end(write())).result
         self._pending = (response, lambda: end(write()), step)
 
     def _twice(self, step: int, action, again):
-        """`action()`; should it fail, in one process or more, all clean up and try `again()`."""
+        """Runs `action()`. If it fails in one process or more, all processes clean up and run `again()`."""
         try:
             return processes.together(action)
         except Exception as error:
@@ -116,11 +116,12 @@ class Checkpoints:
                 self._clean()
                 raise WorkdirError(
                     f"cannot save step {step} ({self._bytes:,} bytes) to {self.root} ({free(self.root)}): "
-                    f"{damage.words(failed)}; mend that (if the disk is full, make room) and run it again."
+                    f"{damage.words(failed)}; repair that (if the disk is full, free some space) and "
+                    "run the same command again."
                 ) from failed
 
     def wait(self) -> None:
-        """Blocks until the last save stands on disk; it and the newest others stay, `keep` in all."""
+        """Blocks until the last save is on disk, then deletes old steps; the newest `keep` stay."""
         if self._pending is None:
             return
         (response, again, step), self._pending = self._pending, None
@@ -129,7 +130,7 @@ class Checkpoints:
         self._remove(lambda: [self.root / str(s) for s in self.steps() if s not in (step, *self.held)][self.keep - 1 :])
 
     def tidy(self) -> None:
-        """Ends what a killed process had begun: half a save goes, a whole one takes its place."""
+        """Cleans up after a killed process: deletes incomplete saves and puts complete ones in their place."""
         self._clean()
         self._replace()
 
@@ -145,7 +146,7 @@ class Checkpoints:
                 try:
                     new.rename(old)
                 except OSError as error:
-                    raise WorkdirError(f"cannot put {new} in the place of {old}: {error.strerror}.") from error
+                    raise WorkdirError(f"cannot rename {new} to {old}: {error.strerror}.") from error
 
         processes.first(replace)
 
@@ -161,18 +162,18 @@ class Checkpoints:
         processes.first(remove)
 
     def restore(self, abstract, step: int | None = None):
-        """The newest good state (or that of `step`) and its metadata; None if there is no checkpoint at all.
+        """Loads the newest good state (or that of `step`) and its metadata; None if there is no checkpoint at all.
 
         Args:
           abstract: the state's shapes, dtypes and shardings.
-          step: read this one and change nothing, as another process may be writing here.
+          step: read this checkpoint and change no file, as another process may be writing here.
 
-        Without `step`, the folder is tidied, a damaged step is set aside as `<step>.corrupt` and the one before it is
-        tried; where none is left, what was set aside is looked at once more. After any other error all stays as it is.
+        Without `step`, it tidies the folder, sets a damaged step aside as `<step>.corrupt` and tries the one before.
+        If none is left, it tries the steps set aside again. After any other error it changes nothing.
 
         Raises:
-          CheckpointError: the checkpoint is of another model or optimiser, or all are damaged.
-          WorkdirError: it cannot be read, for a reason that lies elsewhere.
+          CheckpointError: the checkpoint is of another model or optimiser, or all checkpoints are damaged.
+          WorkdirError: a checkpoint cannot be read, for a reason other than damage.
         """
         load = lambda folder: processes.together(functools.partial(stored.load, folder, abstract))
         if step is not None:
@@ -182,7 +183,7 @@ class Checkpoints:
                 if step in (have := self.steps()):
                     raise
                 names = ", ".join(map(str, have)) or "none"
-                raise CheckpointError(f"no checkpoint of step {step} in {self.root}; it has {names}.") from error
+                raise CheckpointError(f"no checkpoint of step {step} in {self.root}; its steps: {names}.") from error
         self.tidy()
         for one, folder in folders.found(self.root):
             try:
@@ -193,21 +194,21 @@ class Checkpoints:
         for one, folder in (aside := self.aside()):
             with contextlib.suppress(damage.Damaged):
                 found = load(folder)
-                log.warning("%s was set aside as damaged and is not: put back as step %d", folder, one)
+                log.warning("%s was set aside as damaged but is good: put back as step %d", folder, one)
                 processes.first(functools.partial(folders.move, folder, str(one)))
                 return found
         if aside:
             raise CheckpointError(
                 f"all checkpoints in {self.root} are damaged ({len(aside)}, set aside as .corrupt): pass --restart to "
-                "begin at step 0; they are kept."
+                "begin at step 0; the damaged ones are kept."
             )
         return None
 
     def discard(self) -> None:
-        """Deletes all steps: the run begins anew. What was set aside is kept as `<step>.kept`, and not read again.
+        """Deletes all steps, for a restart. Checkpoints set aside are renamed to `<step>.kept` and not read again.
 
         Raises:
-          WorkdirError: they cannot be deleted.
+          WorkdirError: the steps cannot be deleted.
         """
 
         def delete():
@@ -218,16 +219,16 @@ class Checkpoints:
                 raise WorkdirError(f"cannot delete the checkpoints in {self.root}: {error}.") from error
             for step, folder in self.aside():
                 kept = folders.keep(folder, f"{step}.kept")
-                log.warning("%s, set aside as damaged, is kept as %s", folder, kept.name)
+                log.warning("%s was set aside as damaged and is kept as %s", folder, kept.name)
 
         processes.first(delete)
 
     def forget(self, first: int) -> None:
-        """Deletes the steps from `first` on, as the run goes back to before them; but the oldest stays in any case."""
+        """Deletes the steps from `first` on, as the run goes back to an earlier step. The oldest is always kept."""
         self._remove(lambda: [self.root / str(step) for step in self.steps()[:-1] if step >= first])
 
     def only(self, step: int | None) -> None:
-        """Deletes all others, if this one is there; None: deletes all."""
+        """Deletes all steps except this one, if it exists; None: deletes all."""
         steps = self.steps()
         if step is None or step in steps:
             self._remove(lambda: [self.root / str(other) for other in steps if other != step])

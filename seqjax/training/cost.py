@@ -1,4 +1,4 @@
-"""What a model costs, counted without running it."""
+"""The cost of a model (parameters, bytes, FLOPs), counted without running it."""
 
 import contextlib
 import math
@@ -24,12 +24,12 @@ def count(params) -> int:
 
 
 def nbytes(tree) -> int:
-    """Bytes of all arrays of a tree, abstract ones too."""
+    """Bytes of all arrays in a tree; the arrays may be abstract."""
     return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in jax.tree.leaves(tree))
 
 
 def memory() -> int:
-    """Bytes that this machine has, or that its container may take."""
+    """Bytes of memory that this machine has, or that its container may use."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
@@ -38,17 +38,17 @@ def memory() -> int:
 
 
 def check_room(state) -> None:
-    """Refuses a state (abstract) that all devices together could not hold.
+    """Refuses an (abstract) state that is too large for the memory of all devices together.
 
     Raises:
-      ConfigError: says what it takes and what there is.
+      ConfigError: names the bytes needed and the bytes present.
     """
     device = jax.devices()[0]
     each = (device.memory_stats() or {}).get("bytes_limit")
     have = each * jax.device_count() if each else memory() * jax.process_count()
     if (need := nbytes(state)) > have:
         raise ConfigError(
-            f"model: {count(state.params):,} parameters with the state of the optimiser take {need:,} bytes, and "
+            f"model: {count(state.params):,} parameters with the state of the optimiser take {need:,} bytes, but "
             f"{'this machine has' if not each else 'the devices have'} {have:,}: lower model.width or model.layers."
         )
 
@@ -56,11 +56,12 @@ def check_room(state) -> None:
 def flops(function, *args) -> float:
     """Floating-point operations of the matrix products in `function(*args)`; arguments may be abstract.
 
-    Counted in the jaxpr, a loop's body as often as it runs: XLA's own analysis counts it once, which makes a
-    recurrent network look a hundred times cheaper than it is. A multiply-add is two operations; elementwise work is
-    left out. Scores that attention skips cost nothing, and those that it computes again on the way back cost again. A
-    loop whose length only the data tell runs as often as its `jax.named_scope` says ("times=12.5", on average), or
-    once; what each device runs on its chunk (`shard_map`) and each place of a grid (`pallas_call`) runs on all.
+    They are counted in the jaxpr; the body of a loop counts as often as it runs. XLA's own analysis counts it once,
+    which makes a recurrent network look a hundred times cheaper than it is. A multiply-add is two operations;
+    elementwise work is not counted. Attention scores that are skipped cost nothing, and scores that the backward pass
+    computes again cost again. A loop whose length depends on the data counts as often as its `jax.named_scope` says
+    ("times=12.5", on average), or once. The programs in `shard_map` and `pallas_call` count once for each device or
+    grid cell.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -92,7 +93,7 @@ def _cudnn_lstm(x, *_, input_size, hidden_size, **__) -> float:
 
 
 def _cudnn_scores(q, k, *_, mask_type, sliding_window_length, **__) -> float:
-    """One of the products of all queries and the keys that they see."""
+    """FLOPs of one product of all queries with the keys that they see."""
     (B, L, H, K), S = q, k[1]
     causal, window = "CAUSAL" in str(mask_type), sliding_window_length or S
     return 2 * B * H * K * (sum(min(i + 1, window) for i in range(L)) if causal else L * S)
@@ -109,12 +110,12 @@ _COUNTED = {
 
 
 def _times(eqn) -> float:
-    """How often what is inside runs."""
+    """How often the program inside an equation runs."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
         return params["length"]
     if name == "shard_map":
-        axes = next(value for key, value in params.items() if key.endswith("manual_axes"))  # named anew by some JAX
+        axes = next(value for key, value in params.items() if key.endswith("manual_axes"))  # its name varies in JAX
         return math.prod(params["mesh"].shape[axis] for axis in axes)
     if name == "pallas_call":
         return math.prod(params["grid_mapping"].grid)

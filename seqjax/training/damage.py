@@ -1,7 +1,7 @@
-"""Whether a checkpoint is damaged: its files are held against a list of them, made when they were written.
+"""Finds out whether a checkpoint is damaged: compares its files with a list that was made when they were written.
 
-What orbax raises does not say: of a file that was cut off it may say anything, and an error of any other kind (a disk
-that fails for a moment, no memory, no module) says nothing about the files.
+The errors of orbax do not tell: a truncated file can raise any error, and other errors (a disk that fails for a moment,
+no memory, a missing module) have nothing to do with the files.
 """
 
 import contextlib
@@ -16,40 +16,40 @@ FILES = "seqjax_files.json"
 
 
 class Damaged(CheckpointError):
-    """A checkpoint is not what was written: its content proves it. Exit code 4."""
+    """The content of a checkpoint proves that it changed after it was written. Exit code 4."""
 
 
 def seal(tree) -> str:
-    """sha256 of what JSON holds: it changes with it."""
+    """sha256 of a JSON tree: it changes if the tree changes."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def list_files(path: Path) -> None:
-    """Writes down size and sha256 of every file of a whole checkpoint."""
+    """Writes a list of the size and sha256 of every file of a complete checkpoint."""
     files = {f.relative_to(path).as_posix(): _file(f) for f in sorted(path.rglob("*")) if f.is_file()}
     with open(path / FILES, "w") as f:
         f.write(json.dumps({"files": files, "seal": seal(files)}))
         f.flush()
-        os.fsync(f.fileno())  # a machine that fails may lose the others, and then this one must be there to say so
+        os.fsync(f.fileno())  # if the machine fails, other files may be lost; this list must survive to show it
 
 
 @contextlib.contextmanager
 def reading(path: Path):
-    """Around what reads a checkpoint.
+    """A context for code that reads a checkpoint; translates its errors.
 
     Raises:
-      Damaged: its files have changed.
-      WorkdirError: they have not, or nobody can tell: the error is of another kind.
+      Damaged: the files have changed.
+      WorkdirError: the files have not changed, or that cannot be checked: the error has another cause.
     """
     try:
         yield
     except SeqjaxError:
         raise
     except Exception as error:
-        cause, fix = error, "its files stay as they are: mend that and run the same command again"
+        cause, fix = error, "its files are left unchanged: repair that and run the same command again"
         try:
             if changed := _changed(path):
-                raise Damaged(f"checkpoint {path} is damaged: {changed} is not what was written") from error
+                raise Damaged(f"checkpoint {path} is damaged: {changed} changed after it was written") from error
         except OSError as unread:
             cause = unread
         except LookupError:
@@ -58,11 +58,11 @@ def reading(path: Path):
 
 
 def _changed(path: Path) -> str | None:
-    """The first file that is not what was written.
+    """The first file that changed after it was written.
 
     Raises:
-      OSError: one cannot be read.
-      LookupError: there is no list of them: it is of before there were any, or its process was killed.
+      OSError: a file cannot be read.
+      LookupError: the checkpoint has no list of its files: it is older than such lists, or its process was killed.
     """
     try:
         listed = json.loads((path / FILES).read_bytes())
@@ -75,7 +75,7 @@ def _changed(path: Path) -> str | None:
 
 
 def _file(file: Path) -> list | None:
-    """Size and sha256; None: there is no such file."""
+    """Size and sha256 of a file; None: the file does not exist."""
     try:
         with open(file, "rb") as f:
             return [os.fstat(f.fileno()).st_size, hashlib.file_digest(f, "sha256").hexdigest()]
@@ -84,7 +84,7 @@ def _file(file: Path) -> list | None:
 
 
 def words(error: Exception) -> str:
-    """The first line of what an error says, behind its kind, if it is none of ours."""
+    """The first line of an error message; if the error is not a SeqjaxError, its class comes first."""
     said = str(error).strip().split("\n")[0]
     kind = [] if isinstance(error, SeqjaxError) else [type(error).__name__]
     return ": ".join([*kind, *([said] if said else [])])

@@ -1,4 +1,4 @@
-"""What a config would cost, without training."""
+"""Shows what a config would cost, without training."""
 
 import jax
 from rich.table import Table
@@ -13,7 +13,7 @@ def show(experiment: Experiment) -> None:
     """Prints parameters, FLOPs, memory and the first batch. Compiles the step and runs nothing.
 
     Raises:
-      ConfigError: this machine could not hold the parameters; behind what is known of them.
+      ConfigError: the memory is too small for the parameters. What is known of them is printed first.
     """
     e, console = experiment, progress.console(soft_wrap=True)
     params = e.shapes.params

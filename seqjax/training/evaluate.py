@@ -9,11 +9,11 @@ from seqjax.training.step import make_eval_step
 
 
 class Evaluator:
-    """Means over every example of a split, each counted once: empty rows of the last batch weigh nothing.
+    """Means over every example of a split. Each example counts once: empty rows of the last batch have weight 0.
 
-    With `task.carry_state` the rows are streams, each of which starts afresh and carries its state to its end.
-    Rows are spread over the devices of `layout`; of several processes, each reads its own. Compiled once per bucket
-    and kept for the next call.
+    With `task.carry_state` the rows are streams. Each stream starts with a new state and carries it to its end.
+    The rows are spread over the devices of `layout`; each process reads its own rows. The step is compiled once per
+    bucket and reused by the next call.
     """
 
     def __init__(self, model, task, source, loader, split: str, layout):
@@ -32,7 +32,7 @@ class Evaluator:
         return self.batches.size
 
     def __call__(self, params, on_batch=lambda done, total: None, give_up=lambda: False) -> dict[str, float] | None:
-        """Name -> mean; None if `give_up()` came true on the way. Sums are float64 on the host."""
+        """Name -> mean; None if `give_up()` returned true before the end. Sums are float64 on the host."""
         totals: dict[str, Ratio] = {}
         count, carry = self.batches.per_epoch, self._start
         size = self.batches.loader.batch_size

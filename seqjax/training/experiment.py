@@ -1,4 +1,4 @@
-"""An experiment: the schema of a config, and what is built of it."""
+"""An experiment: the schema of a config, and the objects built from it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,17 +18,17 @@ from seqjax.training.origin import Init
 from seqjax.training.parallel import Parallel
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
 
-OVERHEAD = 500  # bytes of an example beside its numbers, at least
+OVERHEAD = 500  # bytes of Python objects per example, at least, in addition to its numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Train(Checked):
-    """How long, and how often what is looked at and saved (in steps; None: at the end alone).
+    """How long to train, and how often to log, evaluate and save (in steps; None: only at the end).
 
-    `accumulation_steps` micro-batches make one batch. `steps_per_call` steps are one program, with their batches sent at once:
-    for models so small that the host would be the slower part. All that happens every so many steps happens at
-    multiples of it. `patience` evaluations without a better `task.monitor` end the run
-    early. The newest `keep_checkpoints` checkpoints stay, and the best.
+    `accumulation_steps` micro-batches make one batch. `steps_per_call` steps run as one program, and their batches are
+    sent together: for models so small that the host would be slower than the device. Logging, evaluation and saving
+    then happen at multiples of `steps_per_call`. `patience` evaluations without a better `task.monitor` end the run
+    early. The newest `keep_checkpoints` checkpoints and the best one are kept.
     """
 
     steps: Count
@@ -45,7 +45,7 @@ class Train(Checked):
         for name in ("steps", "log_every", "eval_every", "checkpoint_every"):
             if (getattr(self, name) or 0) % self.steps_per_call:
                 got = f"{name}={getattr(self, name)}"
-                raise ValueError(f"{got} is not a multiple of steps_per_call={self.steps_per_call}: make it one.")
+                raise ValueError(f"{got} is not a multiple of steps_per_call={self.steps_per_call}: choose a multiple.")
         if self.patience and not self.eval_every:
             raise ValueError("patience counts evaluations: set train.eval_every.")
 
@@ -67,7 +67,7 @@ class Schema:
 
 
 def resolve(tree: dict) -> dict:
-    """A config, checked, with every default filled in.
+    """Checks a config and fills in every default.
 
     Raises:
       ConfigError: lists every problem at once.
@@ -80,24 +80,24 @@ def resolve(tree: dict) -> dict:
         )
     if train["steps_per_call"] > 1 and len(tree["loader"]["buckets"]) > 1:
         raise ConfigError(
-            f"train.steps_per_call={train['steps_per_call']} puts batches of one length into one program, got "
-            f"loader.buckets={tree['loader']['buckets']}: leave one of them out."
+            f"train.steps_per_call={train['steps_per_call']} needs batches of one length, got "
+            f"loader.buckets={tree['loader']['buckets']}: remove one of the two keys."
         )
     return tree
 
 
 class Experiment:
-    """Everything that a resolved config describes, built: source -> task -> model -> optimiser -> batches.
+    """The objects that a resolved config describes: source -> task -> model -> optimiser -> batches.
 
-    `source`: that of its section `data`, if that was built before.
+    `source`: the source that section `data` describes, if it was built before.
 
     Raises:
-      ConfigError, DataError: what fits only together does not.
+      ConfigError, DataError: sections of the config do not fit together.
     """
 
     def __init__(self, tree: dict, source: Source | None = None):
         if jax.config.jax_enable_x64:
-            raise ConfigError("JAX_ENABLE_X64 is set, and parameters and states are float32: unset it.")
+            raise ConfigError("JAX_ENABLE_X64 is set, but parameters and states are float32: unset it.")
         self.config = tree
         self.seed = tree["seed"]
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
@@ -107,8 +107,8 @@ class Experiment:
         self.source = config.build(part["data"], tree["data"], "data") if source is None else source
         if self.train.eval_every and "validation" not in self.source.spec.splits:
             raise ConfigError(
-                f"train.eval_every={self.train.eval_every} evaluates on validation, and data has "
-                f"{', '.join(self.source.spec.splits)} alone: give it that split, or set train.eval_every=None."
+                f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
+                f"only {', '.join(self.source.spec.splits)}: give it a validation split, or set train.eval_every=None."
             )
         self._check_room()
         self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
@@ -118,13 +118,14 @@ class Experiment:
         prefix, given = getattr(self.model, "prefix", 0), self.task.prompt_length
         if prefix > given:
             raise ConfigError(
-                f"mixer.prefix={prefix} shows the first {prefix} tokens to each other, and task.prompt_length={given} has all "
-                f"after the first {given} predicted: set task.prompt_length={prefix}."
+                f"mixer.prefix={prefix} lets the first {prefix} tokens attend to each other, but with "
+                f"task.prompt_length={given} the model predicts all after the first {given}: set "
+                f"task.prompt_length={prefix}."
             )
         if self.loader.buckets and self.reads(self.loader.buckets[0]) < 1:
             raise ConfigError(
-                f"loader.buckets={list(self.loader.buckets)}: of {self.loader.buckets[0]} token the model reads none, "
-                "as it predicts the next: begin with more."
+                f"loader.buckets={list(self.loader.buckets)}: the model predicts the next token, so it reads none of "
+                f"{self.loader.buckets[0]} token: make the first bucket longer."
             )
         if self.parallel.sequence > 1:
             self._check_cuts(self.parallel.sequence)
@@ -133,7 +134,7 @@ class Experiment:
         self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
 
     def _check_room(self) -> None:
-        """Refuses batches, or examples, that the memory of this machine cannot hold: they are made here."""
+        """Refuses batches or examples that are too large for the memory of this machine, which makes them."""
         spec, loader = self.source.spec, self.loader
         a_place = 4 * (spec.features or 1) + 2
         example = spec.length * a_place + (spec.source_length or 0) * 5
@@ -142,16 +143,17 @@ class Experiment:
         need, have = max(example, loader.batch_size * batches * row // jax.process_count()), cost.memory()
         if need > have:
             raise ConfigError(
-                f"{batches:,} batches of {loader.batch_size:,} examples, up to {spec.length:,} long, take {need:,} bytes at "
-                f"once, and this machine has {have:,}: lower loader.batch_size, loader.prefetch or data.length."
+                f"{batches:,} batches of {loader.batch_size:,} examples, up to {spec.length:,} long, take "
+                f"{need:,} bytes of memory, but this machine has {have:,}: lower loader.batch_size, loader.prefetch or "
+                "data.length."
             )
 
     def _check_cuts(self, n: int) -> None:
-        """Refuses sequences that cannot be cut into `n` equal chunks, or a model that wants them whole."""
+        """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""
         if whole := getattr(self.model, "whole", [type(self.model).__name__]):
             raise ConfigError(
-                f"parallel.sequence={n} cuts sequences over devices, which {', '.join(dict.fromkeys(whole))} cannot "
-                "work on: choose attention or a linear recurrence, or parallel.sequence=1."
+                f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
+                "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
             )
         for length in self.loader.buckets or (self.source.spec.length,):
             if self.reads(length) % n:
@@ -161,7 +163,7 @@ class Experiment:
                 )
 
     def reads(self, length: int) -> int:
-        """How many tokens the model reads of `length`: all, or all but the last where it predicts the next."""
+        """How many of `length` tokens the model reads: all, or all except the last if it predicts the next token."""
         spec, shape_BL = self.source.spec, (1, length)
         some = lambda value, *shape: np.broadcast_to(value, shape)  # takes no memory
         example = {"tokens": some(np.int32(0), *shape_BL), "mask": some(np.True_, *shape_BL)}
@@ -177,7 +179,7 @@ class Experiment:
 
     @cached_property
     def _zeros(self):
-        """A batch of nothing."""
+        """A batch of zeros."""
         return jax.tree.map(np.zeros_like, self.batches.first)
 
     @cached_property
@@ -190,7 +192,7 @@ class Experiment:
         ema = self.optim.ema_decay is not None
         spike = self.guard.spike is not None
         make = partial(state_lib.init, self.model, self.task, self.tx, self._zeros, self.seed, ema, spike)
-        return jax.jit(make, inline=True)  # read once, for its shapes and where they belong
+        return jax.jit(make, inline=True)  # traced once, both for its shapes and for its shardings
 
     @cached_property
     def shapes(self) -> state_lib.State:

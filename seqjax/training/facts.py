@@ -1,4 +1,4 @@
-"""What a result must carry with it: sizes, baselines, versions, hardware, revision."""
+"""Facts recorded with every result: sizes, baselines, versions, hardware, git revision."""
 
 import datetime
 import importlib.metadata
@@ -19,7 +19,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def about(experiment: Experiment, flops: float, baselines: dict) -> Info:
-    """run.json but for its starts: sizes, baselines, versions, hardware."""
+    """The content of run.json without its starts: sizes, baselines, versions, hardware."""
     e, params = experiment, experiment.shapes.params
     return Info(
         parameters=cost.count(params),
@@ -35,7 +35,7 @@ def about(experiment: Experiment, flops: float, baselines: dict) -> Info:
 
 
 def baselines(source) -> dict:
-    """What is to be beaten on every finite split."""
+    """The baseline scores on every finite split, which a model should beat."""
     splits = [s for s in source.spec.splits if source.size(s) is not None]
     return {s: found for s in splits if (found := source.baselines(s))}
 
@@ -47,7 +47,7 @@ def start(step: int, command: str, changes: dict, origin: dict | None) -> Start:
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that decides about a run's numbers."""
+    """Versions of all software that influences the numbers of a run."""
     return {
         "seqjax": seqjax.__version__,
         "python": platform.python_version(),

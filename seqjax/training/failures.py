@@ -1,4 +1,4 @@
-"""Errors of others, told as our own."""
+"""Translates errors of JAX into errors of seqjax."""
 
 import contextlib
 import re
@@ -12,10 +12,10 @@ from seqjax.types import ConfigError
 
 @contextlib.contextmanager
 def explained(experiment: Experiment, workdir: Workdir):
-    """Around a run.
+    """A context for a run.
 
     Raises:
-      ConfigError: a device ran out of memory. A restart would end in the same way: this is no crash.
+      ConfigError: a device ran out of memory. It is no crash, as a restart would fail in the same way.
     """
     try:
         yield
@@ -24,9 +24,10 @@ def explained(experiment: Experiment, workdir: Workdir):
             raise
         asked = re.search(r"alloc\w* ([\d.,]+ ?\w+)", str(error))
         batch, parts = experiment.loader.batch_size, experiment.train.accumulation_steps
-        kept = "; the checkpoints are as they were" if any(workdir.checkpoints.glob("*")) else ""
+        kept = "; the checkpoints are unchanged" if any(workdir.checkpoints.glob("*")) else ""
         raise ConfigError(
-            f"out of memory: {asked[1] if asked else 'more than there is'} could not be had, with loader.batch_size={batch} "
-            f"in train.accumulation_steps={parts} parts: raise train.accumulation_steps, which changes nothing but rounding, or lower "
-            f"loader.batch_size, or cut the model over devices with parallel.fsdp{kept}."
+            f"out of memory: a device could not allocate {asked[1] if asked else 'what the step needs'} with "
+            f"loader.batch_size={batch} and train.accumulation_steps={parts}: raise train.accumulation_steps, "
+            "which changes only rounding, or lower loader.batch_size, or cut the model over devices with "
+            f"parallel.fsdp{kept}."
         ) from error

@@ -1,8 +1,8 @@
-"""The small files of a folder: written whole or not at all, never through a link, and read strictly.
+"""Reads and writes the small files of a folder: completely or not at all, never through a link, and strictly.
 
 An object in a JSON file begins with its `format` and ends with its `seal`, a digest of the rest. A row of a .jsonl file
-carries a seal of itself and of the seal before it. So a value that is changed is seen, and a row that is changed, lost
-or doubled. What has neither is older than seals, or written by hand: it is read as it stands.
+has a seal of the row and of the seal before it. So seqjax notices a changed value, and a changed, lost or doubled row.
+Data without a seal is older than seals, or was written by hand: it is read without these checks.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ FIX = "restore it from a copy, or move it away"
 
 
 def own(path, flags: int) -> int:
-    """The `opener` of files that are written in place: never through a link, and never waiting, as for a pipe."""
+    """The `opener` of files that are written in place: never follows a link, and never waits, as for a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file completely or not at all.
 
     Raises:
       WorkdirError: it cannot be written, or is a link.
@@ -49,11 +49,11 @@ def write(path: Path, content: bytes) -> None:
         raise unwritten(path, error) from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # half-written, if it is still there
+            temporary.unlink(missing_ok=True)  # incomplete, if it still exists
 
 
 def write_json(path: Path, tree) -> None:
-    """Writes an object, with its seal, or a list of rows, each with its own."""
+    """Writes an object with its seal, or a list of rows, each with its own seal."""
     if isinstance(tree, dict):
         tree = {FORMAT: 1, **json.loads(json.dumps(tree))}  # as it is read again
         tree[SEAL] = _seal(tree)
@@ -63,10 +63,10 @@ def write_json(path: Path, tree) -> None:
 
 
 def read_json(path: Path, kind: type = dict):
-    """The object in a JSON file, or the rows, if `kind` is list; None if there is no such file.
+    """The object in a JSON file, or its rows if `kind` is list; None if the file does not exist.
 
     Raises:
-      WorkdirError: it cannot be read, is not such JSON, or was changed after it was written.
+      WorkdirError: the file cannot be read, does not hold this kind of JSON, or was changed after it was written.
     """
     content = _content(path)
     if content is None:
@@ -93,24 +93,24 @@ def read_json(path: Path, kind: type = dict):
 
 @dataclasses.dataclass
 class Rows:
-    """What stands in a .jsonl file: the rows that are whole, and a sentence for all else."""
+    """The content of a .jsonl file: its good rows, and a sentence for each damaged one."""
 
     rows: list[dict] = dataclasses.field(default_factory=list)
     seals: list[str] = dataclasses.field(default_factory=list)
     damage: list[str] = dataclasses.field(default_factory=list)
-    torn: bool = False  # the last line was cut off, as by a kill, or is being written
-    first: str = ""  # what the first row is sealed with, as others are with the seal before
-    check: Callable[[dict], str | None] = lambda row: None  # what is wrong with a row
+    torn: bool = False  # the last line is incomplete: its writer was killed, or is writing it
+    first: str = ""  # the seal of the first row includes it, as other seals include the seal before
+    check: Callable[[dict], str | None] = lambda row: None  # says what is wrong with a row
 
     def take(self, where: str, row) -> None:
-        """One more row, or what stands in its place."""
+        """Adds one row, or records that it is damaged."""
         if not isinstance(row, dict):
             self.damage.append(f"{where} holds {str(row)[:60]!r}, wanted an object")
             return
         before, seal = self.seals[-1] if self.seals else self.first, row.pop(SEAL, None)
         older = seal is None and not self.seals
         if not older:
-            self.seals.append(str(seal))  # the next row is held against it, whatever becomes of this one
+            self.seals.append(str(seal))  # the next row is checked with it, even if this row is damaged
         if not older and seal != _seal(row, before):
             self.damage.append(f"{where} was changed after it was written, or one before it is lost")
         elif wrong := self.check(row):
@@ -120,10 +120,10 @@ class Rows:
 
 
 def read_rows(path: Path, check: Callable[[dict], str | None]) -> Rows:
-    """The rows of a .jsonl file; none if there is no such file. `check` says what is wrong with a row, if anything.
+    """The rows of a .jsonl file; none if it does not exist. `check` says what is wrong with a row, if anything.
 
     Raises:
-      WorkdirError: it cannot be read.
+      WorkdirError: the file cannot be read.
     """
     *lines, tail = (_content(path) or b"").split(b"\n")
     found = Rows(torn=bool(tail), check=check)
@@ -140,7 +140,7 @@ def read_rows(path: Path, check: Callable[[dict], str | None]) -> Rows:
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """Writes a .jsonl file anew, whole or not at all."""
+    """Replaces a .jsonl file, completely or not at all."""
     write(path, "".join(line + "\n" for line in _lines(rows)).encode())
 
 
@@ -169,7 +169,7 @@ class Appender:
         self._seal = row[SEAL]
 
     def sync(self) -> None:
-        """Waits until all rows stand on disk."""
+        """Waits until all rows are on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -178,17 +178,17 @@ class Appender:
 
 
 def unwritten(path: Path, error: OSError) -> WorkdirError:
-    """What the user is told of a file that cannot be written."""
+    """The error for a file that cannot be written."""
     return WorkdirError(f"cannot write {path}: {reason(error)} ({free(path.parent)}).")
 
 
 def reason(error: OSError) -> str:
-    """What the system says, in words."""
-    return "it is a link, and what it points to is not changed" if error.errno == errno.ELOOP else error.strerror
+    """The reason that the operating system gives, in words."""
+    return "it is a link, and seqjax does not write through links" if error.errno == errno.ELOOP else error.strerror
 
 
 def free(folder: Path) -> str:
-    """The room that is left where a folder is, or would be."""
+    """The free space on the disk of a folder, which need not exist yet."""
     place = next(p for p in (folder, *folder.parents) if p.exists())
     return f"{shutil.disk_usage(place).free:,} bytes free"
 
@@ -197,7 +197,7 @@ def _content(path: Path) -> bytes | None:
     try:
         with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file")
+                raise OSError(errno.EINVAL, "it is not a regular file")
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -208,10 +208,10 @@ def _content(path: Path) -> bytes | None:
 
 
 def _parse(content: bytes):
-    """The value that JSON stands for.
+    """The value of a JSON text.
 
     Raises:
-      ValueError: it is no JSON, has a key twice or a number of more than 64 bits, or is nested too deeply.
+      ValueError: the text is not JSON, has a key twice or a number of more than 64 bits, or is nested too deeply.
     """
     try:
         tree = json.loads(content.decode(), object_pairs_hook=_object, parse_int=_int)
@@ -231,7 +231,7 @@ def _depth(tree) -> int:
 def _object(pairs: list[tuple]) -> dict:
     tree = dict(pairs)
     if len(tree) < len(pairs):
-        raise ValueError("a key stands in it twice")
+        raise ValueError("an object has the same key twice")
     return tree
 
 

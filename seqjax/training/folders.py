@@ -1,4 +1,4 @@
-"""The folders that checkpoints lie in: found by their names, renamed, deleted."""
+"""Finds the folders of checkpoints by their names, renames and deletes them."""
 
 import itertools
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 from seqjax.training.stored import ABOUT
 from seqjax.types import WorkdirError
 
-STEP = "(0|[1-9][0-9]{0,17})"  # how a step is written: 7, and neither 007 nor another script's digits
+STEP = "(0|[1-9][0-9]{0,17})"  # a step in a name: 7, but not 007 or digits of another script
 
 
 def found(root: Path, ending: str = "") -> list[tuple[int, Path]]:
-    """The folders in `root` that are called like a step with that ending (an expression), newest first.
+    """The folders in `root` whose name is a step and `ending` (a regular expression), newest first.
 
     Raises:
-      WorkdirError: `root` cannot be read, or is a link to what is not there.
+      WorkdirError: `root` cannot be read, or is a link to a missing folder.
     """
     try:
         with os.scandir(root) as entries:
@@ -30,7 +30,7 @@ def found(root: Path, ending: str = "") -> list[tuple[int, Path]]:
 
 
 def delete(folder: Path) -> None:
-    """Of a link, the link; a process that is killed on the way leaves a folder that is seen to be incomplete."""
+    """Deletes a folder, or only the link to it. If the process is killed, the rest is recognised as incomplete."""
     if folder.is_symlink():
         folder.unlink()
     else:
@@ -52,6 +52,6 @@ def move(folder: Path, name: str) -> Path:
 
 
 def keep(folder: Path, name: str) -> Path:
-    """Renames a folder, to a name with a number behind it if there is one of that name already."""
+    """Renames a folder; if the name exists already, a number is appended."""
     names = itertools.chain([name], (f"{name}{n}" for n in itertools.count(2)))
     return move(folder, next(n for n in names if not folder.with_name(n).exists()))

@@ -1,4 +1,4 @@
-"""What becomes of a run whose numbers are bad."""
+"""Decides what happens to a run whose loss or gradients are bad."""
 
 import dataclasses
 import math
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from seqjax.types import Checked, Count, Natural, NumericsError, Range
 
-SPAN = 100  # good steps that the mean of gradient norms looks back on, roughly
-WARM_UP = 10  # good steps before one can stand out
+SPAN = 100  # good steps in the running mean of gradient norms, approximately
+WARM_UP = 10  # good steps before a step can be a spike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +20,16 @@ class Guard(Checked):
 
         spike:  |g| > spike * mean of |g| over good steps
 
-    The mean runs over all good steps until there are 100 of them, and from then on moves by a hundredth of each; in
-    the first 10 good steps nothing is a spike. `spike=None` takes any finite step. The mean is part of the state: a
-    run that began without it cannot take it up.
+    The mean is over all good steps until there are 100 of them; after that each step moves it by a hundredth of the
+    difference. None of the first 10 good steps is a spike. `spike=None` accepts any finite step. The mean is part of
+    the state: a run that started without `spike` cannot turn it on later.
 
-    policy="skip": bad steps are skipped, but `max_bad_steps` in a row end the run. "stop": the first one ends it.
-    "rollback": `max_bad_steps` in a row take the run back to the newest checkpoint from before them; the batches that
-    were seen since are passed over for good. After `max_rollbacks` of these the next one ends it.
+    policy="skip": bad steps are skipped, but `max_bad_steps` in a row end the run. "stop": the first bad step ends it.
+    "rollback": after `max_bad_steps` in a row the run goes back to the newest checkpoint before them and never uses the
+    batches since that checkpoint again. After `max_rollbacks` rollbacks the next one ends the run.
 
-    Before a checkpoint is written its parameters are looked at: if one is not finite, that is as bad as too many bad
-    steps, and nothing is written. With `train.steps_per_call` the steps are counted at the end of each call.
+    The parameters are checked before a checkpoint is written. If one is not finite, this counts as too many bad
+    steps, and nothing is written. With `train.steps_per_call` steps are counted at the end of each call.
     """
 
     policy: Literal["skip", "stop", "rollback"] = "skip"
@@ -38,30 +38,30 @@ class Guard(Checked):
     max_rollbacks: Natural = 3
 
     def check(self, step: int, bad: int) -> None:
-        """Raises TooBad if `bad` steps in a row up to `step` are more than are borne."""
+        """Raises TooBad if `bad` steps in a row up to `step` are more than the policy allows."""
         most = 1 if self.policy == "stop" else self.max_bad_steps
         if bad >= most:
             first = step - bad + 1
-            last = first + most - 1  # however late it is noticed, what follows is the same
+            last = first + most - 1  # the step at the limit, so that a late check gives the same result
             were = f"step {last} was" if most == 1 else f"{most} steps in a row up to step {last} were"
             raise TooBad(first, last, f"{were} bad: {self._bad()}")
 
     def check_parameters(self, step: int, params) -> None:
-        """Raises TooBad if a parameter of a state that is about to be saved is not finite."""
+        """Raises TooBad if a parameter that is about to be saved is not finite."""
         if not jax.device_get(_finite(params)):
             raise TooBad(step, step, f"a parameter is not finite after step {step}")
 
     def allows_rollback(self, before: int) -> bool:
-        """Whether a run that went back `before` times may do it once more."""
+        """Whether a run that was rolled back `before` times may be rolled back again."""
         return self.policy == "rollback" and before < self.max_rollbacks
 
     def verdict(
         self, bad: "TooBad", rollbacks: int, checkpoints: Path, kept: bool, clip: float | None, dtype: str | None
     ) -> NumericsError:
-        """What ends a run that `kept` a checkpoint or none; `clip` and `dtype` are its optim.clip_norm and model.dtype."""
+        """The error that ends a run. `kept`: it has a checkpoint; `clip`, `dtype`: its optim.clip_norm, model.dtype."""
         after = f" after {rollbacks} rollbacks" if self.policy == "rollback" else ""
         left = f"the last good parameters are in {checkpoints}" if kept else f"no checkpoint is in {checkpoints} yet"
-        if bad.first == 1:  # all parameters are the first ones
+        if bad.first == 1:  # all parameters still have their initial values
             fix = "no step was good, so look for the cause in the data and the model, not in optim.learning_rate"
         else:
             fixes = [
@@ -71,16 +71,16 @@ class Guard(Checked):
             ]
             fix = f"{', '.join(fix for fix, helps in fixes if helps)}, or check the data"
         if dtype == "float16":
-            fix = f"set model.dtype='bfloat16', as float16 ends at 65504. If that does not help, {fix}"
+            fix = f"set model.dtype='bfloat16', as float16 overflows above 65504. If that does not help, {fix}"
         return NumericsError(f"{bad}{after}; {left}: {fix}.")
 
     def _bad(self) -> str:
-        spike = "" if self.spike is None else f", or the gradient's norm above {self.spike:g} x its mean"
-        return "loss or gradient not finite" + spike
+        spike = "" if self.spike is None else f", or the gradient's norm is above {self.spike:g} x its mean"
+        return "the loss or gradient is not finite" + spike
 
 
 class TooBad(Exception):
-    """Bad steps, `first` to `last`, that the run cannot go on from."""
+    """The run cannot continue after the bad steps `first` to `last`."""
 
     def __init__(self, first: int, last: int, reason: str):
         super().__init__(reason)
@@ -95,15 +95,15 @@ class Norms(NamedTuple):
 
     @classmethod
     def zero(cls) -> "Norms":
-        """Before the first step."""
+        """The value before the first step."""
         return cls(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
     def is_spike(self, norm, factor: float):
-        """Whether a norm stands out."""
+        """Whether a norm is a spike."""
         return (self.count >= WARM_UP) & (norm > factor * self.mean)
 
     def add(self, norm) -> "Norms":
-        """With one more."""
+        """The mean and count with one more norm."""
         count = jnp.minimum(self.count + 1, SPAN)
         return Norms(self.mean + (norm.astype(jnp.float32) - self.mean) / count, count)
 

@@ -1,4 +1,4 @@
-"""What is known of a run beyond its arrays: from earlier starts, and from the steps so far."""
+"""What a run records in addition to its arrays: its config, data and progress; and checks against them at a start."""
 
 import dataclasses
 import hashlib
@@ -11,55 +11,51 @@ from seqjax.training.records import Status
 from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
-# Changing one of these would continue another experiment under the same name.
+# If one of these changes, the run folder would continue with another experiment.
 DATA_KEYS = ("seed", "data.", "task.", "loader.batch_size", "loader.buckets", "loader.too_long", "init.")
-PLACES = ("data.dir",)  # but for these: whether the data there are the same is looked at
-# Of a model's options, those that leave what it computes alone, but for rounding and what is dropped in training.
+PLACES = ("data.dir",)  # except these: a fingerprint shows whether the data are the same
+# Options of a model that do not change what it computes, except for rounding and dropout in training.
 FREE = ("backend", "max_length", "dropout", "dtype", "remat")
 RESTART = "choose another --workdir, or pass --restart to delete its checkpoints and begin at step 0"
-SCHEDULE = (
-    "learning_rate",
-    "schedule",
-    "warmup_steps",
-    "final_scale",
-)  # of optim: with train.steps they decide about the learning rate
+# Keys of optim that decide the learning rate, together with train.steps.
+SCHEDULE = ("learning_rate", "schedule", "warmup_steps", "final_scale")
 
 
 @dataclasses.dataclass
 class Progress:
-    """What the host knows of a run beyond the arrays; saved with them."""
+    """What the host knows about a run in addition to the arrays; it is saved with them."""
 
     seconds: float = 0.0  # of training, without evaluation and saving
     best: float | None = None
     best_step: int | None = None
     stale: int = 0  # evaluations since the best
-    owed: bool = False  # an evaluation of this step that a signal cut short
+    owed: bool = False  # a signal interrupted the evaluation of this step
     rollbacks: int = 0
-    passed: int = 0  # batches that rollbacks passed over: step + passed have been seen
+    passed: int = 0  # batches that rollbacks skipped: step + passed batches have been read
 
 
 def finished(experiment: Experiment, workdir: Workdir) -> int | None:
-    """The last step, if exactly this run is already done here, be its data elsewhere now; else None."""
+    """The last step, if exactly this run is already done here (`data.dir` may differ); else None."""
     status, old = workdir.record("status.json", Status), _held(workdir)
-    if old is None or not status or status.status != "done" or workdir.metrics().damage:  # the next start mends it
+    if old is None or not status or status.status != "done" or workdir.metrics().damage:  # the next start repairs it
         return None
     return status.step if set(config.differences(old, experiment.config)) <= {*PLACES} else None
 
 
 def changes(experiment: Experiment, workdir: Workdir, restart: bool) -> dict:
-    """What differs from the config that the folder was made with.
+    """The config keys that differ from config.json in the folder: key -> [old, new].
 
     Raises:
-      CheckpointError: other data or another order of them.
-      WorkdirError: there are checkpoints, and no config that they could be compared by.
+      CheckpointError: the data or their order differ.
+      WorkdirError: there are checkpoints, but no config to compare with.
     """
     if restart:
         return {}
     if (old := _held(workdir)) is None:
         if Checkpoints(workdir.checkpoints).steps():
             raise WorkdirError(
-                f"{workdir.path} has checkpoints but no config.json, so nothing says what they were trained with: "
-                "restore it (--print_config shows what a command writes there), or choose another --workdir."
+                f"{workdir.path} has checkpoints but no config.json, so their config is unknown: "
+                "restore the file (--print_config shows what a command writes there), or choose another --workdir."
             )
         return {}
     found, checkpoints = config.differences(old, experiment.config), Checkpoints(workdir.checkpoints)
@@ -74,11 +70,11 @@ def _held(workdir: Workdir) -> dict | None:
 
 
 def config_of(workdir: Workdir) -> dict:
-    """The config of the run that lives here, with the defaults of keys that are younger.
+    """The config of the run in this folder, with the defaults of keys that were added later.
 
     Raises:
-      ConfigError: no run lives here.
-      WorkdirError: its config is damaged, or none.
+      ConfigError: the folder has no run.
+      WorkdirError: its config is damaged or not valid.
     """
     tree = workdir.config()
     try:
@@ -89,7 +85,7 @@ def config_of(workdir: Workdir) -> dict:
 
 def _other(key: str, before, now) -> CheckpointError:
     return CheckpointError(
-        f"{key} was {before!r} and is now {now!r}: this would be another experiment in the same run; {RESTART}."
+        f"{key} was {before!r} and is now {now!r}, which would make another experiment of this run: {RESTART}."
     )
 
 
@@ -102,9 +98,9 @@ def _of_model(key: str) -> bool:
 
 
 def apart(meta: dict, experiment: Experiment, workdir: Workdir | None) -> dict[str, tuple]:
-    """What a checkpoint was trained with, and what an experiment has instead: key -> (then, now).
+    """The keys in which the config of a checkpoint differs from that of an experiment: key -> (then, now).
 
-    Checkpoints of before they kept their config are held against that of their folder, or against nothing.
+    Older checkpoints hold no config: then the config of their folder is compared, or nothing.
     """
     saved = meta["config"]
     if not isinstance(saved, dict):
@@ -113,10 +109,10 @@ def apart(meta: dict, experiment: Experiment, workdir: Workdir | None) -> dict[s
 
 
 def check_goes_on(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
-    """Refuses to go on with another model or other data than before, though all arrays have kept their shapes.
+    """Refuses to continue with another model or other data, even if all arrays have the same shapes.
 
     Raises:
-      CheckpointError: names what is other.
+      CheckpointError: names the key that differs.
     """
     for key, pair in apart(meta, experiment, workdir).items():
         if _of_data(key) or _of_model(key):
@@ -124,42 +120,42 @@ def check_goes_on(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
 
 
 def check_folder(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
-    """Refuses a config.json that was changed, where that changes what the checkpoint computes, or on what.
+    """Refuses a config.json that was edited such that the checkpoint computes something else, or on other data.
 
-    A text in `data` may be another, as files may move: whether the data are the same is looked at.
+    A text in `data` may differ, as files may move: `check_data` finds out whether the data are the same.
 
     Raises:
-      CheckpointError: names what was changed.
+      CheckpointError: names the key that was changed.
     """
     for key, (then, now) in apart(meta, experiment, workdir).items():
         moved = key.startswith("data.") and str in (type(then), type(now))
         if _of_model(key) or (key.startswith(("data.", "task.")) and not moved):
             raise CheckpointError(
-                f"{workdir.path / 'config.json'} has {key}={now!r}, and step {meta['step']} was trained with {then!r}: "
-                "put that back."
+                f"{workdir.path / 'config.json'} has {key}={now!r}, but step {meta['step']} was trained with {then!r}: "
+                "set the old value again."
             )
 
 
 def other_model(meta: dict, experiment: Experiment) -> list[str]:
-    """What the model of another run computed otherwise than that of this experiment, though the parameters fit."""
+    """How the model of another run differs from that of this experiment, although the parameters fit: one text each."""
     try:
         differ = apart(meta, experiment, None)
     except ConfigError as error:
-        return [f"its config means nothing here, so the models are not compared: {error}"]
-    found = [f"{key} was {then!r} there, is {now!r}" for key, (then, now) in differ.items() if _of_model(key)]
+        return [f"its config cannot be read here, so the models are not compared: {error}"]
+    found = [f"{key} was {then!r} there and is {now!r} here" for key, (then, now) in differ.items() if _of_model(key)]
     now = meanings(experiment.source)
     return found + [
-        f"{kind} stood for something else there (what reads or writes them can begin anew: init.fresh)"
+        f"{kind} stood for something else there (init.fresh gives the modules that use them random parameters)"
         for kind, then in meta["data"].get("meanings", {}).items()
         if None not in (then, now[kind]) and then != now[kind]
     ]
 
 
 def check_left(changes: dict, step: int, steps: int, folder: Path) -> None:
-    """Refuses changes that would come too late.
+    """Refuses changes to a run that has no steps left.
 
     Raises:
-      ConfigError: there is no step left that could be changed.
+      ConfigError: no step is left, so the changes would have no effect.
     """
     idle = [key for key in changes if key not in PLACES]
     if step > steps or (step == steps and idle):
@@ -170,13 +166,13 @@ def check_left(changes: dict, step: int, steps: int, folder: Path) -> None:
 
 
 def meanings(source) -> dict[str, str | None]:
-    """sha256 of what the tokens of a source stand for, and of its classes; None: it does not say."""
+    """sha256 of the meanings of a source's tokens and of its classes; None: the source does not tell them."""
     told = {"tokens": source.meaning(), "classes": getattr(source, "classes", None)}
     return {kind: said and hashlib.sha256(repr(list(said)).encode()).hexdigest() for kind, said in told.items()}
 
 
 def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
-    """The learning rate at `step` before the changes and with them, as one more change; {} if it stays the same."""
+    """The change of the learning rate at `step` that the other changes cause; {} if it stays the same."""
     optim, steps = experiment.optim, experiment.train.steps
     old = {key: pair[0] for key, pair in changes.items()}
     before = dataclasses.replace(optim, **{k: old[f"optim.{k}"] for k in SCHEDULE if f"optim.{k}" in old})
@@ -186,8 +182,8 @@ def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
 
 
 def fingerprint(experiment: Experiment) -> dict:
-    """What tells the training data from others under the same config: their number, the first batch of them, and what
-    the numbers in it stand for."""
+    """A fingerprint that distinguishes training data under the same config: the number of records, a hash of the first
+    batch, and the meanings of its tokens and classes."""
     h = hashlib.sha256()
     for name, array in sorted(experiment.batches.first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
@@ -196,18 +192,18 @@ def fingerprint(experiment: Experiment) -> dict:
 
 
 def check_data(saved: dict, now: dict, otherwise: str) -> None:
-    """Holds the data that a checkpoint was trained on against those at hand; `otherwise`: what to do about others.
+    """Compares the fingerprint that a checkpoint saved with that of the data now; `otherwise`: another way to go on.
 
     Raises:
-      CheckpointError: they are others.
+      CheckpointError: the data differ.
     """
-    if saved == {key: now[key] for key in saved}:  # older ones say less
+    if saved == {key: now[key] for key in saved}:  # older checkpoints save fewer keys
         return
     count = lambda n: "endless" if n is None else f"{n:,} records"
     if saved["records"] != now["records"]:
         found = f"the training data were {count(saved['records'])} and are now {count(now['records'])}"
     elif saved["first"] != now["first"]:
-        found = "the first batch of the training data is not what it was"
+        found = "the first batch of the training data has changed"
     else:
-        found = "the tokens or classes of the training data stand for something else"
-    raise CheckpointError(f"{found}: put back what it began with{otherwise}.")
+        found = "the tokens or classes of the training data now stand for something else"
+    raise CheckpointError(f"{found}: restore the data that it was trained on{otherwise}.")

@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: metrics.jsonl, TensorBoard, and the terminal."""
+"""Reports the progress of a run: in metrics.jsonl, in TensorBoard and on the terminal."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from seqjax.training.workdir import MetricsFile, Workdir
 
 
 class Journal:
-    """Rows of metrics, written as they come; of several processes, one writes."""
+    """Writes rows of metrics at once; with several processes, only one writes."""
 
     def __init__(self, workdir: Workdir, steps: int, step: int, quiet: bool, owed: bool):
         self.workdir = workdir
@@ -18,7 +18,7 @@ class Journal:
         self.cut(step, owed)
 
     def cut(self, step: int, owed: bool = False) -> None:
-        """Forgets the steps behind `step`; if its evaluation is still `owed`, what stands there of it, too."""
+        """Deletes the rows after `step`; if its evaluation is still `owed`, the validation row of `step`, too."""
         if not self.workdir.writes:
             return
         self.close()
@@ -26,7 +26,7 @@ class Journal:
         self._board = _summary_writer()(str(self.workdir.path / "tensorboard"), purge_step=step + 1)
 
     def write(self, row: dict) -> None:
-        """One row, of `step` and `split`."""
+        """Writes one row, which has a `step` and a `split`."""
         if not self.workdir.writes:
             return
         self.workdir.check()
@@ -36,14 +36,14 @@ class Journal:
                 self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
 
     def close(self) -> None:
-        """Closes the files. A full disk was said before, where it mattered."""
+        """Closes the files. Errors are ignored, as `write` has already raised those that matter."""
         if self._file:
             with contextlib.suppress(OSError):
                 self._file.close()
         if self._board:
             try:
                 self._board.close()
-            except OSError:  # it would try again when Python ends, and print what it meets
+            except OSError:  # else tensorboardX tries again when Python ends, and prints the error
                 events = self._board.file_writer.event_writer
                 events._worker.stop()
                 events._closed = True
@@ -51,10 +51,10 @@ class Journal:
 
 
 def _summary_writer() -> type:
-    """tensorboardX's SummaryWriter. It imports PyTorch where it finds it, for seconds; numbers need none of it."""
+    """tensorboardX's SummaryWriter, imported without PyTorch, which takes seconds and is not needed for numbers."""
     hidden = "torch" not in sys.modules
     if hidden:
-        sys.modules["torch"] = None  # says to Python: not there
+        sys.modules["torch"] = None  # Python then treats torch as not installed
     try:
         from tensorboardX import SummaryWriter
     finally:

@@ -1,4 +1,4 @@
-"""The loop over steps: step, log, evaluate, save; and what a signal or bad numbers make of it."""
+"""The loop over steps: step, log, evaluate and save; it also handles signals and bad steps."""
 
 import collections
 import collections.abc
@@ -16,14 +16,14 @@ from seqjax.training.signals import Interrupt
 from seqjax.types import Preempted
 
 log = logging.getLogger(__name__)
-AHEAD = 2  # steps that may be under way while the host goes on
+AHEAD = 2  # steps that the device may have queued while the host goes on
 BLOCK = 256  # log lines whose learning rates are computed together
 
 
 class Calls(collections.abc.Sequence):
-    """The batches that each call of the step takes, `k` of them; they are seen `passed` later than their step.
+    """The numbers of the `k` batches that each call of the step takes: the step plus the `passed` (skipped) batches.
 
-    A run that was saved with another k comes back to multiples of this one: its first call is shorter.
+    If the run was saved with another k, the first call is shorter, so that later calls end at multiples of k.
     """
 
     def __init__(self, first: int, last: int, k: int, passed: int):
@@ -40,7 +40,7 @@ class Calls(collections.abc.Sequence):
 
 
 class Loop:
-    """The steps of a run (`run.Run`) that was started."""
+    """Takes the steps of a run (`run.Run`) that was started."""
 
     def __init__(self, run, interrupt: Interrupt):
         self.run, self.interrupt = run, interrupt
@@ -48,17 +48,17 @@ class Loop:
         # The first call is shorter, if the run was saved with another number of steps per call.
         self.programs = max(len(run.experiment.loader.buckets), 1) + bool(run.step % run.options.steps_per_call)
         self._schedule = jax.jit(jax.vmap(self.experiment.optim.rate(self.options.steps)))
-        self._rates = -1, None  # of which block of log lines, and they
+        self._rates = -1, None  # the number of a block of log lines, and their learning rates
         self.last: dict[str, float] = {}  # validation metrics
-        self._pending = None  # a log line whose numbers may still be under way
-        self._told = False  # that there are more programs than buckets
+        self._pending = None  # a log line whose numbers may still be computed
+        self._told = False  # whether the warning about more programs than buckets was printed
 
     def train(self) -> dict[str, float]:
-        """Steps until the end; returns the last validation metrics.
+        """Trains to the last step; returns the last validation metrics.
 
         Raises:
           Preempted: a signal came; the state is saved.
-          NumericsError: too many bad steps.
+          NumericsError: there were too many bad steps.
         """
         while True:
             try:
@@ -73,7 +73,7 @@ class Loop:
         run, options = self.run, self.options
         steps = options.steps
         every = lambda n: n is not None and run.step % n == 0
-        # Steps with collectives that are queued on simulated CPU devices can deadlock: wait for each.
+        # Simulated CPU devices can deadlock if steps with collectives are queued: wait for each step.
         ahead = 0 if jax.default_backend() == "cpu" and jax.device_count() > 1 else AHEAD
         under_way: collections.deque = collections.deque()
         tokens, count = 0, 0
@@ -81,16 +81,16 @@ class Loop:
         if run.progress.owed:
             if self._look(evaluate=True, save=True):
                 return
-        elif options.patience and run.progress.stale >= options.patience:  # it was stopped here before
+        elif options.patience and run.progress.stale >= options.patience:  # an earlier start stopped here
             return self._say_stopped()
         for done, batch in self._batches():
             start, known = time.perf_counter(), run.traced.times
             run.state, run.totals = run.train_step(run.state, run.totals, batch)
             run.step += done
-            if run.traced.times == known:  # other processes have about as many tokens in their rows
+            if run.traced.times == known:  # assumes that the rows of other processes have as many tokens
                 share = batch["mask"].shape[-2] / self.experiment.loader.batch_size
                 tokens, count = tokens + int(batch["mask"].sum() / share), count + done
-            else:  # speed and training time are those of steps that compile nothing
+            else:  # speed and training time leave out steps that compile
                 self._pass(start)
                 jax.block_until_ready(run.totals)
                 self._tick = time.perf_counter()
@@ -101,7 +101,7 @@ class Loop:
             self._flush()
             final = run.step == steps
             if every(options.log_every) or final:
-                # Read when the next step is under way, so that the device never waits for the host.
+                # The totals are read while the next step runs, so that the device never waits for the host.
                 self._pending = (run.step, run.totals, tokens, count, run.traced.times)
                 run.totals, tokens, count = run.zeros, 0, 0
             evaluate = bool(run.evaluator) and (every(options.eval_every) or final)
@@ -115,13 +115,13 @@ class Loop:
             if self._look(evaluate, save):
                 return
             self._tick = time.perf_counter()
-        if run.step < steps:  # asked to end while the source was silent
+        if run.step < steps:  # a signal came while the loop waited for data
             self._flush()
             self._wait_for(under_way, 0)
             self._look(evaluate=False, save=False)
 
     def _batches(self):
-        """What each call of the step takes: how many steps it is, and their batches."""
+        """For each call of the step: the number of steps, and their batches."""
         run, k = self.run, self.options.steps_per_call
         reading = dict(give_up=lambda: self.interrupt.asked, rows=run.layout.rows(self.experiment.loader.batch_size))
         first, last, passed = run.step, self.options.steps, run.progress.passed
@@ -134,19 +134,19 @@ class Loop:
             yield len(call), batch
 
     def _wait_for(self, under_way: collections.deque, ahead: int) -> None:
-        """Until no more than `ahead` steps are under way; too many bad ones among the others raise TooBad."""
+        """Waits until at most `ahead` steps are still running. Raises TooBad if the others had too many bad steps."""
         while len(under_way) > ahead:
             step, totals = under_way.popleft()
             jax.block_until_ready(totals)
             self.experiment.guard.check(step, int(self.run.layout.fetch(totals["bad"].total)))
 
     def _look(self, evaluate: bool, save: bool) -> bool:
-        """Evaluates and saves, and ends where a signal asks for it; returns whether to stop early."""
+        """Evaluates and saves, and ends the run if a signal came; returns whether to stop early."""
         run = self.run
         state = run.layout.gather(run.state)
         self.experiment.guard.check_parameters(run.step, (state.params, state.ema))
         stop = evaluate and self._evaluate()
-        asked = self.interrupt.asked  # looked at once: whoever is told that all is saved can rely on it
+        asked = self.interrupt.asked  # read once, so that a signal that comes later changes nothing below
         if asked and (run.progress.owed or not (stop or run.step == self.options.steps)):
             self._preempt(asked)
         if save or stop:
@@ -162,13 +162,13 @@ class Loop:
         )
 
     def _pass(self, now: float) -> None:
-        """The time of training since the last look at the clock counts for the run and for the log interval."""
+        """Adds the time since the last call to the training time of the run and of the log interval."""
         self.run.progress.seconds += now - self._tick
         self._spent += now - self._tick
         self._tick = now
 
     def _preempt(self, asked: str) -> None:
-        """Saves, and ends the run so that the same command goes on with it."""
+        """Saves and ends the run such that the same command continues it."""
         self.run.save(self.run.checkpoints)
         self.run.checkpoints.wait()
         raise Preempted(
@@ -177,9 +177,9 @@ class Loop:
         )
 
     def _evaluate(self) -> bool:
-        """Validates, keeps the best, counts evaluations without a better one; returns whether that is enough of them.
+        """Evaluates on validation and saves the best state; returns whether `patience` evaluations were no better.
 
-        A signal cuts it short; the next start makes up for it.
+        A signal interrupts the evaluation; then the next start repeats it.
         """
         run, progress = self.run, self.run.progress
         params = run.layout.gather(run.state).eval_params
@@ -200,13 +200,13 @@ class Loop:
         return bool(patience) and progress.stale >= patience
 
     def _flush(self) -> None:
-        """Logs the interval that ended with the step before, if one did."""
+        """Logs the interval that ended with the step before, if one ended there."""
         if self._pending:
             self._log(*self._pending)
             self._pending = None
 
     def _rate(self, step: int) -> float:
-        """The learning rate of a step that is logged. The device is asked for many at once: it is at work on others."""
+        """The learning rate of a logged step. Many are computed at once, as each request waits for the device."""
         every = self.options.log_every
         block, line = divmod((step - 1) // every, BLOCK)
         if block != self._rates[0]:
@@ -216,7 +216,7 @@ class Loop:
         return float(self._rates[1][line])
 
     def _log(self, step: int, totals, tokens: int, count: int, compiles: int) -> None:
-        """Reads the totals of a log interval and writes them everywhere."""
+        """Reads the totals of a log interval and writes them to the journal and the display."""
         run = self.run
         totals = run.layout.fetch(totals)
         self._pass(time.perf_counter())
@@ -238,8 +238,8 @@ class Loop:
         if compiles > self.programs and not self._told:
             self._told = True
             log.warning(
-                "the step was compiled %d times for %d bucket(s), up to step %d: the source gives batches with other "
-                "fields or dtypes from time to time; each kind costs a compilation.",
+                "the step was compiled %d times for %d bucket(s), up to step %d: some batches of the source have other "
+                "fields or dtypes; each kind costs a compilation.",
                 compiles,
                 self.programs,
                 step,

@@ -1,4 +1,4 @@
-"""Optimisers by config: optax's own, with warm-up, schedule, clipping and decoupled weight decay."""
+"""Optimisers of optax, chosen by config, with warm-up, schedule, clipping and decoupled weight decay."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import optax
 from seqjax import lookup
 from seqjax.types import Checked, Fraction, Natural, NonNegative, Positive
 
-# adamw is adam here: the decay is added once, for all of them, in `Optim.build`.
+# adamw is adam here: `Optim.build` adds the weight decay, in the same way for all optimisers.
 OPTIMISERS = {
     "adamw": optax.adam,
     "adam": optax.adam,
@@ -22,14 +22,14 @@ OPTIMISERS = {
     "lion": functools.partial(optax.lion, weight_decay=0.0),  # its default is not 0
     "muon": optax.contrib.muon,
 }
-# Options of theirs that other keys of this section, or the model, stand for.
+# Options of optax that are set by other keys of this section, or by the model.
 TAKEN = {"learning_rate", "weight_decay", "weight_decay_rate", "weight_decay_mask", "mask"}
 TAKEN |= {"muon_weight_dimension_numbers"}
-TAKEN |= {"adam_learning_rate", "adam_weight_decay"}  # of what muon leaves to adam
+TAKEN |= {"adam_learning_rate", "adam_weight_decay"}  # for the parameters that muon leaves to adam
 
 
 def by_rank(params):
-    """For each parameter, whether it has several axes: what is known without its module."""
+    """For each parameter, whether it has several axes. It needs no knowledge of the modules."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
@@ -37,16 +37,16 @@ def by_rank(params):
 class Optim(Checked):
     """The optimiser and its schedule.
 
-        g <- g * min(1, clip / |g|)
-        u <- optimiser(g) + decay * theta     (decay only for matrices)
+        g <- g * min(1, clip_norm / |g|)
+        u <- optimiser(g) + weight_decay * theta     (decay only for matrices)
         theta <- theta - lr(step) * u
 
-    lr rises linearly from 0 to `learning_rate` over `warmup_steps` steps and then falls to `final_scale` * peak at the last step, along a
-    cosine or a line, or stays. `options` go to the optax function of that name (`options.b2=0.95`).
-    Matrices are what features are multiplied by, kernels of convolutions, and tables of embeddings. Left alone are
-    biases, scales of norms, states, and what a module names in its `vectors`: parameters of several axes that are one
-    vector for each head or gate. "muon" turns matrices of two axes and leaves all else to adam.
-    `ema_decay` keeps an exponential moving average of the parameters, which is what is then evaluated and decoded.
+    lr rises linearly from 0 to `learning_rate` over `warmup_steps` steps. Then it falls along a cosine or a line to
+    `final_scale` * `learning_rate` at the last step, or stays constant. `options` are passed to the optax function
+    `name` (`options.b2=0.95`). Matrices are weights that multiply features, kernels of convolutions, and embedding
+    tables. Biases, scales of norms, states and the `vectors` of a module are no matrices (`vectors` have several axes,
+    but hold one vector for each head or gate). "muon" updates matrices of two axes and leaves the rest to adam.
+    `ema_decay` keeps an exponential moving average of the parameters, which is then used to evaluate and decode.
     """
 
     name: Literal["adamw", "adam", "sgd", "rmsprop", "adafactor", "lion", "muon"] = "adamw"
@@ -76,7 +76,7 @@ class Optim(Checked):
             except Exception as error:
                 raise ValueError(f"options={self.options}: {self.name} refuses them: {error}") from error
         if self.name == "adam" and self.weight_decay:
-            raise ValueError(f"decay={self.weight_decay} with adam: choose adamw for decoupled weight decay.")
+            raise ValueError(f"weight_decay={self.weight_decay} is not an option of adam: choose adamw.")
 
     def rate(self, steps: int):
         """step -> learning rate, over a run of `steps`."""
@@ -95,15 +95,15 @@ class Optim(Checked):
         return optax.join_schedules([rise, main], [self.warmup_steps])
 
     def build(self, steps: int, matrices: Callable = by_rank) -> optax.GradientTransformation:
-        """The optax chain for a run of `steps`; its update takes the `step`, as skipped ones count for the rate.
+        """The optax chain for a run of `steps`. Its update takes the `step`, as skipped steps count in the schedule.
 
-        `matrices` says which of the parameters that it is given are such: see `seqjax.training.state.matrices`.
+        `matrices` maps parameters to whether each is a matrix: see `seqjax.training.state.matrices`.
         """
         roles = {"muon_weight_dimension_numbers": _turned_by_muon(matrices)} if self.name == "muon" else {}
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
             OPTIMISERS[self.name](learning_rate=1.0, **self.options, **roles),
-            # The optimiser has turned the sign already.
+            # The update of the optimiser already has a negative sign.
             optax.add_decayed_weights(-self.weight_decay, mask=matrices) if self.weight_decay else optax.identity(),
             _scale_by(self.rate(steps)),
         )
@@ -118,6 +118,6 @@ def _scale_by(rate) -> optax.GradientTransformationExtraArgs:
 
 def _turned_by_muon(matrices: Callable) -> Callable:
     axes = optax.contrib.MuonDimensionNumbers()
-    # optax also asks for a tree in which what muon does not turn is masked.
+    # optax also passes a tree in which the parameters that muon does not update are masked.
     one = lambda is_matrix, p: axes if is_matrix and not isinstance(p, optax.MaskedNode) and p.ndim == 2 else None
     return lambda params: jax.tree.map(one, matrices(params), params)

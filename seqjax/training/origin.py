@@ -1,4 +1,4 @@
-"""What a run begins with: random parameters, or those of another run."""
+"""The initial parameters of a run: random ones, or those of another run."""
 
 import dataclasses
 import functools
@@ -19,12 +19,12 @@ from seqjax.types import Checked, ConfigError, Count
 
 @dataclasses.dataclass(frozen=True)
 class Init(Checked):
-    """The parameters before the first step are those of another `run`, a run folder; None: random ones.
+    """Takes the initial parameters from another `run`, a run folder; None: they are random.
 
-    `checkpoint` is "best" (on validation), "latest" or a step; where that run kept a moving average of its parameters,
-    it is taken. Parameters go by name and shape, and all must fit, but for those of the modules named in `fresh`
-    ("head", "blocks_0/mixer"): they are random, whatever either model has there. The optimiser, the schedule and the
-    order of the data begin anew.
+    `checkpoint` is "best" (on validation), "latest" or a step. If that run kept a moving average of its parameters, the
+    average is used. Names and shapes of all parameters must match, except in the modules named in `fresh` ("head",
+    "blocks_0/mixer"): these are random, whatever parameters the two models have there. The optimiser, the schedule and
+    the order of the data start from the beginning.
     """
 
     run: str | None = None
@@ -34,15 +34,15 @@ class Init(Checked):
     def __post_init__(self):
         super().__post_init__()
         if self.run is None and (self.checkpoint != "best" or self.fresh):
-            raise ValueError("checkpoint and fresh are about another run: set init.run.")
+            raise ValueError("checkpoint and fresh apply only to another run: set init.run.")
 
     def origin(self, params, folder: Path | None = None) -> "Origin | None":
-        """Where parameters come from, held against the abstract ones that are wanted in `folder`; None: nowhere.
+        """The checkpoint to start from, checked against the abstract `params` of the run in `folder`; None: no `run`.
 
         Raises:
           ConfigError: `run` is not the folder of a run, or its parameters do not fit.
-          CheckpointError: it has no such checkpoint, or that is damaged.
-          WorkdirError: it cannot be read.
+          CheckpointError: the checkpoint does not exist or is damaged.
+          WorkdirError: the checkpoint cannot be read.
         """
         return None if self.run is None else processes.together(lambda: self._look(params, folder))
 
@@ -52,7 +52,7 @@ class Init(Checked):
             own = folder and other.path.resolve() == folder.resolve()
             if not own:
                 other.config()
-        except (ConfigError, OSError, ValueError) as error:  # the latter two: no file can have this name
+        except (ConfigError, OSError, ValueError) as error:  # OSError, ValueError: no file can have this name
             raise ConfigError(f"init.run={shown(self.run)[1:-1]}: {error}") from error
         if own:
             raise ConfigError(f"init.run={self.run} is the run's own folder: choose another run, or another --workdir.")
@@ -65,22 +65,22 @@ class Init(Checked):
         for module in self.fresh:
             if not any(_within(name, module) for name in (*saved, *wanted)):
                 tops = dict.fromkeys(name.partition("/")[0] for name in wanted)
-                raise ConfigError(f"init.fresh: no parameter is called {module!r}; there are {', '.join(tops)}.")
+                raise ConfigError(f"init.fresh: no module is called {module!r}: choose from {', '.join(tops)}.")
         is_fresh = lambda name: any(_within(name, module) for module in self.fresh)
         saved, wanted = ({n: a for n, a in named.items() if not is_fresh(n)} for named in (saved, wanted))
         if found := stored.differences(saved, {n: [str(a.dtype), list(a.shape)] for n, a in wanted.items()}):
             raise ConfigError(
-                f"init.run={self.run}: {len(found)} parameters differ (choose the model of that run, or have their "
-                f"modules begin anew: init.fresh):{stored.listed(found)}"
+                f"init.run={self.run}: {len(found)} parameters differ (choose the model of that run, or list their "
+                f"modules in init.fresh):{stored.listed(found)}"
             )
         if not wanted:
-            raise ConfigError(f"init.fresh={list(self.fresh)} leaves nothing to take from init.run={self.run}.")
+            raise ConfigError(f"init.fresh={list(self.fresh)} leaves no parameter to take: list fewer modules.")
         return Origin(self, path, step, field, meta, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """A checkpoint whose parameters fit, `field` of its state; `wanted` are those to be taken, abstract, by name."""
+    """A checkpoint whose parameters fit, in `field` of its state; `wanted`: name -> abstract parameter to take."""
 
     init: Init
     path: Path
@@ -90,19 +90,19 @@ class Origin:
     wanted: dict
 
     def __str__(self) -> str:
-        fresh = f", but for {', '.join(self.init.fresh)}" if self.init.fresh else ""
+        fresh = f", except {', '.join(self.init.fresh)}" if self.init.fresh else ""
         return f"begins with the parameters of {self.init.run} at step {self.step}{fresh}"
 
     def about(self) -> dict:
-        """What stands in run.json."""
+        """The entry for run.json."""
         return {"run": self.init.run, "step": self.step, "fresh": list(self.init.fresh)}
 
     def begin(self, state: State, tx, shardings) -> State:
-        """`state`, before its first step, with these parameters.
+        """Puts these parameters into `state`, before its first step.
 
         Raises:
           CheckpointError: the checkpoint is damaged.
-          WorkdirError: it cannot be read.
+          WorkdirError: the checkpoint cannot be read.
         """
         read = functools.partial(stored.load_field, self.path, self.meta, self.field, _tree(self.wanted))
 

@@ -1,4 +1,4 @@
-"""How a step is spread over devices, of one process or several: jit on a mesh, or pmap."""
+"""Spreads a step over the devices of one process or several: with jit on a mesh, or with pmap."""
 
 import dataclasses
 from typing import Literal
@@ -10,20 +10,20 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from seqjax.types import Checked, ConfigError, Count
 
 AXES = ("data", "fsdp", "sequence", "tensor")
-ROWS = ("data", "fsdp")  # the axes that the rows of a batch are split over
-# Products that read what the product before them wrote: cut along their inputs, so that a pair meets in one sum
-# (Shoeybi et al. 2019, arXiv:1909.08053). All other matrices are cut along their outputs.
+ROWS = ("data", "fsdp")  # the rows of a batch are split over these axes
+# Matrices that multiply the output of the matrix before them. They are cut along their inputs, so that the pair needs
+# one sum over devices (Shoeybi et al. 2019, arXiv:1909.08053). All other matrices are cut along their outputs.
 INWARD = ("down", "out")
 
 
 @dataclasses.dataclass(frozen=True)
 class Parallel(Checked):
-    """How many devices do what.
+    """How many devices share the rows, the tokens and the parameters.
 
     mode="jit": a mesh of `data` x `fsdp` x `sequence` x `tensor` devices. The rows of a batch are split over data and
     fsdp, its tokens over sequence (attention in a ring, linear recurrences chunk by chunk), parameters and optimiser
-    state over fsdp and tensor. mode="pmap": every device holds everything and takes a share of the rows.
-    data=None takes the devices that the others leave.
+    state over fsdp and tensor. mode="pmap": every device holds the whole state and takes a share of the rows.
+    data=None takes the devices that the other axes leave.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
@@ -40,36 +40,37 @@ class Parallel(Checked):
             raise ValueError(f"mode='pmap' is data-parallel only, got {got}: use mode='jit'.")
 
     def sizes(self, batch: int, accumulate: int) -> dict[str, int]:
-        """Devices per axis, for the devices of all processes.
+        """Number of devices per axis, over all processes.
 
         Raises:
-          ConfigError: they do not divide the devices, or the batch.
+          ConfigError: the sizes do not divide the devices, or the batch.
         """
         devices, processes = jax.device_count(), jax.process_count()
         at_hand = f"{devices} devices" + (f" of {processes} processes" if processes > 1 else "")
         model = self.fsdp * self.sequence * self.tensor
         data = self.data or max(devices // model, 1)
         sizes = {"data": data, "fsdp": self.fsdp, "sequence": self.sequence, "tensor": self.tensor}
-        # One process may leave devices alone; of several, none may be left out.
+        # A single process may leave devices unused; several processes must use all devices.
         if data * model > devices or (data * model != devices and (self.data is None or processes > 1)):
             shown = " x ".join(f"{name}={size}" for name, size in sizes.items() if size > 1 or name != "sequence")
-            raise ConfigError(f"parallel: {shown} does not fit {at_hand}.")
+            raise ConfigError(f"parallel: {shown} does not fit {at_hand}: choose sizes whose product is {devices}.")
         shares = data * self.fsdp * accumulate
         if batch % shares:
             raise ConfigError(
-                f"loader.batch_size={batch} is not divisible by {data * self.fsdp} devices x train.accumulation_steps={accumulate}"
-                f"{f' ({at_hand})' if processes > 1 else ''}: choose a multiple of {shares}."
+                f"loader.batch_size={batch} is not divisible by {data * self.fsdp} devices x "
+                f"train.accumulation_steps={accumulate}{f' ({at_hand})' if processes > 1 else ''}: "
+                f"choose a multiple of {shares}."
             )
         return sizes
 
     def layout(self, batch: int, accumulate: int) -> "Jit | Pmap":
-        """The layout for the devices at hand."""
+        """The layout for the present devices."""
         sizes = self.sizes(batch, accumulate)
         return Jit(sizes) if self.mode == "jit" else Pmap(sizes)
 
 
 class Layout:
-    """A mesh over the devices of all processes. Global arrays live on it: what is checkpointed and evaluated."""
+    """A mesh over the devices of all processes. The global arrays of checkpoints and evaluation live on it."""
 
     def __init__(self, sizes: dict[str, int]):
         shape = tuple(sizes[axis] for axis in AXES)
@@ -79,15 +80,15 @@ class Layout:
         self.everywhere, self.by_row = self.named(), self.named(ROWS)
 
     def named(self, *axes) -> NamedSharding:
-        """Dimensions cut by these axes of the mesh."""
+        """The sharding that cuts dimensions along these axes of the mesh."""
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
     def for_rows(self, size: int) -> NamedSharding:
-        """Where a batch of so many rows lives: whole everywhere, if the devices do not divide it (evaluation only)."""
+        """The sharding of a batch of `size` rows: a whole copy on each device if the devices do not divide it."""
         return self.everywhere if size % self.shares else self.by_row
 
     def shardings(self, state):
-        """Where each array of a state lives."""
+        """The sharding of each array of a state."""
         return _by_row(lambda path, leaf: self.for_rows(leaf.shape[0]), self._where, state)
 
     def _where(self, path, leaf) -> NamedSharding:
@@ -100,18 +101,18 @@ class Layout:
         )
 
     def init(self, make_state):
-        """Makes a state in place, each device its own part."""
+        """Makes a state: each device makes its own part."""
         return self.spread(jax.jit(make_state, out_shardings=self.shardings(jax.eval_shape(make_state)))())
 
     def rows(self, batch: int) -> np.ndarray | None:
-        """The rows of a batch that this process reads; None: all."""
+        """The indices of the rows of a batch that this process reads; None: all rows."""
         if jax.process_count() == 1:
             return None
         places = self.by_row.addressable_devices_indices_map((batch,)).values()
         return np.unique(np.concatenate([np.arange(batch)[place] for place in places]))
 
     def place(self, batch, size: int):
-        """The rows that this process read, of a batch of `size` -> global arrays."""
+        """The rows that this process read, of a batch of `size` rows -> global arrays."""
         if jax.process_count() == 1:
             return jax.device_put(batch, self.for_rows(size))
         return self._join(batch, size, self.by_row, axis=0)
@@ -138,7 +139,7 @@ class Layout:
         return jax.make_array_from_callback(value.shape, self.everywhere, lambda index: value[index])
 
     def _within(self, compiled):
-        """What cuts sequences finds its axis in the ambient mesh."""
+        """Runs a function with this mesh as the ambient mesh, where code that cuts sequences finds its axis."""
         if self.mesh.shape["sequence"] == 1:
             return compiled
 
@@ -150,13 +151,13 @@ class Layout:
 
 
 class Jit(Layout):
-    """One program over the mesh; XLA puts in the collectives."""
+    """One program over the mesh; XLA inserts the collectives."""
 
     axis = None
 
     def _where(self, path, leaf, fsdp: bool = True) -> NamedSharding:
-        """Matrices are cut along their outputs by `tensor`, or along their inputs by name (`INWARD`), and everything
-        along the longest other axis by `fsdp`, where the sizes divide. Moments of the optimiser go with parameters."""
+        """`tensor` cuts matrices along their outputs, or along their inputs if named in `INWARD`. `fsdp` cuts arrays
+        along the longest other axis that it divides. Optimiser moments have the sharding of their parameters."""
         spec: list = [None] * len(leaf.shape)
         names = {getattr(key, "key", None) for key in path}
         axis = -2 if names & {*INWARD} else -1
@@ -168,16 +169,16 @@ class Jit(Layout):
         return self.named(*spec)
 
     def use(self, params):
-        """Parameters as the model reads them, and gradients as they come back: whole along fsdp.
+        """Parameters as the model reads them; they and their gradients are not cut along fsdp.
 
-        Left to itself, XLA silently computes wrong gradients of a scan whose weights are cut by fsdp and tensor while
-        data is larger than one (jax 0.10.2 and 0.12.0).
+        Without this constraint XLA silently computes wrong gradients of a scan whose weights are cut by fsdp and tensor
+        while data is larger than one (jax 0.10.2 and 0.12.0).
         """
         where = jax.tree_util.tree_map_with_path(lambda path, p: self._where(path, p, fsdp=False), params)
         return jax.lax.with_sharding_constraint(params, where)
 
     def compile(self, train_step, state, size: int, axis: int = 0):
-        """The step over this mesh, for batches with `size` rows along `axis`; the state is reused in place."""
+        """The step over this mesh, for batches with `size` rows along `axis`; the new state reuses the old buffers."""
         where, rows = self.shardings(state), self.named(*[None] * axis, ROWS)
         compiled = self._within(
             jax.jit(
@@ -187,27 +188,27 @@ class Jit(Layout):
                 donate_argnums=0,
             )
         )
-        if jax.process_count() == 1:  # jit places what is on the host, faster than we could
+        if jax.process_count() == 1:  # jit places host arrays faster than `_join` does
             return compiled
         return lambda state, totals, batch: compiled(state, totals, self._join(batch, size, rows, axis))
 
     def spread(self, tree):
-        """A tree on the host, or global arrays -> as the compiled step takes it."""
+        """A tree on the host, or of global arrays -> arrays that the compiled step takes."""
         return jax.tree.map(lambda a: a if isinstance(a, jax.Array) and a.committed else self._global(a), tree)
 
     def gather(self, tree):
-        """As the compiled step gives it -> global arrays."""
+        """Arrays that the compiled step returned -> global arrays."""
         return tree
 
     def fetch(self, tree):
-        """As the compiled step gives it, the same everywhere -> on the host."""
+        """Arrays that the compiled step returned, equal on all devices -> host arrays."""
         return jax.device_get(tree)
 
 
 class Pmap(Layout):
-    """The same program on every device, each with its share of the rows; gradients meet in a psum.
+    """The same program on every device, each with its share of the rows; a psum adds the gradients.
 
-    Arrays of a step have the devices of this process in front.
+    The first axis of a step's arrays is the devices of this process.
     """
 
     axis = "data"
@@ -222,7 +223,7 @@ class Pmap(Layout):
         return params
 
     def compile(self, train_step, state, size: int, axis: int = 0):
-        # Of several processes, each names all devices by naming none.
+        # With several processes, devices=None stands for the devices of all processes.
         devices, n = self.local if jax.process_count() == 1 else None, len(self.local)
         step = jax.pmap(train_step, axis_name=self.axis, devices=devices, donate_argnums=0)
         share = lambda a: np.moveaxis(a.reshape(*a.shape[:axis], n, -1, *a.shape[axis + 1 :]), axis, 0)
@@ -252,6 +253,6 @@ class Pmap(Layout):
 
 
 def _by_row(rows, rest, tree):
-    """Maps `rows` over the carried state, which goes with the rows of a batch, and `rest` over all else."""
+    """Maps `rows` over the carried state, which has one row per row of the batch, and `rest` over the other arrays."""
     carry = jax.tree_util.GetAttrKey("carry")
     return jax.tree_util.tree_map_with_path(lambda path, a: (rows if path[:1] == (carry,) else rest)(path, a), tree)

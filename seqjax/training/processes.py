@@ -1,7 +1,7 @@
-"""One run of several processes: how they find each other, agree, and end together.
+"""One run in several processes: how they connect, agree on the config and end together.
 
-JAX calls it multi-controller: every process runs the same program over the devices of all, and each reads its share of
-the data. Process 0 alone writes into the run folder.
+JAX calls this multi-controller: every process runs the same program over the devices of all processes, and each reads
+its share of the data. Only process 0 writes into the run folder.
 """
 
 import importlib.util
@@ -22,16 +22,16 @@ from seqjax.screen import clean, masked
 from seqjax.training import roll_call
 from seqjax.types import ConfigError, NumericsError, Preempted, SeqjaxError
 
-ABORTED = 134  # how JAX ends a process whose peers are gone; worth another start
+ABORTED = 134  # exit code of a process whose peers are gone (JAX uses it, too); a restart may help
 
 
 def launcher(env=os.environ) -> str | None:
-    """What started this process as one of several: "tpu", "slurm", "ompi", "k8s", or None."""
+    """The launcher that started this process as one of several: "tpu", "slurm", "ompi", "k8s", or None."""
     workers = env.get("TPU_PROCESS_ADDRESSES") or env.get("TPU_WORKER_HOSTNAMES") or ""
     devices = [p for pattern in ("accel*", "vfio/[0-9]*") for p in Path("/dev").glob(pattern)]
     if "," in workers or (devices and importlib.util.find_spec("libtpu")):
         return "tpu"
-    # An interactive shell and a batch script have a SLURM job, too; only what `srun` starts is a step with a node list.
+    # Interactive shells and batch scripts also have a SLURM job; only processes of `srun` have a step with a node list.
     if "SLURM_STEP_NODELIST" in env and int(env.get("SLURM_NTASKS", 1)) > 1:
         return "slurm"
     if int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
@@ -46,15 +46,15 @@ def join(
     timeout: int = 300,
     heartbeat: int = 100,
 ) -> None:
-    """Joins the other processes of a run, if there are any; to be called before JAX looks for devices.
+    """Connects to the other processes of a run, if there are any. Call it before JAX looks for devices.
 
-    Under SLURM, Open MPI 4, Kubernetes (an indexed job, with jax[k8s]) and on TPU, the launcher says everything; else
-    all three must be given, the same `coordinator` (HOST:PORT of process 0) to all. count=1 joins nobody. Who waits
-    for the others longer than `timeout` seconds ends with 134; a process that is silent for `heartbeat` seconds ends
-    them all.
+    Under SLURM, Open MPI 4, Kubernetes (an indexed job, with jax[k8s]) and on TPU, JAX asks the launcher. Otherwise all
+    three arguments are needed, with the same `coordinator` (HOST:PORT of process 0) in all processes. With count=1
+    there is no other process. A process that waits for the others longer than `timeout` seconds ends with code 134; a
+    process that is silent for `heartbeat` seconds ends all of them.
 
     Raises:
-      ConfigError: incomplete, contradicting (see `roll_call`), or no launcher that JAX can ask.
+      ConfigError: arguments are missing or contradict each other (see `roll_call`), or JAX cannot ask the launcher.
     """
     given = {"--coordinator_address": coordinator, "--num_processes": count, "--process_id": index}
     if count == 1 and not index:
@@ -62,19 +62,21 @@ def join(
     found = launcher() if None in given.values() else None
     if found is None and all(value is None for value in given.values()):
         return
-    if found == "ompi":  # its newer versions no longer say where process 0 is
+    if found == "ompi":  # newer versions do not give the address of process 0
         count, index = (int(os.environ[f"OMPI_COMM_WORLD_{name}"]) for name in ("SIZE", "RANK"))
         if coordinator is None and "OMPI_MCA_orte_hnp_uri" not in os.environ:
-            raise ConfigError("this Open MPI does not say where process 0 is: pass --coordinator_address HOST:PORT.")
+            raise ConfigError(
+                "this Open MPI does not give the address of process 0: pass --coordinator_address HOST:PORT."
+            )
     if found == "k8s" and importlib.util.find_spec("kubernetes") is None:
         raise ConfigError(
-            "Kubernetes can only be asked for the other processes with pip install 'jax[k8s]': do that, pass "
-            "--coordinator_address, --num_processes and --process_id, or --num_processes 1 to be alone."
+            "JAX needs the package kubernetes to find the other processes: run pip install 'jax[k8s]', pass "
+            "--coordinator_address, --num_processes and --process_id, or pass --num_processes 1 for a single process."
         )
     if found is None:
         if missing := [name for name, value in given.items() if value is None]:
             raise ConfigError(
-                f"{', '.join(missing)} missing, and neither SLURM, Open MPI, Kubernetes nor TPU started this process: "
+                f"{', '.join(missing)} missing, and no launcher (SLURM, Open MPI, Kubernetes, TPU) was found: "
                 "pass --coordinator_address HOST:PORT --num_processes N --process_id I."
             )
         if not 0 <= index < count:
@@ -94,9 +96,9 @@ def join(
     )
     late.daemon = True
     late.start()
-    if found is None:  # a launcher has numbered them
+    if found is None:  # else the launcher has numbered the processes
         roll_call.answer(coordinator, count, index)
-    # JAX itself would end the process with a stack trace: later, so that ours comes first.
+    # JAX would end the process with a stack trace. Its timeout is longer, so that the timer above ends it first.
     jax.distributed.initialize(
         coordinator, count, index, initialization_timeout=timeout + 60, heartbeat_timeout_seconds=heartbeat
     )
@@ -104,12 +106,12 @@ def join(
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is process 0, which writes the files."""
     return jax.process_index() == 0
 
 
 def share(value) -> list:
-    """What each process has (anything that JSON holds), in their order. All must call it."""
+    """The values (any JSON) of all processes, in their order. All processes must call it."""
     if jax.process_count() == 1:
         return [value]
     from jax.experimental.multihost_utils import process_allgather
@@ -122,7 +124,7 @@ def share(value) -> list:
 
 
 def together(action: Callable):
-    """Runs `action` in every process; if it fails in one or more, all fail with the error of the first of them."""
+    """Runs `action` in every process. If it fails in some, all processes raise the error of the first of these."""
     result = error = None
     try:
         result = action()
@@ -140,38 +142,38 @@ def together(action: Callable):
 
 
 def _kinds(kind: type) -> dict[str, type]:
-    """An error by its name, with all of its kind."""
+    """Name -> class, for an error class and all its subclasses."""
     return {kind.__name__: kind} | {name: k for sub in kind.__subclasses__() for name, k in _kinds(sub).items()}
 
 
 def first(action: Callable):
-    """Runs `action` in process 0, while the others wait; if it fails, it fails in all. Gives None in the others."""
+    """Runs `action` in process 0 while the others wait; they return None. If it fails, all raise its error."""
     return together(lambda: action() if is_first() else None)
 
 
 def agree(facts: dict, differences: Callable) -> None:
-    """Holds what all processes are about to run against what process 0 is.
+    """Checks that all processes have the same `facts` about the run as process 0.
 
     Raises:
-      ConfigError: in all of them; names what differs.
+      ConfigError: the facts differ; all processes raise it, and it names the differences.
     """
 
     def check():
         if apart := differences(wanted, facts):
             shown = "; ".join(f"{key} is {mine!r}, process 0 has {its!r}" for key, (its, mine) in apart.items())
-            raise ConfigError(f"the processes of one run must have one config: {shown}.")
+            raise ConfigError(f"the processes of one run must have the same config: {shown}.")
 
     wanted = share(facts)[0]
     together(check)
 
 
 def part(error: BaseException) -> None:
-    """Ends this process at once if an error is its own: the others wait for it in a step, and must not for ever."""
+    """Ends this process at once if only it has this error, as the others would wait for it in a step for ever."""
     in_all = getattr(error, "shared", False) or isinstance(error, (Preempted, NumericsError))
     if jax.process_count() == 1 or in_all:
         return
     if is_first():
-        time.sleep(1)  # without it, JAX aborts the others, before they can say what they found
+        time.sleep(1)  # otherwise JAX aborts the others before they can print their errors
     if not isinstance(error, SeqjaxError):
         traceback.print_exception(error)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
+"""The output during a run: a live progress bar on a terminal, plain lines elsewhere."""
 
 import math
 import os
@@ -13,22 +13,22 @@ from seqjax.training.records import Info
 
 
 def console(**options) -> Console:
-    """A console that takes text as it stands, and goes on in silence when its reader has enough.
+    """A console that prints text without markup, and prints nothing more after its reader closes the pipe.
 
-    As in `seqjax train | head`, where rich would exit with 1.
+    An example is `seqjax train | head`, where rich would exit with 1.
     """
     made = _Console(highlight=False, markup=False, emoji=False, **options)
 
     def hush():
         made.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # receives the rest of the buffer
 
     made.on_broken_pipe = hush
     return made
 
 
 class _Console(Console):
-    """Text that it is given moves no cursor: names of columns and files stand in it."""
+    """Removes control characters from text, as names of columns and files could move the cursor."""
 
     def render_str(self, text, **options):
         return super().render_str(clean(text), **options)
@@ -63,11 +63,11 @@ class Display:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays above the bar."""
         self.console.print(text)
 
     def greet(self, name: str, model: str, about: Info, step: int, changes: dict) -> None:
-        """What is about to be trained, on what, and what differs from the last start."""
+        """Prints the model, its cost, the hardware, and what changed since the last start."""
         hardware = about.hardware
         self.console.print(parameters(about.parameter_table))
         self.say(
@@ -83,11 +83,11 @@ class Display:
             self.say(f"changed since the last start: {key} was {old!r}, is {new!r}")
 
     def step(self, step: int) -> None:
-        """One more step was dispatched."""
+        """Moves the bar to `step`, which was dispatched."""
         self._bar.update(self._task, completed=step)
 
     def metrics(self, row: dict, eta: float) -> None:
-        """New training metrics: in the bar on a terminal, as a line elsewhere. Skipped steps have no loss."""
+        """Shows training metrics: in the bar on a terminal, as a line elsewhere. Skipped steps have no loss."""
         known, skipped = math.isfinite(row["loss"]), row["skipped_steps"]
         self._good = row if known else self._good
         loss = "no loss yet" if self._good is None else f"loss {self._good['loss']:.4f}"
@@ -100,7 +100,7 @@ class Display:
             self.say(f"step {row['step']}/{self.steps}  {note}  eta {eta:.0f} s")
 
     def evaluating(self, split: str):
-        """A bar of its own for an evaluation: returns on_batch(done, total)."""
+        """Adds a separate bar for an evaluation; returns on_batch(done, total)."""
         task = self._bar.add_task(f"{split}", total=None, note="")
 
         def on_batch(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""What stands in the small files of a run folder, as checked dataclasses: who writes them and who reads them."""
+"""The contents of the small files of a run folder, as checked dataclasses for the code that writes and reads them."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from seqjax.types import Checked, Natural, WorkdirError, fields_of, mismatch
 
 
 def record(kind, tree, path: Path):
-    """The dataclass that an object of a file describes; keys that it does not know are somebody else's.
+    """The dataclass that an object of a file describes; unknown keys are ignored.
 
     Raises:
       WorkdirError: a key is missing, or has a value of another type.
@@ -26,7 +26,7 @@ def record(kind, tree, path: Path):
 class Start(Checked):
     """One start of a run: the first, or a resume, with the config keys that changed since the one before.
 
-    `origin`: the `run`, `step` and `fresh` modules that it began with, if with the parameters of another run.
+    `origin`: `run`, `step` and `fresh` modules, if the run started with the parameters of another run.
     """
 
     time: str
@@ -38,7 +38,7 @@ class Start(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Info(Checked):
-    """`run.json`: size, cost, baselines and surroundings. `baselines[split][metric][name]` is a value to be beaten."""
+    """`run.json`: size, cost, baselines and environment. `baselines[split][metric][name]` is a score to beat."""
 
     parameters: int | None = None
     parameter_table: list = dataclasses.field(default_factory=list)  # of [path, shape, count]
@@ -65,16 +65,16 @@ class Info(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Status(Checked):
-    """`status.json`: where the run stands. `metrics`: the seal of the last row of metrics.jsonl, if the run ended."""
+    """`status.json`: the state of the run. `metrics`: the seal of the last row of metrics.jsonl, if the run ended."""
 
-    status: Literal["", "running", "preempted", "failed", "done"]  # "": nothing is known
+    status: Literal["", "running", "preempted", "failed", "done"]  # "": unknown
     step: Natural | None
     error: str | None = None
     metrics: str | None = None
 
 
 def wrong_row(row: dict) -> str | None:
-    """What is wrong with a row of `metrics.jsonl`: a step, a split, and numbers (null: not finite); None if nothing."""
+    """What is wrong with a row of `metrics.jsonl` (step, split, and numbers; null: not finite), or None."""
     for key, hint in (("step", Natural), ("split", str)):
         if problem := mismatch(hint, row.get(key)):
             return f"{key}: {problem}"
@@ -99,7 +99,7 @@ class Result(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Sample(Checked):
-    """One entry of `samples.json`: what a model wrote after a prompt."""
+    """One entry of `samples.json`: the text that a model generated after a prompt."""
 
     text: str
     prompt: str = ""

@@ -1,6 +1,6 @@
 """The processes of a run report to process 0 before JAX joins them.
 
-JAX would end them all by a crash where two have one id, or where the port is taken.
+Without it, JAX crashes in all processes if two have the same id, or if the port is in use.
 """
 
 import json
@@ -11,14 +11,14 @@ import time
 from seqjax.types import ConfigError
 
 PAUSE = 0.2  # seconds between two tries
-PATIENCE = 5.0  # seconds for whoever connects to say who it is
+PATIENCE = 5.0  # seconds that a connected process has to report
 
 
 def answer(coordinator: str, count: int, index: int) -> None:
-    """Waits until all processes have reported: process 0 listens where JAX will, the others connect.
+    """Waits until all processes have reported: process 0 listens on the port that JAX will use, the others connect.
 
     Raises:
-      ConfigError: in all of them: two have the same id, or another count. In process 0: it cannot listen there.
+      ConfigError: in all processes: two have the same id or different counts. In process 0: it cannot listen there.
     """
     host, _, port = coordinator.rpartition(":")
     if index == 0:
@@ -44,15 +44,13 @@ def _listen(port: int, count: int) -> None:
             other.settimeout(PATIENCE)
             said = _read(other)
             if not isinstance(said, dict) or set(said) != {"index", "count"}:
-                other.close()  # something else that looks for open ports
+                other.close()  # another program, such as a port scanner
                 continue
             index, wrong = said["index"], None
             if said["count"] != count:
-                wrong = (
-                    f"process {index} was told --num_processes {said['count']}, process 0 {count}: tell all the same."
-                )
+                wrong = f"process {index} has --num_processes {said['count']}, process 0 {count}: pass the same to all."
             elif index in here:
-                wrong = f"two processes have --process_id {index}: give each its own, from 0 to {count - 1}."
+                wrong = f"two processes have --process_id {index}: give each its own id, from 0 to {count - 1}."
             if wrong:
                 for one in (*here.values(), other):
                     _write(one, wrong)
@@ -75,7 +73,7 @@ def _report(host: str, port: int, about: dict) -> None:
             if answer:
                 raise ConfigError(answer)
             return
-        time.sleep(PAUSE)  # process 0 is not there yet, or something else is
+        time.sleep(PAUSE)  # process 0 does not listen yet, or another program uses the port
 
 
 def _write(to: socket.socket, what, close: bool = True) -> None:
@@ -84,11 +82,11 @@ def _write(to: socket.socket, what, close: bool = True) -> None:
         if close:
             to.close()
     except OSError:
-        pass  # it has ended
+        pass  # the other process has ended
 
 
 def _read(of: socket.socket):
-    """A line of JSON; None if there is none."""
+    """Reads a line of JSON; None if no valid line arrives."""
     try:
         with of.makefile("rb") as file:
             return json.loads(file.readline(1000))

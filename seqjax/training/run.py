@@ -1,4 +1,4 @@
-"""A run from start to end: restore or begin, train, save, and end in an orderly way whatever happens."""
+"""A run from start to end: restore or initialise, train, save, and close all files after any error."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, command: str = "", quiet: bool = False):
-    """Trains to the last step, from the newest checkpoint of the folder if there is one.
+    """Trains to the last step, starting from the newest checkpoint in the folder if it has one.
 
     Returns:
       The last validation metrics, or {} if there is no validation split.
@@ -51,7 +51,7 @@ def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, co
                 workdir.status("preempted", run.step)
                 raise
             except BaseException as error:
-                with contextlib.suppress(WorkdirError):  # where the disk is full, that is what the user must be told
+                with contextlib.suppress(WorkdirError):  # e.g. full disk: the user must see the first error
                     workdir.status("failed", run.step, f"{type(error).__name__}: {error}")
                 raise
             workdir.status("done", run.step)
@@ -90,7 +90,7 @@ class Run:
             spike=e.guard.spike,
         )  # fmt: skip
         step = make(axis)
-        alone = step if axis is None else make(None)  # of one device
+        alone = step if axis is None else make(None)  # the step of one device
         several = self.options.steps_per_call > 1
         self.traced = traced(stacked(step) if several else step)
         self.train_step = self.layout.compile(self.traced, abstract, e.loader.batch_size, axis=int(several))
@@ -108,7 +108,7 @@ class Run:
             history.check_left(changes, self.step, self.options.steps, self.workdir.path)
         if self.step and changes:
             changes.update(history.rate_change(changes, e, self.step))
-        # What was best later is of steps that this run has yet to take.
+        # Best checkpoints of later steps are deleted, as this run has not reached those steps.
         self.best.tidy()
         self.best.only(self.progress.best_step)
         self.best.held = (self.progress.best_step,)
@@ -117,19 +117,19 @@ class Run:
             self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
         before = self.workdir.record("run.json", Info) or Info()
         if self.step and not before.starts:
-            log.warning("%s has no run.json: what it said of earlier starts is lost", self.workdir.path)
-        known = before.baselines if self.step else {}  # of the same data, and some take their time
+            log.warning("%s has no run.json: the record of earlier starts is lost", self.workdir.path)
+        known = before.baselines if self.step else {}  # the data are the same, and some baselines are slow
         known = facts.baselines(e.source) if not known and self.workdir.writes else known
         self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)), known)
         self.workdir.write("config.json", e.config)
         start = facts.start(self.step, command, changes, self.origin and self.origin.about())
         self.about = dataclasses.replace(self.about, starts=[*before.starts, dataclasses.asdict(start)])
         self.workdir.write("run.json", dataclasses.asdict(self.about))
-        self.workdir.status("running", self.step)  # before rows are cut that an earlier end speaks of
+        self.workdir.status("running", self.step)  # before the journal cuts rows that the old status refers to
         self.journal = Journal(self.workdir, self.options.steps, self.step, self.quiet, self.progress.owed)
 
     def greet(self, changes: dict) -> None:
-        """Says what is about to be trained."""
+        """Prints what is about to be trained."""
         model = self.experiment.config["model"]["name"]
         self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
         for note in self.experiment.source.notes:
@@ -140,7 +140,7 @@ class Run:
             )
 
     def restore(self) -> None:
-        """The state of the newest good checkpoint, or that before the first step, and what goes with it."""
+        """Loads the newest good checkpoint with its progress and totals, or makes the state before the first step."""
         restored = self.checkpoints.restore(self.abstract)
         if restored is None:
             self.state, self.totals = self.layout.init(self.experiment.make_state), self.zeros
@@ -158,17 +158,17 @@ class Run:
         self.totals = self.layout.spread({k: Ratio(*map(jnp.float32, v)) for k, v in meta["totals"].items()})
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Starts to save the state. The best of then stays as long as a run may come back to here."""
+        """Starts to save the state. The current best is kept while the run may roll back to this state."""
         if checkpoints is self.checkpoints:
             checkpoints.wait()
             self.best.held = (self.best.held[-1], self.progress.best_step)
         checkpoints.save(self.layout.gather(self.state), self._meta())
 
     def roll_back(self, bad: TooBad) -> None:
-        """To before the bad steps; on with the batches behind them. What was best on validation stays so.
+        """Returns to the checkpoint before the bad steps; continues with the batches after them. The best one stays.
 
         Raises:
-          NumericsError: the policy is another one, or this was done too often.
+          NumericsError: the policy is not rollback, or there were too many rollbacks.
         """
         guard, progress = self.experiment.guard, self.progress
         self.wait()
@@ -177,9 +177,9 @@ class Run:
             about = e.optim.clip_norm, e.config["model"].get("dtype")
             raise guard.verdict(bad, progress.rollbacks, root, kept, *about) from bad
         self.checkpoints.forget(bad.first)
-        self.state = None  # not two of them in memory
+        self.state = None  # so that memory never holds two states
         self.restore()
-        # A carried state starts afresh: documents may have begun in what is passed over.
+        # The carried state is reset, as documents may have started in the skipped batches.
         fresh = self.layout.init(self.experiment.make_state).carry
         self.state = self.state.replace(bad=self.state.bad * 0, carry=fresh)
         progress.passed += bad.last - self.step
@@ -194,19 +194,19 @@ class Run:
             "batches_seen": self.step + self.progress.passed,
             "data": self.data,
             "progress": dataclasses.asdict(self.progress),
-            # Of the log interval under way: a resumed run logs the same rows.
+            # Totals of the current log interval, so that a resumed run logs the same rows.
             "totals": {k: [float(x) for x in v] for k, v in self.layout.fetch(self.totals).items()},
             "config": self.experiment.config,
             "versions": facts.versions(),
         }
 
     def wait(self) -> None:
-        """Until all saves stand on disk."""
+        """Waits until all saves are on disk."""
         for checkpoints in (self.checkpoints, self.best):
             checkpoints.wait()
 
     def close(self) -> None:
-        """Finishes saves under way and closes the files; the run folder is free again."""
+        """Finishes pending saves, closes the files and unlocks the run folder."""
         try:
             self.wait()
         finally:

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask for an orderly end; a second one ends at once."""
+"""SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask a run to save and end; a second signal ends the process at once."""
 
 import os
 import signal
@@ -6,23 +6,23 @@ import threading
 import time
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-ECHO = 2.0  # seconds in which the same signal again, Ctrl-C apart, is the same request: sent to all, and handed on
+ECHO = 2.0  # seconds in which a repeated signal (except Ctrl-C) is the same request, sent to all and passed on again
 
 
 def asking() -> list[signal.Signals]:
-    """The signals to listen to: all but SIGHUP under `nohup`."""
+    """The signals to handle: all of SIGNALS, except SIGHUP under `nohup`."""
     return [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
 
 
 class Interrupt:
-    """While entered, a signal sets `asked` to its name instead of ending the process.
+    """A context in which a signal sets `asked` to its name instead of ending the process.
 
-    Of several processes, all must end behind the same step, and the signal may come to one: JAX, which then owns
-    SIGTERM, makes them agree.
+    With several processes, all must end after the same step, but the signal may reach only one of them. JAX, which
+    then handles SIGTERM, makes them agree.
     """
 
     def __init__(self):
-        import jax  # late: `supervise`, too, asks which signals there are
+        import jax  # imported late: `supervise` also uses `asking`, without JAX
 
         self.asked: str | None = None
         self.several = jax.process_count() > 1
@@ -43,7 +43,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def at(self, call: int) -> str | None:
-        """The signal that asks for an end behind this call of the step. Every process must ask, each time."""
+        """The signal that asks to end after this call of the step. Every process must call it each time."""
         if self.several and self.asked is None:
             from jax.experimental.multihost_utils import reached_preemption_sync_point
 
@@ -57,7 +57,7 @@ class Interrupt:
         self.asked = signal.Signals(number).name
 
     def _listen(self, ear: int) -> None:
-        """Ends the process at a second signal: in a thread, as the main one may be in a compiler for minutes."""
+        """Ends the process at a second signal. It runs in a thread, as the main thread may compile for minutes."""
         told, since = None, 0.0
         while byte := os.read(ear, 1):
             number = byte[0]

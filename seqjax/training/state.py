@@ -1,4 +1,4 @@
-"""Everything a run carries from step to step: arrays only."""
+"""The train state: all arrays that pass from step to step."""
 
 import functools
 from typing import Any
@@ -13,12 +13,12 @@ from seqjax.training.guard import Norms
 
 @struct.dataclass
 class State:
-    """The train state; a pytree of arrays, the same for every way of running it.
+    """The train state; a pytree of arrays, the same for every layout of devices.
 
     step: int32, steps done. key: raw bits of the run's PRNG key; a step draws from fold_in(key, step).
     ema: moving average of params, or None. bad: int32, bad steps in a row up to this one (see `guard.Guard`).
-    carry: the model's state after the last batch, one row for each of the batch's, or None if none is carried.
-    norms: running mean of gradient norms, or None if spikes are not looked for.
+    carry: the model's state after the last batch, one row per row of the batch, or None if it is not carried.
+    norms: running mean of gradient norms, or None if the guard does not check for spikes.
     """
 
     step: jax.Array
@@ -32,7 +32,7 @@ class State:
 
     @property
     def eval_params(self):
-        """What is evaluated and decoded."""
+        """The parameters to evaluate and decode with: the moving average, if there is one."""
         return self.params if self.ema is None else self.ema
 
 
@@ -58,7 +58,7 @@ def matrices(model, task, batch):
 
 
 def init(model, task, tx, batch, seed: int, ema: bool, spike: bool = False) -> State:
-    """The state before the first step; jit it, or `jax.eval_shape` it for shapes alone."""
+    """The state before the first step; jit it, or `jax.eval_shape` it for only the shapes."""
     key = jax.random.key(seed)
     init_key, run_key = jax.random.split(key)
     params = parameters(model, task, batch, init_key)

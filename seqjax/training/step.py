@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, pure."""
+"""The training step and the evaluation step, as pure functions."""
 
 import functools
 from collections.abc import Callable
@@ -27,14 +27,14 @@ def make_train_step(
     """`(state, totals, batch) -> (state, totals)`, where totals add up metrics on the device.
 
     The gradient is that of the batch's summed loss, divided by its summed weight: micro-batches (`accumulate`) and
-    devices (`axis`, under pmap) change nothing but the order of additions. So what one token wants has the same size in
-    any batch, and float16 can hold it; what all of them want of a parameter is added up in float32. A step whose loss
-    or gradient is not finite, or a `spike` (see `guard.Guard`), changes no parameter; it is counted in `state.bad` and
-    under "skipped". The totals hold `state.bad` as well, as it is: the host can read them after the state was given
-    away. `use` is what a mesh does to parameters before the model reads them.
+    devices (`axis`, under pmap) change only the order of additions. So the gradient of one token has the same size in
+    any batch, and float16 can hold it; the gradients of all tokens are summed in float32. A step whose loss or gradient
+    is not finite, or that is a `spike` (see `guard.Guard`), changes no parameter; it is counted in `state.bad` and
+    under "skipped". The totals also contain `state.bad`: the host can still read them after the buffers of the state
+    were reused. `use` is what a mesh does to parameters before the model reads them.
 
-    A carried state enters as data, so that the gradient ends where the batch begins. It goes on after a skipped step,
-    too, as the parameters it was made with stay; a row in which it is not finite starts afresh.
+    A carried state enters as data, so that the gradient stops at the start of the batch. It is kept after a skipped
+    step, too, as the parameters that made it are kept; a row in which it is not finite is reset.
     """
 
     tx = optax.with_extra_args_support(tx)
@@ -46,8 +46,8 @@ def make_train_step(
         metrics = task.loss(prediction, batch)
         return metrics["loss"].total, (metrics, carry)
 
-    # JAX reads each once and takes it again: `slope` for micro-batches and for what they add up to, `update` for the
-    # structure of totals, for the cost and for the program.
+    # JAX traces each function once and reuses the trace: `slope` for the micro-batches and the shapes of their sums,
+    # `update` for the structure of the totals, for the cost and for the program.
     read_once = functools.partial(jax.jit, inline=True)
     slope = read_once(jax.value_and_grad(summed_loss, has_aux=True))
 
@@ -79,7 +79,7 @@ def make_train_step(
         grads, metrics, carry = gradients(state.params, batch, state.carry, key)
         if axis is not None:
             grads, metrics = jax.lax.psum((grads, metrics), axis)
-        # A batch with nothing to learn from has weight 0 and gradient 0.
+        # A batch without targets has weight 0 and gradient 0.
         weight = jnp.where(metrics["loss"].weight > 0, metrics["loss"].weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         norm = optax.tree.norm(grads)
@@ -120,7 +120,7 @@ def make_train_step(
 
 
 def traced(step):
-    """The step, with the number of `times` that JAX has read it: once for each program that it compiles."""
+    """The step, with a counter `times`: how often JAX traced it, which is once for each program that it compiles."""
 
     @functools.wraps(step)
     def reading(*args):
@@ -132,7 +132,7 @@ def traced(step):
 
 
 def stacked(train_step):
-    """The same for a stack of batches (steps, B, ...), one step after the other in one program."""
+    """The step for a stack of batches (steps, B, ...): one step after the other in one program."""
 
     def steps(state: State, totals, batches):
         one = lambda carried, batch: (train_step(*carried, batch), None)
@@ -142,7 +142,7 @@ def stacked(train_step):
 
 
 def _finite_rows(carry, model):
-    """A carried state, fresh in the rows where it is not finite."""
+    """A carried state; rows that are not finite are reset to the initial state."""
     if carry is None:
         return None
     finite = [jnp.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in jax.tree.leaves(carry)]
@@ -164,7 +164,7 @@ def make_eval_step(model, task):
 
 
 def check_monitor(task, totals) -> None:
-    """Raises ConfigError unless `task.monitor` is among the totals that evaluation has, too."""
+    """Raises ConfigError unless `task.monitor` is one of the metrics of an evaluation."""
     metrics = [name for name in totals if name not in ("grad_norm", "skipped", "bad")]
     if task.monitor not in metrics:
         near = lookup.nearest(task.monitor, metrics)
@@ -172,7 +172,7 @@ def check_monitor(task, totals) -> None:
 
 
 def zero_totals(train_step, state, batch):
-    """Totals of nothing: the structure that `train_step` adds up, found without running it."""
+    """Totals of zero, with the structure that `train_step` returns; it is found without running the step."""
     start = _AnyTotals()
     _, shapes = jax.eval_shape(lambda s, b: train_step(s, start, b), state, batch)
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

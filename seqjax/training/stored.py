@@ -1,6 +1,6 @@
 """One checkpoint on disk: orbax's files, and metadata with the name, shape, dtype and checksum of every array.
 
-By these another model is told apart from a damaged file, and both from a good one.
+The metadata distinguishes a checkpoint of another model, a damaged checkpoint and a good one.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from seqjax.training.damage import Damaged, reading, seal
 from seqjax.types import CheckpointError
 
-ABOUT = "_CHECKPOINT_METADATA"  # orbax's, with ours in it
+ABOUT = "_CHECKPOINT_METADATA"  # the metadata file of orbax, which contains ours
 
 
 @jax.jit
 def checksums(arrays):
-    """uint32, one per array; a flipped bit changes it."""
+    """One uint32 checksum per array; a flipped bit changes it."""
 
     def one(x):
         bits = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
@@ -31,7 +31,7 @@ def checksums(arrays):
 
 @jax.jit
 def snapshot(state):
-    """A copy, as the next step reuses the buffers of a state, and its checksums."""
+    """A copy of a state, as the next step reuses its buffers, and the checksums of its arrays."""
     return jax.tree.map(jnp.copy, state), checksums(_named(state))
 
 
@@ -40,12 +40,12 @@ def _named(tree) -> dict:
 
 
 def describe(state) -> dict[str, list]:
-    """Array name -> [dtype, shape], of arrays or of abstract ones."""
+    """Array name -> [dtype, shape]; the arrays may be abstract."""
     return {name: [str(a.dtype), list(a.shape)] for name, a in _named(state).items()}
 
 
 def empties(state) -> list[str]:
-    """Names of the parts that have a place in a state and no array, such as what a gradient clipper keeps."""
+    """Names of the parts of a state that contain no array, such as the state of a gradient clipper."""
     ends = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda x: jax.tree.structure(x).num_nodes == 1)
     return [jax.tree_util.keystr(path) for path, end in ends if not jax.tree.leaves(end)]
 
@@ -60,18 +60,18 @@ def digest(state) -> str:
 
 
 def sealed(meta: dict, state, sums: dict) -> dict:
-    """`meta` as it is written beside a state with these checksums: with what is known of each array, and a seal."""
+    """The metadata to write with a state: `meta`, a description and checksum (`sums`) of each array, and a seal."""
     about = {**meta, "arrays": {name: [*kind, int(sums[name])] for name, kind in describe(state).items()}}
     about["empty"] = empties(state)
     return {**about, "seal": seal(about)}
 
 
 def metadata(path: Path) -> dict:
-    """What was written beside the arrays.
+    """The metadata of a checkpoint.
 
     Raises:
-      Damaged: the checkpoint is not whole, or it changed.
-      WorkdirError: it cannot be read.
+      Damaged: the checkpoint is incomplete, or the metadata changed after it was written.
+      WorkdirError: the metadata cannot be read.
     """
     damaged = lambda why: Damaged(f"checkpoint {path} is damaged: {why}")
     with reading(path):
@@ -81,24 +81,24 @@ def metadata(path: Path) -> dict:
         except FileNotFoundError as error:
             raise damaged("it is incomplete") from error
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise damaged(f"{ABOUT} is not what was written") from error
+            raise damaged(f"{ABOUT} changed after it was written") from error
         if written != seal(meta):
             raise damaged("its metadata changed after it was written")
     return meta
 
 
 def load(path: Path, abstract) -> tuple:
-    """The whole state, of these shapes, dtypes and shardings, and the metadata.
+    """Loads the whole state, with the shapes, dtypes and shardings of `abstract`, and the metadata.
 
     Raises:
-      CheckpointError: it has other arrays, or another structure.
-      Damaged: it is not what was written.
-      WorkdirError: it cannot be read.
+      CheckpointError: the checkpoint has other arrays, or another structure.
+      Damaged: the checkpoint changed after it was written.
+      WorkdirError: the checkpoint cannot be read.
     """
     meta = metadata(path)
     _check_same(path, meta, abstract)
     with reading(path):
-        from orbax.checkpoint import v1 as ocp  # a second to import: only where something is read
+        from orbax.checkpoint import v1 as ocp  # takes a second to import: only when something is read
 
         state = ocp.load(path, abstract)
         _check(path, meta, _named(state))
@@ -107,7 +107,7 @@ def load(path: Path, abstract) -> tuple:
 
 def _check_same(path: Path, meta: dict, abstract) -> None:
     found, what = differences({name: kind[:2] for name, kind in meta["arrays"].items()}, describe(abstract)), "arrays"
-    if not found and "empty" in meta:  # older ones do not say
+    if not found and "empty" in meta:  # older checkpoints do not save it
         saved, wanted = (
             {name: ["a part", " without arrays"] for name in e} for e in (meta["empty"], empties(abstract))
         )
@@ -116,23 +116,23 @@ def _check_same(path: Path, meta: dict, abstract) -> None:
         kind = "optimiser" if all(line.startswith(".opt_state") for line in found) else "model or optimiser"
         raise CheckpointError(
             f"{path} is of another {kind}, {len(found)} {what} differ "
-            f"(use the config it was made with, or another --workdir):{listed(found)}"
+            f"(use the config of the checkpoint, or another --workdir):{listed(found)}"
         )
 
 
 def describe_field(meta: dict, field: str) -> dict[str, list]:
-    """Array name -> [dtype, shape], of one field of a state with this metadata; `.params['a']['b']` is called `a/b`."""
+    """Array name -> [dtype, shape] for one field of the state; `.params['a']['b']` is called `a/b`."""
     begin = f".{field}['"
     of_field = {name.removeprefix(begin): kind[:2] for name, kind in meta["arrays"].items() if name.startswith(begin)}
     return {name.removesuffix("']").replace("']['", "/"): kind for name, kind in of_field.items()}
 
 
 def load_field(path: Path, meta: dict, field: str, abstract):
-    """Of a state with this metadata, those arrays of one field that `abstract` has.
+    """Loads the arrays in `abstract` from one field of a saved state.
 
     Raises:
-      Damaged: they are not what was written.
-      WorkdirError: they cannot be read.
+      Damaged: the arrays changed after they were written.
+      WorkdirError: the arrays cannot be read.
     """
     with reading(path):
         from orbax.checkpoint import v1 as ocp
@@ -151,7 +151,7 @@ def _check(path: Path, meta: dict, named: dict) -> None:
 
 
 def differences(saved: dict, wanted: dict) -> list[str]:
-    """Where the arrays that are saved are not those that are wanted: both as `describe` gives them."""
+    """One line for each array that differs between `saved` and `wanted`, which are results of `describe`."""
     show = lambda kind: f"{kind[0]}{kind[1]}" if kind else "nothing"
     return [
         f"{name}: saved {show(saved.get(name))}, wanted {show(wanted.get(name))}"
@@ -161,6 +161,6 @@ def differences(saved: dict, wanted: dict) -> list[str]:
 
 
 def listed(found: list[str]) -> str:
-    """The first five, one a line, for the end of an error."""
+    """The first five lines, for the end of an error message."""
     more = f"\n  ... and {len(found) - 5} more" if len(found) > 5 else ""
     return "\n  " + "\n  ".join(found[:5]) + more

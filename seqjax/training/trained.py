@@ -1,4 +1,4 @@
-"""A trained model out of a run folder."""
+"""A trained model, loaded from a run folder."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,7 @@ from seqjax.types import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """An experiment and the parameters of one of its checkpoints (their moving average, if it keeps one)."""
+    """An experiment and the parameters of one of its checkpoints (or their moving average, if the run keeps one)."""
 
     experiment: Experiment
     workdir: Workdir
@@ -31,16 +31,16 @@ class Trained:
         """Reads a run folder; `checkpoint` is "best", "latest" or a step.
 
         Raises:
-          ConfigError: not the folder of a run, or no such word.
-          CheckpointError: no such checkpoint, it is damaged, or the config or the training data are not those that it
-            was trained with.
-          WorkdirError: its config is damaged, or it cannot be read.
+          ConfigError: `path` is not the folder of a run, or `checkpoint` is another word.
+          CheckpointError: the checkpoint does not exist or is damaged, or it was trained with another config or other
+            data.
+          WorkdirError: the config is damaged, or the folder cannot be read.
         """
         workdir = Workdir(path)
         experiment = Experiment(history.config_of(workdir))
         cost.check_room(experiment.shapes)
         checkpoints, step = chosen(workdir, checkpoint)
-        layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one batch row a device: none is read
+        layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one row per device; the size is not used
         state, meta = checkpoints.restore(layout.abstract(experiment.shapes), step)
         history.check_folder(meta, experiment, workdir)
         history.check_data(meta["data"], history.fingerprint(experiment), "")
@@ -51,7 +51,7 @@ class Trained:
         return dataclasses.replace(self, experiment=elsewhere(self.experiment, assignment))
 
     def evaluate(self, split: str, on_batch=lambda done, total: None, name: str | None = None) -> dict:
-        """Evaluates a split and writes it to results.json, as `name` or under its own: step, examples, metrics.
+        """Evaluates a split; writes step, examples and metrics to results.json, under `name` or the name of the split.
 
         Raises:
           DataError: the split is endless.
@@ -59,7 +59,7 @@ class Trained:
         e = self.experiment
         evaluator = Evaluator(e.model, e.task, e.source, e.loader, split, self.layout)
         if evaluator.examples is None:
-            raise DataError(f"split {split!r} is endless: evaluate one of a fixed size, such as validation.")
+            raise DataError(f"split {split!r} is endless: evaluate a split of fixed size, such as validation.")
         metrics = evaluator(self.params, on_batch)
         result = {"step": self.step, "examples": evaluator.examples, "metrics": metrics}
         self.workdir.update("results.json", {name or split: {**result, "metrics": finite(metrics)}})

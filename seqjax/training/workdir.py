@@ -1,10 +1,10 @@
 """The run folder: its lock and its small files.
 
-config.json    resolved; itself a valid --config
+config.json    the resolved config; a valid --config
 run.json       parameters, FLOPs, baselines, versions, hardware, one entry per start
 metrics.jsonl  one object per line; cut back to the restored step on resume
 status.json    running, preempted, failed or done
-results.json   what `evaluate` found, samples.json what `generate` wrote
+results.json   results of `evaluate`; samples.json: texts of `generate`
 ckpt/          the newest checkpoints, ckpt_best/ the best on validation
 """
 
@@ -26,39 +26,39 @@ from seqjax.types import ConfigError, WorkdirError
 __all__ = ["MetricsFile", "Workdir", "finite", "free"]
 
 
-WRITTEN = ("config.json", "run.json", "metrics.jsonl", "status.json")  # by every run
+WRITTEN = ("config.json", "run.json", "metrics.jsonl", "status.json")  # every run writes these
 
 
 class Workdir:
-    """A run folder. `lock` it to write into it; the lock lives as long as this object.
+    """A run folder. Call `lock` before writing into it; the lock lives as long as this object.
 
-    Once it is locked, whatever is written asks first whether the lock is still there: who removed or replaced it, or
-    the folder, has ended the run, and nothing is made anew in its place.
+    After that, every write first checks that the lock still exists. If the lock or the folder was removed or replaced,
+    the run ends, and nothing is made again in its place.
 
     Raises:
-      WorkdirError: it cannot be made, is not writable, or another run holds it.
+      WorkdirError: the folder cannot be made, is not writable, or another run has locked it.
     """
 
     def __init__(self, path: str | Path, writes: bool = True):
-        self.writes = writes  # of several processes that share it, one does
+        self.writes = writes  # only one of several processes that share the folder writes
         self.path = Path(path).absolute()
         self.checkpoints = self.path / "ckpt"
         self.best = self.path / "ckpt_best"
         self._lock = None
 
     def lock(self) -> "Workdir":
-        """Makes the folder, tries to write into it, and takes its lock."""
+        """Makes the folder, checks that it is writable, and takes its lock."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
             for folder in (self.checkpoints, self.best):
                 if folder.exists() and not folder.is_dir():
-                    raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} there is a file")
+                    raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} is a file, not a folder")
             for file in (self.path / name for name in WRITTEN):
                 if file.is_symlink():
                     raise OSError(errno.ELOOP, "", str(file))
-            # Held until the process ends. Without a buffer nothing is left to be written when it is closed.
+            # Held until the process ends. It has no buffer, so closing it writes nothing.
             self._lock = open(self.path / ".lock", "a+b", buffering=0, opener=files.own)  # noqa: SIM115
             self._hold()
             self.check()
@@ -72,7 +72,7 @@ class Workdir:
         return self
 
     def _hold(self) -> None:
-        """Takes the lock, and writes who has it."""
+        """Takes the lock, and writes which process has it."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -86,16 +86,16 @@ class Workdir:
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}, started {now}".encode())
 
     def unlock(self) -> None:
-        """Gives the lock back, for a process that goes on to do other things."""
+        """Releases the lock, for a process that continues with other work."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def check(self) -> None:
-        """Nothing, if the folder is not locked, or the lock that this process holds is still the one in it.
+        """Checks that the lock that this process holds, if any, is still the lock in the folder.
 
         Raises:
-          WorkdirError: the folder or its lock is gone, or another one is in its place.
+          WorkdirError: the folder or its lock was removed or replaced.
         """
         if self._lock is None:
             return
@@ -104,37 +104,38 @@ class Workdir:
         except (FileNotFoundError, NotADirectoryError):
             there = None
         except OSError as error:
-            raise WorkdirError(f"cannot look at {self.path}/.lock: {error.strerror}.") from error
-        if there and os.path.samestat(os.fstat(self._lock.fileno()), there):  # open, it keeps its number for itself
+            raise WorkdirError(f"cannot check {self.path}/.lock: {error.strerror}.") from error
+        # The lock is open, so no other file can get its inode.
+        if there and os.path.samestat(os.fstat(self._lock.fileno()), there):
             return
         raise WorkdirError(
-            f"{self.path} was removed, replaced, or lost its .lock while this process worked in it: another run may be "
-            "there now, so nothing more is written. If none is, run the same command again."
+            f"{self.path} was removed, replaced, or lost its .lock while this process worked in it: another run may "
+            "use it now, so this one writes nothing more. If no run uses it, run the same command again."
         )
 
     def read(self, name: str, default=None):
-        """The object in a JSON file of the folder, or `default` if there is no such file."""
+        """The object in a JSON file of the folder, or `default` if the file does not exist."""
         tree = files.read_json(self.path / name)
         return default if tree is None else tree
 
     def record(self, name: str, kind):
-        """The dataclass that a JSON file of the folder describes, or None if there is no such file."""
+        """The dataclass that a JSON file of the folder describes, or None if the file does not exist."""
         tree = self.read(name)
         return None if tree is None else record(kind, tree, self.path / name)
 
     def results(self) -> dict[str, Result]:
-        """What results.json has of each split."""
+        """The result of each split in results.json."""
         found = self.read("results.json", {})
         return {split: record(Result, tree, self.path / "results.json") for split, tree in found.items()}
 
     def write(self, name: str, tree) -> None:
-        """Writes a JSON file whole or not at all."""
+        """Writes a JSON file completely or not at all."""
         if self.writes:
             self.check()
             files.write_json(self.path / name, tree)
 
     def update(self, name: str, changes: dict) -> None:
-        """Sets keys of a JSON file, one process after the other."""
+        """Sets keys of a JSON file; a lock makes several processes do this one after the other."""
         try:
             lock = open(self.path / f".{name}.lock", "ab", opener=files.own)  # noqa: SIM115 closed below
         except OSError as error:
@@ -144,7 +145,7 @@ class Workdir:
             self.write(name, {**self.read(name, {}), **changes})
 
     def remove(self, *names: str) -> None:
-        """Deletes files of the folder, where they are."""
+        """Deletes files of the folder that exist."""
         for name in names if self.writes else ():
             self.check()
             try:
@@ -153,14 +154,14 @@ class Workdir:
                 raise files.unwritten(self.path / name, error) from error
 
     def config(self) -> dict:
-        """The resolved config of the run that lives here."""
+        """The resolved config of the run in this folder."""
         tree = self.read("config.json")
         if tree is None:
             raise ConfigError(f"{self.path} has no config.json: it is not the folder of a run.")
         return tree
 
     def status(self, status: str, step: int, error: str | None = None) -> None:
-        """Says what became of the run; at an end, also which row of metrics.jsonl is the last."""
+        """Writes the status of the run; at its end, also the seal of the last row of metrics.jsonl."""
         if self.writes:
             seals = [] if status == "running" else files.read_rows(self._metrics, wrong_row).seals
             self.write("status.json", dataclasses.asdict(Status(status, step, error, seals[-1] if seals else None)))
@@ -170,36 +171,36 @@ class Workdir:
         return self.path / "metrics.jsonl"
 
     def metrics(self) -> Rows:
-        """What metrics.jsonl holds, and what is damaged of it, or lost."""
+        """The rows of metrics.jsonl, and which of them are damaged or lost."""
         while True:
             before = self.record("status.json", Status)
             found = files.read_rows(self._metrics, wrong_row)
             lost = before and before.metrics not in (None, *found.seals)
-            if self.record("status.json", Status) == before:  # else the run has gone on meanwhile
+            if self.record("status.json", Status) == before:  # else the run wrote rows while they were read: read again
                 break
         if lost and not found.damage:
             found.damage.append("the rows at its end are lost")
         return found
 
     def whole(self) -> Rows:
-        """What metrics.jsonl holds.
+        """The rows of metrics.jsonl.
 
         Raises:
-          WorkdirError: one is damaged, or lost.
+          WorkdirError: a row is damaged or lost.
         """
         found = self.metrics()
         if found.damage:
             raise WorkdirError(
-                f"{self._about(found)}: restore the file from a copy, or run `seqjax train` in its folder once more, "
-                "which sets it aside and keeps the rows that are whole."
+                f"{self._about(found)}: restore the file from a copy, or run `seqjax train` on this folder again, "
+                "which renames the file and keeps its good rows."
             )
         return found
 
     def mend(self) -> None:
-        """Sets a damaged metrics.jsonl aside, and leaves the rows that are whole in its place.
+        """Renames a damaged metrics.jsonl, and writes a new one with its good rows.
 
         Raises:
-          WorkdirError: it was damaged; says what is lost, and where it is kept.
+          WorkdirError: the file was damaged; names what is lost, and where the old file is kept.
         """
         found = self.metrics()
         if not found.damage or not self.writes:
@@ -214,7 +215,7 @@ class Workdir:
             self.status(status.status, status.step, status.error)
         raise WorkdirError(
             f"{self._about(found)}: {f'it is kept as {aside.name}' if there else 'the file is gone'}; the same command "
-            f"goes on with the {len(found.rows)} rows that are whole."
+            f"continues with the {len(found.rows)} good rows."
         )
 
     def _about(self, found: Rows) -> str:
@@ -226,15 +227,15 @@ class MetricsFile:
     """metrics.jsonl: appended to and flushed line by line."""
 
     def __init__(self, path: Path, step: int, owed: bool = False):
-        """Opens it behind the rows of steps up to `step`; later ones, and a torn last line, are dropped, and so are
-        validation metrics of `step` itself, if they are still `owed`.
+        """Opens the file to append after the rows of steps up to `step`. It drops later rows, an incomplete last line,
+        and the validation row of `step` itself if that evaluation is still `owed`.
 
         Raises:
-          WorkdirError: a row that would stay is damaged.
+          WorkdirError: a row to keep is damaged.
         """
         found = files.read_rows(path, wrong_row)
         if found.damage and step:
-            raise WorkdirError(f"{path}, {found.damage[0]}: run the same command again, which sets it aside.")
+            raise WorkdirError(f"{path}, {found.damage[0]}: run the same command again, which renames the file.")
         again = lambda row: owed and (row["step"], row.get("split")) == (step, "validation")
         kept = [row for row in found.rows if row["step"] <= step and not again(row)]
         if found.torn or found.damage or len(kept) < len(found.rows):
@@ -252,5 +253,5 @@ class MetricsFile:
 
 
 def finite(row: dict) -> dict:
-    """JSON has no NaN: what is not finite is written as null."""
+    """Replaces numbers that are not finite with None, as JSON has no NaN."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

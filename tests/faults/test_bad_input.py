@@ -251,10 +251,10 @@ CARRIED = {
     "a bounded cache": (
         ("model.mixer=attention", "model.mixer.max_length=8"),
         2,
-        ("task.carry_state", "'train'", "16 tokens", "room for 8", "model.mixer.max_length"),
+        ("task.carry_state", "'train'", "16 tokens", "holds 8", "model.mixer.max_length"),
     ),
     "a bounded cache in a hybrid": (("model.mixer=['gru','attention']", "model.layers=2", "model.mixer.1.max_length=15"),
-                                    2, ("16 tokens", "room for 15")),
+                                    2, ("16 tokens", "holds 15")),
     "buckets": (("loader.buckets=[5]",), 2, ("loader.buckets=[5]", "leave them out")),
     "another task": (("task.name=classification",), 2, ("task.carry_state",)),
     "more rows than windows": (("loader.batch_size=16",), 3, ("13 windows of 4", "16", "loader.batch_size", "data.length")),
@@ -284,7 +284,7 @@ def test_all_of_them_at_once(tmp_path):
     ("overrides", "words"),
     [
         (("loader.batch_size=12",), ("12", "8")),
-        (("loader.batch_size=8", "train.accumulation_steps=2"), ("8 devices", "accumulate=2", "16")),
+        (("loader.batch_size=8", "train.accumulation_steps=2"), ("8 devices", "train.accumulation_steps=2", "16")),
         (("parallel.data=3",), ("loader.batch_size=4", "3")),
         (("parallel.data=16", "loader.batch_size=16"), ("data=16", "8 devices")),
     ],

@@ -284,7 +284,7 @@ HOPELESS = (
 @pytest.mark.parametrize(
     ("policy", "words", "most"),
     [
-        ("stop", ("step 2 was bad: loss",), 2),
+        ("stop", ("step 2 was bad: the loss",), 2),
         ("skip", ("3 steps in a row up to step 4",), 4),
         ("rollback", ("after 2 rollbacks", "3 steps in a row"), 5),
     ],
@@ -423,7 +423,7 @@ def test_a_model_too_big_is_told_with_what_to_do(meet):
         "loader.batch_size=4",
         "raise train.accumulation_steps",
         "parallel.fsdp",
-        "checkpoints are as they were",
+        "checkpoints are unchanged",
     )
     ran = meet(Fault(2, words, {**LATE, "model": {"name": "faulty.models:Hungry"}}))
     assert re.search(r" \d{14} bytes ", ran.outcome.err)

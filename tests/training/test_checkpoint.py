@@ -131,7 +131,7 @@ def test_the_old_one_stays_until_the_new_one_is_whole(root, monkeypatch):
     monkeypatch.setattr("seqjax.training.checkpoint.shutil", SimpleNamespace(rmtree=remove))
     checkpoints = Checkpoints(root)
     checkpoints.save(state_of(7), {"step": 2})
-    with pytest.raises(WorkdirError, match=r"2\.new in the place of .*2: Directory not empty"):  # nothing was removed
+    with pytest.raises(WorkdirError, match=r"cannot rename .*2\.new to .*2: Directory not empty"):
         checkpoints.wait()
     assert seen == [("2", True)]
     monkeypatch.undo()
@@ -465,7 +465,7 @@ def test_a_deletion_that_is_cut_short_leaves_nothing_that_looks_whole(root, monk
 
 
 def test_a_named_step_is_never_replaced_by_another_and_nothing_is_touched(root):
-    with pytest.raises(CheckpointError, match=r"no checkpoint of step 3 .*it has 2, 1"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 3 .*its steps: 2, 1"):
         Checkpoints(root).restore(ABSTRACT, step=3)
     (root / "2" / "_CHECKPOINT_METADATA").write_text("{}")
     (root / "3.orbax-checkpoint-tmp").mkdir()  # of a run that is writing

@@ -55,7 +55,8 @@ def test_sizes_travel_from_data_to_model():
 def test_a_prefix_is_not_predicted():
     prefix = ("model.mixer.name=attention", "model.mixer.heads=2", "model.mixer.prefix=3")
     with pytest.raises(
-        ConfigError, match=r"mixer\.prefix=3 shows .* task\.prompt_length=2 has .*: set task\.prompt_length=3"
+        ConfigError,
+        match=r"mixer\.prefix=3 lets .* task\.prompt_length=2 the model predicts .*: set task\.prompt_length=3",
     ):
         Experiment(resolve(launch.tiny(*prefix, "task.prompt_length=2")))
     assert Experiment(resolve(launch.tiny(*prefix, "task.prompt_length=3"))).model.prefix == 3
@@ -64,14 +65,14 @@ def test_a_prefix_is_not_predicted():
 def test_evaluation_needs_a_validation_split(tmp_path):
     (tmp_path / "a.txt").write_text("abcab" * 40)
     data = {"name": "text", "path": str(tmp_path / "a.txt"), "length": 4, "validation": 0.0}
-    with pytest.raises(
-        ConfigError, match=r"train.eval_every=2 evaluates on validation, and data has train, test alone"
-    ):
+    with pytest.raises(ConfigError, match=r"train.eval_every=2 evaluates on validation, but data has only train, test"):
         Experiment(resolve(launch.tiny(f"data={data!r}", "train.eval_every=2")))
 
 
 def test_of_the_shortest_bucket_something_is_left_to_read():
-    with pytest.raises(ConfigError, match=r"loader.buckets=\[1, 7\]: of 1 token the model reads none"):
+    with pytest.raises(
+        ConfigError, match=r"loader.buckets=\[1, 7\]: the model predicts the next token, so it reads none of 1 token"
+    ):
         Experiment(resolve(launch.tiny("loader.buckets=[1,7]")))
 
 

@@ -224,13 +224,15 @@ def test_what_is_lost_is_said_and_kept_beside_the_rest(good, tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(damaged)
     with pytest.raises(WorkdirError, match=r"metrics\.jsonl, line 4 was changed .*run `seqjax train`"):
         workdir.whole()
-    with pytest.raises(WorkdirError, match=r"line 4 was changed .* kept as metrics\.jsonl\.damaged; .* the 11 rows"):
+    with pytest.raises(
+        WorkdirError, match=r"line 4 was changed .* kept as metrics\.jsonl\.damaged; .* the 11 good rows"
+    ):
         workdir.mend()
     assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damaged
     assert workdir.whole().rows == [*rows()[:3], *rows()[4:]]
     workdir.mend()
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(WorkdirError, match=r"the rows at its end are lost: the file is gone; .* the 0 rows"):
+    with pytest.raises(WorkdirError, match=r"the rows at its end are lost: the file is gone; .* the 0 good rows"):
         workdir.mend()
     assert workdir.whole().rows == [] and [p.name for p in tmp_path.glob("*.damaged*")] == ["metrics.jsonl.damaged"]
 

@@ -62,7 +62,7 @@ def _leaves(tree):
         ),
         (5, True, 1.0, "bfloat16", 20.0, "ckpt: lower optim.learning_rate, raise guard.spike, or check the data."),
         (1, False, 1.0, None, None, "no checkpoint is in ckpt yet: no step was good, so look for the cause"),
-        (1, False, 1.0, "float16", None, "set model.dtype='bfloat16', as float16 ends at 65504. If that does"),
+        (1, False, 1.0, "float16", None, "set model.dtype='bfloat16', as float16 overflows above 65504. If that does"),
     ],
 )
 def test_the_advice_fits_the_cause(first, kept, clip, dtype, spike, words):
@@ -185,7 +185,7 @@ def test_other_data_under_the_same_name_are_not_evaluated(tmp_path):
     file.write_text("abdab" * 40)
     file.write_text("bacab" * 40)
     outcome = evaluate()
-    assert outcome.code == 4 and "the first batch of the training data is not what it was" in outcome.err
+    assert outcome.code == 4 and "the first batch of the training data has changed" in outcome.err
 
 
 def test_what_is_not_a_number_is_null_in_results(tmp_path, monkeypatch):

@@ -276,9 +276,9 @@ def test_processes_report_before_jax_joins_them():
 
 
 def test_two_processes_with_one_id_are_told_so():
-    said = "two processes have --process_id 1: give each its own, from 0 to 2."
+    said = "two processes have --process_id 1: give each its own id, from 0 to 2."
     assert answers(port(), (0, 3), (1, 3), (1, 3)) == [said] * 3
-    assert all("was told --num_processes 3, process 0 2" in s for s in answers(port(), (0, 2), (1, 3)))
+    assert all("has --num_processes 3, process 0 2" in s for s in answers(port(), (0, 2), (1, 3)))
 
 
 def test_a_port_in_use_is_a_sentence():

@@ -308,7 +308,7 @@ def test_a_number_changed_in_the_config_of_the_folder_is_seen(config, finished):
         edit(held, *keys, to=to)
         for step, command in commands.items():
             outcome = launch.main(*command)
-            said = f"config.json has {'.'.join(keys)}={to!r}, and step {step} was trained with "
+            said = f"config.json has {'.'.join(keys)}={to!r}, but step {step} was trained with "
             assert outcome.code == 4 and said in outcome.err and "Traceback" not in outcome.err, outcome
     edit(held, "data", "count", to=10)
     edit(held, "task", "prompt_length", to=0)
@@ -405,7 +405,7 @@ def test_when_all_checkpoints_are_damaged_it_does_not_begin_anew(config, finishe
         outcome = train(config, finished)
         assert outcome.code == 4 and "--restart" in outcome.err and str(finished / "ckpt") in outcome.err
         assert launch.rows(finished) == launch.rows(undisturbed)
-    assert "they are kept" in outcome.err
+    assert "the damaged ones are kept" in outcome.err
     assert train(config, finished, "--restart").code == 0
     check_same(finished, undisturbed)
     assert {p.name for p in (finished / "ckpt").iterdir()} == {"12", str(STEPS), "12.kept", f"{STEPS}.kept"}

@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_is_a_sentence(tmp_path, below):
 @pytest.mark.parametrize("name", ["ckpt", "ckpt_best"])
 def test_a_file_in_the_place_of_checkpoints_is_seen_before_they_are(tmp_path, name):
     (tmp_path / name).write_text("in the way")
-    with pytest.raises(WorkdirError, match=f"cannot write to {tmp_path}: {name} there is a file"):
+    with pytest.raises(WorkdirError, match=f"cannot write to {tmp_path}: {name} is a file"):
         Workdir(tmp_path).lock()
     (tmp_path / name).unlink()
     Workdir(tmp_path).lock().unlock()
