@@ -19,7 +19,7 @@ def unfit(model: dict) -> str | None:
         if mixer.memory:
             return f"{section['name']} reads a memory sequence, but the probes have only one sequence"
         if not mixer.causal:
-            return f"{section['name']} is not causal: it sees the tokens that it has to predict"
+            return f"{section['name']} sees the tokens that it has to predict"
     return None
 
 

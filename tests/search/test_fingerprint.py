@@ -177,7 +177,7 @@ def test_a_folder_keeps_one_fingerprint(taken):
         (
             "bidirectional",
             {},
-            "bidirectional has no fingerprint: bidirectional is not causal: it sees the tokens that it has to",
+            "bidirectional has no fingerprint: bidirectional sees the tokens that it has to",
         ),
         ("attention", {"overrides": ["model.mixer.causal=false"]}, "attention sees the tokens"),
         ("cross_attention", {}, "cross_attention reads a memory sequence, but the probes have only one sequence"),
