@@ -77,9 +77,8 @@ class Display:
             )
         self.console.print(table)
         slots = c.executor.keywords.get("slots", 1)
+        more = 2 * len(sized) * len(c.learning_rate_seeds)
         self.say(
-            f"{runs} runs, and up to {2 * len(sized) * len(c.learning_rate_seeds)} more if the best learning rate is "
-            "at an edge of its grid; "
-            f" {flops:.3g} matmul FLOP; about {seconds / 60 / slots:.0f} min on an idle machine, "
-            "without validation"
+            f"{runs} runs, and up to {more} more if the best learning rate is at an edge of its grid; {flops:.3g} "
+            f"matmul FLOP; about {seconds / 60 / slots:.0f} min on an idle machine, without validation"
         )

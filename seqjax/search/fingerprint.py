@@ -61,7 +61,7 @@ class Fingerprint:
         if seeds < 1 or slots < 1:
             raise ConfigError(f"got {seeds} seeds and {slots} slots, wanted at least 1 of each.")
         if name and (name in ("index", ".", "..") or "/" in name):
-            raise ConfigError(f"--name {name}: cannot name a folder and a page beside index.html: choose another.")
+            raise ConfigError(f"--name {name} cannot be the name of a folder and of a page: choose another.")
         self.mixer, self.overrides = mixer, list(overrides)
         for override in self.overrides:
             key = override.partition("=")[0]

@@ -193,7 +193,7 @@ def test_a_folder_keeps_one_fingerprint(taken):
         ("gru", {"overrides": ["data.length=3"]}, "--config.data.length=3"),
         ("gru", {"overrides": ["model.mixer=lstm"]}, "changes the mixer from gru: name the fingerprint with --name"),
         ("attention", {"overrides": ["model.mixer.heads=3"]}, "heads"),
-        ("gru", {"name": ".."}, "cannot name a folder"),
+        ("gru", {"name": ".."}, "cannot be the name of a folder"),
     ],
 )
 def test_what_has_no_fingerprint_is_a_sentence(tmp_path, mixer, options, words):

@@ -16,7 +16,7 @@ class Local(_base.Executor):
     """Local: new processes on this machine, `slots` at a time.
 
     With `gpus`, slot i sees the GPUs i * gpus ... (i + 1) * gpus - 1 through CUDA_VISIBLE_DEVICES. If this variable is
-    set already, they are counted among the GPUs that it names, else among all.
+    set already, the indices count only the GPUs that it names.
 
     Raises:
       ConfigError: CUDA_VISIBLE_DEVICES names fewer than slots * gpus GPUs.
