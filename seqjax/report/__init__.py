@@ -16,7 +16,7 @@ def write(folders: list[Path], out: Path) -> Path:
 
     Raises:
       ConfigError: no folders, a folder given twice, or a config without the keys that every run has.
-      WorkdirError: a folder is not a run, has no metrics yet, or has a torn file; or `out` cannot be written.
+      WorkdirError: a folder is not a run, has no metrics yet, or has a damaged file; or `out` cannot be written.
     """
     runs = read_all(folders)
     _save(Path(out) / "report.md", markdown.render(runs))

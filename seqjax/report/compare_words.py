@@ -154,7 +154,7 @@ def notes(f: Findings) -> list[str]:
 def _of(f: Findings, found: Found) -> list[str]:
     out = []
     if found.rate is None:
-        return [f"every learning rate from {min(found.rates):g} to {max(found.rates):g} diverged."]
+        return [f"no learning rate from {min(found.rates):g} to {max(found.rates):g} trained without diverging."]
     if found.edge:
         out.append(
             f"its best learning rate, {found.rate:g}, is the {found.edge} of the grid, even after an extension: "

@@ -14,8 +14,9 @@ from seqjax.training import files
 
 
 def write(summary: Summary) -> Path:
-    """Writes `sweep.html`, `sweep.md` and `trials.csv` into the folder of the sweep; returns the path of
-    `sweep.html`. The same trials always give the same bytes.
+    """Writes `sweep.html`, `sweep.md` and `trials.csv` into the folder of the sweep; returns the path of the page.
+
+    The same trials always give the same bytes.
 
     Raises:
       WorkdirError: the folder cannot be written.

@@ -6,7 +6,7 @@ from seqjax import config
 from seqjax.training.experiment import Experiment
 from seqjax.types import ConfigError
 
-LISTED = 20  # problems
+LISTED = 20  # most problems in one message
 IDLE = ("seed", "guard", "init")  # sections that have no effect on how a model is built
 
 

@@ -23,7 +23,7 @@ from seqjax.training.experiment import Experiment
 from seqjax.training.step import make_train_step, zero_totals
 from seqjax.types import Checked, ConfigError
 
-TIMED = 7  # steps
+TIMED = 7  # timed steps per measurement
 WIDEST = 2**16
 
 

@@ -148,7 +148,7 @@ def _problems(c: Comparison):
         yield f"match={c.match!r} and target={c.target!r}: set both, or neither."
     if isinstance(c.target, str) and c.target not in c.contenders:
         near = lookup.nearest(c.target, c.contenders)
-        yield f"target={c.target!r} is no contender.{near} Choose one of {', '.join(c.contenders)}, or a number."
+        yield f"target={c.target!r} is not a contender.{near} Choose one of {', '.join(c.contenders)}, or a number."
     yield from _of_rates(c)
     for key, least in (("seeds", LEAST_SEEDS), ("learning_rate_seeds", 1)):
         if not _distinct(getattr(c, key), least):
