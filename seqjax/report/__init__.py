@@ -1,4 +1,4 @@
-"""Runs → tables, figures, and one HTML page that needs nothing but itself."""
+"""Makes reports of runs: tables, figures, and one self-contained HTML page."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ __all__ = ["figure", "write"]
 
 
 def write(folders: list[Path], out: Path) -> Path:
-    """Writes `report.html` and `report.md` about run folders into `out`; returns the path of the former.
+    """Writes `report.html` and `report.md` about run folders into `out`; returns the path of `report.html`.
 
-    The same folders give the same bytes.
+    The same folders always give the same bytes.
 
     Raises:
-      ConfigError: no folders, one of them twice, or a config without the keys that every run has.
-      WorkdirError: a folder is no run, has no metrics yet, or has a torn file; or `out` cannot be written.
+      ConfigError: no folders, a folder given twice, or a config without the keys that every run has.
+      WorkdirError: a folder is not a run, has no metrics yet, or has a damaged file; or `out` cannot be written.
     """
     runs = read_all(folders)
     _save(Path(out) / "report.md", markdown.render(runs))
@@ -24,10 +24,10 @@ def write(folders: list[Path], out: Path) -> Path:
 
 
 def figure(folders: list[Path], path: Path) -> Path:
-    """Saves the learning curves of run folders as one SVG, legible on white and on dark backgrounds.
+    """Saves the learning curves of run folders as one SVG that is readable on white and on dark backgrounds.
 
     Raises:
-      ConfigError, WorkdirError: as `write` does.
+      ConfigError, WorkdirError: see `write`.
     """
     return _save(Path(path), figures.standalone(read_all(folders)))
 

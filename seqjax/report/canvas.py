@@ -1,6 +1,6 @@
-"""matplotlib drawing SVG that fits light and dark pages; the same data gives the same bytes.
+"""Draws SVG with matplotlib that fits light and dark pages; the same data always gives the same bytes.
 
-It draws in a sentinel ink, which `svg` turns into `currentColor` or any colour; its text stays text.
+Figures are drawn in a placeholder colour, INK, which `svg` replaces by `currentColor` or any colour. Text stays text.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ from typing import Literal
 
 from seqjax.report import words
 
-# At least 3:1 on white and on near-black, and apart for colour-blind eyes; dashes and markers tell them apart, too.
+# Contrast at least 3:1 on white and on near-black; distinct for colour-blind readers, also by dashes and markers.
 COLOURS = ("#0b7ad1", "#d55e00", "#079a73", "#c2569c", "#9a7a00", "#7d6fd6")
 DASHES = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2))
 MARKERS = "osD^vPX"
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-GREY = "#777777"  # legible on white and on near-black
+GREY = "#777777"  # readable on white and on near-black
 INK = "#010203"
 _STYLE = {
     "svg.fonttype": "none",
@@ -46,25 +46,25 @@ _STYLE = {
 
 
 def style(index: int) -> tuple[str, tuple, str]:
-    """Colour, dashes and marker of a run; no two of the first 24 look alike."""
+    """Colour, dashes and marker of a run; the first 24 are all different."""
     dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
     return COLOURS[index % len(COLOURS)], dash, MARKERS[index % len(MARKERS)]
 
 
 @contextlib.contextmanager
 def drawing(salt: str):
-    """matplotlib set up for one figure, whatever the user's matplotlibrc says; `salt` keeps its ids unique."""
+    """Sets up matplotlib for one figure and ignores the user's matplotlibrc; `salt` makes the ids unique."""
     import matplotlib.style
 
     settings = {**_STYLE, "svg.hashsalt": salt}
     with matplotlib.style.context("default"), matplotlib.rc_context(settings), warnings.catch_warnings():
-        # A name in a script that matplotlib's font lacks is still written as text.
+        # Names whose glyphs matplotlib's font lacks are still written as text, so the warning is useless.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 def figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.4):
-    """A figure of so many panels, and their axes."""
+    """Makes a figure of `panels` panels; returns the figure and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), layout="constrained")
@@ -72,7 +72,7 @@ def figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.
 
 
 def logarithmic(axes, which: Literal["x", "y"]) -> None:
-    """Makes the axis of what is drawn logarithmic, with ticks that are plain numbers, however small its range."""
+    """Makes an axis logarithmic after drawing; its ticks are plain numbers, even if its range is small."""
     from matplotlib.ticker import AutoLocator, LogLocator
 
     axes.set(**{f"{which}scale": "log"})
@@ -91,14 +91,14 @@ def svg(figure, ink: str, label: str, alone: bool = False) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing points at them, and every figure has the same
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # ids are unused, and all figures have the same
     text = re.sub(r"font-family: [^;\"<]*", f"font-family: {FONTS}", text)
-    text = re.sub(rf"((?:fill|stroke): ){INK}", rf"\1{ink}", text)  # names may look like a colour
+    text = re.sub(rf"((?:fill|stroke): ){INK}", rf"\1{ink}", text)  # only in styles: a name may contain the same text
     text = re.sub(r"(font: \d[\d.]*px) [^;\"<]*", rf"\1 {FONTS}", text)
     label = html.escape(words.clean(label), quote=True)
     root = re.search(r"<svg ([^>]*)>", text)
     attributes, text = root[1], text[root.end() :].strip()
-    if not alone:  # inside HTML a page gives the size, and the parser knows the namespaces
+    if not alone:  # in HTML the page sets the size, and the parser knows the namespaces
         attributes = re.search(r'viewBox="[^"]*"', attributes)[0]
         text = text.replace("xlink:href", "href")
     return f'<svg role="img" aria-label="{label}" stroke-linejoin="round" {attributes}>{text}\n'

@@ -1,4 +1,4 @@
-"""The report of a comparison: one page, the same as markdown, and every number as a table."""
+"""Writes the report of a comparison: an HTML page, the same as markdown, and a table of all numbers."""
 
 import csv
 import importlib.util
@@ -20,7 +20,7 @@ WHISKERS = "Markers are means over seeds, whiskers 95 % bootstrap intervals."
 
 
 def write(f: Findings, out: Path, title: str, command: str) -> Path:
-    """Writes report.html, report.md, results.csv and, where pyarrow is installed, results.parquet into `out`.
+    """Writes report.html, report.md, results.csv and, if pyarrow is installed, results.parquet into `out`.
 
     Raises:
       WorkdirError: `out` cannot be written.
@@ -45,7 +45,7 @@ def write(f: Findings, out: Path, title: str, command: str) -> Path:
 
 
 def records(f: Findings, out: Path) -> list[dict]:
-    """One row per run, split and metric: the rates that were tried on validation, the chosen ones on test."""
+    """One row per run, split and metric: all tried learning rates on validation, the chosen ones on test."""
     rows = []
     for found in f.founds:
         size = found.size
@@ -86,7 +86,7 @@ def _runs(f: Findings) -> list[Run]:
 
 
 def _baselines(f: Findings) -> list[tuple]:
-    """(name, value of what varies, score) on test."""
+    """The baselines on test: (name, value of the key that varies, score)."""
     out = {}
     for found in f.founds:
         for run in found.runs.values():
@@ -108,42 +108,42 @@ def _parts(f: Findings, known) -> list[tuple[str, Table | None, list[str], str]]
             "Pairs",
             tables.pairs(f),
             [],
-            "p: exact permutation of signs over paired seeds, two-sided. P(better): the chance that a run of the one "
-            "beats a run of the other, ties half.",
+            "p: exact permutation test of signs over paired seeds, two-sided. P(better): the probability that a run of "
+            "the first beats a run of the second; a tie counts half.",
         ),
         ("Score against budget", None, figures.budgets(f), WHISKERS + again),
         (
             "Quality against cost",
             None,
             figures.pareto(f),
-            f"{WHISKERS} {dashed}Memory is what XLA keeps beside parameters, optimiser and batch at "
-            f"the peak of a training step; the state is that of one sequence.{again}",
+            f"{WHISKERS} {dashed}Memory is the peak of XLA's temporaries in a training step, "
+            f"without parameters, optimiser and batch; the state is that of one sequence.{again}",
         ),
         (
             "Learning curves",
             None,
             figures.curves(f),
-            f"Validation {monitor} at the chosen learning rate: mean over seeds, as far as all of them have come, band "
-            "from the lowest to the highest.",
+            f"Validation {monitor} at the chosen learning rate. Line: mean over seeds, up to the last step that all of "
+            "them have reached. Band: from the lowest to the highest.",
         ),
     ]
     if panels := figures.lengths(f):
         table = tables.elsewhere(f) if f.comparison.extrapolate else None
-        caption = WHISKERS + " Dashed, upright: what was trained on." * bool(f.comparison.extrapolate)
+        caption = WHISKERS + " Dashed vertical line: the trained value." * bool(f.comparison.extrapolate)
         against = sentences.key(f.comparison.axis or next(iter(f.comparison.extrapolate)))
         parts.append((f"Score against {against}", table, panels, caption))
-    caption = f"Validation {monitor}, best checkpoint, mean over the seeds of the search; larger or bold: chosen."
+    caption = f"Validation {monitor}, best checkpoint, mean over the seeds of the search. Larger or bold: chosen."
     parts.append(("Learning rates", tables.rates(f), figures.rates(f), caption))
     counted = (
-        "FLOPs are those of matrix products, counted in the program with every round of every loop. State bytes: what "
-        "the layers keep of one sequence, for attention its whole cache."
+        "FLOPs are those of matrix products, counted in the program with every iteration of every loop. State bytes: "
+        "what the layers store for one sequence; for attention, the whole cache."
     )
     parts.append(("Sizes", tables.sizes(f), [], counted))
     return parts
 
 
 class _Contender:
-    """A name in a legend."""
+    """An entry of the legend."""
 
     def __init__(self, index: int, name: str):
         self.index, self.name = index, name
@@ -159,12 +159,12 @@ def _html(f: Findings, runs, known, out: Path, title: str, command: str) -> str:
     for heading, table, panels, caption in _parts(f, known):
         content = elements.table(table, "wide") if table else ""
         if panels:
-            filled = panels if len(panels) > 1 else [*panels, "<div></div>"]  # one alone would fill the page
+            filled = panels if len(panels) > 1 else [*panels, "<div></div>"]  # a single panel would fill the page
             content += elements.figure(filled, legend, caption)
         elif caption:
             content += f"<figcaption>{elements.text(caption)}</figcaption>"
         body.append(elements.section(heading, content))
-    whole = [elements.fold("What differs between them", elements.table(tables.configs(f)))]
+    whole = [elements.fold("What differs between the configs", elements.table(tables.configs(f)))]
     whole += [
         elements.fold(str(x.cell.folder), f"<pre>{elements.text(json.dumps(_exact(x), indent=1))}</pre>")
         for x in f.founds
@@ -176,7 +176,7 @@ def _html(f: Findings, runs, known, out: Path, title: str, command: str) -> str:
 
 
 def _exact(found) -> dict:
-    """The config of a contender as it was trained; seeds differ."""
+    """The config of a contender as it was trained, with seed 0."""
     return found.cell.trial(Path(), found.rate or next(iter(found.rates)), 0).config
 
 

@@ -1,4 +1,4 @@
-"""The figures of a comparison as SVG that fits light and dark pages; the same findings give the same bytes."""
+"""The figures of a comparison as SVG that fits light and dark pages; the same findings always give the same bytes."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ from seqjax.report import canvas, compare_tables, compare_words, words
 from seqjax.report.canvas import style
 from seqjax.search.findings import Findings, Found
 
-WIDE = 4  # a range larger than this gets a logarithmic axis
+WIDE = 4  # an axis is logarithmic if max / min is larger than this
 BAND = 0.16  # opacity
 
 
@@ -22,29 +22,29 @@ BUDGETS: dict[str, Callable[[Found], float | None]] = {
 }
 COSTS: dict[str, Callable[[Found], float | None]] = {
     "training time, s": lambda x: _mean(x.seconds()),
-    "memory of a step, MiB": lambda x: x.size.temporary_bytes and x.size.temporary_bytes / 2**20,
+    "memory per step, MiB": lambda x: x.size.temporary_bytes and x.size.temporary_bytes / 2**20,
     "state bytes": lambda x: x.size.state_bytes,
 }
 
 
 def budgets(f: Findings) -> list[str]:
-    """Score against what was spent."""
+    """Score against budget: parameters, FLOPs."""
     return [svg for title, of in BUDGETS.items() if (svg := _against(f, title, of, front=False))]
 
 
 def pareto(f: Findings) -> list[str]:
-    """Score against what it costs, with the front of those that nobody beats in both."""
+    """Score against cost, with the Pareto front: the contenders that no other beats in both."""
     return [svg for title, of in COSTS.items() if (svg := _against(f, title, of, front=True))]
 
 
 def comparable(f: Findings) -> list[Found]:
-    """Those that were asked the same: all, or those at the last value where the data vary."""
+    """The results that compare: all, or only those at the last value if the data or the task vary."""
     c = f.comparison
     return f.at(c.values[-1]) if c.axis and c.axis.startswith(("data.", "task.")) else f.founds
 
 
 def front(points: list[tuple[float, float]], sign: int) -> list[tuple[float, float]]:
-    """The points that no other beats in both: less of x, better y. In order of x."""
+    """The points that no other point beats in both (smaller x, better y), in order of x."""
     best, out = -math.inf, []
     for x, y in sorted(points, key=lambda p: (p[0], -sign * p[1])):
         if sign * y > best:
@@ -54,7 +54,7 @@ def front(points: list[tuple[float, float]], sign: int) -> list[tuple[float, flo
 
 
 def fronts(f: Findings) -> bool:
-    """Whether one of these fronts is more than a point."""
+    """Whether one of the Pareto fronts has more than one point."""
     known = [x for x in comparable(f) if f.summary(x)]
     return any(len(front([(of(x), f.summary(x).mean) for x in known if of(x)], f.sign)) > 1 for of in COSTS.values())
 
@@ -75,12 +75,12 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], front
 
 
 def _front(axes, f: Findings, points) -> None:
-    x, y = zip(*front(points, f.sign), strict=True)  # of one point alone nothing is seen
+    x, y = zip(*front(points, f.sign), strict=True)  # a front of one point draws nothing
     axes.step(x, y, where="post", color=canvas.INK, alpha=0.45, linewidth=0.9, linestyle=(0, (4, 3)))
 
 
 def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -> None:
-    """One contender: markers at its means, whiskers for its intervals, a line through them."""
+    """Draws one contender: markers at its means, whiskers for its intervals, a line through the markers."""
     colour, dash, marker = style(compare_tables.index(f, founds[0]))
     y = [s.mean for s in summaries]
     whiskers = [[max(0, m - s.low) for m, s in zip(y, summaries, strict=True)]]
@@ -105,7 +105,7 @@ def _dress(axes, f: Findings, title: str, x, metric: str | None = None) -> None:
 
 
 def curves(f: Findings) -> list[str]:
-    """The validation monitor against step and against time, one panel of each for every value."""
+    """The validation monitor against step and against time: two panels for every value."""
     out = []
     for value in f.comparison.values:
         for against in ("step", "seconds"):
@@ -124,7 +124,7 @@ def curves(f: Findings) -> list[str]:
 
 
 def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
-    """The mean over seeds, and a band from the lowest to the highest, as far as all have come; returns its x."""
+    """Draws the mean over seeds and a band from lowest to highest, up to the last step of all; returns the x values."""
     finite = lambda run: [row for row in run.outcome.rows if math.isfinite(row.get(f.monitor, math.nan))]
     runs = [rows for run in found.runs.values() if run.outcome.status == "done" and (rows := finite(run))]
     if not runs:
@@ -132,7 +132,7 @@ def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
     by_step: dict[int, list[dict]] = {}
     for row in itertools.chain(*runs):
         by_step.setdefault(row["step"], []).append(row)
-    end = min(max(row["step"] for row in rows) for rows in runs)  # those that were stopped early end before others
+    end = min(max(row["step"] for row in rows) for rows in runs)  # a run that was stopped early ends before the others
     rows = [by_step[step] for step in sorted(by_step) if step <= end]
     colour, dash, marker = style(compare_tables.index(f, found))
     x = [_mean([row[against] for row in of_step]) for of_step in rows]
@@ -144,12 +144,12 @@ def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
 
 
 def lengths(f: Findings) -> list[str]:
-    """Score against what varies, and against what is extrapolated; for the latter one panel per value trained at."""
+    """Score against the key that varies, and against the extrapolated key with one panel per trained value."""
     c, out = f.comparison, []
     if c.axis and _numbers(c.values):
         by_name = [[x for x in f.founds if x.cell.contender == name and f.summary(x)] for name in c.contenders]
         lines = [(own, [x.cell.value for x in own], [f.summary(x) for x in own]) for own in by_name if own]
-        out.append(_lines(f, lines, compare_words.key(c.axis), "trained at each"))
+        out.append(_lines(f, lines, compare_words.key(c.axis), "trained at each value"))
     key = next(iter(c.extrapolate)) if c.extrapolate else ""
     if not (key and _numbers(c.judged_at)):
         return list(filter(None, out))
@@ -187,7 +187,7 @@ def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
 
 
 def rates(f: Findings) -> list[str]:
-    """The validation monitor against learning rate, one panel for each value; the chosen rate is larger."""
+    """The validation monitor against learning rate, one panel per value; the chosen rate has a larger marker."""
     out = []
     for value in f.comparison.values:
         with canvas.drawing(f"rates/{value}"):

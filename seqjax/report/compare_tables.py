@@ -8,11 +8,11 @@ from seqjax.report.tables import Cell, Column, Row, Table
 from seqjax.search.findings import Findings, Found
 from seqjax.search.trials import Trial
 
-FEW = 4  # seeds whose scores are all shown
+FEW = 4  # up to this number of seeds, all scores are shown
 
 
 def index(f: Findings, found: Found) -> int:
-    """The place of a contender, which decides how it is drawn."""
+    """The index of a contender, which decides how it is drawn."""
     return list(f.comparison.contenders).index(found.cell.contender)
 
 
@@ -26,7 +26,7 @@ def _names(f: Findings, found: Found) -> list[Cell]:
 
 
 def results(f: Findings, baselines: list[tuple]) -> Table:
-    """One row per contender and value, and the baselines on the same split and metric: (name, value of axis, score)."""
+    """One row per contender and value, and one per baseline (name, value of axis, score) on the same metric."""
     name, few = words.metric(f.metric), len(f.comparison.seeds) <= FEW
     columns = [
         *_named(f),
@@ -76,13 +76,13 @@ def _seeds(scores: list[float], few: bool) -> str:
 
 
 def total_flops(found: Found) -> float:
-    """Of the matrix products of all training steps, in the mean of the runs: patience may have ended them sooner."""
+    """FLOPs of the matrix products of all training steps, as a mean over runs, because patience may end runs early."""
     steps = [run.outcome.step for run in found.runs.values() if run.outcome.status == "done"]
     return found.size.flops * (sum(steps) / len(steps) if steps else found.cell.config["train"]["steps"])
 
 
 def pairs(f: Findings) -> Table:
-    """Every pair of contenders, and what can be said about their difference."""
+    """Every pair of contenders, and the statistics of their difference."""
     axis = f.comparison.axis
     columns = [
         Column("ahead"),
@@ -93,7 +93,7 @@ def pairs(f: Findings) -> Table:
         Column("P(better)", number=True),
         Column("p, paired permutation", number=True),
         Column("p after Holm", number=True),
-        Column("least possible p", number=True),
+        Column("smallest possible p", number=True),
     ]
     rows = [
         Row(
@@ -116,9 +116,9 @@ def pairs(f: Findings) -> Table:
 
 
 def sizes(f: Findings) -> Table:
-    """What each contender costs, and how well it is matched."""
-    names = ("width", "parameters", "FLOPs a step", "state bytes", "memory of a step", "time of a step, alone")
-    columns = [*_named(f), *(Column(n, number=True) for n in names), Column("of the target", number=True)]
+    """The cost of each contender, and how well it matches the target."""
+    names = ("width", "parameters", "FLOPs per step", "state bytes", "memory per step", "time per step, alone")
+    columns = [*_named(f), *(Column(n, number=True) for n in names), Column("share of the target", number=True)]
     rows = []
     for found in f.founds:
         s = found.size
@@ -137,7 +137,7 @@ def sizes(f: Findings) -> Table:
 
 
 def rates(f: Findings) -> Table:
-    """The learning rates that were tried, with their validation score; the chosen one is marked."""
+    """The tried learning rates with their validation scores; the chosen rate is marked."""
     grid = sorted({rate for found in f.founds for rate in found.rates})
     columns = [*_named(f), *(Column(f"{rate:g}", "learning rate", number=True) for rate in grid)]
     rows = []
@@ -156,7 +156,7 @@ def rates(f: Findings) -> Table:
 
 
 def elsewhere(f: Findings) -> Table:
-    """Test scores on other data than trained on."""
+    """Test scores on other data than the trained data."""
     at = f.comparison.judged_at
     group = f"evaluated at {compare_words.key(next(iter(f.comparison.extrapolate)))}"
     columns = [*_named(f), *(Column(str(value), group, number=True) for value in at)]
@@ -168,7 +168,7 @@ def elsewhere(f: Findings) -> Table:
 
 
 def away(f: Findings, found: Found, value):
-    """The summary at a value of what is extrapolated; where that is what was trained on, the test score."""
+    """The summary at an extrapolated value; at the trained value, the summary on test."""
     assignment = f.comparison.judged_at[value]
     return f.summary(found, None if found.cell.get(assignment.partition("=")[0]) == value else assignment)
 
@@ -186,6 +186,6 @@ def configs(f: Findings) -> Table:
 
 
 def replay(trial: Trial, out: Path) -> str:
-    """The shell command that trains one point again, and evaluates it."""
+    """The shell command that trains and evaluates one run again."""
     file = out / trial.folder.relative_to(out.absolute()) / "config.json"
     return f"seqjax train --config {shlex.quote(str(file))} --workdir NEW && seqjax evaluate --workdir NEW --split test"

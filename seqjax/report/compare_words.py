@@ -1,4 +1,4 @@
-"""What a comparison found, in plain sentences, with what limits it."""
+"""Describes the results of a comparison and their limits in sentences."""
 
 import itertools
 
@@ -14,7 +14,7 @@ QUANTITIES = {
     "state_bytes": "state bytes",
     "step_time": "time per step",
 }
-EQUAL = 0.05  # a difference that still passes for equal
+EQUAL = 0.05  # up to this relative difference, budgets count as equal
 
 
 def metric(f: Findings) -> str:
@@ -35,7 +35,7 @@ def spread(s: Summary | None) -> str:
 
 
 def budget(f: Findings, value) -> str:
-    """`At equal state bytes (2,048)`, or within what they are not equal, at a value of what varies."""
+    """`At equal state bytes (2,048)` and the value of the key that varies; a larger difference is written out."""
     c = f.comparison
     at = "" if value is None else f" and {key(c.axis)} {value}"
     if c.match is None:
@@ -51,7 +51,7 @@ def budget(f: Findings, value) -> str:
 
 
 def verdict(f: Findings, value) -> str:
-    """Who is first at a value, by how much, and whether that can be told from chance."""
+    """Which contender is first at a value, by how much, and whether the lead is significant."""
     ranked = f.ranked(value)
     if not ranked:
         return f"{budget(f, value)}, no contender has a finite {metric(f)}."
@@ -63,7 +63,7 @@ def verdict(f: Findings, value) -> str:
         return f"{text}{words.number(s.mean)}."
     text += f"{spread(s)} over {words.counted(s.n, 'seed')}"
     if len(ranked) == 1:
-        return f"{text}; no other contender has one."
+        return f"{text}; no other contender has a score."
     ahead = f"{text}, ahead of {ranked[1].cell.contender} with {spread(f.summary(ranked[1]))}."
     pair = _lead(f, value)
     return f"{ahead} {chance(pair, len(f.pairs()))}" if pair else ahead
@@ -80,27 +80,27 @@ def _lead(f: Findings, value) -> Pair | None:
 
 
 def _leads(f: Findings, value) -> bool:
-    """Whether a paired test says that the first at a value is ahead of the second."""
+    """Whether the lead of the first over the second at a value is significant."""
     pair, ranked = _lead(f, value), f.ranked(value)
     return pair is not None and pair.adjusted <= ALPHA and pair.first == ranked[0].cell.contender
 
 
 def chance(pair: Pair, pairs: int) -> str:
-    """Whether a paired permutation test tells two contenders apart."""
+    """A sentence: whether the difference of two contenders is significant in a paired permutation test."""
     over = f" (Holm's correction over {pairs} pairs)" if pairs > 1 else ""
     agree = f"{pair.first} is ahead with {pair.agree} of {pair.n} seeds"
     if pair.adjusted <= ALPHA:
-        return f"A paired permutation test tells the two apart, p = {pair.adjusted:.2g}{over}; {agree}."
+        return f"The difference is significant in a paired permutation test, p = {pair.adjusted:.2g}{over}; {agree}."
     if pair.floor * pairs > ALPHA:
         return (
-            f"{agree}, but so few cannot tell this from chance: no p of a paired permutation test is below "
-            f"{pair.floor:.2g} with {pair.n}; it takes at least {enough(pairs)}{over}."
+            f"{agree}, but this may be chance: with {pair.n} seeds, the p of a paired permutation test is never below "
+            f"{pair.floor:.2g}; a significant p needs at least {enough(pairs)} seeds{over}."
         )
-    return f"A paired permutation test does not tell the two apart, p = {pair.adjusted:.2g}{over}; {agree}."
+    return f"The difference is not significant in a paired permutation test, p = {pair.adjusted:.2g}{over}; {agree}."
 
 
 def enough(pairs: int) -> int:
-    """The least number of seeds with which a test of one of so many pairs can come out significant."""
+    """The smallest number of seeds with which a test can be significant if there are `pairs` pairs."""
     return next(n for n in itertools.count(1) if smallest_p(n) * pairs <= ALPHA)
 
 
@@ -118,30 +118,31 @@ def headline(f: Findings) -> str:
     name = key(f.comparison.axis)
     parts = [f"{contender} at {name} {words.listed(at)}" for contender, at in firsts.items()]
     sure = [str(value) for value in values if _leads(f, value)]
-    told = f"at {name} {words.listed(sure)} the lead over the second can be told" if sure else "no lead can be told"
-    return f"First in mean {metric(f)}: {words.listed(parts)}; {told} from chance with {len(f.comparison.seeds)} seeds."
+    lead = f"at {name} {words.listed(sure)} the lead over the second" if sure else "no lead"
+    significant = f"{lead} is significant with {len(f.comparison.seeds)} seeds"
+    return f"First in mean {metric(f)}: {words.listed(parts)}; {significant}."
 
 
 def notes(f: Findings) -> list[str]:
-    """What a reader should know before believing it."""
+    """Notes that a reader needs to judge the results."""
     c = f.comparison
     out = [verdict(f, value) for value in c.values] if len(c.values) > 1 else []
     out.append(
         f"Numbers are means over {len(c.seeds)} seeds; in brackets the {100 * LEVEL:.0f}\u00a0% percentile bootstrap "
-        "interval of the mean over seeds. With few seeds it is too narrow: where scores are normally distributed it "
-        "holds the true mean in 75\u00a0% of cases with 3 seeds, 85\u00a0% with 5, 91\u00a0% with 10. It says nothing "
-        "about other test examples."
+        "interval of the mean over seeds. With few seeds it is too narrow: for normally distributed scores it "
+        "contains the true mean in 75\u00a0% of cases with 3 seeds, 85\u00a0% with 5, 91\u00a0% with 10. It does not "
+        "include the variation over test examples."
     )
     out.append(
         f"Learning rates were chosen on validation ({f.monitor.replace('_', ' ')}, best checkpoint, mean of "
-        f"{words.count(len(c.learning_rate_seeds))} seed{'s' * (len(c.learning_rate_seeds) > 1)}); each chosen run was evaluated on test "
-        "once. A seed gives every contender the same batches in the same order."
+        f"{words.counted(len(c.learning_rate_seeds), 'seed')}); each chosen run was evaluated on test once. With the "
+        "same seed, every contender gets the same batches in the same order."
     )
     if c.match is not None:
         off = max(abs(found.size.matched - 1) for found in f.founds)
         out.append(f"{QUANTITIES[c.match].capitalize()} are matched within {off:.2%} by the width of the model.")
     if slots := c.executor.keywords.get("slots", 1) - 1:
-        out.append(f"{slots + 1} runs shared the machine: training times are those of a busy one.")
+        out.append(f"{slots + 1} runs shared the machine, so training times are longer than on an idle machine.")
     for found in f.founds:
         out += [f"{found.cell.folder}: {note}" for note in _of(f, found)]
     for (contender, value, assignment), why in f.impossible.items():
@@ -156,16 +157,16 @@ def _of(f: Findings, found: Found) -> list[str]:
         return [f"no learning rate from {min(found.rates):g} to {max(found.rates):g} trained without diverging."]
     if found.edge:
         out.append(
-            f"its best learning rate, {found.rate:g}, is the {found.edge} that was tried, after the grid was carried "
-            "on: it may do better beyond."
+            f"its best learning rate, {found.rate:g}, is the {found.edge} of the grid, even after an extension: "
+            "a rate beyond may be better."
         )
     if diverged := found.diverged():
-        out.append(f"{_seeds(diverged)} diverged at the chosen learning rate and {_out(diverged)} of every mean.")
+        out.append(f"{_seeds(diverged)} diverged at the chosen learning rate and {_out(diverged)} of all means.")
     for at in (None, *f.comparison.judged_at.values()):
         scores, where = f.scores(found, at), f" at {at}" if at else ""
         if lost := [seed for seed in found.runs if found.judged(seed, at) and seed not in scores]:
             has = "has" if len(lost) == 1 else "have"
-            out.append(f"{_seeds(lost)} {has} no finite {metric(f)}{where} and {_out(lost)} of the mean there.")
+            out.append(f"{_seeds(lost)} {has} no finite {metric(f)}{where} and {_out(lost)} of this mean.")
     return out
 
 

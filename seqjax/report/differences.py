@@ -1,4 +1,4 @@
-"""The config keys in which runs differ, as a reader wants them: what was set, not what the section of another lacks."""
+"""The config keys in which runs differ. Keys at their default that only some sections have are left out."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from seqjax.types import Part, fields_of, marker
 def paths(trees: list[dict]) -> list[str]:
     """The keys in which configs differ.
 
-    A key that only some of them have, such as an option of another mixer, counts where it is not at its default.
+    A key that only some of them have, such as an option of one mixer, counts only if it is not at its default.
     """
     found = dict.fromkeys(path for tree in trees[1:] for path in config.differences(trees[0], tree))
     return [path for path in found if _is_set(trees, path.split("."))]
@@ -37,12 +37,12 @@ def _is_set(trees: list[dict], keys: list[str]) -> bool:
 
 
 def _default(tree: dict, keys: list[str]):
-    """The default of a key in the section that it stands in; MISSING where that is not one of ours, or has none."""
+    """The default of a key in its section; MISSING if the section is not part of seqjax, or the key has no default."""
     target = Schema
     for depth, key in enumerate(keys[:-1]):
         hint, _ = fields_of(target).get(key, (None, None))
         part, name = marker(hint, Part), _get(tree, [*keys[: depth + 1], "name"])[1]
-        if part and name in lookup.names(part.package):  # nobody's code is run for a page
+        if part and name in lookup.names(part.package):  # a report never runs code of users
             target = lookup.find(name, part.package, part.symbol)
         elif dataclasses.is_dataclass(hint):
             target = hint

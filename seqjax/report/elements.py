@@ -1,4 +1,4 @@
-"""The parts of a page: escaped text, sections, tables, figures with their legend."""
+"""HTML elements of a page: escaped text, sections, tables, figures with legends."""
 
 import html
 import itertools
@@ -9,17 +9,17 @@ from seqjax.report.tables import Cell, Column, Row, Table
 
 
 def text(value: str) -> str:
-    """Text as HTML."""
+    """Escapes text for HTML."""
     return html.escape(words.clean(value), quote=True)
 
 
 def section(title: str, content: str) -> str:
-    """A heading, and HTML under it."""
+    """A section: a heading with HTML under it."""
     return f"<section>\n<h2>{text(title)}</h2>\n{content}\n</section>"
 
 
 def swatch(index: int) -> str:
-    """A piece of the line that belongs to a run, for legends and tables."""
+    """A short piece of the line of a run, for legends and tables."""
     colour, dash, marker = canvas.style(index)
     dashes = f' stroke-dasharray="{" ".join(str(2 * d) for d in dash)}"' if dash else ""
     return (
@@ -40,7 +40,7 @@ _MARKERS = {
 
 
 def figure(panels: list[str], runs: list, caption: str, kind: str = "") -> str:
-    """SVGs side by side under one legend, of whatever has a name and an index."""
+    """SVGs side by side under one legend; `runs` are objects with a name and an index."""
     names = "".join(f"<li>{swatch(run.index)}{text(run.name)}</li>" for run in runs)
     return (
         f'<figure>\n<ul class="legend" aria-label="Legend">{names}</ul>\n<div class="panels {kind}">\n'
@@ -50,7 +50,7 @@ def figure(panels: list[str], runs: list, caption: str, kind: str = "") -> str:
 
 
 def table(content: Table, kind: str = "") -> str:
-    """An accessible table: a caption, scoped headings, the first cell of a row as its heading."""
+    """An accessible table with a caption and scoped headings; the first cell of a row is its heading."""
     groups = [(name, list(members)) for name, members in itertools.groupby(content.columns, key=lambda c: c.group)]
     top, bottom = "", ""
     for name, members in groups:
@@ -75,7 +75,7 @@ def _heading(column: Column, tall: bool = False) -> str:
     number = ' class="n"' if column.number else ""
     span = ' rowspan="2"' if tall else ""
     line = "" if column.run is None else swatch(column.run)
-    name = re.sub(r"(?<=[a-z_)])(?=[.(][a-z])", "<wbr>", text(column.name))  # model.mixer(attention).heads breaks there
+    name = re.sub(r"(?<=[a-z_)])(?=[.(][a-z])", "<wbr>", text(column.name))  # model.mixer(attention).heads may wrap
     return f'<th scope="col"{number}{span}>{line}{name}</th>'
 
 
@@ -97,5 +97,5 @@ def _cell(cell: Cell, column: Column) -> str:
 
 
 def fold(title: str, content: str, kind: str = "") -> str:
-    """A title that opens what is under it."""
+    """A title that unfolds the content under it."""
     return f'<details class="{kind}">\n<summary>{text(title)}</summary>\n{content}\n</details>'

@@ -1,4 +1,4 @@
-"""Learning curves and speed as SVG that fits light and dark pages; the same runs give the same bytes."""
+"""Learning curves and speed as SVG that fits light and dark pages; the same runs always give the same bytes."""
 
 import math
 import statistics
@@ -8,11 +8,11 @@ from seqjax.report import canvas, outcome, words
 from seqjax.report.canvas import style
 from seqjax.report.runs import Run
 
-POINTS = 500  # of a curve; more would only smear
+POINTS = 500  # at most, of a curve; more points would only blur it
 
 
 def curves(runs: list[Run], metric: str) -> list[str]:
-    """Inline SVGs of a metric against step and against training seconds; those without data are left out."""
+    """Inline SVGs of a metric against step and against training seconds; figures without data are left out."""
     out = []
     for against in ("step", "seconds"):
         with canvas.drawing(f"{runs[0].problem}/{metric}/{against}"):
@@ -24,7 +24,7 @@ def curves(runs: list[Run], metric: str) -> list[str]:
 
 
 def progress(runs: list[Run]) -> list[str]:
-    """Inline SVGs of speed, learning rate and gradient norm; those without data are left out."""
+    """Inline SVGs of speed, learning rate and gradient norm; figures without data are left out."""
     out = []
     panels = (
         ("tokens_per_s", "tokens per second", "seconds"),
@@ -44,7 +44,7 @@ def progress(runs: list[Run]) -> list[str]:
 
 
 def standalone(runs: list[Run]) -> str:
-    """One SVG file with the learning curves and a legend, for a README: legible on white and on dark."""
+    """One SVG file with the learning curves and a legend, for a README: readable on white and on dark."""
     from matplotlib.lines import Line2D
 
     groups = outcome.problems(runs)
@@ -66,7 +66,7 @@ def standalone(runs: list[Run]) -> str:
 
 
 def _points(run: Run, split: str, key: str, against: str) -> tuple[list[float], list[float]]:
-    """A curve of at most POINTS points: means over as many neighbours as that takes."""
+    """A curve of at most POINTS points; if there are more values, means over neighbours."""
     x, y = run.series(split, key, against)
     size = math.ceil(len(x) / POINTS) or 1
     mean = lambda values: [statistics.fmean(values[i : i + size]) for i in range(0, len(values), size)]
@@ -74,7 +74,7 @@ def _points(run: Run, split: str, key: str, against: str) -> tuple[list[float], 
 
 
 def _line(axes, run: Run, split: str, key: str, against: str, dashed: bool, **options):
-    """A run's line in its colour, with a few of its markers; dashes would hide in a noisy line."""
+    """Draws a run as a line in its colour, with a few markers, because dashes are hard to see in a noisy line."""
     colour, dash, marker = style(run.index)
     x, y = _points(run, split, key, against)
     options |= {"marker": marker, "markersize": 4, "markevery": max(1, len(x) // 8)}
@@ -86,7 +86,7 @@ def _finite(line) -> list[float]:
 
 
 def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
-    """Training thin, validation with markers, baselines dashed and named at the right; False without data."""
+    """Draws training thin, validation with markers, baselines dashed with names at the right; False without data."""
     lines = []
     for run in runs:
         lines += axes.plot(*_points(run, "train", metric, against), color=style(run.index)[0], linewidth=0.8, alpha=0.5)
@@ -104,7 +104,7 @@ def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
 
 
 def _dress(axes, title: str, against: str, lines, log: bool):
-    """Title, scales and ticks that read like words."""
+    """Sets the title, the scales and readable ticks."""
     from matplotlib.ticker import MultipleLocator
 
     axes.set_title(title)
@@ -127,8 +127,8 @@ def _dress(axes, title: str, against: str, lines, log: bool):
 
 
 def _name(axes, known: dict[str, float]):
-    """Writes the baselines' names beside their lines, moved apart where they would overlap."""
-    axes.get_ylim()  # makes matplotlib fix the scale that the next line reads
+    """Writes the names of the baselines next to their lines, and moves them apart if they would overlap."""
+    axes.get_ylim()  # makes matplotlib compute the scale that the next line reads
     to_axes = axes.transData + axes.transAxes.inverted()
     low = -math.inf
     for name, value in sorted(known.items(), key=lambda item: item[1]):

@@ -1,4 +1,4 @@
-"""Fingerprints as pages: one per mixer, and one of all side by side; each HTML file needs nothing but itself."""
+"""Writes fingerprints as pages: one per mixer, and one of all side by side; each HTML file is self-contained."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ HEAT = "td[class*=heat] small { color: inherit; }\n" + "".join(
 
 
 def write(workdir: Path, trees: list[dict]) -> Path:
-    """Writes `<mixer>.html` and `.md` for each fingerprint, and `index.html` and `.md` of all; returns the latter.
+    """Writes `<mixer>.html` and `.md` for each fingerprint, and `index.html` and `.md` of all; returns index.html.
 
-    The same fingerprints give the same bytes.
+    The same fingerprints always give the same bytes.
 
     Raises:
       WorkdirError: a fingerprint is incomplete, or the folder cannot be written.
@@ -67,7 +67,7 @@ def together(marks: list[Measured]) -> str:
         content = tables.side_by_side(marks, factor)
         body.append(section(content.caption, table(content, "wide")))
     if panels := figures.multiples(marks):
-        caption = "Skill against length, in multiples of the trained one. Dashed: chance."
+        caption = "Skill against length, in multiples of the trained length. Dashed: chance."
         body.append(section("Longer than trained", elements.figure(panels, marks, caption)))
     caption = " ".join(dict.fromkeys(_timed(mark) for mark in marks))
     body.append(section("Time and memory", elements.figure(figures.costs_together(marks), marks, caption)))
@@ -109,13 +109,13 @@ def together_markdown(marks: list[Measured]) -> str:
 
 
 def _lines(marks: list[Measured]) -> list[str]:
-    """One sentence per mixer, and a warning where they do not compare."""
+    """One sentence per mixer, and a warning if their numbers are not comparable."""
     lines = [fingerprint_words.headline(mark) for mark in marks]
     if len({mark.tree["tier"] for mark in marks}) > 1:
         tiers = ", ".join(f"{mark.name} {mark.tree['tier']}" for mark in marks)
-        lines.append(f"Not the same probes: {tiers}.")
+        lines.append(f"The tiers differ, so the probes are not the same: {tiers}.")
     if len({json.dumps(mark.tree["hardware"], sort_keys=True) for mark in marks}) > 1:
-        lines.append("Not all on the same hardware: times do not compare.")
+        lines.append("The hardware differs, so times are not comparable.")
     return lines
 
 
@@ -127,19 +127,19 @@ def _timed(mark: Measured) -> str:
     """How time and memory were measured."""
     tree = mark.tree
     return (
-        f"A model of the probes' size on batches of {tree['rows']}, {tree['hardware']['device_kind']}: medians; "
-        "temporaries as XLA's memory analysis has them; the state is what one row carries from token to token."
+        f"Model size as in the probes, batch size {tree['rows']}, {tree['hardware']['device_kind']}. Times are "
+        "medians; temporaries are from XLA's memory analysis; the state is that of one row."
     )
 
 
 def _configs(mark: Measured):
     for name, record in mark.probes.items():
         whole = json.dumps(record["config"], indent=2, ensure_ascii=False)
-        yield fold(f"{title(name)}, the whole config", f"<pre>{text(whole)}</pre>")
+        yield fold(f"{title(name)}: the whole config", f"<pre>{text(whole)}</pre>")
 
 
 def _figure(panels: list[str], caption: str) -> str:
-    """Panels that say for themselves what their lines are."""
+    """A figure whose panels have their own legends."""
     whole = "\n".join(panels)
     return f'<figure>\n<div class="panels two">\n{whole}\n</div>\n<figcaption>{text(caption)}</figcaption>\n</figure>'
 

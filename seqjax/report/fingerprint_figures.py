@@ -11,7 +11,7 @@ PANELS = {
 
 
 def dots(mark: Measured) -> str:
-    """One line per probe, from chance to the score; seeds are small dots."""
+    """One bar per probe, from chance to the score; seeds are small dots."""
     names = list(mark.probes)[::-1]
     with canvas.drawing(f"dots/{mark.name}"):
         figure, (axes,) = canvas.figure(1, height=0.6 + 0.38 * len(names))
@@ -33,7 +33,7 @@ def dots(mark: Measured) -> str:
 
 
 def lengths(mark: Measured) -> str | None:
-    """Skill of every probe against the length, in multiples of the trained one; None if all have one length."""
+    """Skill of every probe against length, in multiples of the trained length; None if each probe has one length."""
     indices = {probe: i for i, probe in enumerate(mark.probes) if len(factors([mark], probe)) > 1}
     if not indices:
         return None
@@ -131,7 +131,7 @@ def _log_log(axes, name: str, key: str):
 
 
 def _whole_ticks(axes):
-    """A tick at every length that was measured, a number at every other one where they are many."""
+    """A tick at every measured length, with a number at every tick, or at every second one if there are many."""
     known = sorted({float(x) for line in axes.get_lines() for x in line.get_xdata()})
     every = 1 if len(known) < 5 else 2
     axes.set_xticks(known, [words.count(x) if i % every == 0 else "" for i, x in enumerate(known)])

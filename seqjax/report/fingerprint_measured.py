@@ -1,4 +1,4 @@
-"""What a fingerprint.json holds, and what is worked out of it."""
+"""The content of a fingerprint.json, and the numbers computed from it."""
 
 import dataclasses
 from typing import Any
@@ -15,21 +15,21 @@ class Measured:
 
     @property
     def name(self) -> str:
-        """That of the mixer, unless it was given another."""
+        """The name of the mixer, or the name given with --name."""
         return self.tree["name"]
 
     @property
     def probes(self) -> dict[str, dict]:
-        """Name -> record."""
+        """Name of a probe -> its record."""
         return self.tree["probes"]
 
     def score(self, probe: str, factor: int) -> dict | None:
-        """The record of one length, if something was scored there."""
+        """The record of a probe at a multiple of the trained length; None if it has no score there."""
         scores = self.probes.get(probe, {}).get("scores", [])
         return next((s for s in scores if s["factor"] == factor and s["accuracy"]), None)
 
     def accuracy(self, probe: str, factor: int = 1) -> float | None:
-        """The mean over seeds."""
+        """The mean accuracy over seeds; None without a score."""
         score = self.score(probe, factor)
         return None if score is None else sum(score["accuracy"]) / len(score["accuracy"])
 
@@ -41,7 +41,7 @@ class Measured:
         return (self.accuracy(probe, factor) - score["chance"]) / (1 - score["chance"])
 
     def costs(self, key: str) -> tuple[list[int], list[float]]:
-        """Lengths, and what was measured at them."""
+        """The measured lengths, and the cost at each."""
         known = sorted((int(length), cost[key]) for length, cost in self.tree["costs"].items() if key in cost)
         return [length for length, _ in known], [value for _, value in known]
 
@@ -50,11 +50,11 @@ def measured(trees: list[dict]) -> list[Measured]:
     """Fingerprints in the order of their names.
 
     Raises:
-      WorkdirError: one lacks what every fingerprint has.
+      WorkdirError: one lacks a key that every fingerprint has.
     """
     for tree in trees:
         if missing := {"name", "tier", "model", "probes", "costs", "hardware", "versions"} - tree.keys():
-            raise WorkdirError(f"a fingerprint lacks {', '.join(sorted(missing))}: delete it, and take it again.")
+            raise WorkdirError(f"a fingerprint lacks {', '.join(sorted(missing))}: delete it and measure it again.")
     return [Measured(i, tree) for i, tree in enumerate(sorted(trees, key=lambda tree: tree["name"]))]
 
 
@@ -64,7 +64,7 @@ def probes(marks: list[Measured]) -> list[str]:
 
 
 def factors(marks: list[Measured], probe: str) -> list[int]:
-    """All multiples of its length that a probe was scored at."""
+    """All multiples of its trained length at which a probe was scored."""
     return sorted({s["factor"] for mark in marks for s in mark.probes.get(probe, {}).get("scores", [])})
 
 

@@ -1,4 +1,4 @@
-"""What fingerprints say, as tables; HTML and markdown only dress them."""
+"""Fingerprints as tables, which HTML and markdown render."""
 
 import dataclasses
 import math
@@ -9,17 +9,17 @@ from seqjax.report.tables import Cell, Column, Row, Table
 
 COSTS = {
     "train_s": "training step",
-    "prefill_s": "reading it",
-    "decode_s": "one token more",
+    "prefill_s": "prefill",
+    "decode_s": "decoding one token",
     "train_bytes": "temporaries of a training step",
-    "prefill_bytes": "temporaries of reading",
+    "prefill_bytes": "temporaries of prefill",
     "state_bytes": "state",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Heat(Cell):
-    """A cell that is shaded: `heat0` is guessing, `heat10` perfect."""
+    """A shaded cell: `heat0` is chance, `heat10` is perfect."""
 
     mark: str = ""
 
@@ -55,7 +55,7 @@ def scores(mark: Measured) -> Table:
 
 
 def side_by_side(marks: list[Measured], factor: int = 1) -> Table:
-    """Mixers by probes: accuracy, shaded by skill; at a multiple of the trained length."""
+    """Accuracy of mixers by probes, shaded by skill, at a multiple of the trained length."""
     names = [p for p in probes(marks) if factor in factors(marks, p)]
     columns = [Column("mixer"), *(Column(title(p), number=True) for p in names)]
     rows = []

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""Renders the report as one self-contained HTML page."""
 
 import json
 
@@ -8,11 +8,11 @@ from seqjax.report.runs import Run
 from seqjax.training.records import Sample
 
 OPEN_SAMPLES = 3  # of each run; the rest are folded
-LONG = f"Of more than {figures.POINTS} values, means over neighbours are drawn."
+LONG = f"Curves of more than {figures.POINTS} values show means over neighbours."
 
 
 def render(runs: list[Run]) -> str:
-    """The page."""
+    """Renders the page."""
     groups = outcome.problems(runs)
     body = [_problem(group, "h1" if i == 0 else "h2") for i, group in enumerate(groups.values())]
     if panels := figures.progress(runs):
@@ -33,7 +33,7 @@ def render(runs: list[Run]) -> str:
 
 
 def _problem(runs: list[Run], level: str) -> str:
-    """Headline, results and learning curves of the runs that compare."""
+    """Headline, results and learning curves of the runs of one problem."""
     notes = "".join(f"<li>{elements.text(note)}</li>" for note in outcome.notes(runs))
     parts = [
         f"<header>\n<{level}>{elements.text(runs[0].problem)}</{level}>",
@@ -54,7 +54,7 @@ def _problem(runs: list[Run], level: str) -> str:
 
 
 def _config(runs: list[Run]) -> str:
-    """What differs between the runs; of a single run all of it, folded."""
+    """The differences between the configs of the runs; for a single run, the whole config, folded."""
     if len(runs) == 1:
         whole = json.dumps(runs[0].config, indent=2, ensure_ascii=False)
         return elements.section("Config", elements.fold("The whole config", f"<pre>{elements.text(whole)}</pre>"))
@@ -82,7 +82,7 @@ def _command(run: Run) -> str:
 
 
 def _ran(runs: list[Run]) -> str:
-    """Machines, starts and parameters, folded: who looks for them finds them."""
+    """Machines, starts and parameters, folded because few readers need them."""
     parts = [elements.fold("Hardware and versions", elements.table(tables.machines(runs)))]
     if any(run.info.starts for run in runs):
         parts.append(elements.fold("Starts, restarts and changes", elements.table(tables.starts(runs))))

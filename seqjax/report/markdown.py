@@ -1,4 +1,4 @@
-"""The report as markdown: the same tables and samples."""
+"""Renders the report as markdown, with the same tables and samples."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from seqjax.report.tables import Cell, Table
 
 
 def render(runs: list[Run]) -> str:
-    """The document."""
+    """Renders the document."""
     parts = []
     for i, (name, group) in enumerate(outcome.problems(runs).items()):
         parts += [f"{'#' if i == 0 else '##'} {text(name)}", f"**{text(outcome.headline(group))}**"]
@@ -39,13 +39,13 @@ def render(runs: list[Run]) -> str:
 
 
 def text(value: str) -> str:
-    """Escaped, and on one line."""
+    """Escapes text for markdown and puts it on one line."""
     value = " ".join(words.clean(value).split())
     return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", value.replace("&", "&amp;"))
 
 
 def fence(value: str, language: str) -> str:
-    """A code block, with a fence longer than any in the text."""
+    """A code block whose fence is longer than any fence in the text."""
     longest = max((len(ticks) for ticks in re.findall("`+", value)), default=0)
     ticks = "`" * max(3, longest + 1)
     return f"{ticks}{language}\n{words.clean(value)}\n{ticks}"

@@ -1,4 +1,4 @@
-"""Who beats what: the headline, and what a reader should know before believing it. Plain sentences."""
+"""Describes which run is best: the headline, and notes that a reader needs to judge it. In plain sentences."""
 
 import collections
 import json
@@ -11,7 +11,7 @@ from seqjax.report.runs import Run
 
 
 def problems(runs: list[Run]) -> dict[str, list[Run]]:
-    """The runs by what was asked of them; only those of one problem compare."""
+    """Groups the runs by problem; only runs of the same problem are comparable."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.problem, []).append(run)
@@ -19,7 +19,7 @@ def problems(runs: list[Run]) -> dict[str, list[Run]]:
 
 
 def baselines(runs: list[Run], split: str, metric: str) -> dict[str, float]:
-    """Name -> value of the baselines; where runs disagree on one, its name says whose it is."""
+    """Name -> value of the baselines; if runs disagree on a baseline, its name includes the names of the runs."""
     found: dict[str, dict[float, list[str]]] = {}
     for run in runs:
         for name, value in run.info.baselines.get(split, {}).get(metric, {}).items():
@@ -33,7 +33,7 @@ def baselines(runs: list[Run], split: str, metric: str) -> dict[str, float]:
 
 
 def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
-    """The runs with the best value, several if equal; empty if none is finite, or nobody knows which way is better."""
+    """The runs with the best value, several if equal; [] if no value is finite or the better direction is unknown."""
     best, scores = None, [run.score(split, metric) for run in runs]
     for score in scores:
         if score is not None and is_better(metric, score, best):
@@ -48,13 +48,13 @@ def beats(run: Run, split: str, metric: str, baseline: float) -> bool:
 
 
 def judged_on(runs: list[Run]) -> str:
-    """The split that decides: test if every run was evaluated on it, as it stands now, else validation."""
+    """The split that decides: test if all runs have up-to-date test results, else validation."""
     known = all(run.score("test", run.monitor) is not None and not run.is_stale("test") for run in runs)
     return "test" if known else "validation"
 
 
 def headline(runs: list[Run]) -> str:
-    """The outcome of one problem in one line: which run is first, with which number."""
+    """The outcome of one problem in one line: the best run and its score."""
     split, metric = judged_on(runs), runs[0].monitor
     what = f"{split} {metric.replace('_', ' ')}"
     first = winners(runs, split, metric)
@@ -96,26 +96,26 @@ def _against_baselines(runs: list[Run]) -> str | None:
 
 
 def notes(runs: list[Run]) -> list[str]:
-    """What belongs to the outcome of one problem: baselines, single seeds, unequal data, unfinished runs."""
+    """Notes on the outcome of one problem: baselines, single seeds, unequal data, unfinished runs."""
     out = list(filter(None, [_against_baselines(runs)]))
     for section in ("data", "task"):
         trees = [run.config[section] for run in runs]
         keys = sorted({key for tree in trees[1:] for key in config.differences(trees[0], tree)})
         if keys:
             names = words.listed([f"{section}.{key}" for key in keys])
-            out.append(f"Not quite the same problem: the runs differ in {names}.")
+            out.append(f"The problems are not exactly the same: the runs differ in {names}.")
     setting = lambda run: json.dumps({**run.config, "seed": None}, sort_keys=True)
     seeds = collections.defaultdict(set)
     for run in runs:
         seeds[setting(run)].add(run.config.get("seed"))
     single = [run.name for run in runs if len(seeds[setting(run)]) == 1]
     if len(runs) > 1 and single:
-        whose = "One seed per setting" if len(single) == len(runs) else f"One seed only of {words.listed(single)}"
-        out.append(f"{whose}: whether a difference is more than noise cannot be known without more seeds.")
+        whose = "One seed per setting" if len(single) == len(runs) else f"Only one seed of {words.listed(single)}"
+        out.append(f"{whose}: only more seeds can tell whether a difference is more than noise.")
     untested = [run for run in runs if run.score("test", run.monitor) is None]
     if 0 < len(untested) < len(runs):
-        names = words.listed([run.name for run in untested])
-        out.append(f"No test result of {names}, so validation decides; `seqjax evaluate --split test` adds it.")
+        names, has = words.listed([run.name for run in untested]), "has" if len(untested) == 1 else "have"
+        out.append(f"{names} {has} no test result, so validation decides; `seqjax evaluate --split test` adds it.")
     for run in runs:
         out += [f"{run.name}: {note}" for note in _of_run(run)]
     return out
@@ -130,8 +130,8 @@ def _of_run(run: Run) -> list[str]:
         if run.is_stale(split):
             step, best = words.count(run.results[split].step), words.count(run.best["step"])
             out.append(
-                f"what is known of {split} is of step {step}, its best checkpoint of step {best}: `seqjax evaluate` "
-                "measures that."
+                f"the {split} result is of step {step}, but the best checkpoint is of step {best}: run `seqjax "
+                "evaluate` to update it."
             )
     for split, rows in run.metrics.items():
         for key in [run.monitor, *({"loss"} - {run.monitor})]:
@@ -141,7 +141,7 @@ def _of_run(run: Run) -> list[str]:
                 which = f"{len(lost)} of {len(rows)} {split} values of {key}"
                 out.append(f"{which} {are} not finite, first at step {words.count(lost[0])}.")
     if run.torn:
-        out.append("the last line of metrics.jsonl is torn and was left out.")
+        out.append("the last line of metrics.jsonl is incomplete and was left out.")
     if any(run.folder.glob("metrics.jsonl.damaged*")):
-        out.append("rows of metrics.jsonl were damaged and are left out; the file is kept as metrics.jsonl.damaged.")
+        out.append("damaged rows of metrics.jsonl are left out; the old file is kept as metrics.jsonl.damaged.")
     return out

@@ -1,4 +1,4 @@
-"""The page around a report: one template, one style sheet, nothing from elsewhere."""
+"""The HTML document around a report: one template and one style sheet, without external files."""
 
 import string
 
@@ -32,7 +32,7 @@ h3 { font-size: 1rem; font-weight: 600; margin: 1.6rem 0 .5rem; }
 .notes li { padding-left: 1.1rem; text-indent: -1.1rem; }
 .notes li::before { content: "–"; display: inline-block; width: 1.1rem; text-indent: 0; }
 .scroll {
-  overflow-x: auto; margin: 0 0 1.2rem;  /* a shadow at the side on which there is more; covers scroll along */
+  overflow-x: auto; margin: 0 0 1.2rem;  /* a shadow at the side with hidden content; the covers scroll along */
   background:
     linear-gradient(to right, var(--paper) 1.4rem, transparent 2.6rem) 0 / 2.6rem 100% no-repeat local,
     linear-gradient(to left, var(--paper) 1.4rem, transparent 2.6rem) 100% / 2.6rem 100% no-repeat local,
@@ -124,5 +124,5 @@ $body
 
 
 def page(title: str, body: str) -> str:
-    """A whole HTML document; title and body are HTML already."""
+    """A whole HTML document; title and body must be HTML already."""
     return PAGE.substitute(title=title, style=STYLE, body=body)

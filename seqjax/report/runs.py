@@ -1,4 +1,4 @@
-"""Reads what a run left in its folder; whatever is damaged is named with its path and line."""
+"""Reads run folders; errors about damaged files name the path and the line."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from seqjax.types import ConfigError, WorkdirError
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder. `index` is its place among those reported, which decides how its lines are drawn."""
+    """A run folder. `index` is its position in the report, which decides how its lines are drawn."""
 
     name: str
     index: int
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def problem(self) -> str:
-        """What was asked of the model; runs are compared with those that have the same."""
+        """The task, the data and the monitor; only runs of the same problem are compared."""
         return f"{self.config['task']['name']} on {self.config['data']['name']}, judged by {self.monitor}"
 
     def series(self, split: str, metric: str, against: str) -> tuple[list[float], list[float]]:
@@ -50,13 +50,13 @@ class Run:
         return [r[key] for r in self.metrics.get(split, []) if math.isfinite(r.get(key, math.nan))]
 
     def median(self, key: str) -> float | None:
-        """The median over the training rows; None if there are none."""
+        """The median over the training rows; None if no row has a finite value."""
         values = self.column("train", key)
         return statistics.median(values) if values else None
 
     @functools.cached_property
     def best(self) -> dict | None:
-        """The validation row with the best monitored value, the earliest of equals; None if none is finite."""
+        """The validation row with the best monitored value, the first if several are equal; None if none is finite."""
         best = None
         for row in self.metrics.get("validation", []):
             if is_better(self.monitor, row.get(self.monitor, math.nan), best and best[self.monitor]):
@@ -65,36 +65,36 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The last step that is known of."""
+        """The last known step."""
         return max([self.status.step or 0, *(rows[-1]["step"] for rows in self.metrics.values())])
 
     @property
     def seconds(self) -> float | None:
-        """Training time so far."""
+        """Training time so far, in seconds."""
         return max((s for split in self.metrics for s in self.column(split, "seconds")), default=None)
 
     def is_stale(self, split: str) -> bool:
-        """Whether `results.json` has another step of a split than the best, as after more training."""
+        """Whether the result of a split in `results.json` is not of the best step, for example after more training."""
         step = self.results[split].step if split in self.results else None
         return None not in (step, self.best) and step != self.best["step"]
 
     def score(self, split: str, metric: str) -> float | None:
-        """What counts on a split: the best monitored validation value, and for all else `results.json`."""
+        """The score on a split: the best monitored validation value; for all other scores, that in `results.json`."""
         if split == "validation" and metric == self.monitor and self.best:
             return self.best[metric]
         return self.results[split].metrics.get(metric) if split in self.results else None
 
 
 def read_all(folders: list[Path]) -> list[Run]:
-    """Reads run folders; names are the folders' names, with as many parents as it takes to tell them apart.
+    """Reads run folders; names are the folders' names, with as many parent folders as make them unique.
 
     Raises:
-      ConfigError: no folders, or one of them twice, or one is no run folder.
-      WorkdirError: one has no metrics yet, or cannot be read.
+      ConfigError: no folders, a folder given twice, or a folder that is not a run folder.
+      WorkdirError: a folder has no metrics yet, or cannot be read.
     """
     parts = [Path(f).resolve().parts for f in folders]
     if not parts:
-        raise ConfigError("no run folders to report on: pass the --workdir of one run or more.")
+        raise ConfigError("no run folders to report on: pass the --workdir of at least one run.")
     if len(set(parts)) < len(parts):
         twice = next(Path(*p) for p in parts if parts.count(p) > 1)
         raise ConfigError(f"{twice} is given more than once: pass every run folder once.")
@@ -112,7 +112,7 @@ def read(folder: Path, name: str, index: int) -> Run:
         runs = sorted(p.parent.name for p in folder.glob("*/config.json"))
         fix = f"it holds the runs {', '.join(runs)}: pass those" if runs else "pass the --workdir of a run"
         missing = "has no config.json" if folder.is_dir() else "does not exist"
-        raise ConfigError(f"{folder.absolute()} is no run folder, it {missing}; {fix}.")
+        raise ConfigError(f"{folder.absolute()} is not a run folder, it {missing}: {fix}.")
     config = renamed.modern(config)
     for section, key in (("data", "name"), ("task", "name"), ("task", "monitor"), ("model", "name")):
         if not isinstance(config.get(section), dict) or not isinstance(config[section].get(key), str):
@@ -129,7 +129,7 @@ def read(folder: Path, name: str, index: int) -> Run:
 def _metrics(workdir: Workdir) -> tuple[dict[str, list[dict]], bool]:
     """Split -> rows, and whether the last line was cut off by a kill.
 
-    A resumed run repeats the steps since its checkpoint: a row replaces those of its split that are not before it.
+    A resumed run repeats the steps since its checkpoint: a row replaces those of its split at the same or later steps.
     """
     found = workdir.whole()
     metrics: dict[str, list[dict]] = {}
@@ -137,7 +137,7 @@ def _metrics(workdir: Workdir) -> tuple[dict[str, list[dict]], bool]:
         rows = metrics.setdefault(row.pop("split"), [])
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()
-        rows.append({k: math.nan if v is None else v for k, v in row.items()})  # null: what is not finite
+        rows.append({k: math.nan if v is None else v for k, v in row.items()})  # null: not finite
     if not metrics:
         raise WorkdirError(f"{workdir.path} has no metrics yet: wait for its first log line in metrics.jsonl.")
     return metrics, found.torn

@@ -1,4 +1,4 @@
-"""The report of a sweep: what was best, what mattered, every trial, and why some failed."""
+"""Writes the report of a sweep: the best trial, the importance of parameters, every trial, and errors."""
 
 import csv
 import io
@@ -14,9 +14,9 @@ from seqjax.training import files
 
 
 def write(summary: Summary) -> Path:
-    """Writes `sweep.html`, `sweep.md` and `trials.csv` into the folder of the sweep; returns the path of the first.
+    """Writes `sweep.html`, `sweep.md` and `trials.csv` into the folder of the sweep; returns the path of the page.
 
-    The same trials give the same bytes.
+    The same trials always give the same bytes.
 
     Raises:
       WorkdirError: the folder cannot be written.
@@ -40,17 +40,18 @@ def headline(summary: Summary) -> str:
 
 
 def notes(summary: Summary) -> list[str]:
-    """How the trials were drawn, how they ended, and what the numbers are worth."""
+    """Notes on how the trials were drawn, how they ended, and how reliable the numbers are."""
     ends = [f"{n} {status}" for status in ("done", "pruned", "failed", "running") if (n := _count(summary, status))]
     means = any(record.spread is not None for record in summary.records)
     out = [
-        f"{words.counted(len(summary.records), 'trial')}: {', '.join(ends) or 'none yet'}. Drawn with {summary.how}.",
-        "Chosen on validation. The best of many is too good by luck: judge it on the test split, which no trial saw.",
+        f"{words.counted(len(summary.records), 'trial')}: {', '.join(ends) or 'none yet'}. Search: {summary.how}.",
+        "The best trial was chosen on validation, so its score is too optimistic: judge it on the test split, which no "
+        "trial used.",
     ]
     if means:
         out.append("± is the standard deviation over the runs of a trial; their training data overlap.")
     else:
-        out.append("One run per trial: how much of a difference is noise is not known without --seeds or --folds.")
+        out.append("One run per trial: use --seeds or --folds to know how much of a difference is noise.")
     return out
 
 
@@ -91,8 +92,8 @@ def shares(summary: Summary) -> Table:
 
 
 IMPORTANCE = (
-    "The share of the variance over trials that a parameter explains alone (fANOVA, Hutter et al. 2014). Only of those "
-    "that every trial has; with few trials a rough guess."
+    "The share of the variance over trials that a single parameter explains (fANOVA, Hutter et al. 2014). It includes "
+    "only parameters that every trial has. With few trials it is a rough estimate."
 )
 
 
@@ -103,7 +104,7 @@ def train(summary: Summary) -> str:
 
 
 def html(summary: Summary) -> str:
-    """The page, which needs nothing but itself."""
+    """Renders the self-contained page."""
     text = elements.text
     listed = "".join(f"<li>{text(note)}</li>" for note in notes(summary))
     body = [
@@ -112,11 +113,11 @@ def html(summary: Summary) -> str:
     ]
     marks = [f"{word} ({mark})" for word, mark in (("pruned", "|"), ("failed", "x")) if _count(summary, word)]
     edge = f" Marks at the edge: {words.listed(marks)}." if marks else ""
-    caption = f"Dots: trials that are done. Line: the best so far.{edge}"
+    caption = f"Dots: trials that are done. Line: the best value so far.{edge}"
     body.append(_figure([sweep_figures.history(summary), sweep_figures.curves(summary)], caption, "two"))
     if summary.importances:
         body.append(elements.section("What mattered", _figure([sweep_figures.importances(summary)], IMPORTANCE)))
-    caption = "Each dot is a trial that is done; the ring is the best. All other parameters differ, too."
+    caption = "Each dot is a trial that is done; the ring is the best. The other parameters differ between trials, too."
     if slices := sweep_figures.slices(summary):
         body.append(elements.section("Parameter by parameter", _figure(slices, caption)))
     body.append(elements.section("Trials", elements.table(trials(summary))))
@@ -135,7 +136,7 @@ def _figure(panels: list[str | None], caption: str, kind: str = "") -> str:
 
 
 def document(summary: Summary) -> str:
-    """The same as markdown, without figures."""
+    """Renders the same content as markdown, without figures."""
     text = markdown.text
     parts = [f"# {text(f'Sweep: {summary.problem}')}", f"**{text(headline(summary))}**"]
     parts.append("\n".join(f"- {text(note)}" for note in notes(summary)))
@@ -148,7 +149,7 @@ def document(summary: Summary) -> str:
 
 
 def rows(summary: Summary) -> str:
-    """Every trial as a row of csv; what a trial has not is empty."""
+    """Every trial as a row of csv; a cell is empty if a trial lacks its value."""
     out = io.StringIO()
     names = ("number", "status", "value", "spread", "seconds", "error")
     writer = csv.DictWriter(out, [*names, *summary.params], lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Figures of a sweep: the best value over trials, what mattered, and every parameter against the value."""
+"""Figures of a sweep: the best value over trials, the importance of parameters, and the value by parameter."""
 
 import math
 
@@ -8,11 +8,11 @@ from seqjax.search._records import Record, Summary
 
 DONE, FAILED = canvas.COLOURS[0], canvas.COLOURS[1]
 WIDTH, HEIGHT = 3.9, 2.7
-LONG = 28  # letters that stand under a panel
+LONG = 28  # most letters of a label under a panel
 
 
 def history(summary: Summary) -> str | None:
-    """The value of every trial that is done, and the best so far; failed and pruned ones as marks at the edge."""
+    """The value of every trial that is done, and the best so far; failed and pruned trials are marks at the edge."""
     done = _done(summary)
     if not done:
         return None
@@ -41,7 +41,7 @@ def history(summary: Summary) -> str | None:
 
 
 def importances(summary: Summary) -> str | None:
-    """A bar for the share of every parameter; None where they are not known."""
+    """A bar for the importance of every parameter; None if the importances are not known."""
     shares = sorted(summary.importances.items(), key=lambda item: item[1])
     if not shares:
         return None
@@ -90,7 +90,7 @@ def _slice(summary: Summary, name: str) -> str | None:
 
 
 def curves(summary: Summary) -> str | None:
-    """What the pruner saw of every trial; None without one."""
+    """The values of every trial that the pruner used; None without a pruner."""
     seen = [record for record in summary.records if len(record.curve) > 1]
     if not seen:
         return None
@@ -103,7 +103,7 @@ def curves(summary: Summary) -> str | None:
             axes.plot(
                 steps, [record.curve[step] for step in steps], marker="." if record.status == "pruned" else "", **look
             )
-        axes.set_title(f"{words.metric(summary.monitor)} on the way")
+        axes.set_title(f"{words.metric(summary.monitor)} during training")
         axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(words.short)
         _scale(axes, [value for record in seen for value in record.curve.values()], summary.monitor)
@@ -115,7 +115,7 @@ def _done(summary: Summary) -> list[Record]:
 
 
 def _scale(axes, values: list[float], monitor: str) -> None:
-    """Losses of a few orders of magnitude are drawn on a logarithmic axis."""
+    """Makes the axis logarithmic for losses that span more than a factor of 30."""
     finite = [value for value in values if math.isfinite(value)]
     if not grows(monitor) and finite and 0 < 30 * min(finite) < max(finite):
         canvas.logarithmic(axes, "y")

@@ -1,4 +1,4 @@
-"""The report's tables as plain data; HTML and markdown only dress them."""
+"""The tables of the report as plain data, which HTML and markdown render."""
 
 import dataclasses
 import shlex
@@ -12,7 +12,7 @@ from seqjax.report.runs import Run
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A value, a smaller note under it, and how it stands; of a baseline, whether the runs have beaten it."""
+    """A value, a smaller note under it, and a mark; for a baseline, the mark tells whether the runs beat it."""
 
     text: str
     note: str = ""
@@ -21,7 +21,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A heading, under the heading `group` that it shares; `run` is the index of the run it belongs to."""
+    """A heading, under a shared heading `group`; `run` is the index of the run that the column belongs to."""
 
     name: str
     group: str = ""
@@ -31,7 +31,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Cells, the first of which names the row; `run` is the index of the run it belongs to, None for a baseline."""
+    """Cells; the first one names the row. `run` is the index of the run of the row, None for a baseline."""
 
     cells: list[Cell]
     run: int | None = None
@@ -85,7 +85,7 @@ def results(runs: list[Run]) -> Table:
 
 
 def _scores(runs: list[Run]) -> list[tuple[str, str]]:
-    """All (split, metric) there are results for: validation first, in each split the monitored metric first."""
+    """All (split, metric) that have results: validation first, and in each split the monitored metric first."""
     monitor = runs[0].monitor
     found = {"validation": {monitor: None}}
     for run in runs:
@@ -118,8 +118,8 @@ def _baseline(runs: list[Run], split: str, metric: str, value: float | None) -> 
 
 
 def budget(runs: list[Run]) -> Table:
-    """What each run has spent: steps, tokens and floating-point operations, for a fair comparison."""
-    names = ["steps", "tokens", "FLOPs per step", "FLOPs in all", "FLOPs per second"]
+    """The budget that each run has spent: steps, tokens and floating-point operations, for a fair comparison."""
+    names = ["steps", "tokens", "FLOPs per step", "FLOPs in total", "FLOPs per second"]
     rows = []
     for run in runs:
         tokens, flops, pace = run.info.tokens_per_step, run.info.flops_per_step, run.median("steps_per_s")
@@ -143,7 +143,7 @@ def differences(runs: list[Run]) -> Table:
 
 
 def machines(runs: list[Run]) -> Table:
-    """Hardware, versions and commit; runs that share all of it share a column."""
+    """Hardware, versions and commit; runs with equal entries share a column."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         facts = {**run.info.hardware, **run.info.versions, "git": run.info.git or words.NONE}
@@ -162,7 +162,7 @@ def machines(runs: list[Run]) -> Table:
 
 
 def starts(runs: list[Run]) -> Table:
-    """Every start of every run: the first, and each resume with what it changed."""
+    """Every start of every run: the first start, and each resume with its changes."""
     rows = [
         Row(
             [
@@ -182,7 +182,7 @@ def starts(runs: list[Run]) -> Table:
 
 
 def _news(start) -> list[str]:
-    """What a start began with, if with something else than random parameters or its own last ones, and its changes."""
+    """The changes of a start, after the origin of its parameters if they came from another run."""
     origin = [f"parameters of {start.origin.get('run')}, step {start.origin.get('step')}"] if start.origin else []
     return origin + [f"{key}: {_change(value)}" for key, value in start.changes.items()]
 
@@ -195,7 +195,7 @@ def _change(value) -> str:
 
 
 def parameters(run: Run) -> Table:
-    """Every array of the model, and their sum."""
+    """The shape and size of every array of the model, and the total size."""
     rows = [
         Row([Cell(path), Cell(" × ".join(map(str, shape)) or "scalar"), Cell(words.count(size))])
         for path, shape, size in run.info.parameter_table
@@ -205,5 +205,5 @@ def parameters(run: Run) -> Table:
 
 
 def replay(run: Run) -> str:
-    """The shell command that trains the same again."""
+    """The shell command that trains the same run again."""
     return f"seqjax train --config {shlex.quote(str(run.folder / 'config.json'))} --workdir NEW"

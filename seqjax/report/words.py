@@ -1,4 +1,4 @@
-"""Numbers and text as people read them; the same in tables, figures, HTML and markdown."""
+"""Formats numbers and text for readers, in the same way in tables, figures, HTML and markdown."""
 
 import json
 import math
@@ -7,12 +7,12 @@ import re
 from seqjax.metrics import grows
 
 NONE = "–"
-# C0 and C1 controls (but tab and newline), halves of surrogate pairs, and what is no character: nothing wants them.
+# C0 and C1 controls except tab and newline, halves of surrogate pairs, and code points that are not characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """The text with a replacement character for everything that cannot be printed, and one way to end a line."""
+    """Replaces unprintable characters by U+FFFD, and CRLF by a newline."""
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
@@ -34,7 +34,7 @@ def counted(n: int, noun: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """A metric: four decimals, or three digits where those would not do."""
+    """A metric: four decimals, or three digits for very small and very large values."""
     if value is None:
         return NONE
     if not math.isfinite(value):
@@ -66,7 +66,7 @@ def flops(value: float | None) -> str:
 
 
 def three(value: float) -> str:
-    """Three digits, or all before the point: `0.0312`, `31.2`, `1,012`."""
+    """Three digits, or all digits before the point: `0.0312`, `31.2`, `1,012`."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
@@ -84,12 +84,12 @@ def seconds(value: float | None) -> str:
 
 
 def value(tree) -> str:
-    """A leaf of a config: strings as they are, all else as JSON."""
+    """A leaf of a config: strings unchanged, all else as JSON."""
     return tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)
 
 
 def model(section: dict) -> tuple[str, str]:
-    """A model section in a few words, and the rest in a few more: `2 × gru` and `lm, width 128`."""
+    """A short description of a model section, and its details: `2 × gru` and `lm, width 128`."""
     layers = f"{section['layers']}\u00a0×\u00a0" if "layers" in section else ""
     width = f"width {section['width']}" if "width" in section else ""
     if not section.get("mixer"):
@@ -101,7 +101,7 @@ def model(section: dict) -> tuple[str, str]:
 
 
 def sample(sample) -> tuple[str, str]:
-    """Prompt and what was written after it."""
+    """The prompt, and the generated text."""
     return sample.prompt, sample.text
 
 

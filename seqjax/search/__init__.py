@@ -1,1 +1,1 @@
-"""Comparisons, sweeps, and what runs them."""
+"""Comparisons, sweeps, and the executors that run them."""

@@ -1,4 +1,4 @@
-"""What the user sees of a sweep: a live table on a terminal, a line for each trial that ends elsewhere."""
+"""Shows a sweep to the user: a live table on a terminal; anywhere else, a line for each trial that ends."""
 
 from rich.live import Live
 from rich.table import Table
@@ -8,16 +8,16 @@ from seqjax.search._records import Record, best
 from seqjax.search.sweep import Sweep
 from seqjax.training import progress
 
-ROWS = 20  # of the table: what runs, and the newest of the rest
+ROWS = 20  # of the table: the running trials, and the newest of the ended ones
 
 
 def value(x) -> str:
-    """A parameter or a metric in a few characters."""
+    """Formats a parameter or a metric in a few characters."""
     return f"{x:.4g}" if isinstance(x, float) else str(x)
 
 
 class Board:
-    """The trials of a sweep. `look` brings it up to date."""
+    """Shows the trials of a sweep. `look` updates the display."""
 
     def __init__(self, sweep: Sweep):
         self.sweep, self._said = sweep, len(sweep.study.ended)
@@ -29,7 +29,7 @@ class Board:
 
     def __enter__(self):
         s = self.sweep
-        before = f", {self._said} of them known" if self._said else ""
+        before = f", {self._said} of them already ended" if self._said else ""
         runs = f" of {s.runs} runs each" if s.runs > 1 else ""
         self.say(
             f"{s.workdir.path.name}: {s.trials} trial{'s' * (s.trials != 1)}{runs}{before}, over {', '.join(s.space)}"
@@ -43,11 +43,11 @@ class Board:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays on the screen."""
         self.console.print(text, soft_wrap=True)
 
     def look(self) -> None:
-        """Says what has ended since the last look, and shows what runs."""
+        """Prints the trials that have ended since the last call, and shows the running ones."""
         ended = self.sweep.study.ended
         news = ended[self._said :]
         self._said += len(news)

@@ -1,4 +1,4 @@
-"""Configs are built, without arrays, before anything is run: what a model refuses is told at once."""
+"""Builds configs, without arrays, before anything runs, so that errors of a model are reported at once."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,18 @@ from seqjax import config
 from seqjax.training.experiment import Experiment
 from seqjax.types import ConfigError
 
-LISTED = 20  # problems
-IDLE = ("seed", "guard", "init")  # sections that no model is built of
+LISTED = 20  # most problems in one message
+IDLE = ("seed", "guard", "init")  # sections that have no effect on how a model is built
 
 
 class Builder:
-    """Builds experiments one after the other; data that were read for the one before are not read again."""
+    """Builds experiments one after the other. It reads data once if two experiments in a row have the same data."""
 
     def __init__(self):
         self._source, self._found = (None, None), {}
 
     def __call__(self, tree: dict) -> Experiment:
-        """The experiment of a resolved config.
+        """Builds the experiment of a resolved config.
 
         Raises:
           ConfigError, DataError: see `Experiment`.
@@ -28,12 +28,12 @@ class Builder:
         return experiment
 
     def problem(self, tree: dict) -> str | None:
-        """Why the model of a resolved config cannot be built, or None. A model is built once, whatever trains it."""
+        """Returns why the model of a resolved config cannot be built, or None. Each model is built only once."""
         optim = {key: tree["optim"][key] for key in ("name", "options")}
         key = config.digest({k: v for k, v in tree.items() if k not in IDLE} | {"optim": optim})
         if key not in self._found:
             try:
-                self(tree).shapes  # noqa: B018 some refuse only when they are traced
+                self(tree).shapes  # noqa: B018 some errors appear only when the model is traced
                 self._found[key] = None
             except ConfigError as error:
                 self._found[key] = str(error)
@@ -41,10 +41,10 @@ class Builder:
 
 
 def check(tried: list[dict], build: Callable[[dict], object], what: str) -> None:
-    """Builds everything that is tried, key -> value.
+    """Builds each dict (key -> value) in `tried`.
 
     Raises:
-      ConfigError: lists all that cannot be built.
+      ConfigError: some cannot be built; the message lists them.
     """
     problems = []
     for values in tried:

@@ -1,4 +1,4 @@
-"""What the user sees of a comparison: a live bar on a terminal, plain lines elsewhere."""
+"""Shows a comparison to the user: a live progress bar on a terminal, plain lines anywhere else."""
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -7,11 +7,11 @@ from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
 from seqjax.training import progress
 
-START = 8.0  # seconds until a process trains, roughly
+START = 8.0  # seconds from the start of a process to its first step, roughly
 
 
 class Display:
-    """One bar per stage, and a line for every run that ends."""
+    """Shows one progress bar per stage, and a line for every run that ends."""
 
     def __init__(self):
         self.console = progress.console(soft_wrap=True)
@@ -38,25 +38,25 @@ class Display:
         self._bar.stop()
 
     def stage(self, title: str, total: int) -> None:
-        """A stage of so many runs begins."""
+        """Begins a stage of `total` runs."""
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._title, self._done, self._total = title, 0, total
         self._task = self._bar.add_task(title, total=total)
 
     def done(self, text: str) -> None:
-        """One of them has ended."""
+        """Reports that a run of the stage has ended."""
         self._done += 1
         self._bar.update(self._task, completed=self._done)
         self.say(f"{self._title} {self._done}/{self._total}  {text}")
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays on the screen."""
         self.console.print(text)
 
     def plan(self, c: Comparison, sized: list[tuple[Entry, Size]]) -> None:
-        """What would be run, at which size, and what that costs."""
-        names = ("contender", "width", "parameters", "FLOP a step", "state bytes", "s a step", "matched", "rates")
+        """Prints the runs that the comparison would train, their sizes and their cost."""
+        names = ("contender", "width", "parameters", "FLOP per step", "state bytes", "s per step", "matched", "rates")
         table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="bold")
         flops = seconds = runs = 0
         for cell, size in sized:
@@ -72,13 +72,13 @@ class Display:
                 f"{size.flops:.3g}",
                 "none" if size.state_bytes is None else f"{size.state_bytes:,}",
                 f"{size.step_seconds:.3g}",
-                "as it is" if size.matched is None else f"{size.matched:.3f}",
+                "not matched" if size.matched is None else f"{size.matched:.3f}",
                 ", ".join(f"{rate:g}" for rate in grid),
             )
         self.console.print(table)
         slots = c.executor.keywords.get("slots", 1)
+        more = 2 * len(sized) * len(c.learning_rate_seeds)
         self.say(
-            f"{runs} runs, and up to {2 * len(sized) * len(c.learning_rate_seeds)} more where the best learning rate lies at an "
-            f"edge of its grid; {flops:.3g} matmul FLOP; about {seconds / 60 / slots:.0f} min on a quiet machine, "
-            "without validation"
+            f"{runs} runs, and up to {more} more if the best learning rate is at an edge of its grid; {flops:.3g} "
+            f"matmul FLOP; about {seconds / 60 / slots:.0f} min on an idle machine, without validation"
         )

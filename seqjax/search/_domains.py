@@ -1,4 +1,4 @@
-"""The domains that a search space is made of, and what is drawn of them."""
+"""The domains that make up a search space, and how values are drawn from them."""
 
 import dataclasses
 import itertools
@@ -23,38 +23,38 @@ class Interval(Checked):
         if self.kind == "integers" and not all(isinstance(end, int) for end in (self.low, self.high)):
             raise ValueError(f"{self}: both ends must be whole numbers.")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"{self} is empty or endless: wanted low < high.")
+            raise ValueError(f"{self} is empty or infinite: wanted finite numbers with low < high.")
         if self.kind == "log" and self.low <= 0:
-            raise ValueError(f"{self} has no logarithm: wanted 0 < low.")
+            raise ValueError(f"{self} has no logarithm at its lower end: wanted 0 < low.")
 
     def __str__(self) -> str:
         return f"{self.kind}({self.low!r}, {self.high!r})"
 
     def suggest(self, trial, name: str):
-        """A value, drawn by an Optuna trial under this name."""
+        """Draws a value from an Optuna trial, under this parameter name."""
         if self.kind == "integers":
             return trial.suggest_int(name, self.low, self.high)
         return trial.suggest_float(name, self.low, self.high, log=self.kind == "log")
 
     def points(self, name: str) -> list[dict]:
-        """The parameters of a trial, for every value.
+        """Returns one dict of trial parameters for every value.
 
         Raises:
-          ConfigError: there is no end of them.
+          ConfigError: there are infinitely many values.
         """
         if self.kind != "integers":
-            raise ConfigError(f"{name}: a grid has no points in {self}; write choice(...), or use another --sampler.")
+            raise ConfigError(f"{name}: {self} has no grid points: write choice(...), or use another --sampler.")
         return [{name: value} for value in range(self.low, self.high + 1)]
 
     @property
     def ends(self) -> list:
-        """If a config takes these, it takes what is between."""
+        """The extreme values: a config that accepts them also accepts all values between them."""
         return [self.low, self.high]
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values, each known by a label: itself, the name of a section, or its JSON."""
+    """One of several values. The label of a value is the value itself, the name of a section, or its JSON."""
 
     values: tuple
 
@@ -67,7 +67,7 @@ class Choice:
 
     @property
     def labels(self) -> list:
-        """What stands for the values in a study, which knows numbers and words only."""
+        """The labels that a study stores for the values, because it stores only numbers and strings."""
         names = [value.get("name") if isinstance(value, dict) else value for value in self.values]
         known = lambda name: isinstance(name, str) and names.count(name) == 1
         return [
@@ -76,23 +76,23 @@ class Choice:
         ]
 
     def suggest(self, trial, name: str):
-        """A value, drawn by an Optuna trial under this name."""
+        """Draws a value from an Optuna trial, under this parameter name."""
         labels = self.labels
         label = trial.suggest_categorical(name, labels)
         return suggest(self.values[labels.index(label)], trial, f"{name}({label})")
 
     def points(self, name: str) -> list[dict]:
-        """The parameters of a trial, for every value.
+        """Returns one dict of trial parameters for every value.
 
         Raises:
-          ConfigError: there is no end of them.
+          ConfigError: there are infinitely many values.
         """
         pairs = zip(self.labels, self.values, strict=True)
         return [{name: label} | inner for label, value in pairs for inner in points(value, f"{name}({label})")]
 
     @property
     def ends(self) -> list:
-        """If a config takes these, it takes what is between."""
+        """The extreme values: a config that accepts them also accepts all values between them."""
         return [end for value in self.values for end in ends(value)]
 
 
@@ -100,27 +100,27 @@ Domain = Interval | Choice
 
 
 def uniform(low: float, high: float) -> Interval:
-    """Numbers between two, all equally likely."""
+    """Numbers from `low` to `high`, all equally likely."""
     return Interval(low, high, "uniform")
 
 
 def log(low: float, high: float) -> Interval:
-    """Numbers between two positive ones, all orders of magnitude equally likely."""
+    """Numbers from `low` to `high`, both positive; all orders of magnitude are equally likely."""
     return Interval(low, high, "log")
 
 
 def integers(low: int, high: int) -> Interval:
-    """Whole numbers from `low` to `high`, both included."""
+    """Integers from `low` to `high`, both included."""
     return Interval(low, high, "integers")
 
 
 def choice(*values) -> Choice:
-    """One of these: numbers, words, None, lists, or sections, which may hold domains."""
+    """One of these values: numbers, strings, None, lists, or sections, which may contain domains."""
     return Choice(tuple(map(config.plain, values)))
 
 
 def suggest(value, trial, name: str):
-    """The value with every domain in it drawn by a trial; a section may hold domains, or be none."""
+    """Returns the value with each domain in it replaced by a value that a trial draws; sections may contain domains."""
     if isinstance(value, Domain):
         return value.suggest(trial, name)
     if isinstance(value, dict):
@@ -129,7 +129,7 @@ def suggest(value, trial, name: str):
 
 
 def points(value, name: str) -> list[dict]:
-    """The parameters of every point of a value that may be a domain, or a section with domains in it."""
+    """Returns the parameters of every grid point of a value: a domain, a section with domains in it, or a constant."""
     if isinstance(value, Domain):
         return value.points(name)
     inner = value if isinstance(value, dict) else {}
@@ -137,7 +137,7 @@ def points(value, name: str) -> list[dict]:
 
 
 def size(value) -> int:
-    """How many points there are."""
+    """The number of grid points; an interval of real numbers counts as one."""
     if isinstance(value, Interval):
         return int(value.high - value.low) + 1 if value.kind == "integers" else 1
     if isinstance(value, Choice):
@@ -151,7 +151,7 @@ def product(points: list[list[dict]]) -> list[dict]:
 
 
 def logarithmic(value, name: str) -> set[str]:
-    """The names of what is drawn by order of magnitude."""
+    """The names of the parameters that are drawn on a logarithmic scale."""
     if isinstance(value, Interval):
         return {name} if value.kind == "log" else set()
     if isinstance(value, Choice):
@@ -162,7 +162,7 @@ def logarithmic(value, name: str) -> set[str]:
 
 
 def ends(value) -> list:
-    """Of a section, or of a whole space: every end of every domain in it, with the first end of all others."""
+    """Every end of every domain in a section or a whole space, combined with the first end of all other domains."""
     if isinstance(value, Domain):
         return value.ends
     if not isinstance(value, dict):

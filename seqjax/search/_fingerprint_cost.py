@@ -1,4 +1,4 @@
-"""Time and memory of one model against the length of what it reads."""
+"""Measures time and memory of one model on sequences of one length."""
 
 import statistics
 import time
@@ -10,22 +10,24 @@ from seqjax.training import cost
 from seqjax.training.experiment import Experiment
 from seqjax.training.step import make_train_step, zero_totals
 
-REPEATS = 5  # of each at least,
-SECONDS = 0.5  # and more until so long has passed
-TOKENS = 16  # decoded behind the batch's
+REPEATS = 5  # least number of repeats of each measurement
+SECONDS = 0.5  # repeats go on until this time has passed
+TOKENS = 16  # decoded after those of the batch
 
 
 def step_seconds(experiment: Experiment) -> float:
-    """What one training step takes."""
+    """The time of one training step."""
     train, args = _train(experiment)
     return _median(lambda: _timed(train, *args))
 
 
 def measure(experiment: Experiment) -> dict[str, float]:
-    """What one batch costs: in seconds (medians) a training step, reading it into a state, and one token more;
-    in bytes XLA's temporaries of a training step and of reading, and the state of one row.
+    """Measures what one batch costs.
 
-    The states must have room for TOKENS more than the batch is long.
+    In seconds (medians): a training step, prefill (reading the batch into a state), and decoding one more token. In
+    bytes: XLA's temporaries of a training step and of prefill, and the state of one row.
+
+    The capacity of the states must be the length of the batch plus TOKENS.
     """
     train, args = _train(experiment)
     state, _, batch = args
@@ -35,7 +37,7 @@ def measure(experiment: Experiment) -> dict[str, float]:
     prefill = jax.jit(model.apply).lower(params, tokens_BL, empty).compile()
     _, full = prefill(params, tokens_BL, empty)
     one = lambda params, token_B, state: model.apply(params, token_B, state, method="step")
-    # The state is given away, as in `decoding`: a cache is written into, not copied.
+    # The state is donated, as in `decoding`: the cache is updated in place, not copied.
     decode = jax.jit(one, donate_argnums=2).lower(params, token_B, full).compile()
 
     def decoded():
@@ -57,7 +59,7 @@ def measure(experiment: Experiment) -> dict[str, float]:
 
 
 def _train(e: Experiment):
-    """The compiled training step, and what it is called with."""
+    """The compiled training step and its arguments."""
     batch, state = jax.device_put(e.batches.first), e.make_state()
     step = make_train_step(e.model, e.task, e.tx)
     args = state, zero_totals(step, state, batch), batch
@@ -71,7 +73,7 @@ def _timed(function, *args) -> float:
 
 
 def _median(once) -> float:
-    """The median of what `once` says it took; the first call does not count."""
+    """The median of the times that `once` returns; the first call does not count."""
     once()
     found: list[float] = []
     end = time.perf_counter() + SECONDS

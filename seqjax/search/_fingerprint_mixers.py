@@ -1,4 +1,4 @@
-"""Which mixers have a fingerprint: those that write one token after the other by themselves."""
+"""Tells which mixers have a fingerprint: those that can predict a sequence token by token from the sequence only."""
 
 from seqjax import config, lookup
 from seqjax.mixers._base import Mixers
@@ -9,7 +9,7 @@ PART = marker(Mixers, Part)
 
 
 def unfit(model: dict) -> str | None:
-    """Why the mixers of a model's section have none, or None."""
+    """Returns why the mixers of a model section have no fingerprint, or None if they have one."""
     mixers = model["mixer"]
     for section in mixers if isinstance(mixers, list) else [mixers]:
         try:
@@ -17,14 +17,14 @@ def unfit(model: dict) -> str | None:
         except ValueError as error:
             raise ConfigError(f"model.mixer: {error}") from error
         if mixer.memory:
-            return f"{section['name']} reads a memory, and the probes have one sequence"
+            return f"{section['name']} reads a memory sequence, but the probes have only one sequence"
         if not mixer.causal:
-            return f"{section['name']} sees the tokens that it would have to predict"
+            return f"{section['name']} sees the tokens that it has to predict"
     return None
 
 
 def causal() -> list[str]:
-    """All mixers that have one, by name."""
+    """The names of all mixers that have a fingerprint."""
     tier = TIERS["cpu"]
     model = lambda name: tier.tree(tier.probes[0], name, tier.peaks[0], 0)["model"]
     return [name for name in lookup.names(PART.package) if unfit(model(name)) is None]

@@ -1,4 +1,4 @@
-"""What trained probes score on test, at the length they know and at longer ones."""
+"""Evaluates trained probes on test, at the trained length and at longer ones."""
 
 from seqjax.search._fingerprint_tiers import METRIC, Probe
 from seqjax.search.trials import Trial
@@ -10,10 +10,10 @@ from seqjax.types import ConfigError, WorkdirError
 
 
 def known(workdir: Workdir, name: str) -> dict | None:
-    """The fingerprint that a folder holds; None if it holds none.
+    """Reads the fingerprint in a folder; None if the folder has none.
 
     Raises:
-      WorkdirError: it is damaged, or is none.
+      WorkdirError: the file is damaged, or is not a fingerprint.
     """
     found = workdir.read(name)
     if found is not None and (missing := {"tier", "model", "probes", "costs"} - found.keys()):
@@ -22,7 +22,7 @@ def known(workdir: Workdir, name: str) -> dict | None:
 
 
 def at(trials: list[Trial], probe: Probe, factor: int) -> dict:
-    """Scores of trials that differ by their seed at a multiple of the trained length, or why there are none."""
+    """Scores trials that differ by seed at a multiple of the trained length; returns the scores, or an error."""
     length = probe.length(factor)
     found = {"factor": factor, "length": length, METRIC: [], "exact_match": []}
     key = None if factor == 1 else f"data.length={length}"
@@ -30,7 +30,7 @@ def at(trials: list[Trial], probe: Probe, factor: int) -> dict:
         trained = Trained.load(trial.folder)
         try:
             trained = trained.at(key) if key else trained
-        except ConfigError as error:  # learned positions have an end, for one
+        except ConfigError as error:  # for example, learned positions have a maximal length
             return found | {"error": str(error)}
         metrics = trained.evaluate("test", name=f"test at {key}" if key else None)["metrics"]
         for name in (METRIC, "exact_match"):
@@ -41,6 +41,6 @@ def at(trials: list[Trial], probe: Probe, factor: int) -> dict:
 
 
 def _of(experiment: Experiment) -> dict:
-    """What is known of the split itself."""
+    """Facts about the test split itself: its length in tokens, and the accuracy of chance."""
     source = experiment.source
     return {"tokens": source.spec.length, "chance": max(source.baselines("test")[METRIC].values())}

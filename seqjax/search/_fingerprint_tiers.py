@@ -1,4 +1,4 @@
-"""What a fingerprint is made of: the probes, and how large and how long they are in each tier."""
+"""The probes of a fingerprint, and their sizes and numbers of steps in each tier."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -6,24 +6,24 @@ from collections.abc import Iterable
 from seqjax import config
 from seqjax.training.experiment import resolve
 
-METRIC = "accuracy"  # what is scored,
-CHOICE = "loss"  # and what chooses on validation: accuracies are too often equal
+METRIC = "accuracy"  # of the test score
+CHOICE = "loss"  # chooses the learning rate on validation, because accuracies are often equal
 ABOUT = {
-    "recall": "give the value of each key: look up by content",
-    "copy": "write symbols again: room in the state",
-    "selective_copy": "write the symbols that stood among noise: choose what to keep",
-    "parity": "an odd number of ones? one bit that every symbol may turn",
-    "modular_addition": "a sum modulo 5: count",
-    "s5": "what permutations make together: move a state, in order",
-    "dyck": "which bracket closes: a stack of bounded depth",
+    "recall": "give the value of each key: lookup by content",
+    "copy": "repeat the symbols: capacity of the state",
+    "selective_copy": "repeat the symbols that were among noise: choose what to keep",
+    "parity": "is the number of ones odd? one bit that every symbol may flip",
+    "modular_addition": "a sum modulo 5: counting",
+    "s5": "the product of permutations: update a state, in order",
+    "dyck": "which bracket closes next: a stack of bounded depth",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """One question: a source, how many steps there are to learn it, and where it is scored.
+    """One probe: a data source, the number of training steps, and the lengths at which it is scored.
 
-    `factors` are multiples of `data.length`; what is above 1 is longer than any example of train.
+    `factors` are multiples of `data.length`; above 1, examples are longer than any example of train.
     """
 
     data: dict
@@ -32,16 +32,16 @@ class Probe:
 
     @property
     def name(self) -> str:
-        """That of its source."""
+        """The name of its data source."""
         return self.data["name"]
 
     @property
     def about(self) -> str:
-        """What it asks for, in a few words."""
+        """What the probe asks for, in a few words."""
         return ABOUT[self.name]
 
     def length(self, factor: int) -> int | None:
-        """The option `length` of the source at a multiple; None if it has none."""
+        """The option `length` of the source times `factor`; None if the source has no such option."""
         return factor * self.data["length"] if "length" in self.data else None
 
 
@@ -49,8 +49,8 @@ class Probe:
 class Tier:
     """Sizes of the model, learning rates to choose from, probes, and the lengths that are timed.
 
-    `evaluations` are those of a run, the best of which is kept; `examples` are in validation and in test; a timed
-    batch has `rows`.
+    Each run has `evaluations` validations, and the best checkpoint is kept. Validation and test have `examples`
+    examples each. A timed batch has `rows` rows.
     """
 
     probes: tuple[Probe, ...]
@@ -79,7 +79,7 @@ class Tier:
 
 
 TIERS = {
-    # At most 10 minutes a mixer on two cores.
+    # At most 10 minutes per mixer on two cores.
     "cpu": Tier(
         probes=(
             Probe({"name": "recall", "pairs": 8, "keys": 16, "values": 16}, 1200),
@@ -99,7 +99,7 @@ TIERS = {
         evaluations=4,
         rows=1,
     ),
-    # A few hours a mixer on one GPU.
+    # A few hours per mixer on one GPU.
     "gpu": Tier(
         probes=(
             Probe({"name": "recall", "pairs": 64, "keys": 256, "values": 256}, 20_000),
@@ -119,7 +119,7 @@ TIERS = {
         evaluations=10,
         rows=4,
     ),
-    # For tests: whether everything fits together.
+    # For tests: checks that all parts work together.
     "tiny": Tier(
         probes=(
             Probe({"name": "recall", "pairs": 2, "keys": 4, "values": 4}, 2),

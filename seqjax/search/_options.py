@@ -1,4 +1,4 @@
-"""How a sweep searches."""
+"""The options of a sweep."""
 
 import dataclasses
 from typing import Annotated
@@ -6,15 +6,15 @@ from typing import Annotated
 from seqjax.search._study import PRUNERS, SAMPLERS
 from seqjax.types import Checked, Count, Range, Seed
 
-TRIALS = 20  # if nothing else says how many
+TRIALS = 20  # the default number of trials
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(Checked):
-    """How to search. A trial is one run, or one for each of `folds` and `seeds`, judged by their mean.
+    """How to search. A trial is one run, or one run per fold and seed, judged by their mean.
 
-    `trials` None: 20, or the whole grid. `seed` decides what is drawn, and how folds are cut of train and validation
-    (`seqjax.data.folds`); `seeds` count from the config's.
+    `trials` None: 20, or the whole grid. `seed` decides which values are drawn, and how train and validation are
+    divided into folds (`seqjax.data.folds`). `seeds` is the number of seeds; the first is the seed of the config.
     """
 
     trials: Count | None = None

@@ -1,4 +1,4 @@
-"""What a sweep has found, as plain data for tables and pictures."""
+"""The results of a sweep as plain data for tables and figures."""
 
 import dataclasses
 import statistics
@@ -10,7 +10,7 @@ from seqjax.metrics import is_better
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is known of a trial. `value` is the mean over `parts`, one per fold and seed."""
+    """The record of a trial. `value` is the mean over `parts`, one per fold and seed."""
 
     number: int
     status: Literal["done", "pruned", "failed", "running"]
@@ -18,8 +18,8 @@ class Record:
     value: float | None = None
     parts: list[float] = dataclasses.field(default_factory=list)
     error: str | None = None
-    seconds: float | None = None  # from its first start to its end, pauses included
-    curve: dict[int, float] = dataclasses.field(default_factory=dict)  # what the pruner was told, by step
+    seconds: float | None = None  # from its first start to its end, including pauses
+    curve: dict[int, float] = dataclasses.field(default_factory=dict)  # the values reported to the pruner, by step
 
     @property
     def spread(self) -> float | None:
@@ -29,19 +29,19 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A whole sweep. `importances`: parameter -> share; `logarithmic`: the parameters drawn by order of magnitude."""
+    """A whole sweep. `importances`: parameter -> share; `logarithmic`: the parameters drawn on a logarithmic scale."""
 
     folder: Path
-    problem: str  # what was asked of the trials
+    problem: str  # the task, the data and the monitor of the trials
     monitor: str
-    how: str  # how they were drawn
+    how: str  # how the trials were drawn
     records: list[Record]
     importances: dict[str, float]
     logarithmic: set[str]
 
     @property
     def best(self) -> Record | None:
-        """The best trial that is done, the first of equals."""
+        """The best of the trials that are done, the first if several are equal."""
         return best(self.records, self.monitor)
 
     @property
@@ -51,7 +51,7 @@ class Summary:
 
 
 def best(records: list[Record], monitor: str) -> Record | None:
-    """The best trial that is done, the first of equals; None if none is."""
+    """The best of the trials that are done, the first if several are equal; None if no trial is done."""
     found = None
     for record in records:
         if record.status == "done" and is_better(monitor, record.value, found and found.value):

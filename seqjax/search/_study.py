@@ -1,4 +1,4 @@
-"""The study of a sweep: Optuna's memory of what was tried, and its choice of what to try next."""
+"""The study of a sweep: Optuna's record of the past trials, and its choice of the next one."""
 
 import json
 from pathlib import Path
@@ -15,17 +15,18 @@ from seqjax.types import ConfigError, WorkdirError
 
 SAMPLERS = Literal["tpe", "random", "grid"]
 PRUNERS = Literal["none", "median", "halving"]
-ENOUGH = 10  # trials that say something about importance
+ENOUGH = 10  # trials needed for an estimate of importance
 
 
 class Study:
-    """A study in a journal file, or in the database of a URL.
+    """A study in a journal file, or in the database at a URL.
 
-    It has one writer. Whatever it holds as running is therefore left over from one that was killed: `unfinished`; and
-    it is read once: `running` by number, and `ended` in the order in which they did, are kept up to date.
+    A study has one writer. A trial that it stores as running is therefore left over from a writer that was killed:
+    see `unfinished`. The study is read once. After that, `running` (by number) and `ended` (in the order in which the
+    trials ended) are kept up to date.
 
     Raises:
-      ConfigError: Optuna or scikit-learn is not installed (extra `sweep`), no such storage, a grid without end.
+      ConfigError: Optuna or scikit-learn is not installed (extra `sweep`), no such storage, an infinite grid.
     """
 
     def __init__(self, journal: Path, storage: str | None, name: str, space: dict, maximize: bool,
@@ -36,7 +37,7 @@ class Study:
         self.space, self.maximize = space, maximize
         self.grid = spaces.grid(space) if sampler == "grid" else None
         self._kind, self._seed = sampler, seed
-        self._trials: dict = {}  # of the trials under way
+        self._trials: dict = {}  # Optuna trials that are running
         try:
             self._study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(Journal(journal)) if storage is None else storage,
@@ -45,14 +46,14 @@ class Study:
                 pruner=_pruner(optuna, pruner),
                 load_if_exists=True,
             )
-        except Exception as error:  # of the database's driver, whichever it is
+        except Exception as error:  # each database driver has its own exception types
             if storage is None:
                 raise
             reason = hidden(storage, f"{type(error).__name__}: {error}")
             raise ConfigError(f"--storage {hidden(storage)}: {reason}") from error
         held = self._study.get_trials(deepcopy=False)
         self._left = {trial.number: trial._trial_id for trial in held if trial.state.name == "RUNNING"}
-        self._waiting = any(trial.state.name == "WAITING" for trial in held)  # killed before it was asked for
+        self._waiting = any(trial.state.name == "WAITING" for trial in held)  # enqueued, but not asked for: a kill
         known = [_record(trial) for trial in held if trial.state.name != "WAITING"]
         self.running: dict[int, Record] = {record.number: record for record in known if record.number in self._left}
         self.ended: list[Record] = [record for record in known if record.number not in self._left]
@@ -63,7 +64,7 @@ class Study:
         return len(self.running) + len(self.ended)
 
     def ask(self) -> tuple[int, dict]:
-        """The number and the values of a new trial."""
+        """Returns the number and the values of a new trial."""
         number = self.count
         self._sample(number)
         if self.grid is not None and not self._waiting:
@@ -72,7 +73,7 @@ class Study:
         return number, self._draw(number, self._study.ask(), {})
 
     def unfinished(self) -> list[tuple[int, dict]]:
-        """The trials that had begun when the last writer was killed; what they had not drawn is drawn now."""
+        """Returns the trials that were running when the last writer was killed; draws the values they still lack."""
         found = []
         for number, key in self._left.items():
             self._sample(number)
@@ -87,30 +88,30 @@ class Study:
         return values
 
     def _sample(self, number: int) -> None:
-        # A seed for every trial: a resumed sweep draws what it would have drawn, not the first trials again.
+        # Each trial has its own seed, so a resumed sweep draws the same next trials, not the first ones again.
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         samplers = self.optuna.samplers
         self._study.sampler = samplers.TPESampler(seed=seed) if self._kind == "tpe" else samplers.RandomSampler(seed)
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Tells the pruner of a value on the way; returns whether it would end the trial."""
+        """Reports an intermediate value to the pruner; returns whether the pruner would end the trial."""
         trial, curve = self._trials[number], self.running[number].curve
-        if step not in curve:  # as it may be from before it was killed
+        if step not in curve:  # the value may be reported already, before the sweep was killed
             trial.report(value, step)
             curve[step] = value
         return trial.should_prune()
 
     def complete(self, number: int, parts: list[float]) -> None:
-        """The trial is done."""
+        """Ends a trial as done."""
         self._trials[number].set_user_attr("parts", parts)
         self._end(number, sum(parts) / len(parts))
 
     def prune(self, number: int) -> None:
-        """The trial was not worth its time."""
+        """Ends a trial as pruned."""
         self._end(number, state=self.optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int, error: str) -> None:
-        """The trial has no value."""
+        """Ends a trial as failed, without a value."""
         self._trials[number].set_user_attr("error", error)
         self._end(number, state=self.optuna.trial.TrialState.FAIL)
 
@@ -119,13 +120,13 @@ class Study:
         del self.running[number], self._trials[number]
 
     def records(self) -> list[Record]:
-        """All trials that have begun, in order."""
+        """All trials that have begun, by number."""
         return sorted([*self.ended, *self.running.values()], key=lambda record: record.number)
 
     def importances(self) -> dict[str, float]:
-        """The share of the variance over trials that each parameter explains alone; {} if fewer than ten are done.
+        """The share of the variance over trials that each single parameter explains; {} if fewer than ten are done.
 
-        Only of parameters that all trials have. fANOVA, Hutter et al. 2014, "An efficient approach for assessing
+        Includes only parameters that all trials have. fANOVA, Hutter et al. 2014, "An efficient approach for assessing
         hyperparameter importance", ICML.
         """
         done = [record for record in self.ended if record.status == "done"]
@@ -137,7 +138,7 @@ class Study:
 
 
 def _record(trial) -> Record:
-    """What Optuna knows of a trial."""
+    """Converts an Optuna trial to a record."""
     words = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
     return Record(
         trial.number,
@@ -152,10 +153,10 @@ def _record(trial) -> Record:
 
 
 class Journal:
-    """A journal of Optuna's, each line with its seal; what a kill left of half a line is dropped.
+    """A journal for Optuna. Each line has a checksum; an incomplete last line, left by a kill, is dropped.
 
     Raises:
-      WorkdirError: a line is damaged or lost, or the file cannot be written.
+      WorkdirError: a line is damaged or missing, or the file cannot be written.
     """
 
     def __init__(self, file: Path):
@@ -168,11 +169,11 @@ class Journal:
         self._rows, self._file = found.rows, files.Appender(file, found)
 
     def read_logs(self, log_number_from: int) -> list[dict]:
-        """The rows from a number on."""
+        """Returns the rows from row number `log_number_from` on."""
         return self._rows[log_number_from:]
 
     def append_logs(self, logs: list[dict]) -> None:
-        """Appends rows, which then stand on disk."""
+        """Appends rows and syncs them to disk."""
         for log in logs:
             self._rows.append(json.loads(json.dumps(log)))
             self._file.write(log)

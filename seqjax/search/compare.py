@@ -1,7 +1,7 @@
-"""Runs a comparison: sizes, learning rates, seeds, test. Whatever is done is read from the folder, never done twice.
+"""Runs a comparison: sizes, learning rates, seeds, test. Finished parts are read from the folder, not repeated.
 
-<workdir>/comparison.json   the comparison, itself a valid --config
-<workdir>/sizes.json        what each contender costs, and the width that was solved for it
+<workdir>/comparison.json   the comparison, which is also a valid --config
+<workdir>/sizes.json        the cost of each contender, and the width that was solved for it
 <workdir>/runs/...          one run folder for each contender, value, learning rate and seed
 """
 
@@ -19,17 +19,17 @@ from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
 
-EXTENSIONS = 2  # of a grid of learning rates
-LOOK = 0.5  # seconds between two looks at evaluations
+EXTENSIONS = 2  # most learning rates that are added to a grid
+LOOK = 0.5  # seconds between two polls of the evaluations
 
 
 def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings:
-    """Everything that a comparison asks for and its folder does not have yet; the folder must be locked.
+    """Runs all parts of a comparison that are not in its folder yet; the folder must be locked.
 
     Raises:
       ConfigError: no width matches, or a folder holds another run.
-      Preempted: a signal came; what was running has saved.
-      SeqjaxError: some runs failed; the same call tries them again.
+      Preempted: a signal arrived; the running jobs have saved.
+      SeqjaxError: some runs failed; call again to retry them.
     """
     display = display or Silent()
     sized = sizes(c, workdir, display)
@@ -55,7 +55,7 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
             rate = beyond(tried[cell.folder], best)
             if rate is not None and len(grid) < given[cell.folder] + EXTENSIONS:
                 grid.append(rate)
-                display.say(f"{cell.folder}: the grid of learning rates is carried on to {rate:g}")
+                display.say(f"{cell.folder}: the grid of learning rates is extended to {rate:g}")
                 more = True
 
     final = {
@@ -84,7 +84,7 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
 
 
 def _train(wanted: list[Trial], executor, display, title: str, monitor: str, workdir: Workdir) -> None:
-    """Runs what has not ended yet."""
+    """Runs the trials that have not ended yet."""
     left = [t for t in {t.folder: t for t in wanted}.values() if not trials.outcome(t).ended]
     if not left:
         return
@@ -105,7 +105,7 @@ def _train(wanted: list[Trial], executor, display, title: str, monitor: str, wor
 
 
 def _judge(wanted: list[tuple[Trial, list[str]]], executor, display) -> None:
-    """Evaluates finished runs on test, and on the test splits of other data, once."""
+    """Evaluates each finished run once on test, and on the test splits of other data."""
     left = []
     for trial, at in wanted:
         outcome = trials.outcome(trial)
@@ -124,7 +124,7 @@ def _judge(wanted: list[tuple[Trial, list[str]]], executor, display) -> None:
                 name = trial.folder.relative_to(_runs(trial))
                 if code:
                     said = _said(trial)[before[trial.folder] :].strip().splitlines()
-                    failed[name] = f"ended with code {code}: {said[-1] if said else 'it said nothing'}"
+                    failed[name] = f"ended with code {code}: {said[-1] if said else 'it printed nothing'}"
                 display.done(f"{name}: {'failed' if code else 'evaluated'}")
         if interrupt.asked:
             executor.close()
@@ -152,7 +152,7 @@ def _complain(failed: dict, count: int, what: str) -> None:
 
 
 def _impossible(c: Comparison, sized) -> dict[tuple, str]:
-    """Where a contender cannot be evaluated, and why."""
+    """(contender, value, assignment) -> why the contender cannot be evaluated there."""
     out = {}
     for cell, _ in sized:
         for assignment in c.judged_at.values():

@@ -1,4 +1,4 @@
-"""What a comparison found: scores by contender, value and seed, and what they allow to say."""
+"""The results of a comparison: scores by contender, value and seed, and the conclusions that they support."""
 
 import dataclasses
 import itertools
@@ -24,10 +24,10 @@ class Run(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """One contender at one value.
+    """The results of one contender at one value of the key that varies.
 
-    `rates`: learning rate -> the best validation monitor of each rate seed, None where it diverged. `rate`: the
-    chosen one; None: none trained. `edge`: "lowest" or "highest" if it still lies at an edge of the grid.
+    `rates`: learning rate -> the best validation monitor of each rate seed, None where a run diverged. `rate`: the
+    chosen one, None if all diverged. `edge`: "lowest" or "highest" if it is still at an edge of the grid, else "".
     """
 
     cell: Entry
@@ -38,30 +38,30 @@ class Found:
     runs: dict[int, Run]
 
     def judged(self, seed: int, at: str | None = None) -> dict | None:
-        """What a seed came to on test, or on the test split of other data; None if it was not evaluated."""
+        """The result of a seed on test, or on the test split of other data; None if it was not evaluated."""
         return self.runs[seed].outcome.results.get(f"test at {at}" if at else "test") if seed in self.runs else None
 
     def score(self, seed: int, metric: str, at: str | None = None) -> float | None:
-        """A metric of it; None if there is no finite value."""
+        """A metric of the result of a seed; None if it has no finite value."""
         value = (self.judged(seed, at) or {"metrics": {}})["metrics"].get(metric)
         return value if value is not None and math.isfinite(value) else None
 
     def seconds(self) -> list[float]:
-        """Training time of each run that did not diverge."""
+        """The training time, in seconds, of each run that did not diverge."""
         done = [run.outcome for run in self.runs.values() if run.outcome.status == "done"]
         return [outcome.rows[-1]["seconds"] for outcome in done if outcome.rows]
 
     def diverged(self) -> list[int]:
-        """The seeds that have no result."""
+        """The seeds whose run diverged, so that they have no result."""
         return [seed for seed, run in self.runs.items() if run.outcome.status != "done"]
 
 
 class Pair(NamedTuple):
-    """Two contenders at one value; `ahead` is by how much the first is, in mean over the seeds that both have.
+    """Two contenders at one value. `ahead`: the mean lead of the first over the seeds that both have.
 
-    `low` and `high`: the bootstrap interval of the paired difference. `p`: the paired permutation test, `adjusted`
-    by Holm over all pairs, never below `floor` before that. `wins`: P(a run of the first beats one of the second).
-    `agree`: with how many of the `n` seeds the first is ahead.
+    `low` and `high`: the bootstrap interval of the paired difference. `p`: the p-value of the paired
+    permutation test, never below `floor`. `adjusted`: p after Holm's correction over all pairs. `wins`: P(a run of the
+    first beats a run of the second). `agree`: the number of the `n` seeds with which the first is ahead.
     """
 
     first: str
@@ -80,7 +80,7 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """All of a comparison. `impossible`: (contender, value, assignment) -> why it cannot be evaluated there."""
+    """All results of a comparison. `impossible`: (contender, value, assignment) -> why it cannot be evaluated there."""
 
     comparison: Comparison
     founds: list[Found]
@@ -89,12 +89,12 @@ class Findings:
 
     @property
     def metric(self) -> str:
-        """What is judged by."""
+        """The metric that the contenders are judged by."""
         return self.comparison.metric or self.monitor
 
     @property
     def sign(self) -> int:
-        """1 if more is better, else -1."""
+        """1 if a higher metric is better, else -1."""
         return 1 if grows(self.metric) else -1
 
     def at(self, value) -> list[Found]:
@@ -102,12 +102,12 @@ class Findings:
         return [found for found in self.founds if found.cell.value == value]
 
     def scores(self, found: Found, at: str | None = None) -> dict[int, float]:
-        """Seed -> score, where there is one."""
+        """Seed -> score, for the seeds that have one."""
         found_scores = {seed: found.score(seed, self.metric, at) for seed in found.runs}
         return {seed: score for seed, score in found_scores.items() if score is not None}
 
     def summary(self, found: Found, at: str | None = None) -> Summary | None:
-        """Over the seeds; None if no seed has a score."""
+        """The summary over the seeds; None if no seed has a score."""
         scores = self.scores(found, at)
         return statistics.summary(list(scores.values())) if scores else None
 
@@ -117,13 +117,13 @@ class Findings:
         return sorted(scored, key=lambda found: -self.sign * self.summary(found).mean)
 
     def winners(self, value) -> list[Found]:
-        """The contenders with the best mean at a value, several if equal."""
+        """The contenders with the best mean at a value; several if their means are equal."""
         ranked = self.ranked(value)
         mean = lambda found: self.summary(found).mean
         return [found for found in ranked if math.isclose(mean(found), mean(ranked[0]), rel_tol=1e-12)]
 
     def pairs(self) -> list[Pair]:
-        """Every pair of contenders at every value; paired by seed, so by initial weights' seed and order of data."""
+        """Every pair of contenders at every value, paired by seed: the same seed of weights, the same order of data."""
         rough = []
         for value in self.comparison.values:
             for first, second in itertools.combinations(self.ranked(value), 2):
@@ -132,7 +132,7 @@ class Findings:
                 if not seeds:
                     continue
                 ahead = [self.sign * (a[s] - b[s]) for s in seeds]
-                if sum(ahead) < 0:  # the mean over other seeds said otherwise
+                if sum(ahead) < 0:  # the ranking also used seeds that only one of them has
                     first, second, a, b, ahead = second, first, b, a, [-d for d in ahead]
                 rough.append(
                     Pair(
@@ -156,7 +156,7 @@ class Findings:
 
 
 def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | None:
-    """The learning rate with the best mean over its seeds; one that diverged with any of them does not count."""
+    """The learning rate with the best mean over its seeds; a rate that diverged with any seed does not count."""
     best, best_mean = None, None
     for rate in sorted(rates):
         values = rates[rate]
@@ -169,7 +169,7 @@ def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | N
 
 
 def beyond(rates: dict[float, list[float | None]], best: float | None) -> float | None:
-    """The next learning rate of a grid whose best lies at its edge (below, if none trained); None: no need of one."""
+    """The next learning rate if the best is at an edge of the grid, or a lower one if all diverged; else None."""
     grid = sorted(rates)
     if best is None or best == grid[0]:
         following = grid[0] ** 2 / grid[1]

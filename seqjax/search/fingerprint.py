@@ -1,10 +1,10 @@
-"""Fingerprints: what a mixer can do, and what it costs, measured by the same few probes for all mixers.
+"""Fingerprints: the abilities and the cost of a mixer, measured by the same few probes for all mixers.
 
     measured = Fingerprint("gru", "runs/fingerprint", tier="cpu").run()
 
 `runs/fingerprint/gru/` then holds a run for each probe and learning rate, and `fingerprint.json`: the score of each
-probe on its test split at its own length and at longer ones, and time and memory against length. A killed
-fingerprint goes on where it stopped.
+probe on its test split at the trained length and at longer ones, and time and memory by length. If a fingerprint is
+killed, the same call resumes it.
 """
 
 import re
@@ -29,19 +29,19 @@ from seqjax.types import ConfigError, SeqjaxError
 __all__ = ["FILE", "Fingerprint", "causal", "read"]
 
 FILE = "fingerprint.json"
-START = 8.0  # seconds until a run makes its first step, about
-OURS = ("optim.learning_rate", "seed", "data", "task", "train.steps")  # what the tier decides
+START = 8.0  # seconds from the start of a run to its first step, roughly
+OURS = ("optim.learning_rate", "seed", "data", "task", "train.steps")  # keys that the tier sets
 
 
 class Fingerprint:
-    """One mixer and everything that is asked of it.
+    """Measures the fingerprint of one mixer.
 
-    `overrides` are those of a config, of every probe alike (`model.mixer.heads=2`). The learning rate of each probe is
-    chosen on validation with the first seed; the other `seeds` train with it. `slots` runs go at a time.
+    `overrides` change the config of every probe (`model.mixer.heads=2`). The learning rate of each probe is chosen on
+    validation with the first seed; the other `seeds` train with the chosen one. `slots` runs train at a time.
 
     Raises:
-      ConfigError: no such mixer or tier, an override of what the tier decides, a mixer that sees ahead or reads a
-        memory, or a folder with the fingerprint of something else.
+      ConfigError: no such mixer or tier, an override of a key that the tier sets, a mixer that is not causal or reads
+        a memory sequence, or a folder that holds another fingerprint.
     """
 
     def __init__(
@@ -59,33 +59,33 @@ class Fingerprint:
         if tier not in TIERS:
             raise ConfigError(f"--tier {tier}: choose from {', '.join(TIERS)}.")
         if seeds < 1 or slots < 1:
-            raise ConfigError(f"got {seeds} seeds and {slots} slots, wanted 1 at least.")
+            raise ConfigError(f"got {seeds} seeds and {slots} slots, wanted at least 1 of each.")
         if name and (name in ("index", ".", "..") or "/" in name):
-            raise ConfigError(f"--name {name}: it names a folder and a page beside index.html, choose another.")
+            raise ConfigError(f"--name {name} cannot be the name of a folder and of a page: choose another.")
         self.mixer, self.overrides = mixer, list(overrides)
         for override in self.overrides:
             key = override.partition("=")[0]
             if key.startswith(OURS):
-                raise ConfigError(f"--config.{override}: {', '.join(OURS)} are the tier's: choose another --tier.")
+                raise ConfigError(f"--config.{override}: the tier sets {', '.join(OURS)}: choose another --tier.")
             if key in ("model.mixer", "model.mixer.name") and not name:
                 raise ConfigError(
-                    f"--config.{override} is another mixer than {mixer}: say with --name what to call it."
+                    f"--config.{override} changes the mixer from {mixer}: name the fingerprint with --name."
                 )
         self.name = name or re.sub(r"[^\w-]+", "-", mixer)
         self.tier_name, self.tier, self.seeds, self.slots, self.say = tier, TIERS[tier], seeds, slots, say
         self.workdir = Workdir(Path(workdir) / self.name)
         self.model = self._tree(self.tier.probes[0], self.tier.peaks[0], 0)["model"]
         if why := unfit(self.model):
-            raise ConfigError(f"no fingerprint of {mixer}: {why}.")
+            raise ConfigError(f"{mixer} has no fingerprint: {why}.")
 
     def run(self, executor: Executor | None = None) -> dict:
-        """Everything that is not known yet; returns what fingerprint.json holds then.
+        """Measures all parts that are not known yet; returns the content of fingerprint.json.
 
-        Runs go to `executor`, if one is given, and else to this machine.
+        Runs use `executor` if it is given, else this machine.
 
         Raises:
-          Preempted: a signal came; the same call goes on.
-          SeqjaxError: a run failed, and not by numbers that ran away.
+          Preempted: a signal arrived; the same call resumes.
+          SeqjaxError: a run failed for another reason than divergence.
         """
         self.workdir.lock()
         try:
@@ -111,7 +111,7 @@ class Fingerprint:
 
     @cached_property
     def trials(self) -> dict[tuple[str, float, int], Trial]:
-        """(probe, learning rate, seed) -> the trial; of the seeds behind the first, all rates that may be chosen."""
+        """(probe, learning rate, seed) -> the trial. Later seeds have a trial per rate; only the chosen one trains."""
         return {
             (probe.name, peak, seed): Trial(
                 self.workdir.path / probe.name / f"peak-{peak:g}-seed-{seed}", self._tree(probe, peak, seed)
@@ -125,7 +125,7 @@ class Fingerprint:
         return self.tier.tree(probe, self.mixer, peak, seed, self.overrides)
 
     def _begin(self) -> dict:
-        """What is known already; else the head of the file."""
+        """Returns the fingerprint in the folder, or a new one that has only facts about the model and the machine."""
         found = score.known(self.workdir, FILE)
         if found is None:
             e = Experiment(next(iter(self.trials.values())).config)
@@ -155,7 +155,7 @@ class Fingerprint:
         return found
 
     def estimate(self) -> tuple[int, float]:
-        """How many runs there are, and the seconds that training takes one after the other, by the steps of one."""
+        """Returns the number of runs, and the seconds to train them one after the other, from the time of one step."""
         tier = self.tier
         tokens = lambda e: e.batches.first["mask"].size
         built = {p.name: Experiment(self._tree(p, tier.peaks[0], 0)) for p in tier.probes}
@@ -194,7 +194,7 @@ class Fingerprint:
             )
 
     def _choose(self, probe: Probe) -> float | None:
-        """The learning rate with the least validation loss; None if none gave a number."""
+        """The learning rate with the lowest validation loss; None if no loss is finite."""
         best = {peak: self._outcome(probe, peak, 0).trained(CHOICE) for peak in self.tier.peaks}
         known = {peak: loss for peak, loss in best.items() if loss is not None}
         return min(known, key=known.get) if known else None
@@ -205,7 +205,7 @@ class Fingerprint:
     # Scores.
 
     def _score(self, probe: Probe) -> dict:
-        """The record of a probe: its runs, and what the chosen ones score on test, once."""
+        """The record of a probe: its runs, and the test scores of the chosen ones."""
         peak = self._choose(probe)
         outcomes = {f"{p:g}": self._outcome(probe, p, 0) for p in self.tier.peaks}
         every = [self.trials[probe.name, peak, seed] for seed in range(self.seeds)] if peak else []
@@ -226,9 +226,9 @@ class Fingerprint:
     # Costs.
 
     def _cost(self, length: int) -> dict:
-        """Time and memory at one length, of the same model on other data."""
+        """Time and memory of the same model at one length, on other data."""
         tree = self._tree(self.tier.probes[0], self.tier.peaks[0], 0)
-        tree["data"] = {"name": "copy", "length": length // 2}  # length + 1 tokens, the last of which is not read
+        tree["data"] = {"name": "copy", "length": length // 2}  # length + 1 tokens; the last one is not read
         tree["loader"]["batch_size"] = self.tier.rows
         tree["model"] = capacity.fitted(tree["model"], length + cost_lib.TOKENS)
         return cost_lib.measure(Experiment(resolve(tree)))
@@ -237,14 +237,14 @@ class Fingerprint:
 def _line(record: dict) -> str:
     """The scores of a probe in one line."""
     if not record["scores"]:
-        return "no run gave a number"
+        return "no run has a finite validation loss"
     mean = lambda score: sum(score[METRIC]) / len(score[METRIC]) if score[METRIC] else None
     at = lambda score: "" if score["factor"] == 1 else f"{score['factor']}x "
     return ", ".join(f"{at(s)}{mean(s):.3f}" if mean(s) is not None else f"{at(s)}-" for s in record["scores"])
 
 
 def read(workdir: str | Path) -> tuple[list[dict], list[str]]:
-    """All finished fingerprints of a folder, by name; and the names of those that are not.
+    """Returns the finished fingerprints of a folder in order of name, and the names of the unfinished ones.
 
     Raises:
       WorkdirError: one of them is damaged.

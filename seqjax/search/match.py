@@ -1,12 +1,12 @@
-"""What a config costs, and the width at which it costs as much as another.
+"""Measures the cost of a config, and solves for the width at which the cost equals a target.
 
     size = measure(tree)                                   parameters, FLOPs, bytes of state and of memory, seconds
     width = solve(tree, "state_bytes", 2048, 0.02)         the width whose state is 2,048 bytes large
 
-FLOPs are counted in the jaxpr (`seqjax.training.cost`), not taken from XLA's cost analysis: that counts the body of
-a loop once, so a recurrent network over 128 tokens would pass for a hundred times cheaper than it is, and get a
-hundred times the parameters. The bytes of the state are those of `init_state(1)` of all layers: what a model keeps of
-the past, which for attention is its whole cache.
+FLOPs are counted in the jaxpr (`seqjax.training.cost`). XLA's cost analysis counts the body of a loop only once, so a
+recurrent network over 128 tokens would look a hundred times cheaper than it is, and would get a hundred times the
+parameters. The bytes of the state are those of `init_state(1)` of all layers: what a model stores about the past. For
+attention, this is the whole cache.
 """
 
 import dataclasses
@@ -23,21 +23,21 @@ from seqjax.training.experiment import Experiment
 from seqjax.training.step import make_train_step, zero_totals
 from seqjax.types import Checked, ConfigError
 
-TIMED = 7  # steps
+TIMED = 7  # timed steps per measurement
 WIDEST = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class Size(Checked):
-    """What one config costs. `matched` is its share of the target, None where nothing was matched."""
+    """The cost of one config. `matched` is the matched quantity divided by its target, None if nothing was matched."""
 
     width: int | None
     parameters: int
     flops: float  # of the matrix products of one training step, on average
     tokens: int  # of one step, on average
-    state_bytes: int | None  # of one sequence; None: the model sees whole sequences
-    temporary_bytes: int | None  # at the peak of a training step, beside parameters, optimiser and batch
-    step_seconds: float  # median, alone on this machine
+    state_bytes: int | None  # of one sequence; None: a layer has no state, it reads whole sequences
+    temporary_bytes: int | None  # peak of a training step, without parameters, optimiser and batch
+    step_seconds: float  # median, with nothing else running on this machine
     metrics: tuple[str, ...]
     matched: float | None = None
 
@@ -74,7 +74,7 @@ def flops(experiment: Experiment) -> float:
 
 
 def state_bytes(experiment: Experiment) -> int | None:
-    """Bytes that the layers carry from one token to the next, for one sequence; None if one of them has no state."""
+    """Bytes that the layers carry from one token to the next, for one sequence; None if a layer has no state."""
     try:
         return cost.nbytes(jax.eval_shape(lambda: [b.init_state(1) for b in experiment.model.stack(parent=None)]))
     except ValueError:
@@ -82,7 +82,7 @@ def state_bytes(experiment: Experiment) -> int | None:
 
 
 def step_seconds(experiment: Experiment) -> float:
-    """The median time of a few training steps, compilation left out."""
+    """The median time of a few training steps, without compilation."""
     e, step = experiment, _step(experiment)
     return e.batches.mean(lambda batch: _seconds(*_compiled(e, step, batch)))
 
@@ -97,10 +97,10 @@ FIELDS = {"params": "parameters", "flops": "flops", "state_bytes": "state_bytes"
 
 
 def metrics(experiment: Experiment) -> tuple[str, ...]:
-    """What its training step counts.
+    """The names of the metrics of the training step.
 
     Raises:
-      ConfigError: the model refuses the data.
+      ConfigError: the model does not accept the data.
     """
     e = experiment
     return _names(zero_totals(_step(e), e.shapes, e.batches.first))
@@ -111,28 +111,29 @@ def solve(
 ) -> tuple[dict, float]:
     """The config with the `model.width` at which its `match` is nearest to `target`, and the ratio of the two.
 
-    A search by halving over the multiples of the smallest width that the model accepts (its heads divide the width);
-    what is matched must grow with the width.
+    Bisection over the multiples of the smallest width that the model accepts (its heads must divide the width). The
+    matched quantity must grow with the width.
 
     Raises:
-      ConfigError: no width comes within `tolerance` (0.02: 2 %); names the nearest and their gaps. Or the model has
-        no width, or no such quantity.
+      ConfigError: no width comes within `tolerance` (0.02: 2 %); the message lists the nearest widths and their gaps.
+        Or the model has no width, or no such quantity.
     """
     if "width" not in tree["model"]:
-        raise ConfigError(f"model.name={tree['model']['name']!r} has no width to match {match} with: use match=None.")
+        name = tree["model"]["name"]
+        raise ConfigError(f"model.name={name!r} has no width, so match={match!r} is impossible: use match=None.")
 
     @functools.cache
     def ratio(width: int) -> float:
         value = QUANTITIES[match](build(_with(tree, width)))
         if value is None:
-            raise ConfigError(f"{match}: a layer of this model has no state to match: choose another match.")
+            raise ConfigError(f"{match}: a layer of this model has no state: choose another match.")
         return value / target
 
     unit = narrowest(tree, build)["model"]["width"]
     high = 1
     while ratio(high * unit) < 1:
         if high * unit > WIDEST:
-            raise ConfigError(f"{match} is below {target:g} up to a width of {WIDEST:,}: lower the target.")
+            raise ConfigError(f"{match} stays below {target:g} up to a width of {WIDEST:,}: lower the target.")
         high *= 2
     low = high // 2
     while high - low > 1:
@@ -145,8 +146,8 @@ def solve(
         steps = f" among the multiples of {unit}, which the model accepts," if unit > 1 else ""
         raise ConfigError(
             f"no width{steps} has {match} within {100 * tolerance:.3g}% of {target:,.6g}. Nearest: {', '.join(values)}."
-            f" To take the nearest set tolerance={math.ceil(gap(near[0]) * 1000) / 1000:g}; or take this contender as "
-            "the target, or choose a target that it can reach."
+            f" To accept the nearest, set tolerance={math.ceil(gap(near[0]) * 1000) / 1000:g}; or use this contender "
+            "as the target, or choose a target that it can reach."
         )
     return _with(tree, near[0]), ratio(near[0])
 
@@ -160,7 +161,7 @@ def _with(tree: dict, width: int) -> dict:
 
 
 def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> dict:
-    """The config with the smallest width that the model accepts; as it is, if it has no width.
+    """The config with the smallest width that the model accepts; unchanged if the model has no width.
 
     Raises:
       ConfigError: no width is accepted.
@@ -169,7 +170,7 @@ def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> d
         return tree
     for width in range(1, 513):
         try:
-            build(narrow := _with(tree, width)).shapes  # noqa: B018 some refuse only when they are traced
+            build(narrow := _with(tree, width)).shapes  # noqa: B018 some errors appear only when the model is traced
             return narrow
         except ConfigError as error:
             refused = error
@@ -189,7 +190,7 @@ def _step(e: Experiment):
 
 
 def _compiled(e: Experiment, step, batch):
-    """A compiled step on one device, and what it takes."""
+    """A step compiled for one device, and its arguments."""
     state = e.make_state()
     totals = zero_totals(step, state, batch)
     return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch

@@ -1,8 +1,8 @@
-"""What a comparison file says, checked as a whole, and the runs that follow from it.
+"""Reads and checks a comparison file, and plans the runs that it asks for.
 
     {"base": a config, "contenders": {name: overrides}, "vary": {"data.length": [64, 128]}, "match": "params", ...}
 
-Nothing here trains: a plan is what would be run, in folders whose names say what lives there.
+Nothing here trains. A plan lists the runs and their folders, whose names say which run they hold.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from seqjax.training import capacity, experiment
 from seqjax.types import Checked, ConfigError, Part, Positive, Seed, fields_of, marker
 
 LEAST_SEEDS = 3
-NAME = re.compile(r"[\w+-][\w+.-]*")  # of a contender: also the name of a folder
-SEARCHED = {"seed": "seeds", "optim.learning_rate": "learning_rates"}  # what a comparison sets itself
+NAME = re.compile(r"[\w+-][\w+.-]*")  # of a contender; it is also the name of a folder
+SEARCHED = {"seed": "seeds", "optim.learning_rate": "learning_rates"}  # keys that a comparison sets itself
 SHARED = ("data", "task", "loader")  # sections in which contenders may not differ
 
 
@@ -31,13 +31,14 @@ SHARED = ("data", "task", "loader")  # sections in which contenders may not diff
 class Comparison(Checked):
     """Contenders on one source and task, each with its own best learning rate, on the same seeds and batches.
 
-    `base` is a config. Each of `contenders` overrides keys of it: {"gru": {"model.mixer": {"name": "gru"}}}.
-    `vary`: one key and its values; everything is done at each of them (lengths, sizes). `match`: the quantity that
-    `model.width` is solved for, so that it comes within `tolerance` of `target`, a number or the contender that is
-    taken as it stands. `learning_rates`: peak learning rates, one list or one per contender; the best mean of the validation
-    monitor over `learning_rate_seeds` is chosen, a grid whose best rate lies at its edge is carried on there, at most twice.
-    `seeds` are trained at the chosen rate, and judged by `metric` on test (None: the task's monitor). `extrapolate`:
-    one key of data and its values, at which what was trained is evaluated, too.
+    `base` is a config. Each of `contenders` overrides some of its keys: {"gru": {"model.mixer": {"name": "gru"}}}.
+    `vary`: one key and its values (lengths, sizes); the whole comparison is repeated at each value. `match`: a
+    quantity; `model.width` is solved so that it comes within `tolerance` of `target`, which is a number or the name of
+    a contender, whose width stays unchanged. `learning_rates`: peak learning rates, one list or one per contender; the
+    rate with the best mean of the validation monitor over `learning_rate_seeds` is chosen. If it is at an edge of the
+    grid, the grid is extended there, at most twice. `seeds` train at the chosen rate and are judged by `metric` on
+    test (None: the task's monitor). `extrapolate`: one key of data and its values, at which trained runs are also
+    evaluated.
     """
 
     base: dict
@@ -55,17 +56,17 @@ class Comparison(Checked):
 
     @property
     def axis(self) -> str | None:
-        """The key that varies."""
+        """The key that varies, or None."""
         return next(iter(self.vary)) if self.vary else None
 
     @property
     def values(self) -> list:
-        """Its values; [None] if nothing varies."""
+        """The values of the key that varies; [None] if no key varies."""
         return self.vary[self.axis] if self.vary else [None]
 
     @property
     def judged_at(self) -> dict[Any, str]:
-        """Value -> assignment, of every extrapolation."""
+        """Value -> assignment (`data.length=64`), for every value of `extrapolate`."""
         return {v: f"{key}={v}" for key, values in (self.extrapolate or {}).items() for v in values}
 
     def grid(self, contender: str) -> list[float]:
@@ -73,14 +74,14 @@ class Comparison(Checked):
         return sorted(self.learning_rates[contender] if isinstance(self.learning_rates, dict) else self.learning_rates)
 
     def tree(self, contender: str, value) -> dict:
-        """The config of a contender at a value, as it is written: no defaults, no learning rate."""
+        """The config of a contender at a value as the file gives it: without defaults and learning rate."""
         changes = dict(self.contenders[contender]) | ({} if value is None else {self.axis: value})
         return config.override(self.base, changes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One contender at one value of what varies; `config` is resolved, with the width that was solved for it."""
+    """One contender at one value of the key that varies; `config` is resolved and has the solved width."""
 
     contender: str
     axis: str | None
@@ -89,13 +90,13 @@ class Entry:
 
     @property
     def folder(self) -> Path:
-        """Where its runs live: `gru`, or `gru/length-64`."""
+        """The folder of its runs: `gru`, or `gru/length-64`."""
         if self.axis is None:
             return Path(self.contender)
         return Path(self.contender) / f"{self.axis.split('.')[-1]}-{_slug(self.value)}"
 
     def get(self, key: str):
-        """A value of its config."""
+        """The value of a key of its config."""
         return functools.reduce(lambda tree, part: tree[part], key.split("."), self.config)
 
     def trial(self, root: Path, rate: float, seed: int) -> Trial:
@@ -105,17 +106,17 @@ class Entry:
 
 
 def settled(tree: dict) -> dict:
-    """The tree of a comparison's file, with the words of the command line in it read, also those of its base."""
+    """The tree of a comparison file with its command-line words parsed, also the words in its base."""
     tree = renamed.modern(tree)
     base = words.settled(experiment.Schema, tree.get("base"))
     return words.settled(Comparison, {**tree, "base": base} if "base" in tree else tree)
 
 
 def resolve(tree: dict) -> Comparison:
-    """A comparison out of the tree of its file.
+    """Makes a comparison from the tree of its file.
 
     Raises:
-      ConfigError: lists every problem at once, of the comparison and of every config in it.
+      ConfigError: the message lists all problems of the comparison and of every config in it.
     """
     tree = config.resolve(Comparison, renamed.modern(tree))
     part = marker(fields_of(Comparison)["executor"][0], Part)
@@ -127,27 +128,27 @@ def resolve(tree: dict) -> Comparison:
 
 
 def _problems(c: Comparison):
-    """What contradicts itself."""
+    """The contradictions in a comparison."""
     if len(c.contenders) < 2:
-        yield f"contenders: got {len(c.contenders)}, wanted at least two to compare."
+        yield f"contenders: got {len(c.contenders)}, wanted at least two."
     for name, changes in c.contenders.items():
         if not NAME.fullmatch(name):
-            yield f"contenders: {name!r} names a folder, wanted letters, digits and any of + . - _"
+            yield f"contenders: {name!r} also names a folder, wanted only letters, digits and + . - _"
         if not isinstance(changes, dict):
             yield f"contenders.{name}: got {changes!r}, wanted overrides such as {{'model.mixer.name': 'gru'}}."
     for key, where in (("vary", c.vary), ("extrapolate", c.extrapolate)):
         if where is not None and not (len(where) == 1 and _distinct(next(iter(where.values())), 1, _slug)):
             yield (
-                f"{key}: got {where!r}, wanted one key and a list of different numbers or words, "
+                f"{key}: got {where!r}, wanted one key and a list of different numbers or words, such as "
                 "{'data.length': [64, 128]}."
             )
     if c.extrapolate and not next(iter(c.extrapolate)).startswith("data."):
-        yield f"extrapolate: got {next(iter(c.extrapolate))!r}, wanted a key of data: parameters are not trained anew."
+        yield f"extrapolate: got {next(iter(c.extrapolate))!r}, wanted a key of data: the model is not trained again."
     if (c.match is None) != (c.target is None):
         yield f"match={c.match!r} and target={c.target!r}: set both, or neither."
     if isinstance(c.target, str) and c.target not in c.contenders:
         near = lookup.nearest(c.target, c.contenders)
-        yield f"target={c.target!r} is no contender.{near} Choose one of {', '.join(c.contenders)}, or a number."
+        yield f"target={c.target!r} is not a contender.{near} Choose one of {', '.join(c.contenders)}, or a number."
     yield from _of_rates(c)
     for key, least in (("seeds", LEAST_SEEDS), ("learning_rate_seeds", 1)):
         if not _distinct(getattr(c, key), least):
@@ -156,26 +157,27 @@ def _problems(c: Comparison):
     for where, changes in {"base": c.base, "vary": c.vary or {}, **contenders}.items():
         for key, owner in SEARCHED.items():
             if _sets(changes, key):
-                yield f"{where} has {key}, which {owner} sets: remove it."
+                yield f"{where} sets {key}, but the comparison sets it from {owner}: remove it."
     for where, changes in contenders.items():
         if c.vary and _sets(changes, c.axis):
-            yield f"{where} has {c.axis}, which vary sets for all: remove it from one of them."
+            yield f"{where} sets {c.axis}, but vary sets it for all contenders: remove it from one of the two."
         for section in SHARED:
             if _sets(changes, section):
-                yield f"{where} has keys of {section}, which must be alike for all to be compared: set it in base."
+                yield f"{where} sets keys of {section}, which must be equal for all contenders: set them in base."
 
 
 def _of_rates(c: Comparison):
     if isinstance(c.learning_rates, dict) and set(c.learning_rates) != set(c.contenders):
-        yield f"learning_rates: got lists for {', '.join(c.learning_rates) or 'none'}, wanted one for each of {', '.join(c.contenders)}."
+        got, wanted = ", ".join(c.learning_rates) or "no contender", ", ".join(c.contenders)
+        yield f"learning_rates: got lists for {got}, wanted one for each of {wanted}."
     for rates in c.learning_rates.values() if isinstance(c.learning_rates, dict) else [c.learning_rates]:
         numbers = isinstance(rates, (list, tuple)) and all(type(r) in (int, float) and 0 < r < math.inf for r in rates)
         if not numbers or not _distinct(rates, 2, _rate):
-            yield f"learning_rates: got {rates!r}, wanted at least two learning rates above 0 that differ in six digits."
+            yield f"learning_rates: got {rates!r}, wanted at least two rates above 0 that differ in six digits."
 
 
 def _distinct(values, least: int, name: Callable = str) -> bool:
-    """Whether values are a list of at least so many, with different names in folders."""
+    """Whether `values` is a list of at least `least` values with different folder names."""
     if not isinstance(values, (list, tuple)) or any(isinstance(v, (dict, list, tuple)) for v in values):
         return False
     return len(set(map(name, values))) == len(values) >= least
@@ -192,7 +194,7 @@ def _slug(value) -> str:
 
 
 def _sets(changes: dict, key: str) -> bool:
-    """Whether overrides, keys with or without dots, change something at or under a key."""
+    """Whether overrides, whose keys may have dots, set a key or a key under it."""
     for path, value in changes.items():
         if path == key or path.startswith(f"{key}."):
             return True
@@ -202,7 +204,7 @@ def _sets(changes: dict, key: str) -> bool:
 
 
 def _broken(c: Comparison):
-    """What is wrong with the configs."""
+    """The problems of the configs."""
     build = Builder()
     for value in c.values:
         for i, name in enumerate(c.contenders):
@@ -218,17 +220,17 @@ def _broken(c: Comparison):
 
 
 def _unjudged(source):
-    """What a source lacks to choose and to judge by."""
+    """The splits that a comparison needs and the source lacks: validation and test."""
     for split in ("validation", "test"):
         if split not in source.spec.splits or not source.size(split):
             has = ", ".join(s for s in source.spec.splits if source.size(s))
-            yield f"data has no {split} split of a fixed size, a comparison needs one: it has {has or 'none'}."
+            yield f"data has no {split} split of a fixed size, but a comparison needs one: it has {has or 'none'}."
 
 
 def fitted(c: Comparison, name: str, value, build: Callable[[dict], experiment.Experiment]) -> dict:
-    """A resolved config whose caches hold what the task needs; a cache that the state is carried in stays as it is.
+    """A resolved config whose caches have the capacity that the task needs; unchanged if the task carries state.
 
-    A width that is yet to be solved for need not be one that the model accepts.
+    If the width is still to be solved, the width in the config may be one that the model does not accept.
     """
     given = c.tree(name, value)
     tree = experiment.resolve(given)

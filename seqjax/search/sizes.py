@@ -1,4 +1,4 @@
-"""What every contender of a comparison costs, at the width that was solved for it."""
+"""Solves the width of every contender of a comparison, and measures its cost."""
 
 import dataclasses
 from typing import NamedTuple
@@ -15,35 +15,35 @@ from seqjax.types import ConfigError
 
 
 class Silent:
-    """A display that shows nothing; the command line has one that does."""
+    """A display that shows nothing. The command line uses `Display` instead."""
 
     def stage(self, title: str, total: int) -> None:
-        """A stage of so many runs begins."""
+        """Begins a stage of `total` runs."""
 
     def done(self, text: str) -> None:
-        """One of them has ended."""
+        """Reports that a run of the stage has ended."""
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays on the screen."""
 
 
 class Solved(NamedTuple):
-    """A contender at a value with its width solved; `known`: its size, if the folder remembers it."""
+    """A contender at a value with its width solved; `known`: its size, if the folder has it."""
 
     cell: Entry
-    of: str  # what the size depends on
+    of: str  # digest of the inputs that the size depends on
     matched: float | None
     metrics: tuple[str, ...]
     known: Size | None
 
 
 def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[tuple[Entry, Size]]:
-    """Every contender at every value, with its width solved and what it costs; remembered in `workdir`.
+    """Every contender at every value, with its solved width and its cost; both are stored in `workdir`.
 
-    All models are built and all widths solved before anything is compiled or timed, but for a `match` of step_time.
+    All models are built and all widths solved before anything is compiled or timed, except for match="step_time".
 
     Raises:
-      ConfigError: lists all that cannot be built or matched, or whose metric does not exist.
+      ConfigError: contenders cannot be built or matched (the message lists them), or the metric does not exist.
     """
     display = display or Silent()
     solved, sized, problems = {}, {}, []
@@ -69,13 +69,13 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[t
     display.stage("sizes", len(solved))
     for key, found in solved.items():
         size = sized[key] = sized.get(key) or _measured(found, workdir)
-        display.done(f"{found.cell.folder}: {size.parameters:,} parameters, {size.step_seconds * 1e3:.3g} ms a step")
+        display.done(f"{found.cell.folder}: {size.parameters:,} parameters, {size.step_seconds * 1e3:.3g} ms per step")
     keys = [(name, value) for value in c.values for name in c.contenders]
     return [(solved[key].cell, sized[key]) for key in keys]
 
 
 def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, builder: Builder) -> Solved:
-    """One contender at one value, built; its width is solved, unless `workdir` remembers it."""
+    """Builds one contender at one value. Its width is solved, or read from `workdir` if it is stored there."""
     tree = fitted(c, name, value, builder)
     cell = Entry(name, c.axis, value, tree)
     match = None if name == c.target else c.match
@@ -95,7 +95,7 @@ def _check_metric(metric: str | None, metrics: tuple[str, ...]) -> None:
     if metric is not None and metric not in metrics:
         raise ConfigError(f"metric={metric!r} is not a metric; this task has {', '.join(metrics)}.")
     if metric is not None and grows(metric) is None:
-        raise ConfigError(f"metric={metric!r}: its name does not say whether more of it is better: see metrics.grows.")
+        raise ConfigError(f"metric={metric!r}: its name does not tell whether higher is better: see metrics.grows.")
 
 
 def _remembered(cell: Entry, of: str, workdir: Workdir | None) -> Size | None:
@@ -107,7 +107,7 @@ def _remembered(cell: Entry, of: str, workdir: Workdir | None) -> Size | None:
 
 
 def _measured(found: Solved, workdir: Workdir | None) -> Size:
-    """The size of a contender, which `workdir` is to remember."""
+    """The size of a contender; a new measurement is stored in `workdir`."""
     if found.known:
         return found.known
     size = measure(found.cell.config, found.matched)

@@ -9,7 +9,7 @@
             "model.mixer": choice("gru", dict(name="attention", heads=choice(2, 4))),
         }
 
-A choice may be a whole section, and hold domains of its own: they are searched only where it is chosen.
+A choice may be a whole section with domains in it. They are searched only in trials that choose this section.
 """
 
 import math
@@ -19,19 +19,19 @@ from types import SimpleNamespace
 
 from seqjax import config, lookup
 from seqjax.search import _domains as domains
-from seqjax.search._domains import Domain, choice, ends, integers, log, uniform  # what a sweep() is written with
+from seqjax.search._domains import Domain, choice, ends, integers, log, uniform  # for users: a sweep() calls these
 from seqjax.training import experiment
 from seqjax.types import ConfigError
 
 __all__ = ["choice", "ends", "integers", "log", "uniform"]
-MOST = 100_000  # points of a grid
+MOST = 100_000  # most points of a grid
 
 
 def read(spec: str) -> dict[str, Domain]:
-    """The search space of `file.py` or `file.py:variant`: what its `sweep()` gives.
+    """Reads the search space of `file.py` or `file.py:variant`: the dict that its `sweep()` returns.
 
     Raises:
-      ConfigError: there is no `sweep` in it, it fails, or gives something else; lists every problem.
+      ConfigError: the file has no `sweep`, or it fails, or returns something else; the message lists every problem.
     """
     file = Path(spec if Path(spec).is_file() else spec.rpartition(":")[0])
     asked = f"{file.absolute()} has no search space: define sweep() beside get_config(), see seqjax/search/space.py."
@@ -52,17 +52,17 @@ def check(base: dict, space: dict[str, Domain]) -> None:
     """Tries every end of every domain in the config, one at a time.
 
     Raises:
-      ConfigError: lists all that the config refuses.
+      ConfigError: the config does not accept some values; the message lists them.
     """
-    problems: dict[str, None] = {}  # in order, each once
+    problems: dict[str, None] = {}  # an ordered set
     monitor = with_values(base, {})["task"]["monitor"]
     for key, domain in space.items():
         for value in domain.ends:
             try:
                 if (found := with_values(base, {key: value})["task"]["monitor"]) != monitor:
                     problems[
-                        f"{key}={value!r} makes task.monitor {found!r}, which decides which trial is best and is "
-                        f"{monitor!r}: it cannot be searched."
+                        f"{key}={value!r} changes task.monitor from {monitor!r} to {found!r}, but one monitor must "
+                        f"judge all trials: take {key} out of the search space."
                     ] = None
             except ConfigError as error:
                 head, *lines = str(error).split("\n")
@@ -73,36 +73,36 @@ def check(base: dict, space: dict[str, Domain]) -> None:
 
 
 def logarithmic(space: dict[str, Domain]) -> set[str]:
-    """The parameters that are drawn by order of magnitude, under the names of `suggest`."""
+    """The parameters that are drawn on a logarithmic scale, under the names that `suggest` uses."""
     return set().union(*(domains.logarithmic(domain, key) for key, domain in space.items()))
 
 
 def suggest(space: dict[str, Domain], trial) -> dict:
-    """Key -> value, drawn by an Optuna trial; what it has already drawn stays."""
+    """Key -> value, drawn by an Optuna trial; values that it has already drawn stay unchanged."""
     return {key: domain.suggest(trial, key) for key, domain in space.items()}
 
 
 def values(space: dict[str, Domain], params: dict) -> dict:
-    """Key -> value, of a trial whose parameters are known."""
+    """Key -> value, for a trial whose parameters are known."""
     known = lambda name, *_, **__: params[name]
     return suggest(space, SimpleNamespace(suggest_int=known, suggest_float=known, suggest_categorical=known))
 
 
 def grid(space: dict[str, Domain]) -> list[dict]:
-    """The parameters of every point.
+    """The parameters of every point of the grid.
 
     Raises:
-      ConfigError: there is no end of them, or too many.
+      ConfigError: there are infinitely many points, or too many.
     """
     if (size := math.prod(map(domains.size, space.values()))) > MOST:
-        raise ConfigError(f"a grid of {size:,} points: wanted at most {MOST:,}, or another --sampler.")
+        raise ConfigError(f"the grid has {size:,} points, wanted at most {MOST:,}: use another --sampler.")
     return domains.product([domain.points(key) for key, domain in space.items()])
 
 
 def with_values(base: dict, values: dict) -> dict:
-    """The config with these values in it, resolved.
+    """The config with these values, resolved.
 
     Raises:
-      ConfigError: it refuses them.
+      ConfigError: the config does not accept the values.
     """
     return experiment.resolve(config.override(base, values))

@@ -1,7 +1,7 @@
-"""What a handful of runs can tell: summaries, intervals, paired tests. Plain numpy, exact where that is cheap.
+"""Statistics of a few runs: summaries, intervals, paired tests. Plain numpy, exact where that is cheap.
 
-Runs of one setting differ by their seed, and only that spread is seen here: how much a score depends on the choice of
-test examples is another question.
+Runs of one setting differ by their seed. The statistics measure only this spread, not how much a score depends on the
+choice of test examples.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-EXACT = 2**16  # resamples or sign flips: up to so many all of them are looked at, else as many drawn ones
+EXACT = 2**16  # resamples or sign flips: all are used up to this number, beyond it this number is drawn
 LEVEL = 0.95
 
 
@@ -25,10 +25,10 @@ class Summary(NamedTuple):
 
 
 def summary(values) -> Summary:
-    """Mean, median and interval of some runs.
+    """Mean, median and interval of the scores of some runs.
 
     Raises:
-      ValueError: no values, or one that is not finite.
+      ValueError: there are no values, or a value is not finite.
     """
     values_N = _checked(values)
     return Summary(len(values_N), float(np.mean(values_N)), float(np.median(values_N)), *interval(values_N))
@@ -39,9 +39,9 @@ def interval(values, level: float = LEVEL) -> tuple[float, float]:
 
         [q(a), q(1 - a)],   a = (1 - level) / 2,   q: quantiles of the mean over resamples with replacement
 
-    All n^n resamples up to 6 values, 65,536 drawn ones (always the same) beyond. Few runs cannot know their spread: of
-    normally distributed scores, the interval at 95 % holds the true mean in 75 % of cases with 3 runs, 85 % with 5,
-    91 % with 10. One run has no spread at all: its interval is NaN.
+    All n^n resamples up to 6 values; beyond, 65,536 drawn ones (always the same). With few runs the interval is too
+    narrow: for normally distributed scores, the interval at 95 % contains the true mean in 75 % of cases with 3 runs,
+    85 % with 5, 91 % with 10. One run has no spread, so its interval is NaN.
 
     Efron 1979, Annals of Statistics 7(1).
     """
@@ -60,17 +60,17 @@ def interval(values, level: float = LEVEL) -> tuple[float, float]:
 
 
 def permutation_test(a, b) -> float:
-    """The two-sided p-value of paired runs under "it does not matter which is which".
+    """The two-sided p-value of paired runs under the null hypothesis that the two sides are exchangeable.
 
         p = share of sign flips s in {-1, 1}^n with |mean(s d)| >= |mean(d)|,   d = a - b
 
-    Exact up to 16 pairs; beyond, 65,536 drawn flips (always the same) and the observed one. Nothing below
-    `smallest_p(n)` can come out, however large the difference is.
+    Exact up to 16 pairs; beyond, 65,536 drawn flips (always the same) and the observed one. The result is never below
+    `smallest_p(n)`, even if the difference is large.
 
     Fisher 1935, "The design of experiments", chapter 3.
 
     Raises:
-      ValueError: not paired, no values, or one that is not finite.
+      ValueError: a and b have different lengths, there are no values, or a value is not finite.
     """
     a_N, b_N = _checked(a), _checked(b)
     if len(a_N) != len(b_N):
@@ -78,7 +78,7 @@ def permutation_test(a, b) -> float:
     d_N = a_N - b_N
     n = len(d_N)
     if 2**n <= EXACT:
-        sign_RN = np.array(list(itertools.product((1, -1), repeat=n)))  # the first is what was seen
+        sign_RN = np.array(list(itertools.product((1, -1), repeat=n)))  # the first row is the observed one
     else:
         drawn_RN = 2 * np.random.Generator(np.random.Philox(0)).integers(2, size=(EXACT, n)) - 1
         sign_RN = np.concatenate([np.ones((1, n), int), drawn_RN])
@@ -88,12 +88,12 @@ def permutation_test(a, b) -> float:
 
 
 def smallest_p(n: int) -> float:
-    """The least p-value that `permutation_test` can give with n pairs: 2^(1 - n), while it is exact."""
+    """The smallest p-value that `permutation_test` can return for n pairs: 2^(1 - n), if the test is exact."""
     return 2.0 ** (1 - n) if 2**n <= EXACT else 1 / (EXACT + 1)
 
 
 def improvement(a, b) -> float:
-    """P(a > b) for a run of either side, ties half: the Mann-Whitney statistic over n m.
+    """P(a > b) for a random run of each side, a tie counts half: the Mann-Whitney statistic divided by n m.
 
     Agarwal et al. 2021, arXiv:2108.13264.
     """
@@ -102,7 +102,7 @@ def improvement(a, b) -> float:
 
 
 def holm(p_values) -> list[float]:
-    """p-values of several tests, adjusted so that any false alarm among all of them has the stated probability.
+    """Adjusts the p-values of several tests, so that they bound the probability of any false positive among all tests.
 
         p'_(k) = max_{j <= k} min(1, (m - j + 1) p_(j))      p_(1) <= ... <= p_(m)
 
@@ -119,5 +119,5 @@ def holm(p_values) -> list[float]:
 def _checked(values) -> np.ndarray:
     values_N = np.asarray(values, np.float64)
     if values_N.ndim != 1 or not len(values_N) or not np.all(np.isfinite(values_N)):
-        raise ValueError(f"got {values!r}, wanted one finite score per run: leave out runs that failed, and say so.")
+        raise ValueError(f"got {values!r}, wanted one finite score per run: leave out failed runs, and report them.")
     return values_N

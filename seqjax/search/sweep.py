@@ -1,12 +1,12 @@
-"""A sweep: trials of one config with other values, chosen by a sampler, cut short by a pruner, resumed if killed.
+"""A sweep: trials of one config with different values. A sampler chooses the values; a pruner ends bad trials early.
 
-    sweep.json      what is searched, and how; another of these is another sweep
-    study.journal   what was tried, unless --storage names a database
+    sweep.json      the config, the space and the options; a sweep with other ones needs another folder
+    study.journal   the trials so far, unless --storage names a database
     trials/0007/    the run of a trial; with folds or seeds trials/0007/fold-0/, ..., each with its .json and .log
     best.json       the config of the best trial: a valid --config
 
-Trials are judged by the best validation value of `task.monitor`, as the trainer picks its best checkpoint. The test
-split is never looked at.
+Trials are judged by the best validation value of `task.monitor`, which is also how the trainer picks its best
+checkpoint. The test split is never used. A sweep that was killed is resumed by the same command.
 """
 
 import json
@@ -34,10 +34,10 @@ from seqjax.types import ConfigError, Part, WorkdirError, fields_of, marker
 
 
 class Sweep:
-    """A search of `space` around the resolved config `base`, in a folder.
+    """Searches `space`, whose values override the resolved config `base`, in a folder.
 
     Raises:
-      ConfigError: the space does not fit the config, models of it cannot be built, or the folder holds another sweep.
+      ConfigError: the space does not fit the config, some models cannot be built, or the folder holds another sweep.
       WorkdirError: another process works in the folder.
     """
 
@@ -48,7 +48,7 @@ class Sweep:
         self.runs = (options.folds or 1) * options.seeds  # of one trial
         self._check()
         self._builder = Builder()
-        if not (Path(folder) / "sweep.json").exists():  # a sweep that has begun goes on
+        if not (Path(folder) / "sweep.json").exists():  # no check for a sweep that is resumed
             self._check_models()
         self.workdir = Workdir(folder).lock()
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
@@ -66,23 +66,23 @@ class Sweep:
         )
         points = len(self.study.grid) if self.study.grid else None
         self.trials = min(options.trials or points or TRIALS, points or math.inf)
-        self._values: dict[int, dict[int, float]] = {}  # of the trials under way: part -> value
-        self._parts: dict[Path, tuple[int, int]] = {}  # of the runs under way: folder -> trial, part
-        self._seen: dict[Path, Outcome] = {}  # of the same
+        self._values: dict[int, dict[int, float]] = {}  # running trials: number -> part -> value
+        self._parts: dict[Path, tuple[int, int]] = {}  # active runs: folder -> trial, part
+        self._seen: dict[Path, Outcome] = {}  # active runs: folder -> last outcome
         self._pruned: set[int] = set()
 
     def _check(self) -> None:
-        """What would else be seen when a first trial has ended."""
+        """Reports problems at once that would otherwise appear only when the first trial has ended."""
         tree = self._part(self.base, 0)
         hint, _ = fields_of(experiment.Schema)["data"]
         source = config.build(marker(hint, Part), tree["data"], "data")
         if "validation" not in source.spec.splits:
             raise ConfigError(f"data.name={tree['data']['name']!r} has no validation split to judge trials by.")
         if self.options.pruner != "none" and self.runs == 1 and not tree["train"]["eval_every"]:
-            raise ConfigError(f"--pruner {self.options.pruner} compares validation on the way: set train.eval_every.")
+            raise ConfigError(f"--pruner {self.options.pruner} needs validation during training: set train.eval_every.")
 
     def _check_models(self) -> None:
-        """Builds the models of all trials of a grid, or those at every end of every domain."""
+        """Builds the models of all trials of a grid; for other samplers, the models at every end of every domain."""
         if self.options.sampler == "grid":
             points = spaces.grid(self.space)[: self.options.trials]
             check([spaces.values(self.space, point) for point in points], self._configs, "trials of the grid")
@@ -90,19 +90,19 @@ class Sweep:
             check(spaces.ends(self.space), self._configs, "combinations of the ends of domains")
 
     def _name(self, about: dict) -> str:
-        """The name of the study: new at the first start, which writes it down; later ones must want the same."""
+        """The name of the study. The first start writes it to sweep.json; later starts must have the same options."""
         about = json.loads(json.dumps(about))
         held = self.workdir.read("sweep.json")
         if held is None:
             if os.path.lexists(self.workdir.path / "study.journal"):
                 raise WorkdirError(
-                    f"{self.workdir.path} has a study.journal but no sweep.json, which says what was searched: restore "
+                    f"{self.workdir.path} has a study.journal but no sweep.json, which describes the search: restore "
                     "it, or choose another --workdir."
                 )
             held = {"study": f"{self.workdir.path.name}-{uuid.uuid4().hex[:8]}", **about}
             self.workdir.write("sweep.json", held)
         if not isinstance(held.get("study"), str):
-            raise WorkdirError(f"{self.workdir.path / 'sweep.json'} names no study: {FIX}.")
+            raise WorkdirError(f"{self.workdir.path / 'sweep.json'} does not name a study: {FIX}.")
         held["config"] = renamed.modern(held.get("config") or {})
         for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
             raise ConfigError(
@@ -115,7 +115,7 @@ class Sweep:
         """The configs of the runs of a trial.
 
         Raises:
-          ConfigError: the values do not fit each other, or no model can be built of them.
+          ConfigError: the values contradict each other, or the model cannot be built from them.
         """
         tree = spaces.with_values(self.base, values)
         configs = [self._part(tree, part) for part in range(self.runs)]
@@ -139,7 +139,7 @@ class Sweep:
         return folder / "-".join(words) if words else folder
 
     def run(self, executor: Executor, *, on_look: Callable[[], None] = lambda: None, command=trials.command) -> None:
-        """Runs all trials that are left; see `trials.run`."""
+        """Runs all trials that have not ended yet; see `trials.run`."""
         done, stop = self._done, self._stop
         check = self.workdir.check
         trials.run(self._left(), executor, on_done=done, stop=stop, on_look=on_look, check=check, command=command)
@@ -170,7 +170,7 @@ class Sweep:
         return number in self._pruned or number not in self._values
 
     def _report(self, trial: Trial, found: Outcome) -> bool:
-        """Tells the pruner of the rows that are new; returns whether it would end the trial."""
+        """Reports the new rows to the pruner; returns whether the pruner would end the trial."""
         number, _ = self._parts[trial.folder]
         seen, self._seen[trial.folder] = self._seen.get(trial.folder, Outcome()), found
         if self.options.pruner == "none" or self.runs > 1:
@@ -181,7 +181,7 @@ class Sweep:
     def _done(self, trial: Trial, found: Outcome) -> None:
         number = self._parts[trial.folder][0]
         if number in self._values:
-            self._report(trial, found)  # the next trials are held against it
+            self._report(trial, found)  # the pruner compares later trials with it
             self._close(trial, found)
         del self._parts[trial.folder]
         self._seen.pop(trial.folder, None)
@@ -193,7 +193,7 @@ class Sweep:
         if found.status == "preempted" and number in self._pruned:
             self._prune(number)
         elif found.status != "done":
-            self._fail(number, name + (found.error or f"{found.status} again and again"))
+            self._fail(number, name + (found.error or f"{found.status} too often"))
         elif value is None:
             self._fail(number, f"{name}{self.monitor} was never finite on validation")
         else:
@@ -201,7 +201,7 @@ class Sweep:
             self._count(number)
 
     def _count(self, number: int) -> None:
-        """One more run of a trial is done: tells the study if it was the last, the pruner if all before it are done."""
+        """Counts a finished run of a trial: the last completes it, else the pruner gets the mean if no gap is left."""
         values = [value for _, value in sorted(self._values[number].items())]
         mean, whole = sum(values) / len(values), set(self._values[number]) == set(range(len(values)))
         if len(values) == self.runs:
@@ -219,14 +219,14 @@ class Sweep:
         self.study.fail(number, error)
 
     def under_way(self, number: int) -> tuple[int, float | None]:
-        """The step that a trial has come to, and its best value so far."""
+        """The step that a running trial has reached, and its best value so far."""
         seen = [self._seen[folder] for folder, (n, _) in self._parts.items() if n == number and folder in self._seen]
         values = [value for outcome in seen if (value := outcome.best(self.monitor)) is not None]
         best = max if grows(self.monitor) else min
         return max((outcome.step for outcome in seen), default=0), best(values, default=None)
 
     def summary(self) -> Summary:
-        """What is known so far; writes best.json if a trial is done."""
+        """Returns the results so far; writes best.json if a trial is done."""
         data, task, o = self.base["data"]["name"], self.base["task"]["name"], self.options
         means = [f"{o.folds} folds"] * bool(o.folds) + [f"{o.seeds} seeds"] * (o.seeds > 1)
         found = Summary(

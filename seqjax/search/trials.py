@@ -1,11 +1,11 @@
-"""Trials: one run of one config in one folder each, run by an executor until each has ended.
+"""Trials: each is one run of one config in its own folder. An executor runs them until each has ended.
 
     with Local(slots=2) as executor:
         run([Trial(folder / "gru", gru), Trial(folder / "attention", attention)], executor)
     outcome(trial).best("accuracy")
 
-Beside each run folder stand `<folder>.json`, the config it is given, and `<folder>.log`, what it printed.
-Whatever happened is read from the folders, so the same call goes on where a killed one stopped.
+Next to each run folder are `<folder>.json`, the config of the run, and `<folder>.log`, its output. The state of the
+trials is read from the folders, so after a kill the same call resumes.
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, NumericsError, Preempted, WorkdirError
 
-# Preempted; or its folder was still held, by a job on another machine of a sweep that was killed.
+# Preempted; or the folder was still locked by a job of a killed sweep on another machine.
 AGAIN = (Preempted.exit_code, WorkdirError.exit_code)
-RESTARTS = 10  # of one trial
-LOOK = 0.5  # seconds between two looks at what is running
+RESTARTS = 10  # at most, of one trial
+LOOK = 0.5  # seconds between two polls of the running trials
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A resolved config, and the folder that its run lives in."""
+    """A resolved config, and the folder of its run."""
 
     folder: Path
     config: dict
@@ -44,22 +44,22 @@ class Trial:
 
     @property
     def log(self) -> Path:
-        """What the run printed."""
+        """The file with the output of the run."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run left in its folder. `status` None: nothing yet; "running" says what the run said last."""
+    """The state of a run, read from its folder. `status` None: not started; "running": the last status of the run."""
 
     status: Literal["done", "failed", "preempted", "running"] | None = None
     error: str | None = None
-    step: int = 0  # the last that is known of
+    step: int = 0  # the last known step
     rows: list[dict] = dataclasses.field(default_factory=list)  # validation, one per evaluation
     results: dict = dataclasses.field(default_factory=dict)  # results.json
 
     def best(self, metric: str) -> float | None:
-        """The best validation value, as the trainer picks its best checkpoint; None if none is finite."""
+        """The best validation value, which also decides the best checkpoint; None if no value is finite."""
         best = None
         for row in self.rows:
             value = row.get(metric)
@@ -68,12 +68,12 @@ class Outcome:
         return best
 
     def trained(self, metric: str) -> float | None:
-        """The best validation value of a run that came to its end; None of one that diverged, if after good values."""
+        """The best validation value of a run that is done; None if it diverged, even if it had good values before."""
         return self.best(metric) if self.status == "done" else None
 
     @property
     def ended(self) -> bool:
-        """Whether running it again would repeat what is known: done, or its numbers ran away."""
+        """Whether another start is useless, because the run is done or diverged and would only repeat itself."""
         return self.status == "done" or (self.status == "failed" and _diverged(self.error))
 
 
@@ -82,17 +82,17 @@ def _diverged(error: str | None) -> bool:
 
 
 def command(trial: Trial) -> list[str]:
-    """The command that trains a trial, or goes on with it."""
+    """The command that trains a trial or resumes it."""
     config_file, workdir = str(trial.given), str(trial.folder)
     return [sys.executable, "-m", "seqjax", "train", "--config", config_file, "--workdir", workdir, "--quiet"]
 
 
 def outcome(trial: Trial) -> Outcome:
-    """What the folder of a trial says of it.
+    """Reads the outcome of a trial from its folder.
 
     Raises:
-      ConfigError: it holds the run of another config.
-      WorkdirError: one of its files is damaged.
+      ConfigError: the folder holds the run of another config.
+      WorkdirError: one of the files is damaged.
     """
     workdir = Workdir(trial.folder)
     status = workdir.record("status.json", Status)
@@ -122,16 +122,17 @@ def run(
     check: Callable[[], None] = lambda: None,
     command: Callable[[Trial], list[str]] = command,
 ) -> None:
-    """Runs the trials that have not ended yet, and returns when all have. A failed one does not end the rest.
+    """Runs the trials that have not ended yet, and returns when all have ended. A failed trial does not end the others.
 
-    The next trial is taken from `trials` when a slot is free, so a generator can choose it by what is known then.
-    What is done is not run again, nor what diverged; what failed otherwise is tried once more, what was preempted
-    goes on. `on_done(trial, outcome)` is called once for each. `stop(trial)` is asked again and again while one runs:
-    True ends it, it saves and counts as preempted. `on_look()` is called as often, to show how things stand.
-    `check()` is called before anything is written: it raises where the folder of all is no longer whose it was.
+    The next trial is taken from `trials` when a slot is free, so a generator can choose it from the results so far.
+    Trials that are done or diverged are not run again; trials that failed for another reason are tried once more, and
+    preempted ones are resumed. `on_done(trial, outcome)` is called once for each trial. `stop(trial)` is called
+    repeatedly while a trial runs: if it returns True, the trial saves, ends, and counts as preempted. `on_look()` is
+    called equally often, to update a display. `check()` is called before anything is written: it raises if this process
+    no longer holds the lock of the parent folder.
 
     Raises:
-      Preempted: a signal came; all that was running has saved and stopped.
+      Preempted: a signal arrived; all running trials have saved and stopped.
       ConfigError: a folder holds the run of another config.
     """
     waiting, running, starts, stopped = iter(trials), {}, {}, set()
@@ -174,21 +175,21 @@ def _start(trial: Trial, found: Outcome, executor: Executor, command):
     except OSError as error:
         raise files.unwritten(trial.log, error) from error
     workdir.write(trial.given.name, trial.config)
-    if found.status:  # what it said last time is not what it says this time
+    if found.status:  # the status of the last start is out of date
         Workdir(trial.folder).status("running", found.step)
     return executor.submit(command(trial), trial.log)
 
 
 def _ended(trial: Trial, code: int, stopped: bool) -> Outcome:
-    """The outcome of a trial whose process is gone; an end that its folder knows nothing of is written there."""
+    """The outcome of a trial whose process has ended. If the folder does not record the end, it is written there."""
     found = outcome(trial)
     if found.status not in (None, "running"):
         return found
     said = trial.log.read_text(errors="replace").strip().splitlines() if trial.log.exists() else []
     ours = [line.removeprefix("seqjax: ") for line in said if line.startswith("seqjax: ")]
-    last = [*said, *ours][-1] if said else "it said nothing"
+    last = [*said, *ours][-1] if said else "it printed nothing"
     error = f"killed by signal {-code}: {last}" if code < 0 else last if ours else f"ended with code {code}: {last}"
-    if code == WorkdirError.exit_code:  # perhaps another run's folder: nothing of ours to be written there
+    if code == WorkdirError.exit_code:  # the folder may belong to another run, so do not write to it
         return dataclasses.replace(found, status="failed", error=error)
     workdir = Workdir(trial.folder)
     workdir.path.mkdir(parents=True, exist_ok=True)

@@ -82,8 +82,8 @@ def test_says_who_is_first_and_how_sure_that_is(written):
     _, text, markdown, _ = written
     for shown in (Page(text).text, markdown.replace("\\", "")):
         assert "At equal state bytes (64), gru has the highest mean test accuracy, 0.9902" in shown
-        assert "gru is ahead with 3 of 3 seeds, but so few cannot tell this from chance" in shown
-        assert "no p of a paired permutation test is below 0.25 with 3; it takes at least 7 (Holm's" in shown
+        assert "gru is ahead with 3 of 3 seeds, but this may be chance: with 3 seeds, the p of a" in shown
+        assert "paired permutation test is never below 0.25; a significant p needs at least 7 seeds (Holm's" in shown
         assert "ahead of lstm with" in shown and "beaten by gru and lstm" in shown
         assert "rnn: its best learning rate, 10, is the highest" not in shown  # it diverges at 1
         assert "seqjax compare --config x.py" in shown and "matched within 1.00%" in shown
@@ -131,12 +131,17 @@ def test_what_varies_has_a_verdict_each(tmp_path, monkeypatch):
     changes = dict(contenders={k: v for k, v in FILE["contenders"].items() if k != "rnn"}, seeds=seeds)
     found, text, *_ = compared(tmp_path, monkeypatch, vary=vary, **changes)
     shown = Page(text).text
-    assert (
-        "First in mean test accuracy: gru at length 3 and 6; at length 3 and 6 the lead over the second can be" in shown
+    first = (
+        "First in mean test accuracy: gru at length 3 and 6; at length 3 and 6 the lead over the second is significant"
     )
+    assert first in shown
     for value in (3, 6):
         assert f"At equal state bytes (64) and length {value}, gru has the highest" in shown
-    assert "tells the two apart, p = 0.031 (Holm's correction over 2 pairs); gru is ahead with 7 of 7 seeds" in shown
+    assert (
+        "The difference is significant in a paired permutation test, p = 0.031 (Holm's correction over 2 pairs)"
+        in shown
+    )
+    assert "; gru is ahead with 7 of 7 seeds" in shown
     assert len(compare_figures.curves(found)) == 4 and len(compare_figures.lengths(found)) == 3
 
 
@@ -158,7 +163,7 @@ def test_runs_that_diverged_are_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(made_up, "train", fragile)
     found, text, *_ = compared(tmp_path, monkeypatch)
-    assert "lstm: seed 2 diverged at the chosen learning rate and is left out of every mean." in Page(text).text
+    assert "lstm: seed 2 diverged at the chosen learning rate and is left out of all means." in Page(text).text
     assert found.summary(found.founds[1]).n == 2
 
 
@@ -191,8 +196,8 @@ def test_a_pair_is_ordered_by_the_seeds_that_both_have(tmp_path, monkeypatch):
     shown, first = Page(text).text, found.pairs()[0]
     assert (first.first, first.second, first.n, first.agree) == ("lstm", "gru", 3, 3) and first.ahead > 0.029
     assert "gru has the highest mean test accuracy" in shown and "lstm is ahead with 3 of 3 seeds" in shown
-    assert "lstm: seed 3 has no finite test accuracy and is left out of the mean there." in shown
-    assert "lstm: seed 3 has no finite test accuracy at data.length=6 and is left out of the mean there." in shown
+    assert "lstm: seed 3 has no finite test accuracy and is left out of this mean." in shown
+    assert "lstm: seed 3 has no finite test accuracy at data.length=6 and is left out of this mean." in shown
 
 
 def test_what_diverged_takes_no_time(tmp_path, monkeypatch):
@@ -218,7 +223,7 @@ def test_a_contender_that_never_trained_has_no_score(tmp_path, monkeypatch):
         tmp_path, monkeypatch, learning_rates={"gru": [0.01, 0.1], "lstm": [1e5, 1e6], "rnn": [1e5, 1e6]}
     )
     shown = Page(text).text
-    assert "lstm: no learning rate from 1000 to 1e+06 trained" in shown and "no other contender has one" in shown
+    assert "lstm: no learning rate from 1000 to 1e+06 trained" in shown and "no other contender has a score" in shown
 
 
 def pair(**changes):
@@ -227,10 +232,14 @@ def pair(**changes):
 
 
 def test_words_about_chance():
-    assert compare_words.chance(pair(), 1).startswith("A paired permutation test does not tell the two apart, p = 0.5;")
-    assert compare_words.chance(pair(adjusted=0.02), 2).startswith("A paired permutation test tells the two apart")
-    assert "so few cannot tell" in compare_words.chance(pair(floor=0.25), 1)
-    assert "so few cannot tell" in compare_words.chance(pair(floor=0.04), 2)  # after Holm it cannot
+    assert compare_words.chance(pair(), 1).startswith(
+        "The difference is not significant in a paired permutation test, p = 0.5;"
+    )
+    assert compare_words.chance(pair(adjusted=0.02), 2).startswith(
+        "The difference is significant in a paired permutation test"
+    )
+    assert "but this may be chance" in compare_words.chance(pair(floor=0.25), 1)
+    assert "but this may be chance" in compare_words.chance(pair(floor=0.04), 2)  # after Holm it cannot
 
 
 def test_how_many_seeds_it_takes():
@@ -282,8 +291,8 @@ def test_words_agree_with_their_number(written):
     of = lambda lost: compare_words._of(
         found, dataclasses.replace(found.founds[0], runs=without(found.founds[0], lost))
     )
-    assert of([2]) == ["seed 2 diverged at the chosen learning rate and is left out of every mean."]
-    assert of([0, 2]) == ["seeds 0 and 2 diverged at the chosen learning rate and are left out of every mean."]
+    assert of([2]) == ["seed 2 diverged at the chosen learning rate and is left out of all means."]
+    assert of([0, 2]) == ["seeds 0 and 2 diverged at the chosen learning rate and are left out of all means."]
 
 
 def without(found, lost):

@@ -143,11 +143,11 @@ def test_what_is_missing_is_shown_as_missing(tmp_path):
     found["costs"] = {}
     fingerprint.write(tmp_path, [found, tree("lstm", tier="gpu", hardware={"platform": "gpu", "device_kind": "X"})])
     text = (tmp_path / "index.html").read_text()
-    assert "<b>" not in text and "Not the same probes" in text and "Not all on the same hardware" in text
+    assert "<b>" not in text and "the probes are not the same" in text and "The hardware differs" in text
     (name,) = (f for f in tmp_path.glob("a*.html"))
     page = Page(name.read_text())
     assert "does not learn parity" in page.text and "positions <end>" in page.text
-    assert "1 of 1 seeds ran away" in page.text and "no score" in page.text
+    assert "1 of 1 seeds diverged" in page.text and "no score" in page.text
 
 
 def test_half_a_fingerprint_is_refused(tmp_path):

@@ -197,7 +197,7 @@ def test_torn_last_line_is_left_out_and_said(write_run, pages, tmp_path):
         file.write('{"step": 1100, "split": "tr')
     run = runs.read_all([folder])[0]
     assert run.torn and run.step == 1000
-    assert "torn and was left out" in pages([folder], tmp_path / "out")[0]
+    assert "incomplete and was left out" in pages([folder], tmp_path / "out")[0]
 
 
 def test_a_resumed_run_counts_each_step_once(write_run, tmp_path):
@@ -232,11 +232,11 @@ def test_notes_say_what_limits_the_outcome(write_run, two, tmp_path):
     assert not any("more seeds" in note for note in outcome.notes(runs.read_all(seeds)))
     other, again = write_run(tmp_path / "other", name="lstm"), write_run(tmp_path / "again", name="lstm")
     notes = outcome.notes(runs.read_all([*seeds, other, again]))  # the same seed twice is one
-    assert any(note.startswith("One seed only of other and again: whether") for note in notes)
+    assert any(note.startswith("Only one seed of other and again: only more seeds") for note in notes)
     longer = write_run(tmp_path / "longer", data={"name": "shakespeare", "length": 256})
     (longer / "results.json").unlink()
     notes = " ".join(outcome.notes(runs.read_all([seeds[0], longer])))
-    assert "data.length" in notes and "No test result of longer" in notes
+    assert "data.length" in notes and "longer has no test result" in notes
 
 
 def test_results_of_another_step_than_the_best_do_not_decide(write_run, tmp_path):
@@ -247,7 +247,7 @@ def test_results_of_another_step_than_the_best_do_not_decide(write_run, tmp_path
     both = runs.read_all([old, new])
     assert outcome.judged_on(both) == "validation" and outcome.headline(both).startswith("new has the lowest")
     (note,) = (note for note in outcome.notes(both) if "evaluate" in note)
-    assert note.startswith("old: what is known of test is of step 500, its best checkpoint of step 1,000: ")
+    assert note.startswith("old: the test result is of step 500, but the best checkpoint is of step 1,000: ")
 
 
 def test_a_metric_whose_name_does_not_say_what_is_better_has_no_winner(write_run, tmp_path):

@@ -92,7 +92,7 @@ def test_the_defaults():
     [
         (dict(learning_rates=..., seed=3), ["seed is not a key", "learning_rates is required"]),
         (dict(contenders={"gru": {}}), ["got 1, wanted at least two"]),
-        (dict(contenders={"gru": {}, "a/b": {}}), ["'a/b' names a folder"]),
+        (dict(contenders={"gru": {}, "a/b": {}}), ["'a/b' also names a folder"]),
         (dict(contenders={"gru": {}, "lstm": 3}), ["contenders.lstm: got 3"]),
         (dict(seeds=[0, 1]), ["seeds: got [0, 1], wanted at least 3"]),
         (dict(seeds=[0, 1, 1]), ["wanted at least 3 different"]),
@@ -108,23 +108,26 @@ def test_the_defaults():
         (dict(extrapolate={"model.width": [3]}), ["wanted a key of data"]),
         (
             dict(contenders={"gru": {"optim.learning_rate": 1}, "lstm": {}}),
-            ["contenders.gru has optim.learning_rate, which learning_rates sets"],
+            ["contenders.gru sets optim.learning_rate, but the comparison sets it from learning_rates"],
         ),
-        (dict(base=BASE | {"seed": 1}), ["base has seed, which seeds sets"]),
-        (dict(base=BASE | {"optim.learning_rate": 1}), ["base has optim.learning_rate, which learning_rates sets"]),
-        (dict(vary={"seed": [3, 4]}), ["vary has seed, which seeds sets"]),
+        (dict(base=BASE | {"seed": 1}), ["base sets seed, but the comparison sets it from seeds"]),
+        (
+            dict(base=BASE | {"optim.learning_rate": 1}),
+            ["base sets optim.learning_rate, but the comparison sets it from learning_rates"],
+        ),
+        (dict(vary={"seed": [3, 4]}), ["vary sets seed, but the comparison sets it from seeds"]),
         (
             dict(contenders={"gru": {"optim": {"learning_rate": 1}}, "lstm": {}}),
-            ["contenders.gru has optim.learning_rate, which learning_rates"],
+            ["contenders.gru sets optim.learning_rate, but the comparison sets it from learning_rates"],
         ),
-        (dict(contenders={"gru": {"data.length": 9}, "lstm": {}}), ["contenders.gru has keys of data, which must"]),
+        (dict(contenders={"gru": {"data.length": 9}, "lstm": {}}), ["contenders.gru sets keys of data, which must"]),
         (
             dict(contenders={"gru": {}, "lstm": {"loader": {"batch_size": 9}}}),
-            ["contenders.lstm has keys of loader, which"],
+            ["contenders.lstm sets keys of loader, which"],
         ),
         (
             dict(vary={"model.width": [8, 9]}, contenders={"gru": {"model": {"width": 7}}, "lstm": {}}),
-            ["contenders.gru has model.width, which vary sets"],
+            ["contenders.gru sets model.width, but vary sets"],
         ),
         (dict(vary={"model.mixer": [{"name": "gru"}]}), ["wanted one key and a list of different numbers or words"]),
         (dict(extrapolate={"data.pairs": [[1], [2]]}), ["extrapolate: got {'data.pairs': [[1], [2]]}, wanted one key"]),
@@ -132,7 +135,7 @@ def test_the_defaults():
         (dict(learning_rates=[0.1, 0.10000001]), ["differ in six digits"]),
         (dict(learning_rates=["0.1", 0.2]), ["learning_rates: got"]),
         (dict(learning_rates={"gru": [1, 2], "lstm": 3}), ["learning_rates: got 3"]),
-        (dict(contenders={"gru": {}, "..": {}}), ["'..' names a folder"]),
+        (dict(contenders={"gru": {}, "..": {}}), ["'..' also names a folder"]),
         (dict(contenders={"gru": {}, "lstm": {"model.mixer": "lstn"}}), ["contenders.lstm: 1 problem", "'lstm'?"]),
         (dict(executor="locl"), ["Did you mean 'local'?"]),
         (dict(seeds=[0], learning_rates=[1], target=3), ["seeds: got [0]", "learning_rates: got [1]", "2 problems"]),
@@ -401,7 +404,7 @@ def test_the_command_writes_everything_and_says_where(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["c.py"]
     done = launch.main(*args, "--workdir", tmp_path / "w")
     assert done.code == 0 and done.out.endswith(f"report: {tmp_path}/w/report.html\n"), done
-    assert "the grid of learning rates is carried on to 1" in done.out and "seeds 6/6" in done.out
+    assert "the grid of learning rates is extended to 1" in done.out and "seeds 6/6" in done.out
     written = json.loads((tmp_path / "w" / "comparison.json").read_text())
     assert written["seeds"] == [0, 1, 2, 3] and written["executor"] == {"name": "inline.made_up", "slots": 2}
     again = launch.main("compare", "--config", tmp_path / "w" / "comparison.json", "--workdir", tmp_path / "w")

@@ -234,7 +234,7 @@ def test_what_an_executor_cannot_be_told(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="constraint"):
         Executor(options=("constraint",))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    with pytest.raises(ConfigError, match="2 slots of 1 GPUs want 2, CUDA_VISIBLE_DEVICES='3' names 1"):
+    with pytest.raises(ConfigError, match="2 slots of 1 GPUs need 2, but CUDA_VISIBLE_DEVICES='3' names 1"):
         lookup.find("local", PACKAGE, "Executor")(slots=2, gpus=1)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ConfigError, match=r"pip install .*\.\[slurm\]"):

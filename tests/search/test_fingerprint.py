@@ -175,18 +175,26 @@ def test_a_folder_keeps_one_fingerprint(taken):
 @pytest.mark.parametrize(
     ("mixer", "options", "words"),
     [
-        ("bidirectional", {}, "no fingerprint of bidirectional: bidirectional sees the tokens that it would have to"),
+        (
+            "bidirectional",
+            {},
+            "bidirectional has no fingerprint: bidirectional sees the tokens that it has to",
+        ),
         ("attention", {"overrides": ["model.mixer.causal=false"]}, "attention sees the tokens"),
-        ("cross_attention", {}, "cross_attention reads a memory, and the probes have one sequence"),
+        ("cross_attention", {}, "cross_attention reads a memory sequence, but the probes have only one sequence"),
         ("atention", {}, "Did you mean 'attention'"),
         ("gru", {"tier": "tpu"}, "--tier tpu: choose from cpu, gpu, tiny"),
         ("gru", {"seeds": 0}, "got 0 seeds and 1 slots"),
         ("gru", {"name": "a/b"}, "--name a/b"),
-        ("gru", {"overrides": ["optim.learning_rate=1"]}, "--config.optim.learning_rate=1: .* are the tier's"),
+        (
+            "gru",
+            {"overrides": ["optim.learning_rate=1"]},
+            "--config.optim.learning_rate=1: the tier sets .*optim.learning_rate",
+        ),
         ("gru", {"overrides": ["data.length=3"]}, "--config.data.length=3"),
-        ("gru", {"overrides": ["model.mixer=lstm"]}, "another mixer than gru: say with --name"),
+        ("gru", {"overrides": ["model.mixer=lstm"]}, "changes the mixer from gru: name the fingerprint with --name"),
         ("attention", {"overrides": ["model.mixer.heads=3"]}, "heads"),
-        ("gru", {"name": ".."}, "names a folder"),
+        ("gru", {"name": ".."}, "cannot be the name of a folder"),
     ],
 )
 def test_what_has_no_fingerprint_is_a_sentence(tmp_path, mixer, options, words):
@@ -260,7 +268,7 @@ def test_the_command_says_what_it_would_do(tmp_path):
         ((), "got neither"),
         (("--all", "--mixer", "gru"), "got both"),
         (("--mixer", "gru,lstm", "--name", "x"), "--name x is for one mixer, got 2"),
-        (("--mixer", "gru", "--mixer", "bidirectional"), "no fingerprint of bidirectional"),
+        (("--mixer", "gru", "--mixer", "bidirectional"), "bidirectional has no fingerprint"),
     ],
 )
 def test_what_the_command_refuses(args, words, tmp_path):

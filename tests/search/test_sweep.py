@@ -122,8 +122,8 @@ def test_a_failed_trial_keeps_its_error_and_ends_nothing_else(tmp_path):
     assert errors == {
         2.0: "DataError: no such thing",
         9.0: "loss was never finite on validation",
-        8.0: "killed by signal 9: it said nothing",
-        5.0: "preempted again and again",
+        8.0: "killed by signal 9: it printed nothing",
+        5.0: "preempted too often",
         0.01: None,
         0.1: None,
     }
@@ -208,7 +208,7 @@ def test_twice_the_trials_are_twice_the_work(tmp_path, monkeypatch):
     ("space", "options", "overrides", "words"),
     [
         ({"optim.peka": log(0.1, 1)}, {}, [], "optim.peka is not a key"),
-        (PEAKS, {"sampler": "grid"}, [], "a grid has no points in log"),
+        (PEAKS, {"sampler": "grid"}, [], "has no grid points"),
         (PEAKS, {"pruner": "median"}, ["train.eval_every=None"], "set train.eval_every"),
         (PEAKS, {"folds": 3}, [], "draws train without end"),
         (PEAKS, {"storage": "nothing://here"}, [], "--storage nothing://here"),
@@ -456,7 +456,7 @@ def test_the_command_says_what_happened(tmp_path, monkeypatch):
                   "sweep.html", f"seqjax train --config {tmp_path}/s/best.json"):  # fmt: skip
         assert words in outcome.out, outcome.out
     again = launch.main(*args)
-    assert again.code == 0 and "3 of them known" in again.out and "trial 1" not in again.out
+    assert again.code == 0 and "3 of them already ended" in again.out and "trial 1" not in again.out
     assert {"sweep.html", "sweep.md", "trials.csv", "best.json"} <= {p.name for p in (tmp_path / "s").iterdir()}
 
 

@@ -62,7 +62,7 @@ def test_one_that_fails_does_not_end_the_rest(tmp_path):
     ended = run(some.values())
     assert {name for name, o in ended.items() if o.status == "done"} == {"never", "fine"}
     assert ended["crashed"].error == "ended with code 1: RuntimeError: boom"
-    assert ended["killed"].error == "killed by signal 9: it said nothing"
+    assert ended["killed"].error == "killed by signal 9: it printed nothing"
     assert ended["never"].best("loss") is None and math.isnan(ended["never"].rows[0]["loss"])
     assert {name: outcome(t).error for name, t in some.items()} == {name: o.error for name, o in ended.items()}
 

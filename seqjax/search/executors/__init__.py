@@ -1,4 +1,4 @@
-"""Where trials run: one file per executor, each exposes `Executor`. The contract is in `_base`."""
+"""The places where trials run. Each file defines one executor and exposes it as `Executor`; see `_base`."""
 
 import dataclasses
 import functools
@@ -18,10 +18,10 @@ class _Sections:
 
 
 def named(name: str, slots: int, options: list[str]) -> Callable:
-    """The executor that a command line asks for: `named("slurm", 4, ["minutes=240"])()`.
+    """Returns the executor that a command line asks for: `named("slurm", 4, ["minutes=240"])()`.
 
     Raises:
-      ConfigError: no such executor or option, or a value that it refuses; lists every problem.
+      ConfigError: no such executor or option, or an invalid value; the message lists every problem.
     """
     section = {"name": name, "slots": slots}
     for option in options:

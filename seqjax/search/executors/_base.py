@@ -1,4 +1,4 @@
-"""The contract of an executor: commands in, exit codes out, `slots` of them at a time."""
+"""The base class of executors: they take commands, run `slots` of them at a time, and return exit codes."""
 
 import collections
 import dataclasses
@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from seqjax.types import Checked, NonNegative, Processes, Range
 
-POLL = 0.1  # seconds between two looks at what is running
+POLL = 0.1  # seconds between two polls of the running jobs
 
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """A command that was given to an executor, and the file that its output is appended to."""
+    """A command for an executor, and the file that its output is appended to."""
 
     command: list[str]
     log: Path
@@ -23,18 +23,18 @@ class Job:
 
 @dataclasses.dataclass(kw_only=True)
 class Executor(Checked):
-    """Runs commands, each in a process of its own, and says with which code each ended.
+    """Runs commands, each in its own process, and returns their exit codes.
 
         with Executor(slots=2) as executor:
             jobs = [executor.submit(command, log) for command, log in work]
             while ended := executor.wait():
                 for job, code in ended: ...
 
-    `slots` run at a time, the rest queues. Each sees `gpus` GPUs of its own (0: whatever is there). What is stopped
-    gets SIGTERM, and is killed if it has not ended after `grace` seconds. Use it from one thread; what it started
-    ends when it is closed, or when this process is killed.
+    `slots` jobs run at a time, the others wait in a queue. Each job sees its own `gpus` GPUs (0: all that exist). A
+    stopped job gets SIGTERM, and is killed if it has not ended after `grace` seconds. Use an executor from one thread
+    only. Its jobs end when it is closed, or when this process is killed.
 
-    A subclass knows one place to run in: `_start`, `_poll`, `_terminate`, `_kill`.
+    A subclass implements one place to run in: `_start`, `_poll`, `_terminate`, `_kill`.
     """
 
     slots: Annotated[int, Range(least=1, most=10_000)] = 1
@@ -44,7 +44,7 @@ class Executor(Checked):
     def __post_init__(self):
         super().__post_init__()
         self._queue: collections.deque[Job] = collections.deque()
-        self._running: dict[Job, tuple[int, Any]] = {}  # job -> its slot, and what the subclass knows it by
+        self._running: dict[Job, tuple[int, Any]] = {}  # job -> its slot, and the handle of the subclass
         self._stopped: dict[Job, float] = {}  # job -> when it is killed
         self._ended: list[tuple[Job, int]] = []
 
@@ -56,9 +56,9 @@ class Executor(Checked):
         return job
 
     def wait(self, timeout: float | None = None) -> list[tuple[Job, int]]:
-        """Blocks until a job has ended, and returns all that have, with their exit codes; -n: killed by signal n.
+        """Waits until a job has ended; returns all ended jobs with their exit codes (-n: killed by signal n).
 
-        Each is returned once. [] after `timeout` seconds, or if there is nothing to wait for.
+        Each job is returned once. Returns [] after `timeout` seconds, or if no job is left.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -70,7 +70,7 @@ class Executor(Checked):
             time.sleep(POLL)
 
     def stop(self, job: Job) -> None:
-        """Asks a job to end; `wait` returns it when it has. One that has not begun never does: code -15."""
+        """Asks a job to end; `wait` returns it when it has ended. A queued job never starts; its code is -15."""
         if job in self._queue:
             self._queue.remove(job)
             self._ended.append((job, -signal.SIGTERM))
@@ -79,7 +79,7 @@ class Executor(Checked):
             self._terminate(self._running[job][1])
 
     def close(self) -> None:
-        """Stops all that is left, and waits until it has ended."""
+        """Stops all jobs, and waits until they have ended."""
         self._queue.clear()
         try:
             for job in self._running:
@@ -115,19 +115,19 @@ class Executor(Checked):
         self._fill()
 
     def _start(self, job: Job, slot: int):
-        """Starts a job in slot 0 ... slots - 1, and returns what the other three know it by."""
+        """Starts a job in slot 0 ... slots - 1, and returns a handle for the other three methods."""
         raise NotImplementedError
 
     def _poll(self, handle) -> int | None:
-        """The exit code, or None while it runs."""
+        """The exit code of the job, or None while it runs."""
         raise NotImplementedError
 
     def _terminate(self, handle) -> None:
-        """Sends SIGTERM, or what comes next to it; may come too late."""
+        """Sends SIGTERM, or the nearest equivalent; the job may have ended already."""
         raise NotImplementedError
 
     def _kill(self, handle) -> None:
-        """Ends it now, with all it started; may come too late."""
+        """Kills the job and all its child processes at once; the job may have ended already."""
         raise NotImplementedError
 
 
@@ -146,8 +146,8 @@ except OSError as error:
 
 
 def mortal(command: list[str], parent: int) -> list[str]:
-    """A command that is killed when `parent`, the process that starts it, is gone (Linux).
+    """Wraps a command so that it is killed when `parent`, the process that starts it, ends (Linux).
 
-    It is a small program that becomes the command: code between fork and exec would not be safe beside JAX's threads.
+    The wrapper is a small program that execs the command: code between fork and exec is unsafe with JAX's threads.
     """
     return [sys.executable, "-I", "-S", "-c", _MORTAL, str(parent), *command]

@@ -1,4 +1,4 @@
-"""Jobs on other machines that share the files: each holds a lease, and stops when it is gone or grows old."""
+"""Jobs on other machines with a shared file system. A job stops when its lease file is deleted or too old."""
 
 import dataclasses
 import os
@@ -13,23 +13,23 @@ from typing import Any
 from seqjax.search.executors import _base
 from seqjax.training import files
 
-RENEW = 10.0  # seconds between two renewals
-LEASE = 120.0  # seconds without one after which a job stops
+RENEW = 10.0  # seconds between two renewals of a lease
+LEASE = 120.0  # a job stops if its lease is not renewed for this many seconds
 
 
 @dataclasses.dataclass
 class _Held:
     lease: Path
-    call: Any  # what a subclass knows it by
+    call: Any  # the handle of the subclass
     cancelled: bool = False
 
 
 @dataclasses.dataclass(kw_only=True)
 class Remote(_base.Executor):
-    """An executor that cannot signal its jobs. `<log>.lease` stands for the right to run.
+    """An executor that cannot send signals to its jobs. A job may run while its file `<log>.lease` is valid.
 
-    The executor renews it, and deletes it to stop the job. Whoever was killed does neither, so that his jobs end, too.
-    A subclass knows how a function is called elsewhere: `_call`, `_result`, `_cancel`.
+    The executor renews the file, and deletes it to stop the job. If the executor is killed, nothing renews the file, so
+    the jobs end, too. A subclass implements how a function is called on another machine: `_call`, `_result`, `_cancel`.
     """
 
     def __post_init__(self):
@@ -66,15 +66,15 @@ class Remote(_base.Executor):
             self._cancel(handle.call)
 
     def _call(self, function: Callable, args: tuple, folder: Path):
-        """Has `function(*args)` called elsewhere, and returns what it is known by; `folder` is for files."""
+        """Submits `function(*args)` to another machine and returns a handle; `folder` is for files of the subclass."""
         raise NotImplementedError
 
     def _result(self, call) -> int | None:
-        """What the function returned; -9 if it never will, None while it runs."""
+        """The return value of the function; -9 if it ended without one, None while it runs."""
         raise NotImplementedError
 
     def _cancel(self, call) -> None:
-        """Ends it now."""
+        """Ends the call at once."""
         raise NotImplementedError
 
 
@@ -87,10 +87,10 @@ def guarded(
     asked: Callable[[], bool] = lambda: False,
     poll: float = 0.5,
 ) -> int:
-    """Runs a command for as long as the lease holds `token`, is renewed, and nobody has `asked` to stop.
+    """Runs a command while the lease contains `token` and is renewed, and `asked()` is False; then sends SIGTERM.
 
     Returns:
-      Its exit code; -n: killed by signal n.
+      The exit code of the command; -n: killed by signal n.
     """
     with open(log, "ab", opener=files.own) as out:
         child = subprocess.Popen(
@@ -104,7 +104,7 @@ def guarded(
     told, last, seen = False, None, time.monotonic()
     try:
         while (code := child.poll()) is None:
-            if (renewed := _read(lease, token)) != last:  # by our clock: those of two machines may differ
+            if (renewed := _read(lease, token)) != last:  # age by our own clock: clocks of two machines may differ
                 last, seen = renewed, time.monotonic()
             if not told and (last is None or time.monotonic() - seen > LEASE or asked()):
                 told = True
@@ -117,7 +117,7 @@ def guarded(
 
 
 def _read(lease: str, token: str) -> float | None:
-    """When the lease was renewed; None if it is gone or another's."""
+    """The time when the lease was renewed; None if it is deleted or has another token."""
     try:
         file = Path(lease)
         return file.stat().st_mtime if file.read_bytes() == token.encode() else None

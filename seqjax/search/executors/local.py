@@ -1,4 +1,4 @@
-"""Processes on this machine."""
+"""Runs jobs as processes on this machine."""
 
 import contextlib
 import dataclasses
@@ -13,13 +13,13 @@ from seqjax.types import ConfigError
 
 @dataclasses.dataclass(kw_only=True)
 class Local(_base.Executor):
-    """Local: fresh processes on this machine, `slots` at a time.
+    """Local: new processes on this machine, `slots` at a time.
 
-    With `gpus`, slot i sees the GPUs i * gpus ... (i + 1) * gpus - 1, as CUDA_VISIBLE_DEVICES: of those that this
-    variable names, if it is set, else of all.
+    With `gpus`, slot i sees the GPUs i * gpus ... (i + 1) * gpus - 1 through CUDA_VISIBLE_DEVICES. If this variable is
+    set already, the indices count only the GPUs that it names.
 
     Raises:
-      ConfigError: it names fewer than slots * gpus.
+      ConfigError: CUDA_VISIBLE_DEVICES names fewer than slots * gpus GPUs.
       WorkdirError: the log cannot be written.
     """
 
@@ -29,8 +29,8 @@ class Local(_base.Executor):
         self._visible = [str(i) for i in range(wanted)] if given is None else [g for g in given.split(",") if g.strip()]
         if len(self._visible) < wanted:
             raise ConfigError(
-                f"{self.slots} slots of {self.gpus} GPUs want {wanted}, CUDA_VISIBLE_DEVICES={given!r} names "
-                f"{len(self._visible)}: name more, or take fewer slots."
+                f"{self.slots} slots of {self.gpus} GPUs need {wanted}, but CUDA_VISIBLE_DEVICES={given!r} names "
+                f"{len(self._visible)}: name more GPUs, or use fewer slots."
             )
 
     def _start(self, job, slot):
@@ -42,7 +42,7 @@ class Local(_base.Executor):
         except OSError as error:
             raise files.unwritten(job.log, error) from error
         with log:
-            # A session of its own: Ctrl-C reaches it once, through us.
+            # A new session: Ctrl-C does not reach the job directly, but only once, through the executor.
             command = _base.mortal(job.command, os.getpid())
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True

@@ -1,4 +1,4 @@
-"""Tasks of a Ray cluster."""
+"""Runs jobs as tasks of a Ray cluster."""
 
 import dataclasses
 import signal
@@ -10,9 +10,9 @@ from seqjax.types import ConfigError, Count
 
 @dataclasses.dataclass(kw_only=True)
 class Ray(_remote.Remote):
-    """Ray: one task of a Ray cluster each, at most `slots` at a time, with `cpus` and `gpus` (0: sees none).
+    """Ray: each job is a task of a Ray cluster with `cpus` and `gpus` (0: sees no GPU), at most `slots` at a time.
 
-    `address`: of a cluster that is running, such as "auto"; None starts one on this machine, and ends it.
+    `address`: the address of a running cluster, such as "auto"; None starts one on this machine and ends it at close.
 
     Raises:
       ConfigError: Ray is not installed (extra `ray`), or there is no such cluster.
@@ -50,7 +50,7 @@ class Ray(_remote.Remote):
             return None
         try:
             return self._ray.get(call)
-        except (self._ray.exceptions.RayError, KeyboardInterrupt):  # cancelled, or its machine is gone
+        except (self._ray.exceptions.RayError, KeyboardInterrupt):  # cancelled, or the machine is lost
             return -signal.SIGKILL
 
     def _cancel(self, call):

@@ -1,4 +1,4 @@
-"""Jobs of a SLURM cluster, through submitit."""
+"""Runs jobs on a SLURM cluster, through submitit."""
 
 import contextlib
 import dataclasses
@@ -13,14 +13,14 @@ from seqjax.types import ConfigError, Count
 
 @dataclasses.dataclass(kw_only=True)
 class Slurm(_remote.Remote):
-    """SLURM: one job of the cluster each, at most `slots` at a time; run it where `sbatch` works.
+    """SLURM: one cluster job per command, at most `slots` at a time. Use it on a machine where `sbatch` works.
 
-    `minutes` is the time limit of a job: 90 s before it, and when it is preempted, a run saves and goes on in the
-    next job. `memory`: such as "16GB". `options`: more of sbatch, such as "constraint=a100". Files of submitit go to
-    `slurm/` beside the logs. `cluster="local"` runs the same jobs on this machine, to try them out.
+    `minutes` is the time limit of a job. 90 s before the limit, or when the job is preempted, a run saves, and the next
+    job resumes it. `memory`: such as "16GB". `options`: more options of sbatch, such as "constraint=a100". The files of
+    submitit go to `slurm/` next to the logs. `cluster="local"` runs the same jobs on this machine, for a trial.
 
     Raises:
-      ConfigError: submitit is not installed (extra `slurm`), no sbatch here, or it refused the job.
+      ConfigError: submitit is not installed (extra `slurm`), sbatch is not on this machine, or it rejects the job.
     """
 
     minutes: Count = 60
@@ -34,7 +34,7 @@ class Slurm(_remote.Remote):
     def __post_init__(self):
         super().__post_init__()
         if wrong := [option for option in self.options if "=" not in option]:
-            raise ValueError(f"options has {wrong[0]!r}, wanted KEY=VALUE as sbatch's --KEY=VALUE.")
+            raise ValueError(f"options has {wrong[0]!r}, wanted KEY=VALUE, which becomes --KEY=VALUE of sbatch.")
         self._submitit = lookup.require("submitit", "slurm", "executor 'slurm'")
 
     def _call(self, function, args, folder):
@@ -71,7 +71,7 @@ class Slurm(_remote.Remote):
 
 @contextlib.contextmanager
 def _interruptible():
-    """A shell's background process ignores SIGINT, and what it starts would, too; local jobs are cancelled by it."""
+    """Restores SIGINT for child processes: background processes of a shell ignore it, but it cancels local jobs."""
     before = signal.getsignal(signal.SIGINT)
     if before != signal.SIG_IGN:
         yield
@@ -84,11 +84,11 @@ def _interruptible():
 
 
 def _signalled(function, args) -> int:
-    """Calls `function`, which is told of the signals that SLURM sends before it takes the machine away."""
+    """Calls `function` with an `asked` that is True after a signal; SLURM sends one before it ends the job."""
     asked = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda number, _: asked.append(number))
-    os.environ.pop("SUBMITIT_EXECUTOR", None)  # the run is none of submitit's processes
+    os.environ.pop("SUBMITIT_EXECUTOR", None)  # the run is not a process of submitit
     return function(*args, asked=lambda: bool(asked))
 
 
