@@ -3,8 +3,8 @@
 #
 #   docs/recipes/tpu_pod.sh my-v5e-32 us-central1-a --config experiments/quickstart.py:gru --workdir /mnt/runs/gru
 #
-# All hosts need the same checkout with `pip install -e . 'jax[tpu]'` in ~/seqjax/.venv, and share the file system of the
-# workdir. If the slice was preempted, create it again and run the same command: the run goes on.
+# All hosts need the same checkout with `pip install -e . 'jax[tpu]'` in ~/seqjax/.venv, and share the file system of
+# the workdir. If the slice was preempted, create it again and run the same command: the run goes on.
 set -euo pipefail
 
 name=$1 zone=$2
