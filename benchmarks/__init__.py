@@ -1,1 +1,1 @@
-"""Is seqjax as fast as the libraries it competes with? One file per question; the opponents live here."""
+"""Is seqjax as fast as the libraries it competes with? One file per question, with its opponents."""

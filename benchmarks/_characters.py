@@ -1,4 +1,4 @@
-"""A text to train on, and nothing else."""
+"""A text with only a training split."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from seqjax.data.reference import Reference
 
 @dataclasses.dataclass(kw_only=True)
 class Source(Reference):
-    """The Python language reference without a validation split, which every run would end with."""
+    """The Python language reference without a validation split, because every run would evaluate it at its end."""
 
     def __post_init__(self):
         super().__post_init__()

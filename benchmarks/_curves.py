@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.results import machine
 
-RIVALS = ("attention", "attention_window")  # what is to be overtaken
+RIVALS = ("attention", "attention_window")  # the layers that others are compared with
 MARKERS = "osD^vPX<>*"
 QUANTITIES = {
     "tokens_s": ("Tokens per second", ",.0f"),
@@ -16,14 +16,14 @@ QUANTITIES = {
 
 
 def slope(x0: float, y0: float, x1: float, y1: float) -> float:
-    """The power of x that y grows by."""
+    """The exponent of x in the growth of y between two points."""
     return math.log(y1 / y0) / math.log(x1 / x0)
 
 
 def crossover(mine: dict[int, float], rival: dict[int, float]) -> tuple[float | None, str]:
-    """The length from which on `mine` takes less time than `rival`, up to the longest of both: length -> time.
+    """The length from which on `mine` takes less time than `rival`, up to the longest of both: a number, and in words.
 
-    Between lengths both are straight lines in the logarithms. Where there is no such point, None; and in words.
+    The arguments map length to time, interpolated linearly in the logarithms. Without such a length the number is None.
     """
     lengths = sorted(mine.keys() & rival.keys())
     if not lengths:
@@ -41,24 +41,24 @@ def crossover(mine: dict[int, float], rival: dict[int, float]) -> tuple[float | 
 
 
 def curve(result: dict, what: str, name: str, key: str = "us_token") -> dict[int, float]:
-    """Length -> a figure of one layer."""
+    """One figure of one layer, by length."""
     rows = [row for row in result["rows"] if row["case"]["what"] == what and name in row["contenders"]]
     return {row["case"]["L"]: row["contenders"][name][key] for row in rows}
 
 
 def names(results: list[dict], what: str | None = None) -> list[str]:
-    """The layers that were asked, left out or not."""
+    """The layers that took part, including those that were left out."""
     rows = [row for result in results for row in result["rows"] if what in (None, row["case"]["what"])]
     return list(dict.fromkeys(name for row in rows for name in [*row["contenders"], *row["left_out"]]))
 
 
 def kinds(results: list[dict]) -> list[str]:
-    """What was done: training, prefill, decode."""
+    """The kinds of work: training, prefill, decode."""
     return list(dict.fromkeys(row["case"]["what"] for result in results for row in result["rows"]))
 
 
 def crossovers(results: list[dict]) -> list[tuple[str, list[list[str]]]]:
-    """For each form of attention: where each other layer overtakes it."""
+    """For each form of attention, a table of the lengths from which on the other layers are faster."""
     out = []
     for rival in RIVALS:
         others = [name for name in names(results) if name != rival and (name, rival) != RIVALS]
@@ -75,7 +75,7 @@ def crossovers(results: list[dict]) -> list[tuple[str, list[list[str]]]]:
 
 
 def tables(results: list[dict]) -> list[tuple[str, list[list[str]]]]:
-    """Caption and cells (the first line is the head), with a column for each length of each machine."""
+    """The tables, as caption and cells (the first line is the head), with a column for each length of each machine."""
     out = crossovers(results)
     for what in kinds(results):
         places = [(result, row) for result in results for row in result["rows"] if row["case"]["what"] == what]
@@ -98,7 +98,7 @@ def _cell(row: dict, name: str, key: str, form: str) -> str:
 
 
 def _layers(results: list[dict]) -> list[list[str]]:
-    """Width, parameters and bytes of state, which no machine changes."""
+    """Width, parameters and bytes of state, which are the same on all machines."""
     rows = [row for result in results for row in result["rows"]]
     lengths = sorted({row["case"]["L"] for row in rows})
     found = {(name, row["case"]["L"]): figures for row in rows for name, figures in row["contenders"].items()}
@@ -113,7 +113,7 @@ def _layers(results: list[dict]) -> list[list[str]]:
 
 
 def picture(result: dict, path: Path | io.StringIO, **options) -> None:
-    """Time per token against length with crossovers, peak memory of training, and bytes of state."""
+    """Draws time per token against length with crossovers, peak memory of training, and bytes of state."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -125,7 +125,7 @@ def picture(result: dict, path: Path | io.StringIO, **options) -> None:
     figure, axes = plt.subplots(2, 3, figsize=(15, 9), layout="constrained")
     for axis in axes.flat:
         axis.set_axis_off()
-    # Times above, bytes below.
+    # Times in the upper row, bytes in the lower one.
     places = [*axes.flat[: len(what)], *axes.flat[3:5]]
     for (kind, key, title), axis in zip(panels, places, strict=True):
         axis.set_axis_on()
@@ -151,7 +151,7 @@ def picture(result: dict, path: Path | io.StringIO, **options) -> None:
 
 
 def between(points: dict[int, float], at: float) -> float:
-    """A curve's value at a length between two of its points, a straight line in the logarithms."""
+    """The value of a curve at a length between two of its points, interpolated linearly in the logarithms."""
     low = max(length for length in points if length < at)
     high = min(length for length in points if length > low)
     return points[low] * (at / low) ** slope(low, points[low], high, points[high])

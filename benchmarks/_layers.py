@@ -1,18 +1,18 @@
-"""Layers of equal size: which there are, and at which width."""
+"""Layers of equal size: the mixers that can be compared, and their widths."""
 
 import functools
 import math
 from collections.abc import Callable
 
 WINDOW = 256
-ROOM = 1024  # of a layer that is only looked at
-NEAR = 0.02  # how far parameters may be from those of attention
+ROOM = 1024  # cache capacity of a layer that is only inspected
+NEAR = 0.02  # relative tolerance in the number of parameters
 VARIANTS = {"attention_window": ("attention", {"window": WINDOW})}
 APART = {"conv_lstm": "its tokens are frames", "stacked": "it is made of others"}
 
 
 def names() -> tuple[list[str], dict[str, str]]:
-    """The layers that can be asked, attention first; and why the others cannot."""
+    """The layers that can be timed, attention first; and for the others the reason why not."""
     from seqjax import lookup
 
     found, absent = ["attention", *VARIANTS], dict(APART)
@@ -34,18 +34,18 @@ def names() -> tuple[list[str], dict[str, str]]:
 
 
 def mixer(name: str, width: int, dtype: str, room: int):
-    """A layer with room for so many tokens, if it has to know."""
+    """A layer; `room` is the capacity of its cache, if it has one."""
     from seqjax import lookup
     from seqjax.types import fields_of
 
     kind, given = VARIANTS.get(name, (name, {}))
     make = lookup.find(kind, "seqjax.mixers", "Mixer")
-    context = {"max_length": room} if "max_length" in fields_of(make) else {}
-    return make(width=width, dtype=dtype, **context, **given)
+    capacity = {"max_length": room} if "max_length" in fields_of(make) else {}
+    return make(width=width, dtype=dtype, **capacity, **given)
 
 
 def parameters(layer) -> int:
-    """The number of them."""
+    """The number of parameters of a layer."""
     import jax
     import jax.numpy as jnp
 
@@ -55,21 +55,22 @@ def parameters(layer) -> int:
 
 
 def width_like(name: str, width: int) -> int:
-    """Where a layer has the parameters that attention has at `width`."""
+    """The width at which a layer has as many parameters as attention at `width`."""
     at = lambda name: lambda width: mixer(name, width, "float32", ROOM)
     return equal_width(at(name), parameters(at("attention")(width)))
 
 
 def equal_width(make: Callable, target: int) -> int:
-    """Of the widths at which `make(width)` has `target` parameters within NEAR, the one that hardware likes best: the
-    highest power of two divides it.
+    """The width at which `make(width)` has `target` parameters within NEAR.
+
+    Of several widths, the one that the highest power of two divides is taken, because it suits the hardware best.
 
     Raises:
-      ValueError: there is none.
+      ValueError: no width fits.
     """
     count = functools.cache(lambda width: parameters(make(width)))
     probe = 64
-    for _ in range(8):  # parameters grow about as the square
+    for _ in range(8):  # parameters grow about with the square of the width
         near = probe * math.sqrt(target / count(probe))
         probe = max(16, 16 * round(near / 16))
     widths = range(max(1, math.ceil(near * (1 - NEAR))), math.floor(near * (1 + NEAR)) + 1)
@@ -77,13 +78,13 @@ def equal_width(make: Callable, target: int) -> int:
         try:
             if abs(count(width) / target - 1) <= NEAR:
                 return width
-        except ValueError:  # heads do not divide it
+        except ValueError:  # heads do not divide the width
             continue
     raise ValueError(f"no width near {near:.0f} has {target:,} parameters within {NEAR:.0%}.")
 
 
 def train(layer):
-    """The value of <y, dy> and its gradients by all parameters and by x."""
+    """A function that returns <y, dy> and its gradients by all parameters and by x."""
     import jax
     import jax.numpy as jnp
 
@@ -92,5 +93,5 @@ def train(layer):
 
 
 def read(layer):
-    """y, and the state behind it."""
+    """A function that returns y and the final state, from an empty state."""
     return lambda params, x_BLD: layer.apply(params, x_BLD, layer.init_state(len(x_BLD)))

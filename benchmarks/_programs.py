@@ -1,4 +1,4 @@
-"""The three programs of a layer that are timed: a training step, reading a prompt, and tokens behind it."""
+"""The three programs of a layer that are timed: a training step, reading a prompt, and decoding tokens after it."""
 
 import math
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from benchmarks import _layers, _roofline, decoding, ready
 from benchmarks.decoding import STEPS
 from benchmarks.ready import Built, Work
 
-CHUNK = 1024  # tokens that a state is filled by at a time
+CHUNK = 1024  # tokens per call while a state is filled
 ONCE = {"xla_backend_optimization_level": 0}  # for a program that runs once
 
 
 class Limits(NamedTuple):
-    """What a call may take: seconds, at so many operations a second at best."""
+    """The longest time of a call, in seconds, and the peak rate of the machine, in FLOPs per second."""
 
     seconds: float
     flops: float
 
 
 def build(name: str, like: int, dtype: str, limits: Limits, what: str, B: int, L: int) -> Built:
-    """The layer with the parameters of attention of width `like`, ready to train on L tokens of B rows, to read them
-    ("prefill"), or to go on behind them for STEPS tokens ("decode").
+    """The layer with as many parameters as attention of width `like`, ready to train on L tokens of B rows, to read
+    them ("prefill"), or to decode STEPS tokens after them ("decode").
 
-    It is left out if no width fits, the products alone would take too long, or the memory is not there.
+    It is left out if no width fits, if its products would already take too long, or if the memory is too small.
     """
     import jax
     import jax.numpy as jnp
@@ -65,7 +65,7 @@ def build(name: str, like: int, dtype: str, limits: Limits, what: str, B: int, L
 
 
 def filled(layer, params, random: Callable, L: int):
-    """The state of one row behind L random tokens."""
+    """The state of one row after L random tokens."""
     import jax
 
     step = jax.jit(lambda params, x_BLD, state: layer.apply(params, x_BLD, state)[1], donate_argnums=2)
@@ -76,8 +76,10 @@ def filled(layer, params, random: Callable, L: int):
 
 
 def rewinding(state) -> Callable:
-    """state -> the same before its last tokens: with the places and counts of now. What stands in the places stays, as
-    it does not change how long anything takes."""
+    """A function that sets the places and counts of a state back to those of now.
+
+    The cached tokens stay, because they do not change the time of a step.
+    """
     import jax
     import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""What a machine can do, measured, and what a layer asks of it: products of matrices, and bytes."""
+"""The measured peak rates of a machine, and the matrix products and bytes that a layer needs."""
 
 from typing import NamedTuple, get_args
 
@@ -7,20 +7,20 @@ from benchmarks.decoding import STEPS
 from benchmarks.harness import Contender
 from benchmarks.ready import Built, Work
 
-SIZE = {"cpu": 2048}  # of square matrices; elsewhere 8192
-COPIED = 2**28  # bytes: more than caches hold
-QUERIES = 128  # looked at to see how many keys there are for one
+SIZE = {"cpu": 2048}  # of square matrices; 8192 on other devices
+COPIED = 2**28  # bytes; more than the processor's caches hold
+QUERIES = 128  # queries whose keys are counted
 
 
 class Rates(NamedTuple):
-    """The best that was seen of large square products, and of copying: a second."""
+    """The highest measured rates of large square matrix products and of copying, per second."""
 
     flops: float
     bytes: float
 
 
 def matmul(dtype: str) -> Built:
-    """The product of two large square matrices."""
+    """Multiplies two large square matrices."""
     import jax.numpy as jnp
 
     n = SIZE.get(ready.device(), 8192)
@@ -30,7 +30,7 @@ def matmul(dtype: str) -> Built:
 
 
 def copy(dtype: str) -> Built:
-    """A large array, read and written."""
+    """Reads and writes a large array."""
     import jax.numpy as jnp
 
     a_N = jnp.ones(COPIED // jnp.dtype(dtype).itemsize, dtype)
@@ -39,7 +39,7 @@ def copy(dtype: str) -> Built:
 
 
 def rates(dtype: str, plan: harness.Plan, clock: str) -> tuple[Rates, str]:
-    """What this machine can do, and its name."""
+    """The measured rates of this machine, and its name."""
     contenders = [Contender("matmul", matmul, "keep"), Contender("copy", copy, "keep")]
     timings = harness.race(contenders, {"dtype": dtype}, plan)
     seconds = {name: results.summary(timing, clock)["ms"] / 1e3 for name, timing in timings.items()}
@@ -48,17 +48,17 @@ def rates(dtype: str, plan: harness.Plan, clock: str) -> tuple[Rates, str]:
 
 
 def share(work: Work, seconds: float, rates: Rates) -> tuple[float, str]:
-    """How much of what the machine can do a call uses, and of what: "products" or "bytes"."""
+    """The share of the peak rate that a call reaches, and of which rate: "products" or "bytes"."""
     parts = {"products": work.flops / rates.flops / seconds, "bytes": work.moved / rates.bytes / seconds}
     bound = max(parts, key=parts.get)
     return parts[bound], bound
 
 
 def flops(layer, what: str, B: int, L: int) -> float:
-    """Operations of the products that a call needs by the layer's definition.
+    """The FLOPs of the matrix products that a call needs by the definition of the layer.
 
-    Attention is counted with all scores at once, and of what grows with the square of the length, only pairs that may
-    see each other: neither masked halves of blocks nor scores that are computed twice.
+    In attention only the scores of pairs that may see each other are counted: neither masked parts of blocks nor scores
+    that are computed twice.
     """
     import jax
     import jax.numpy as jnp
@@ -92,14 +92,14 @@ def pairs_seen(layer, L: int) -> float:
     if not isinstance(layer, Attention):
         return 1.0
     pattern = masks.Pattern(layer.causal, layer.window, layer.dilation, layer.prefix, layer.blocks)
-    # Of a few queries, spread evenly.
+    # Only a few queries are counted, at equal distances.
     n = min(L, QUERIES)
     query_N1 = ((jnp.arange(n) + 0.5) * L / n).astype(jnp.int32)[:, None]
     return float(jnp.mean(pattern.sees(query_N1, jnp.arange(L)[None])))
 
 
 def countable(layer):
-    """The same layer on a way whose products all stand in its jaxpr: no library's kernel, no loop of unknown length."""
+    """The same layer with all its products in the jaxpr: without library kernels and loops of unknown length."""
     from seqjax.types import fields_of
 
     hint, _ = fields_of(type(layer)).get("backend", (None, None))

@@ -1,4 +1,4 @@
-"""Runs of `seqjax train`, in this process and in others, and its step alone."""
+"""Runs of `seqjax train`, in this process and in others, and its bare step."""
 
 import json
 import os
@@ -13,7 +13,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru", **train) -> dict:
-    """A resolved config: characters of a text."""
+    """The resolved config of a character language model."""
     from seqjax.training.experiment import resolve
 
     return resolve(
@@ -29,7 +29,7 @@ def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru
 
 
 def looped(tree: dict) -> list[float]:
-    """Trains; the milliseconds of a step in each log interval but the first."""
+    """Trains, and returns the milliseconds per step in each log interval except the first."""
     from seqjax.training import run as training_run
     from seqjax.training.experiment import Experiment
     from seqjax.training.workdir import Workdir
@@ -41,7 +41,10 @@ def looped(tree: dict) -> list[float]:
 
 
 def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
-    """n -> the milliseconds of a step of n: of the one that the loop compiles, or of gradient and optimiser alone."""
+    """A function of n that times n steps and returns the mean milliseconds of a step.
+
+    The step is the one that the loop compiles, or (`plain`) only gradient and optimiser.
+    """
     import jax
     import optax
 
@@ -82,10 +85,10 @@ def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
 
 
 def started(config: str, cache: str, *more: str) -> float:
-    """Milliseconds from the start of `seqjax train`, with `more` options, until it says that its first step is done.
+    """Milliseconds from the start of `seqjax train`, with `more` options, until it logs its first step.
 
     Raises:
-      RuntimeError: it failed, or said no such thing.
+      RuntimeError: the command failed, or did not log a step.
     """
     environment = {**os.environ, "SEQJAX_CACHE": cache, "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryDirectory() as workdir:

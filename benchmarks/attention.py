@@ -1,14 +1,14 @@
-"""How fast is softmax attention, and in how much memory: ours against JAX, flax and torch.
+"""How fast is softmax attention, and how much memory does it take: ours against JAX, flax and torch.
 
     python -m benchmarks.attention --pin
     python -m benchmarks.attention --kinds causal --opponents torch --shapes 2,1024 --what training
     python -m benchmarks.attention --memory 4096 16384
 
-All do the same on q, k, v of (B, L, 4, 64), float32. Inference is y; training is the value of <y, dy> and its gradients
-by q, k and v. Kinds: causal; full (all see all); window (the last 256); padded (causal, rows of half the length to the
-whole); packed (causal, four documents a row). `products` are the bare products of our causal blocks, which bound every
-ratio; against `causal`, other kinds are to be as much faster as they compute fewer blocks, within 15 %. `--memory`
-compiles training for one row and runs nothing.
+All contenders compute the same on q, k, v of (B, L, 4, 64), float32. Inference computes y; training computes <y, dy>
+and its gradients by q, k and v. Kinds: causal; full (all tokens see all); window (the last 256); padded (causal, rows
+half to fully filled); packed (causal, four documents per row). `products` computes only the products of our causal
+blocks, which bound every ratio. Target against `causal`: the time of other kinds is proportional to the number of their
+blocks, within 15 %. `--memory` compiles training for one row and runs nothing.
 """
 
 import functools
@@ -34,7 +34,7 @@ def arrays(B: int, L: int):
 
 
 def layout(kind: str, B: int, L: int) -> dict:
-    """Lengths of rows, or the document of each token, where the kind has them."""
+    """The lengths of rows, or the document of each token, if the kind has them."""
     if kind == "padded":
         return {"mask_BL": np.arange(L)[None] < np.linspace(L // 2, L, B).astype(int)[:, None]}
     if kind == "packed":
@@ -44,7 +44,7 @@ def layout(kind: str, B: int, L: int) -> dict:
 
 
 def allowed(kind: str, B: int, L: int):
-    """The same as one mask: (1 or B, 1, L, L), or None where all see all."""
+    """The same as one mask: (1 or B, 1, L, L), or None if all tokens see all."""
     if kind == "full":
         return None
     found, place = layout(kind, B, L), np.arange(L)
@@ -85,17 +85,17 @@ def ours(what, kind, B, L, backend="auto") -> Built:
 
 
 def naive(what, kind, B, L) -> Built:
-    """All scores at once: our reference."""
+    """Our reference, which computes all scores at once."""
     return ours(what, kind, B, L, backend="reference")
 
 
 def causal(what, kind, B, L) -> Built:
-    """Ours at the same size with no mask but the causal one: what a block costs."""
+    """Ours at the same size with only the causal mask: it shows the cost of a block."""
     return ours(what, "causal", B, L)
 
 
 def products(what, kind, B, L) -> Built:
-    """The products of our causal blocks alone, two forwards and five backwards; head after head if ours does so."""
+    """Only the products of our causal blocks, two forward and five backward; head by head if ours does so."""
     import jax
     import jax.numpy as jnp
 
@@ -148,13 +148,13 @@ def products(what, kind, B, L) -> Built:
 
 
 def serves(name: str, case: dict) -> bool:
-    """`products` are those of causal blocks, and `causal` is what other kinds are held against."""
+    """Whether a contender takes part in a case: `products` only in causal ones, `causal` only in the others."""
     alone = case["kind"] == "causal"
     return {"products": alone and case["L"] >= 1024, "causal": not alone}.get(name, True)
 
 
 def pairs(kind: str, B: int, L: int, cores: int) -> int:
-    """How many pairs of tokens stand in the blocks of scores that are computed."""
+    """The number of pairs of tokens in the blocks of scores that are computed."""
     import jax
 
     from seqjax import masks
@@ -165,7 +165,7 @@ def pairs(kind: str, B: int, L: int, cores: int) -> int:
     heads = jax.ShapeDtypeStruct((B, L, H, K), np.float32)
     block, most = _backends.plan(heads, heads, look, cores)
     size, found, count = _blocks.size(L, block), layout(kind, B, L), 0
-    for rows in (np.arange(B),) if most is None else np.arange(B)[:, None]:  # rows of a turn go through blocks together
+    for rows in (np.arange(B),) if most is None else np.arange(B)[:, None]:  # rows of a turn share their blocks
         tokens = masks.Places(**{name: a[rows] for name, a in found.items()})
         met = _blocks.meet(look.pattern, _blocks.marks(tokens, tokens, L, L, size, size)).count_n.sum()
         count += int(met) * size**2 * len(rows)
@@ -211,12 +211,12 @@ def torch(what, kind, B, L) -> Built:
 OPPONENTS = {"products": products, "causal": causal, "naive": naive, "jax": jax, "flax": flax, "torch": torch}
 OWN = ("products", "causal", "naive")
 
-# At least so many times faster than torch, by length.
+# Target: how many times faster than torch, by length.
 TORCH = {"training": {256: 0.9, 1024: 1.1, 2048: 1.1, 4096: 1.1}, "inference": {1024: 1.2, 4096: 1.2, 8192: 1.0}}
 
 
 def targets(cores: int, what, kind, B, L) -> list[Target]:
-    """What we hold ourselves to at one case."""
+    """The targets of one case."""
     found = []
     if kind == "causal" and L in TORCH[what]:
         found.append(Target("torch", least=TORCH[what][L]))
@@ -226,13 +226,13 @@ def targets(cores: int, what, kind, B, L) -> list[Target]:
         found.append(Target("torch", least=5.0))
     if (what, kind, L) == ("training", "causal", 4096):
         found.append(Target("naive", most=1 / 25, of="memory"))
-    if kind in ("full", "padded", "packed"):  # a block within 15 % of what it costs in causal attention
+    if kind in ("full", "padded", "packed"):  # the time per block is within 15 % of that in causal attention
         found.append(Target("causal", least=pairs("causal", B, L, cores) / pairs(kind, B, L, cores) / 1.15))
     return found
 
 
 def memory(lengths: list[int]) -> None:
-    """Prints the temporary memory of causal training at one row, ours and naive."""
+    """Prints the temporary memory of causal training with one row, ours and naive."""
     import jax
     import jax.numpy as jnp
 
@@ -250,7 +250,7 @@ def memory(lengths: list[int]) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Parses, times case by case, and writes the results after each."""
     parser = session.parser("attention", __doc__, OPPONENTS, "B,L", kinds=KINDS, what=SHAPES)
-    parser.add_argument("--memory", nargs="+", type=int, help="temporary memory at these lengths, nothing timed")
+    parser.add_argument("--memory", nargs="+", type=int, help="print temporary memory at these lengths, time nothing")
     args = session.parse(parser, argv)
     from seqjax.ops import _backends
 

@@ -3,11 +3,11 @@
     python -m benchmarks.attention_vs_recurrence --pin --quick
     python -m benchmarks.attention_vs_recurrence --mixers attention lstm rg_lru --what decode --lengths 1024 4096
 
-One layer alone, as all that surrounds it in a block costs the same whatever it mixes by. Attention has `--width` and 4
-heads (`attention_window` sees the last 256 tokens), every other layer the width at which it has as many parameters
-within 2 %. training: the value of <y, dy> and its gradients by parameters and x; prefill: y, and the state behind it;
-decode: 16 tokens, one after the other, behind a state of L. A call trains on and reads 4096 tokens, or one row if that
-is longer, and decodes 8 rows. What would take too long, or more memory than there is, is left out, and said.
+Only the mixer is timed, because the rest of a block costs the same with every mixer. Attention has `--width` and 4
+heads (`attention_window` sees the last 256 tokens); every other layer has the width at which it has as many parameters,
+within 2 %. training: <y, dy> and its gradients by parameters and x; prefill: y and the final state; decode: 16 tokens,
+one after the other, after a state of L tokens. A call trains on or reads 4096 tokens, or one row if that is longer, and
+decodes 8 rows. Calls that would take too long, or need more memory than is free, are left out and listed.
 """
 
 import functools
@@ -21,13 +21,16 @@ from benchmarks.harness import Contender, Timing
 WHAT = ("training", "prefill", "decode")
 LENGTHS = tuple(2**k for k in range(7, 16))
 TOKENS, ROWS = 4096, 8
-SECONDS = 60.0  # a call may take; if it is quick
-QUICK = 5.0
+SECONDS = 60.0  # the longest call
+QUICK = 5.0  # the same with --quick
 
 
 def expected(seen: list[tuple[int, float]], tokens: int, L: int) -> float:
-    """Seconds that a call of so many tokens takes at length L, by the two longest that were `seen`: (length, seconds
-    per token). Time per token grows at most as the length; behind a single one it is taken to grow so."""
+    """The estimated seconds of a call of `tokens` tokens at length L, from the two longest lengths that were `seen`.
+
+    `seen` holds (length, seconds per token). Time per token grows at most in proportion to the length; with only one
+    length this growth is assumed.
+    """
     if not seen:
         return 0.0
     L1, s1 = seen[-1]
@@ -39,7 +42,7 @@ def expected(seen: list[tuple[int, float]], tokens: int, L: int) -> float:
 
 
 def figures(timing: Timing, clock: str, rates: _roofline.Rates) -> dict:
-    """What was seen of a layer, with the share of the machine that it uses."""
+    """The measured figures of a layer, with the share of the machine's peak that it reaches."""
     work, found = timing.work, results.summary(timing, clock)
     share, bound = _roofline.share(work, found["ms"] / 1e3, rates)
     return {
@@ -99,12 +102,12 @@ def run(args, absent: dict[str, str]) -> dict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses, and runs."""
+    """Parses the options and runs."""
     known, absent = _layers.names()
     parser = session.options("attention_vs_recurrence", __doc__, mixers=known, what=WHAT)
     session.add_pin(parser)
-    parser.add_argument("--lengths", nargs="+", type=int, help="default: 128 to 32768, with --quick every other one")
-    parser.add_argument("--width", type=int, default=256, help="of attention; others have as many parameters")
+    parser.add_argument("--lengths", nargs="+", type=int, help="default: 128 to 32768; with --quick every other length")
+    parser.add_argument("--width", type=int, default=256, help="of attention; other layers have as many parameters")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products and caches")
     args = session.parse(parser, argv)
     args.lengths = args.lengths or list(LENGTHS[:: 2 if args.quick else 1])

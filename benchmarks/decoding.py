@@ -1,13 +1,13 @@
-"""How long does one more token take when so many are cached: attention and recurrence, torch and flax.
+"""How long does decoding one token take, with a cache of N tokens: attention and recurrence, torch and flax.
 
     python -m benchmarks.decoding --pin
     python -m benchmarks.decoding --kinds full window --what step --shapes 1,4096 --opponents short torch
 
-One token goes in and one comes out, over and over, through one layer of width 256 with 4 heads, without positions; a
-visit's call is `STEPS` tokens. `scan` is one program, a `lax.scan` over `step` as in `seqjax.decoding`; `step` is a
-jitted step per token, called from Python. The state is given away to the program, which may write in it.
+One layer of width 256 with 4 heads, without positions, reads one token after the other and outputs one for each; a call
+is `STEPS` tokens. `scan` is one program, a `lax.scan` over `step` as in `seqjax.decoding`; `step` is a jitted step per
+token, called from Python. The state is donated to the program, which may write into it.
 Kinds: full attention; grouped (2 heads of keys and values for 4 of queries); window (the last 256). At (B, S) the cache
-has room for S tokens, and S - STEPS are there. A recurrent layer is asked once, for its state has one size.
+has capacity for S tokens and holds S - STEPS. A recurrent layer is timed once, because the size of its state is fixed.
 """
 
 import itertools
@@ -26,7 +26,7 @@ SHAPES = [(B, S) for B in (1, 8) for S in (SHORT, 2048, 4096, 8192, 16384, 32768
 
 
 def recurrent() -> list[str]:
-    """The mixers whose state has one size, whatever came before."""
+    """The mixers whose state has a fixed size."""
     from seqjax import lookup
 
     built = {name: lookup.find(name, "seqjax.mixers", "Mixer")(width=D) for name in lookup.names("seqjax.mixers")}
@@ -34,7 +34,7 @@ def recurrent() -> list[str]:
 
 
 def arrays(kind: str, B: int, S: int):
-    """Tokens x_TBD, and the keys and values k_BWGK, v_BWGK that earlier ones left behind."""
+    """Tokens x_TBD, and the cached keys and values k_BWGK, v_BWGK of earlier tokens."""
     rng = np.random.default_rng(0)
     cache = B, WINDOW if kind == "window" else S, KINDS[kind].get("kv_heads", H), D // H
     return (rng.standard_normal(shape, np.float32) for shape in ((STEPS, B, D), cache, cache))
@@ -47,12 +47,12 @@ def weights(kind: str):
 
 
 def decoded(step, what: str, params, x_TBD, state, rewind) -> Built:
-    """Compiles `step(params, x_BD, state) -> (y_BD, state)` for a token at a time or for all; the state is donated.
+    """Compiles `step(params, x_BD, state) -> (y_BD, state)` for one token or for all tokens; the state is donated.
 
-    `rewind(state)` is the state before the tokens, as far as it is small. The call gives y_TBD.
+    `rewind(state)` sets the places and counts in the state back to before the tokens. The call gives y_TBD.
 
     Raises:
-      ValueError: results are not finite, or going on compiles anew.
+      ValueError: results are not finite, or a second call compiles again.
     """
     import jax
     import jax.numpy as jnp
@@ -68,7 +68,7 @@ def decoded(step, what: str, params, x_TBD, state, rewind) -> Built:
     whole = what == "scan"
     program = jax.jit(scan if whole else step, donate_argnums=2)
     params, pieces = jax.device_put((params, x_TBD[None] if whole else list(x_TBD)))
-    held = [jax.tree.map(jnp.array, state)]  # a copy, as programs take it over
+    held = [jax.tree.map(jnp.array, state)]  # a copy, because programs take over the state
 
     def call():
         state, out = rewind(held.pop()), []
@@ -107,13 +107,13 @@ def ours(what, kind, dtype, B, S) -> Built:
         mixer, params, state, x_TBD = attention(kind, dtype, B, S)
         places, count = (np.asarray(a) for a in (state.position_BW, state.count_B))
         again = lambda state: state._replace(position_BW=jnp.array(places), count_B=jnp.array(count))
-        rewind = (lambda state: state) if kind == "window" else again  # a window goes on for ever
+        rewind = (lambda state: state) if kind == "window" else again  # the cache of a window never gets full
     step = lambda params, x_BD, state: mixer.apply(params, x_BD, state, method="step")
     return decoded(step, what, params, jnp.asarray(x_TBD, dtype), state, rewind)
 
 
 def attention(kind: str, dtype: str, B: int, S: int):
-    """The mixer, its parameters, its state after S - STEPS tokens, and the tokens that come."""
+    """The mixer, its parameters, its state after S - STEPS tokens, and the next tokens."""
     import jax.numpy as jnp
 
     from seqjax import masks
@@ -133,12 +133,12 @@ def attention(kind: str, dtype: str, B: int, S: int):
 
 
 def short(what, kind, dtype, B, S) -> Built:
-    """Ours with the shortest cache: what a byte of it costs must not depend on how many there are."""
+    """Ours with the shortest cache: the time per byte of a cache must not depend on its length."""
     return ours(what, kind, dtype, B, SHORT)
 
 
 def torch(what, kind, dtype, B, S) -> Built:
-    """Eager torch: a cache made before, written in place, and `scaled_dot_product_attention` on what it holds."""
+    """Eager torch: a preallocated cache, written in place, and `scaled_dot_product_attention` on its tokens."""
     import torch
 
     at = dict(dtype=getattr(torch, dtype))
@@ -193,16 +193,16 @@ OWN = ("short",)
 
 
 def serves(name: str, case: dict) -> bool:
-    """Whether a contender has a part in a case: flax has neither windows nor grouped queries."""
+    """Whether a contender takes part in a case: flax has neither windows nor grouped queries."""
     if case["kind"] not in KINDS:
         return name == "ours"
     return {"short": case["kind"] != "window" and case["S"] > SHORT, "flax": case["kind"] == "full"}.get(name, True)
 
 
 def targets(what, kind, dtype, B, S) -> list[Target]:
-    """A token costs no more than it costs others, and a byte of a long cache about what it costs in a short one.
+    """Targets: a token takes no longer than with others; a byte of a long cache about as long as one of a short one.
 
-    About: a short cache lies in those of the processor, from where a byte comes up to twice as fast.
+    It cannot take exactly as long: a short cache fits into the processor's caches, which are up to twice as fast.
     """
     return [Target("short", least=0.5, of="byte"), Target("torch", least=1.0), Target("flax", least=1.0)]
 

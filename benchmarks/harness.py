@@ -1,12 +1,11 @@
-"""Times contenders against each other on a machine that is never quite quiet.
+"""Times contenders against each other on a machine that also runs other programs.
 
-A case (what is computed, at which sizes) is put to all contenders. Each lives in a process, its own unless told
-otherwise, with the allocator that its users have. They take turns A B C C B A A B C; whoever has no turn sleeps.
-A visit is one call to warm up, then calls for 0.4 s; `/proc/stat` says how much of a core everyone else used
-meanwhile. Two ways to read the clock:
+All contenders run the same case (a computation at given sizes). Each contender has its own process unless `shared` is
+set, with the allocator that its users have. They take turns, A B C C B A A B C; the others sleep. A visit is one call
+to warm up, then calls for 0.4 s; `/proc/stat` shows how much of a core other processes used in that time. Two clocks:
 
-    wall   what a user waits, from quiet visits only: torch collapses when another process holds a core.
-    cpu    `pin`: one core, one thread, CPU time of the process: stable to 2 % beside other work.
+    wall   the time that a user waits, only from quiet visits: torch gets much slower if another process holds a core.
+    cpu    `pin`: one core, one thread, CPU time of the process: stable to 2 % while other programs run.
 """
 
 import math
@@ -20,12 +19,12 @@ from typing import Literal, NamedTuple
 
 from benchmarks.ready import Built, Decoded, Work
 
-QUIET = 0.1  # of a core for everyone else
-ENOUGH = 3  # visits to take a median of
+QUIET = 0.1  # of a core: the most that other processes use in a quiet visit
+ENOUGH = 3  # visits needed for a median
 
 
 class Contender(NamedTuple):
-    """`build(**case)` runs in the contender's process and is a function of a module; it imports what it needs."""
+    """`build(**case)` runs in the contender's process, so it is a function of a module and imports what it needs."""
 
     name: str
     build: Callable[..., Built]
@@ -33,7 +32,7 @@ class Contender(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """Seconds per call, and the share of a core that others used meanwhile."""
+    """Seconds per call, and the share of a core that other processes used during the visit."""
 
     wall: float
     cpu: float
@@ -45,7 +44,7 @@ class Visit(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What was seen of one contender at one case."""
+    """The measurements of one contender in one case."""
 
     visits: list[Visit]
     allocator: str
@@ -59,7 +58,7 @@ class Timing(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How to time. `seconds` is the length of a visit, `budget` that of all visits to a case."""
+    """How to time. `seconds` is the length of a visit, `budget` the total length of all visits to a case."""
 
     rounds: int = 7
     seconds: float = 0.4
@@ -69,7 +68,7 @@ class Plan(NamedTuple):
 
 
 def turns(names: Iterable[str], round: int) -> list[str]:
-    """The order of visits in a round: forwards, then backwards, so that a drift hits all alike."""
+    """The order of visits in a round: forwards, then backwards, so that a drift affects all contenders equally."""
     return list(names)[:: -1 if round % 2 else 1]
 
 
@@ -77,8 +76,8 @@ def race(contenders: list[Contender], case: dict, plan: Plan) -> dict[str, Timin
     """Times all contenders at one case.
 
     Raises:
-      ValueError: contenders of one process want different allocators, or they run on different devices.
-      RuntimeError: a contender failed; carries its traceback.
+      ValueError: contenders of one process need different allocators, or they run on different devices.
+      RuntimeError: a contender failed; the message has its traceback.
     """
     hosts: dict[str, _Host] = {}
     try:
@@ -86,8 +85,8 @@ def race(contenders: list[Contender], case: dict, plan: Plan) -> dict[str, Timin
             shared = next(iter(hosts.values()), None) if plan.shared else None
             hosts[c.name] = shared or _Host(c.allocator, plan.pin)
             if hosts[c.name].allocator != c.allocator:
-                raise ValueError(f"{c.name} wants the allocator {c.allocator}: set one for all that share a process.")
-        # One after the other, so that no compilation is timed beside another.
+                raise ValueError(f"{c.name} needs the allocator {c.allocator}: set one for all in a process.")
+        # One after the other, so that no compilation slows down another one.
         facts = {c.name: hosts[c.name].ask("build", c.name, c.build, case) for c in contenders}
         devices = {f["device"] for f in facts.values()}
         if len(devices) > 1:
@@ -103,7 +102,7 @@ def race(contenders: list[Contender], case: dict, plan: Plan) -> dict[str, Timin
 
 
 def _visits(hosts: dict, plan: Plan) -> dict[str, list[Visit]]:
-    """Rounds until each contender has enough visits that count, the budget is spent, or the machine never got quiet."""
+    """Visits in rounds, until each contender has enough quiet ones, the budget is spent, or the machine stays busy."""
     calls = {name: host.ask("calls", name, plan.seconds) for name, host in hosts.items()}
     visits: dict[str, list[Visit]] = {name: [] for name in hosts}
     start = time.perf_counter()
@@ -147,7 +146,7 @@ class _Host:
 
 
 def _work(pipe, allocator: str, pin: bool) -> None:
-    """The life of a host."""
+    """The loop of a host: answers requests until the pipe closes."""
     if pin:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -183,7 +182,7 @@ def _work(pipe, allocator: str, pin: bool) -> None:
 
 
 def calls_for(call: Callable, seconds: float) -> int:
-    """How many calls last about `seconds`."""
+    """The number of calls that take about `seconds`."""
     call()
     best = math.inf
     for _ in range(3):
@@ -196,7 +195,7 @@ def calls_for(call: Callable, seconds: float) -> int:
 
 
 def visit(call: Callable, calls: int) -> Visit:
-    """One call to warm up, then `calls` calls on the clock."""
+    """Makes one call to warm up, then times `calls` calls."""
     call()
     busy, cpu, wall = _busy(), time.process_time(), time.perf_counter()
     for _ in range(calls):
@@ -206,12 +205,12 @@ def visit(call: Callable, calls: int) -> Visit:
 
 
 def _busy() -> float:
-    """Seconds that all cores together have worked since the machine started, stolen time included."""
+    """Seconds that all cores together have worked since the machine started, including stolen time."""
     user, nice, system, _idle, _iowait, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_mb() -> float:
-    """The most resident memory this process has had."""
+    """The peak resident memory of this process."""
     status = Path("/proc/self/status").read_text()  # getrusage would count what the parent had before exec
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024

@@ -1,13 +1,13 @@
-"""What everything around a training step costs: the loop, steps in one call, saving, and starting.
+"""How much time everything around a training step takes: the loop, steps in one call, saving, and starting.
 
     python -m benchmarks.loop
     python -m benchmarks.loop --quick --what loop saves
 
-All as `seqjax train` does it: allocator, compile cache, and its loop with metrics, guard, loader and log. Wall time.
-loop: a step of the loop, by its own log, against the step that it compiles, with one batch over and over, and `plain`,
-gradient and optimiser alone. calls: a step of three layers of width 32, so many steps a call. saves: how much
-later a save makes the next step, and when all stands on disk. starts: from the start of a process to the end of its
-first step, with an empty compile cache and with what the first start left there.
+Allocator, compile cache and loop (with metrics, guard, loader and log) are those of `seqjax train`. Wall time.
+loop: a step of the loop, from its log, against the step that it compiles, called repeatedly with one batch, and
+`plain`, only gradient and optimiser. calls: a step of three layers of width 32, with several steps per call. saves: how
+long a save delays the next step, and when everything is written to disk. starts: from the start of a process to the end
+of its first step, with an empty compile cache and with the cache that the first start filled.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks import _training, harness, ready, results, session
 from benchmarks.results import Target
 
-# Sizes of language models, and a step's milliseconds on two cores, roughly.
+# Sizes of language models, by the approximate milliseconds of a step on two cores.
 MODELS = {
     "1 ms": dict(width=32, length=32, batch=4),
     "5 ms": dict(width=128, length=64, batch=16),
@@ -33,8 +33,8 @@ SAVED = (100, 400)  # MB
 
 @contextlib.contextmanager
 def watched(found: dict):
-    """Says of a stretch of time whether others used so much of a core that its figures do not count."""
-    own = lambda: sum(os.times()[:4])  # with the children that have ended
+    """Measures how much of a core other processes use, and whether this makes the figures noisy."""
+    own = lambda: sum(os.times()[:4])  # including children that have ended
     busy, wall, mine = harness._busy(), time.perf_counter(), own()
     yield
     busy, wall, mine = harness._busy() - busy, time.perf_counter() - wall, own() - mine
@@ -43,7 +43,7 @@ def watched(found: dict):
 
 
 def row(what: str, case: str, figures: dict[str, list[float]], checks: dict[str, tuple], watch: dict) -> dict:
-    """Quartiles of all figures, and ratios of one to another, or to a number: name -> (above, below, target)."""
+    """Quartiles of all figures, and the ratios in `checks`: name -> (numerator, denominator or a number, target)."""
     found = {name: results.quartiles(values) for name, values in figures.items()}
     ratios = {}
     for name, (above, below, target) in checks.items():
@@ -62,7 +62,7 @@ def row(what: str, case: str, figures: dict[str, list[float]], checks: dict[str,
 
 
 def measure_loop(quick: bool, models: dict = MODELS, log_every: int = 50) -> list[dict]:
-    """The loop, the step and the plain step, in turns."""
+    """Times the loop, the step and the plain step, in turns."""
     rows = []
     for case, sizes in models.items():
         steps = log_every * (4 if quick else 10)
@@ -84,7 +84,7 @@ def measure_loop(quick: bool, models: dict = MODELS, log_every: int = 50) -> lis
 
 
 def measure_calls(quick: bool, calls: tuple = CALLS, log_every: int = 50) -> list[dict]:
-    """A tiny model, with so many steps a call."""
+    """Times a tiny model with several steps per call."""
     times: dict[int, list] = {k: [] for k in calls}
     watch: dict = {}
     steps = log_every * (20 if quick else 40)
@@ -102,10 +102,10 @@ def measure_calls(quick: bool, calls: tuple = CALLS, log_every: int = 50) -> lis
 
 
 def measure_saves(quick: bool, sizes: tuple = SAVED) -> list[dict]:
-    """A state of so many MB, sixteen arrays, saved again and again.
+    """Times repeated saves of a state of sixteen arrays.
 
-    A save `returns` before anything is copied: what it `blocks` is how much later the next step, which overwrites the
-    state in place, is done.
+    A save `returns` before anything is copied. `blocks` is the delay of the next step, which overwrites the state in
+    place.
     """
     import jax
     import jax.numpy as jnp
@@ -130,7 +130,7 @@ def measure_saves(quick: bool, sizes: tuple = SAVED) -> list[dict]:
                 checkpoints.wait()
                 times.append(time.perf_counter())
                 alone, returns, then, rest = (1e3 * (b - a) for a, b in itertools.pairwise(times))
-                if step:  # the first one imports and compiles
+                if step:  # the first save imports and compiles
                     blocks = returns + then - alone
                     found = (returns, blocks, 100 * blocks / mb, returns + then + rest)
                     for figure, ms in zip(figures.values(), found, strict=True):
@@ -141,7 +141,7 @@ def measure_saves(quick: bool, sizes: tuple = SAVED) -> list[dict]:
 
 
 def measure_starts(quick: bool, variants: tuple = ("gru", "attention")) -> list[dict]:
-    """Fresh processes, the first with an empty compile cache, the second with what it left."""
+    """Times new processes: the first with an empty compile cache, the second with the cache of the first."""
     rows = []
     for variant in variants:
         figures: dict[str, list] = {"first, ms": [], "second, ms": []}
@@ -160,7 +160,7 @@ MEASURES = {"loop": measure_loop, "calls": measure_calls, "saves": measure_saves
 
 
 def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
-    """One of each kind: median and quartiles of all figures, ratios with their targets."""
+    """One table of each kind: median and quartiles of all figures, ratios with their targets."""
     out = []
     for what in dict.fromkeys(row["case"]["what"] for row in rows):
         mine = [row for row in rows if row["case"]["what"] == what]
@@ -174,7 +174,7 @@ def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses, measures one thing after the other, and writes the results after each."""
+    """Parses the options, makes one measurement after the other, and writes the results after each."""
     parser = session.options("loop", __doc__, what=MEASURES)
     args = session.parse(parser, argv)
     args.pin, args.shared = False, True

@@ -1,4 +1,4 @@
-"""What a contender is when it is ready: a call that does the work once, made of a JAX or of a torch function."""
+"""A contender that is ready to be timed: a call that does the work once, made from a JAX or a torch function."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Decoded(NamedTuple):
-    """What a call did that took one token after the other, and the size of the state that each of them read."""
+    """The tokens of a call that reads one token after the other, and the size of the state that each step reads."""
 
     steps: int
     rows: int
@@ -16,7 +16,7 @@ class Decoded(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a call of a layer takes, by its definition: operations of products, and bytes that must come and go."""
+    """What a call of a layer needs by its definition: FLOPs of matrix products, and bytes read and written."""
 
     width: int
     parameters: int
@@ -28,9 +28,9 @@ class Work(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A contender, ready: `call` does the work once and returns when the result is there.
+    """A contender that is ready: `call` does the work once and returns when the result is complete.
 
-    One that was `left_out`, for the reason that stands there, has no call.
+    `left_out` is the reason if the contender cannot be timed; then there is no call.
     """
 
     call: Callable[[], Any] | None
@@ -43,9 +43,9 @@ class Built(NamedTuple):
 
 
 def jitted(function: Callable, *args, most_mb: float = math.inf) -> Built:
-    """Compiles a JAX function for these arguments and tries it: everything in its result must be finite.
+    """Compiles a JAX function for these arguments and calls it once: its whole result must be finite.
 
-    One whose temporaries take more than `most_mb` is left out, untried.
+    A function whose temporaries take more than `most_mb` is left out and not called.
     """
     import jax
     import jax.numpy as jnp
@@ -64,7 +64,7 @@ def jitted(function: Callable, *args, most_mb: float = math.inf) -> Built:
 
 
 def eager(forward: Callable, wanted: list | None = None, dy=None) -> Built:
-    """A torch function as its users run it: its result alone; with `dy` <result, dy> and its gradients by `wanted`."""
+    """A torch function as its users run it: only its result; with `dy`, <result, dy> and its gradients by `wanted`."""
     import torch
 
     def call():
@@ -81,7 +81,7 @@ def eager(forward: Callable, wanted: list | None = None, dy=None) -> Built:
 
 
 def tensors(*arrays) -> list:
-    """Numpy arrays as torch has them, on the GPU if it has one."""
+    """Numpy arrays as torch tensors, on the GPU if torch has one."""
     import torch
 
     return [torch.from_numpy(a).to("cuda" if torch.cuda.is_available() else "cpu") for a in arrays]
@@ -96,7 +96,7 @@ def device() -> str:
 
 
 def free_mb() -> float:
-    """How much memory a program may take: four fifths of what is free where JAX computes."""
+    """How many MB a program may take: four fifths of the free memory of the device on which JAX computes."""
     import jax
 
     stats = jax.devices()[0].memory_stats()

@@ -3,8 +3,8 @@
     python -m benchmarks.recurrence --pin
     python -m benchmarks.recurrence --cells lstm --opponents linen torch --shapes 32,128,256 --what training
 
-All do the same: float32, batch-major x_BLD, width in = width out = D. Inference is y; training is the value of <y, dy>
-and its gradients by all parameters and by x. Weights, x and dy are arguments, never constants of the program.
+All contenders compute the same: float32, batch-major x_BLD, width in = width out = D. Inference computes y; training
+computes <y, dy> and its gradients by all parameters and by x. Weights, x and dy are arguments, never constants.
 """
 
 import os
@@ -26,7 +26,7 @@ def arrays(B: int, L: int, D: int):
 
 
 def layer(apply, params, what: str, B: int, L: int, D: int, *rest) -> Built:
-    """Compiles `apply(params, x_BLD, *rest) -> (y_BLD, whatever else it computes)` for inference or training."""
+    """Compiles `apply(params, x_BLD, *rest) -> (y_BLD, other results)` for inference or training."""
     import jax
     import jax.numpy as jnp
 
@@ -45,7 +45,7 @@ def layer(apply, params, what: str, B: int, L: int, D: int, *rest) -> Built:
 
 
 def ours(what, cell, B, L, D) -> Built:
-    """The mixer, fresh, without a mask."""
+    """The mixer without a mask, from an empty state."""
     mixer, params = _mixer(cell, D)
     return layer(mixer.apply, params, what, B, L, D)
 
@@ -57,7 +57,7 @@ def remat(what, cell, B, L, D) -> Built:
 
 
 def masked(what, cell, B, L, D) -> Built:
-    """The mixer in the middle of ragged sequences: with a state from before, a mask, and the state after."""
+    """The mixer on ragged sequences with a carried state: reads a state and a mask, and returns the new state."""
     import jax
     import jax.numpy as jnp
 
@@ -80,7 +80,7 @@ def _mixer(cell: str, D: int, **options):
 
 
 def plain(what, cell, B, L, D) -> Built:
-    """The same cell with our weights as one writes it at first: a scan, inputs projected before it, autodiff."""
+    """The simplest implementation of the same cell with our weights: inputs projected, then a scan; autodiff."""
     import jax
     import jax.numpy as jnp
 
@@ -118,7 +118,7 @@ def plain(what, cell, B, L, D) -> Built:
 
 
 def products(what, cell, B, L, D) -> Built:
-    """The matrix products of the layer alone, 256 rows at a time, as no recurrence can have them."""
+    """Only the matrix products of the layer, 256 rows at a time, which no recurrence can do."""
     import jax
     import jax.numpy as jnp
 
@@ -165,7 +165,7 @@ def nnx(what, cell, B, L, D) -> Built:
 
 
 def torch(what, cell, B, L, D) -> Built:
-    """`torch.nn`, eager, with as many threads as it takes; on the GPU if it has one."""
+    """`torch.nn`, eager, with torch's own number of threads; on the GPU if torch has one."""
     import torch
 
     kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}[cell]
@@ -201,9 +201,9 @@ OPPONENTS = {
     "keras": keras,
 }
 
-OWN = ("plain", "masked", "remat", "products")  # with our allocator
+OWN = ("plain", "masked", "remat", "products")  # contenders with our allocator
 
-# At least so many times faster, at each of the SHAPES.
+# Target: how many times faster, at each of the SHAPES.
 TARGETS = {
     ("training", "lstm", "linen"): (1.5, 2.1, 1.3),
     ("training", "lstm", "torch"): (1.0, 1.2, 1.0),
@@ -221,7 +221,7 @@ TARGETS = {
 
 
 def targets(what, cell, B, L, D) -> list[Target]:
-    """What we hold ourselves to at one case."""
+    """The targets of one case."""
     found = [Target("masked", most=1.1)]
     if (what, cell) == ("training", "lstm"):
         found.append(Target("linen", most=0.4, of="memory"))

@@ -2,8 +2,8 @@
 
     python -m benchmarks.report
 
-Reads every `attention_vs_recurrence-*.json` of the folder. Times of different machines stand in one table; only ratios
-within one machine, and the crossovers, compare.
+Reads every `attention_vs_recurrence-*.json` of the folder. One table shows the times of different machines; only ratios
+within one machine, and the crossovers, are comparable.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def load(folder: Path) -> list[dict]:
 
 
 def machines(runs: list[dict]) -> list[list[str]]:
-    """What each was measured with."""
+    """The hardware and versions of each run."""
     lines = [["", *map(results.machine, runs)]]
     shown = lambda value: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     for key in runs[0]:
@@ -54,7 +54,7 @@ def page(runs: list[dict], shown: list) -> str:
 
 
 def svg(run: dict) -> str:
-    """The picture of a run as it stands in a page."""
+    """The picture of a run, as SVG for the page."""
     file = io.StringIO()
     _curves.picture(run, file, format="svg")
     text = file.getvalue()
@@ -62,7 +62,7 @@ def svg(run: dict) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses, reads and writes."""
+    """Parses the options, reads the results and writes the report."""
     parser = argparse.ArgumentParser("python -m benchmarks.report", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, default=session.RESULTS, help="folder of the results, and of the report")

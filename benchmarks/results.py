@@ -1,4 +1,4 @@
-"""What a race comes to: medians and quartiles, ratios beside their targets, as JSON, markdown and a picture."""
+"""The results of a race: medians and quartiles, ratios and their targets, as JSON, markdown and a picture."""
 
 import json
 import statistics
@@ -33,20 +33,20 @@ class Target(NamedTuple):
 
 
 def machine(result: dict) -> str:
-    """The GPU that computed, or the CPU if none did."""
+    """The GPU that computed, or the CPU if there was no GPU."""
     hardware = result["hardware"]
     return hardware["cpu"] if hardware["device"] == "cpu" else hardware["device"]
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile; of one value three times that value."""
+    """Lower quartile, median and upper quartile; three times the value if there is only one."""
     if len(values) == 1:
         return (values[0],) * 3
     return tuple(statistics.quantiles(values, n=4, method="inclusive"))
 
 
 def summary(timing: Timing, clock: str) -> dict:
-    """Milliseconds by `clock` ("wall", from quiet visits if there are enough, else noisy; or "cpu", from all)."""
+    """Milliseconds by `clock`: "wall", from quiet visits (noisy if there are too few), or "cpu", from all visits."""
     quiet = [v for v in timing.visits if v.quiet]
     noisy = clock == "wall" and len(quiet) < ENOUGH
     counted = quiet if clock == "wall" and not noisy else timing.visits
@@ -67,7 +67,7 @@ def summary(timing: Timing, clock: str) -> dict:
 
 
 def _per_token(ms: float, steps: int, rows: int, state_bytes: int) -> dict:
-    """What a call of so many milliseconds comes to for one token of each row."""
+    """The figures of one token of each row, for a call of `ms` milliseconds."""
     return {
         "us_token": 1e3 * ms / steps,
         "tokens_s": 1e3 * rows * steps / ms,
@@ -77,7 +77,7 @@ def _per_token(ms: float, steps: int, rows: int, state_bytes: int) -> dict:
 
 
 def row(case: dict, timings: dict[str, Timing], clock: str, targets: list[Target]) -> dict:
-    """One case: everyone's figures, and ours against each of the others."""
+    """One case: the figures of all contenders, and the ratios of ours to each of the others."""
     figures = {name: summary(timing, clock) for name, timing in timings.items()}
     bounds = {(t.against, t.of): t for t in targets}
     ratios = []
@@ -118,7 +118,7 @@ def title(case: dict) -> str:
 
 
 def cell(ratio: dict) -> str:
-    """`1.52 (1.48–1.55) ≥ 1.5 ✓`; if it is noisy, `~` in front and `?` behind."""
+    """`1.52 (1.48–1.55) ≥ 1.5 ✓`; a noisy ratio has `~` before it and `?` after it."""
     text = "~" * ratio["noisy"] + f"{ratio['ratio']:.2f}"
     if ratio["low"] != ratio["high"]:
         text += f" ({ratio['low']:.2f}–{ratio['high']:.2f})"
@@ -127,7 +127,7 @@ def cell(ratio: dict) -> str:
 
 
 def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
-    """Caption and cells (the first line is the head) of: speed, memory, everyone's figures."""
+    """Caption and cells (the first line is the head) of the tables: speed, memory, the figures of all contenders."""
     out = []
     for of, caption in CAPTIONS.items():
         names = list(dict.fromkeys(r["against"] for row in rows for r in row["ratios"] if r["of"] == of))
@@ -143,7 +143,7 @@ def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _shown(name: str, figures: dict) -> dict[str, str]:
-    """Figures of one contender as they stand in a table."""
+    """The figures of one contender, as text for a table."""
     number = lambda key, form: "" if figures[key] is None else format(figures[key], form)
     token = {"µs / token": "us_token", "tokens / s": "tokens_s", "state MB": "state_mb", "ns / byte": "ns_byte"}
     forms = {"us_token": ".1f", "tokens_s": ",.0f", "state_mb": ".3f", "ns_byte": ".3f"}
@@ -164,7 +164,7 @@ def _shown(name: str, figures: dict) -> dict[str, str]:
 
 
 def markdown(result: dict, shown: list) -> str:
-    """Tables, under what they were measured with."""
+    """The tables, after the hardware, versions and command of the measurement."""
     about = {key: value for key, value in result.items() if key not in ("name", "rows")}
     show = lambda value: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
     parts = [f"# {result['name']}", *(["\n".join(f"- {k}: {show(v)}" for k, v in about.items())] if about else [])]
@@ -175,7 +175,7 @@ def markdown(result: dict, shown: list) -> str:
 
 
 def picture(result: dict, path: Path) -> None:
-    """Speed against each opponent: a point with quartiles per case, targets as open marks."""
+    """Draws the speed against each opponent: a point with quartiles per case, targets as marks."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -207,7 +207,7 @@ def picture(result: dict, path: Path) -> None:
 
 
 def save(result: dict, stem: Path, shown: list | None = None, draw: Callable | None = picture) -> None:
-    """Writes `stem`.json, .md with the tables that are `shown` (None: those of a race), and .png if it is drawn."""
+    """Writes `stem`.json, .md with the tables `shown` (None: those of a race), and .png if `draw` is not None."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     shown = tables(result["rows"]) if shown is None else shown

@@ -1,4 +1,4 @@
-"""A run of a benchmark: its options, the machine it ran on, and its results as they come."""
+"""One run of a benchmark: its options, its machine, and its results case by case."""
 
 import argparse
 import datetime
@@ -38,11 +38,11 @@ def sizes(letters: str) -> Callable[[str], tuple[int, ...]]:
 
 
 def options(name: str, description: str, **words) -> argparse.ArgumentParser:
-    """The options of all benchmarks, and for each of `words` its choices."""
+    """The options of all benchmarks, and one option with its choices for each of `words`."""
     out = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description)
     out.formatter_class = argparse.RawDescriptionHelpFormatter
     out.set_defaults(benchmark=name)
-    out.add_argument("--quick", action="store_true", help="three short visits: to try it out, not to quote")
+    out.add_argument("--quick", action="store_true", help="three short visits: for a try, not for numbers to quote")
     out.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     for option, choices in words.items():
         out.add_argument(f"--{option}", nargs="+", choices=list(choices), default=list(choices))
@@ -50,22 +50,22 @@ def options(name: str, description: str, **words) -> argparse.ArgumentParser:
 
 
 def add_pin(out: argparse.ArgumentParser) -> None:
-    """The option of those that can be told by CPU time."""
+    """Adds `--pin`, for benchmarks that can be measured in CPU time."""
     out.add_argument("--pin", action="store_true", help="one core, one thread, CPU time instead of wall time")
 
 
 def parser(name: str, description: str, opponents: Iterable[str], letters: str, **words) -> argparse.ArgumentParser:
-    """The options of a race between libraries: `--shapes` of these letters, and for each of `words` its choices."""
+    """The options of a race between libraries: `--shapes` in these letters, and one option for each of `words`."""
     out = options(name, description, **words, opponents=opponents)
     add_pin(out)
     out.add_argument("--shared", action="store_true", help="all contenders in one process, with one allocator")
-    out.add_argument("--allocator", choices=("keep", "default"), help="for all; else ours keeps its pages, theirs not")
+    out.add_argument("--allocator", choices=("keep", "default"), help="for all (default: keep for ours)")
     out.add_argument("--shapes", nargs="+", type=sizes(letters), help=f"{letters}, instead of the standard ones")
     return out
 
 
 def parse(options: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The options, and as `command` what was typed, but for the folder."""
+    """The parsed options, and as `command` the typed command without the folder."""
     argv = sys.argv[1:] if argv is None else argv
     args = options.parse_args(argv)
     typed = [word for word in argv if word not in ("--out", str(args.out)) and not word.startswith("--out=")]
@@ -74,16 +74,16 @@ def parse(options: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
 
 
 def contenders(args, ours: Callable, opponents: dict[str, Callable], own: Iterable[str]) -> list[harness.Contender]:
-    """Ours and the opponents asked for. Those of our `own` have our allocator, the others that of their users."""
+    """Ours and the chosen opponents. Ours and those in `own` have our allocator, the others that of their users."""
     found = {results.OURS: ours, **{name: opponents[name] for name in args.opponents}}
     keeps = {results.OURS, *own}
     return [harness.Contender(n, build, "keep" if n in keeps else "default") for n, build in found.items()]
 
 
 def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lambda name, case: True) -> dict:
-    """Races case by case, prints ratios as they come, saves after each case; returns the result.
+    """Runs all cases; prints the ratios and saves after each case; returns the result.
 
-    `serves(name, case)`: whether a contender has a part in a case.
+    `serves(name, case)`: whether a contender takes part in a case.
 
     Raises:
       SystemExit: an opponent is not installed, or options contradict each other.
@@ -94,7 +94,7 @@ def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lam
     if args.allocator:
         contenders = [c._replace(allocator=args.allocator) for c in contenders]
     elif args.shared:
-        sys.exit("one process has one allocator: add --allocator keep or --allocator default to --shared.")
+        sys.exit("--shared uses one process, which has one allocator: add --allocator keep or --allocator default.")
     plan, result = plan_of(args), about(args, contenders)
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for case in cases:
@@ -104,7 +104,7 @@ def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lam
         ratios = [f"{r['against']} {results.cell(r)}" for r in result["rows"][-1]["ratios"] if r["of"] == "time"]
         console.print(f"{results.title(case)}: " + ", ".join(ratios), highlight=False, soft_wrap=True)
         results.save(result, args.out / stem(result))
-    for caption, (head, *lines) in results.tables(result["rows"])[:-1]:  # everyone's figures are in the file
+    for caption, (head, *lines) in results.tables(result["rows"])[:-1]:  # the last one is only in the file
         table = Table(*head, title=caption)
         for line in lines:
             table.add_row(*line)
@@ -113,25 +113,25 @@ def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lam
 
 
 def plan_of(args) -> harness.Plan:
-    """How to time, by the options."""
+    """The plan of the timing, from the options."""
     quick = {"rounds": 3, "seconds": 0.05, "budget": 10.0} if args.quick else {}
     return harness.Plan(**quick, pin=args.pin, shared=args.shared)
 
 
 def place(result: dict, device: str) -> None:
-    """Writes down what computed.
+    """Records the device that computed.
 
     Raises:
-      SystemExit: an accelerator, and CPU time.
+      SystemExit: CPU time was asked for, but an accelerator computed.
     """
     if result["clock"] == "cpu" and device != "cpu":
-        sys.exit(f"--pin compares CPU time, which says nothing about {device}: leave it out.")
+        sys.exit(f"--pin compares CPU time, which does not measure {device}: leave out --pin.")
     result["hardware"]["device"] = device
 
 
 def about(args, contenders: list[harness.Contender]) -> dict:
-    """All that a number must carry with it; no names of hosts or folders."""
-    # Late: the processes of contenders import this file, and JAX must not be there before its settings.
+    """The facts that belong to each number: hardware, versions, command; no names of hosts or folders."""
+    # Imported late: the processes of contenders import this file, and must not import JAX before its settings are made.
     from seqjax.training.facts import revision
 
     return {

@@ -2,7 +2,8 @@
 
 seqjax train --config experiments/copy.py --workdir runs/copy
 
-2 CPU cores, 1 min, seed 0: validation accuracy 0.888 per symbol, 0.086 of all rows wholly right (guessing: 0.125).
+2 CPU cores, 1 min, seed 0: validation accuracy 0.888 per symbol, 0.086 per row, that is, without
+an error in the row (guessing a symbol: 0.125).
 """
 
 from ml_collections import ConfigDict

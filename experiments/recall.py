@@ -1,4 +1,4 @@
-"""Associative recall: eight key-value pairs, then every key asks for its value. Attention against the GRU.
+"""Associative recall: after eight key-value pairs, answer each key with its value. Attention against the GRU.
 
 seqjax train --config experiments/recall.py:attention --workdir runs/recall/attention
 seqjax train --config experiments/recall.py:gru --workdir runs/recall/gru

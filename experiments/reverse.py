@@ -1,10 +1,11 @@
-"""Reverse: read up to 16 random symbols, then write them backwards. An encoder, and a decoder that looks at it.
+"""Reverse: read up to 16 random symbols, then write them backwards. An encoder, and a decoder that attends to it.
 
 seqjax train --config experiments/reverse.py --workdir runs/reverse
 seqjax evaluate --workdir runs/reverse --split test
 seqjax generate --workdir runs/reverse --samples 4 --temperature 0
 
-2 cores of an AMD EPYC, CPU: 2 to 3 min of CPU time each, seed 0; wholly right of 512 validation and of 512 test rows:
+2 cores of an AMD EPYC, CPU: 2 to 3 min of CPU time each, seed 0. Fraction of 512 validation and of 512 test rows
+without an error:
 0.998 and 0.996 (attention), 1.000 and 1.000 (`:bahdanau`), 1.000 and 0.994 (`:luong`), 0.988 and 0.988
 (`:interactive`). Guessing a symbol: 0.176.
 """

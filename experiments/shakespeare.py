@@ -1,4 +1,4 @@
-"""Tiny Shakespeare, character by character: a hybrid of two GRU layers and one of attention.
+"""Tiny Shakespeare, character by character: a hybrid of two GRU layers and one attention layer.
 
 seqjax train --config experiments/shakespeare.py --config.data.dir=DATA --workdir runs/shakespeare
 

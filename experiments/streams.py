@@ -1,11 +1,14 @@
-"""What is a carried state worth? Two stacked LSTMs on the Python language reference, in windows of 32 characters.
+"""How much does a carried state improve a language model?
+
+Two stacked LSTMs on the Python language reference, in windows of 32 characters.
 
     seqjax train --config experiments/streams.py:carried --workdir runs/streams/carried
     seqjax train --config experiments/streams.py:windows --workdir runs/streams/windows
 
-Truncated back-propagation through time as in the classical language models: contiguous streams per row, the gradient
-ends with the window, the state goes on. `windows` reads the same windows in random order, each from an empty state,
-in training and in evaluation, so that part of the gap is that its first characters are predicted from little.
+Truncated back-propagation through time as in the classical language models: contiguous streams per row; the gradient
+ends with the window, and the state is carried on. `windows` reads the same windows in random order, each from an empty
+state, in training and in evaluation; so a part of the gap comes from the first characters of each window, which are
+predicted from little context.
 Dropout of recurrent weights as in Merity et al. 2017 (arXiv:1708.02182).
 
 2 cores of an AMD EPYC, about 2 min each; seeds 0, 1, 2; bits per character:

@@ -3,8 +3,8 @@
 #
 #   docs/recipes/tpu_pod.sh my-v5e-32 us-central1-a --config experiments/quickstart.py:gru --workdir /mnt/runs/gru
 #
-# The hosts need the same checkout with `pip install -e . 'jax[tpu]'` in ~/seqjax/.venv, and one file system for the workdir.
-# A slice that was preempted is made again and the same command run again: the run goes on.
+# All hosts need the same checkout with `pip install -e . 'jax[tpu]'` in ~/seqjax/.venv, and share the file system of
+# the workdir. If the slice was preempted, create it again and run the same command: the run goes on.
 set -euo pipefail
 
 name=$1 zone=$2

@@ -2,9 +2,9 @@
 
 seqjax compare --config experiments/compare/characters.py --workdir runs/characters
 
-Each has as many parameters as two blocks of attention, 64 wide with an MLP, within 2 %. What was trained on windows
-of 64 characters is evaluated on longer ones, too. Compare numbers within one version of Python only: the text
-differs between them.
+Each model has as many parameters as two blocks of attention, 64 wide with an MLP, within 2 %. Models are trained on
+windows of 64 characters and also evaluated on longer ones. Compare numbers only within one version of Python: the text
+differs between versions.
 """
 
 
@@ -28,6 +28,6 @@ def get_comparison(variant: str = ""):
         match="params",
         target="attention",
         learning_rates=[1e-3, 3e-3, 1e-2],
-        seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
+        seeds=[0, 1, 2] if tiny else list(range(8)),  # the smallest number whose p is below 5 % for six pairs
         extrapolate={"data.length": [64, 128] if tiny else [64, 128, 256]},
     )

@@ -2,9 +2,9 @@
 
 seqjax compare --config experiments/compare/digits.py --workdir runs/digits
 
-Each has as many parameters as two blocks of attention, 64 wide with an MLP, within 2 %, and takes the mean over time.
-168 validation digits leave too many ties in accuracy: checkpoints and learning rates are chosen by loss. Needs
-scikit-learn (extra `eval`).
+Each model has as many parameters as two blocks of attention, 64 wide with an MLP, within 2 %, and takes the mean over
+time. Loss chooses checkpoints and learning rates, because the accuracy on 168 validation digits has too many ties.
+Needs scikit-learn (extra `eval`).
 """
 
 
@@ -38,5 +38,5 @@ def get_comparison(variant: str = ""):
         tolerance=0.1 if tiny else 0.02,
         metric="accuracy",
         learning_rates=[1e-3, 3e-3, 1e-2],
-        seeds=[0, 1, 2] if tiny else list(range(8)),  # the least whose p is below 5 % for six pairs
+        seeds=[0, 1, 2] if tiny else list(range(8)),  # the smallest number whose p is below 5 % for six pairs
     )

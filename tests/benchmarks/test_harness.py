@@ -77,7 +77,7 @@ def test_contenders_must_be_comparable(log):
     with pytest.raises(ValueError, match="TPU v9"):
         harness.race([a, d], {"log": str(log)}, BRIEF)
     keep = Contender("b", racers.b, "keep")
-    with pytest.raises(ValueError, match="b wants the allocator keep"):
+    with pytest.raises(ValueError, match="b needs the allocator keep"):
         harness.race([a, keep], {"log": str(log)}, BRIEF._replace(shared=True))
 
 

@@ -1,4 +1,4 @@
-"""What a run must survive: 56 faults by number, each with the tests that hold it (from `tests/`, file::function)."""
+"""68 faults that a run must survive, by number, each with its tests (file::function, from `tests/`)."""
 
 FAULTS, INPUT = "faults/test_faults.py", "faults/test_bad_input.py"
 RESUME, CHECKPOINT = "training/test_resume.py", "training/test_checkpoint.py"
