@@ -27,9 +27,11 @@ ATTENTION = [
          output_gate="feature", backend="blockwise"),
     dict(heads=2, kv_heads=2, window=2, dilation=2, score="general", qk_norm=True, output_gate="head"),
     dict(heads=2, window=2, positions="sinusoidal", sinks=True, backend="blockwise"),
-    dict(heads=2, kv_heads=1, max_length=CONTEXT, rope_scaling="yarn", rope_factor=4.0, rope_original_length=4, score="additive"),
+    dict(heads=2, kv_heads=1, max_length=CONTEXT, rope_scaling="yarn", rope_factor=4.0, rope_original_length=4,
+         score="additive"),
     dict(heads=2, kv_heads=1, window=3, positions="alibi", output_gate="head", backend="blockwise"),
-    dict(heads=2, max_length=CONTEXT, positions="relative", num_buckets=4, max_distance=5, score="cosine", weights="entmax"),
+    dict(heads=2, max_length=CONTEXT, positions="relative", num_buckets=4, max_distance=5, score="cosine",
+         weights="entmax"),
     dict(heads=2, window=3, max_length=CONTEXT, positions="sinusoidal", score="location", weights="sigmoid",
          output_gate="feature"),
 ]  # fmt: skip
@@ -40,7 +42,7 @@ AXES = {
     "key heads": lambda o: "fewer" if o.get("kv_heads", o["heads"]) < o["heads"] else "all",
     "backend": lambda o: o.get("backend", "auto"),
     "scores": lambda o: "held" if o.get("score") in ("additive", "location") or "weights" in o else "in blocks",
-    "gate": lambda o: "gate" in o,
+    "output gate": lambda o: "output_gate" in o,
 }
 
 # What is not listed is tested with its defaults. A variant names a path that no other one takes.
@@ -50,15 +52,15 @@ OPTIONS = {
         {},
         dict(cell="lstm", score="general", alignment="local_m", radius=1),
         dict(style="luong", score="cosine", weights="entmax", alignment="local_p", radius=2),
-        dict(style="luong", cell="lstm", score="location", places=3, weights="sigmoid", input_feeding=False),
+        dict(style="luong", cell="lstm", score="location", max_source_length=3, weights="sigmoid", input_feeding=False),
     ],
     "interactive": [{}, dict(heads=2, score="general", fusion="coattention")],
-    "sparse_attention": [dict(heads=2, max_length=CONTEXT, block=2, near=0, random=1)],
+    "sparse_attention": [dict(heads=2, max_length=CONTEXT, block_size=2, local_blocks=0, random_blocks=1)],
     "cross_attention": [dict(heads=2), dict(heads=2, kv_heads=1, qk_norm=True, backend="blockwise")],
     "linear_attention": [
         dict(heads=2),
-        dict(heads=1, features="taylor", feature_width=2),
-        dict(heads=2, features="learned", feature_width=3),
+        dict(heads=1, feature_map="taylor", feature_width=2),
+        dict(heads=2, feature_map="learned", feature_width=3),
     ],
     "lru": [{}, dict(state_size=3)],
     "min_gru": [{}, dict(candidate="positive")],
@@ -147,7 +149,7 @@ MIXERS = [n for n in lookup.names("seqjax.mixers") if lookup.find(n, "seqjax.mix
 for name in MIXERS:  # the others: tests/mixers/test_bidirectional.py
     reads = lookup.find(name, "seqjax.mixers", "Mixer").memory
     for variant, options in enumerate(OPTIONS.get(name, [{}])):
-        words = "-".join([name, *(str(v) for k, v in options.items() if k != "context")])
+        words = "-".join([name, *(str(v) for k, v in options.items() if k != "max_length")])
         make = functools.partial(mixer(name, options), width=D)
         SUBJECTS[words] = Given(make) if reads else make()
         FIRST += [words] if variant == 0 else []

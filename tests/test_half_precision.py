@@ -34,7 +34,7 @@ MODELS = {
 
 
 def named(name, options):
-    shown = {k: v for k, v in options.items() if k not in ("context", "inputs")}
+    shown = {k: v for k, v in options.items() if k not in ("max_length", "inputs")}
     return "-".join([name, *map(str, shown.values())])
 
 
@@ -42,7 +42,7 @@ def subjects():
     for name in lookup.names("seqjax.mixers"):
         for options in OPTIONS.get(name, [{}]):
             options = options | SMOOTH.get(options.get("view"), {})
-            options |= dict(max_length=CONTEXT) if "context" in options else {}
+            options |= dict(max_length=CONTEXT) if "max_length" in options else {}
             yield named(name, options), functools.partial(mixer(name, options), width=D)
     for name in lookup.names("seqjax.models"):
         for options in MODELS[name]:

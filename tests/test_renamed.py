@@ -37,7 +37,10 @@ NEW = {
         "tie_embeddings": True,
         "mixer": [
             {"name": "gru", "reset_after": False, "initial_state": "learned"},
-            {"name": "stacked", "mixer": {"name": "attention", "max_length": 12, "causal": True, "output_gate": "head"}},
+            {
+                "name": "stacked",
+                "mixer": {"name": "attention", "max_length": 12, "causal": True, "output_gate": "head"},
+            },
         ],
     },
     "optim": {
@@ -104,7 +107,9 @@ def test_a_run_folder_of_before_goes_on_is_evaluated_and_reported(tmp_path):
     tree = {**resolve(OLD), **OLD}
     (folder / "config.json").write_text(json.dumps(tree))
     for name in ("run.json", "status.json"):
-        kept = {k: v for k, v in json.loads((folder / name).read_text()).items() if k not in ("format", "seal", "metrics")}
+        kept = {
+            k: v for k, v in json.loads((folder / name).read_text()).items() if k not in ("format", "seal", "metrics")
+        }
         (folder / name).write_text(json.dumps(kept))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     bare = [{k: v for k, v in row.items() if k != "seal"} for row in rows]

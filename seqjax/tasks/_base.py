@@ -25,7 +25,9 @@ class Task(Checked):
     spec: Annotated[Spec, Injected]
     monitor: str = "loss"
 
-    given = math.inf  # number of first tokens of a document that are not predicted: all, unless a task predicts tokens
+    prompt_length = (
+        math.inf
+    )  # the first tokens of a document that are not predicted; a task that predicts tokens sets it
     carry_state = False  # not a field: only tasks whose batches can continue the batch before have this option
 
     def __post_init__(self):

@@ -61,12 +61,12 @@ class Torch(Theirs):
         torch = pytest.importorskip("torch")
         kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[self.cell]
         torch.manual_seed(0)
-        return kind(D, self.options.get("hidden", D), self.layers, batch_first=True, **self.keywords())
+        return kind(D, self.options.get("hidden_size", D), self.layers, batch_first=True, **self.keywords())
 
     def keywords(self):
         names = {"bias": "bias", "activation": "nonlinearity"}
         found = {names[k]: v for k, v in self.options.items() if k in names}
-        return found | ({"proj_size": D} if "hidden" in self.options else {})
+        return found | ({"proj_size": D} if "hidden_size" in self.options else {})
 
     def weights(self):
         return self.layer.state_dict()
@@ -133,7 +133,7 @@ class Ours:
     """The mixer that computes what `theirs` does. States are lists of layers, each a tuple, as of `theirs`."""
 
     def __init__(self, theirs):
-        options = {k: v for k, v in theirs.options.items() if k in ("hidden", "activation", "reset")}
+        options = {k: v for k, v in theirs.options.items() if k in ("hidden_size", "activation", "reset_after")}
         mixer = functools.partial(CELLS[theirs.cell], **options)
         self.deep, self.slots = theirs.layers > 1, 2 if theirs.cell == "lstm" else 1
         self.mixer = Stacked(width=D, layers=theirs.layers, mixer=mixer) if self.deep else mixer(width=D)

@@ -79,7 +79,7 @@ SOURCES = {
     "one bucket": lambda: batches(),
     "in file order": lambda: batches(shuffle=False, split="validation", buckets=BUCKETS),
     "endless": lambda: batches(Numbered(endless=True)),
-    "cropped": lambda: batches(buckets=(2, 4), overlong="crop"),
+    "cropped": lambda: batches(buckets=(2, 4), too_long="crop"),
 }
 
 
@@ -191,7 +191,7 @@ def test_an_overlong_example_is_refused_before_any_batch_where_lengths_are_known
         batches(Measured(), "validation", shuffle=False, buckets=(5,))
     assert batches(Listed(), buckets=(5,)).per_epoch == 1
     assert batches(Listed(), "validation", shuffle=False).per_epoch == 1  # no buckets: one that holds all
-    assert batches(Measured(), buckets=(5,), overlong="truncate").per_epoch == 6
+    assert batches(Measured(), buckets=(5,), too_long="truncate").per_epoch == 6
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -206,7 +206,7 @@ def test_only_train_may_be_endless(shuffle):
 @pytest.mark.parametrize(("overlong", "shuffle"), [("truncate", True), ("truncate", False), ("crop", False)])
 def test_overlong_examples_are_cut_at_the_end(overlong, shuffle):
     """`crop` too, where nothing is random: in validation and test."""
-    of = batches(buckets=(2, 4), overlong=overlong, shuffle=shuffle)
+    of = batches(buckets=(2, 4), too_long=overlong, shuffle=shuffle)
     for batch in of.iterate(0, of.per_epoch):
         for row in np.flatnonzero(batch["weight"]):
             wanted = of.source.example("train", int(batch["label"][row]))["tokens"][:4]
@@ -216,7 +216,7 @@ def test_overlong_examples_are_cut_at_the_end(overlong, shuffle):
 def test_cropping_takes_a_window_that_changes_with_epoch_and_seed():
     starts = {}
     for seed, epoch in itertools.product((0, 1), range(6)):
-        of = batches(buckets=(4,), overlong="crop", seed=seed)
+        of = batches(buckets=(4,), too_long="crop", seed=seed)
         for batch in of.iterate(epoch * of.per_epoch, (epoch + 1) * of.per_epoch):
             for row in np.flatnonzero(batch["weight"]):
                 label, mask = int(batch["label"][row]), batch["mask"][row]
@@ -351,7 +351,7 @@ def test_reading_stops_when_nobody_wants_more():
 
 def test_workers_change_nothing_and_leave():
     """Two processes, buckets and partial batches."""
-    of = batches(buckets=BUCKETS, workers=2)
+    of = batches(buckets=BUCKETS, num_workers=2)
     plain = list(batches(buckets=BUCKETS).iterate(1, 9))
     read = of.iterate(1, 9)
     assert all(itertools.starmap(same, zip(read, plain, strict=True)))
@@ -359,13 +359,13 @@ def test_workers_change_nothing_and_leave():
 
 
 def test_a_worker_that_raises_or_dies_ends_the_reading():
-    of = batches(Given(records=FAILING), shuffle=False, workers=1).iterate(0, 4)
+    of = batches(Given(records=FAILING), shuffle=False, num_workers=1).iterate(0, 4)
     next(of)
     with pytest.raises(DataError, match=r"record 5 of split 'train': .*RuntimeError: the tape is torn"):
         list(of)
     assert not multiprocessing.active_children()
 
-    of = batches(Numbered(endless=True), workers=1).iterate(0, 10**9)
+    of = batches(Numbered(endless=True), num_workers=1).iterate(0, 10**9)
     next(of)
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGKILL)

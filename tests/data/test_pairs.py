@@ -38,7 +38,7 @@ def batches(sources, split="train", batch=4, source_vocabulary=V, **loader):
 
 def test_sources_are_padded_to_their_own_length_in_every_bucket():
     given = [[1, 2, 3, 4], [], [8], [5, 6], [7, 7, 7]]
-    for loader in ({}, dict(buckets=(2, 8)), dict(buckets=(2,), overlong="truncate")):
+    for loader in ({}, dict(buckets=(2, 8)), dict(buckets=(2,), too_long="truncate")):
         seen = 0
         of = batches([np.array(s, np.int32) for s in given], **loader)
         for batch in of.iterate(0, of.per_epoch):
@@ -70,7 +70,7 @@ def test_sources_are_padded_to_their_own_length_in_every_bucket():
 def test_a_bad_source_is_named(bad, words, overlong):
     good = np.arange(3)
     with pytest.raises(DataError) as error:
-        batches([good, good, bad, good], overlong=overlong)[0]
+        batches([good, good, bad, good], too_long=overlong)[0]
     assert "record 2 of split 'train'" in str(error.value) and words in str(error.value)
 
 

@@ -17,7 +17,7 @@ from seqjax.commands.list import KINDS
 from seqjax.search import space
 from seqjax.training import cost, dry_run
 from seqjax.training.experiment import Experiment, Schema, resolve
-from seqjax.training.loop import BLOCK, Calls, Steps
+from seqjax.training.loop import BLOCK, Calls, Loop
 from seqjax.types import ConfigError, Injected, Part, fields_of, marker, mismatch
 
 DEEP = {"a": 1}
@@ -133,7 +133,7 @@ def test_a_model_that_no_machine_holds_is_told_with_its_bytes(tmp_path):
 def test_steps_cost_nothing_before_they_are_taken():
     """The learning rates of log lines come in blocks, the calls of the step by number."""
     e = Experiment(resolve(launch.tiny("train.steps=2147483647", "train.log_every=7", "optim.warmup_steps=5000")))
-    steps = Steps.__new__(Steps)
+    steps = Loop.__new__(Loop)
     steps.experiment, steps.options = e, e.train
     steps._schedule, steps._rates = jax.jit(jax.vmap(e.optim.rate(e.train.steps))), (-1, None)
     for step in (7, 7 * BLOCK, 7 * BLOCK + 7, 2**31 - 1):

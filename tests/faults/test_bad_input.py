@@ -159,8 +159,8 @@ def test_a_source_that_cannot_be_built_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("loader", "most"),
     [
-        (dict(buckets=(5,), overlong="truncate"), 1),
-        (dict(buckets=(3, 5), overlong="crop"), 2),
+        (dict(buckets=(5,), too_long="truncate"), 1),
+        (dict(buckets=(3, 5), too_long="crop"), 2),
         (dict(buckets=(5, 9)), 2),
     ],
 )
@@ -253,11 +253,12 @@ CARRIED = {
         2,
         ("task.carry_state", "'train'", "16 tokens", "holds 8", "model.mixer.max_length"),
     ),
-    "a bounded cache in a hybrid": (("model.mixer=['gru','attention']", "model.layers=2", "model.mixer.1.max_length=15"),
-                                    2, ("16 tokens", "holds 15")),
+    "a bounded cache in a hybrid": (("model.mixer=['gru','attention']", "model.layers=2",
+                                     "model.mixer.1.max_length=15"), 2, ("16 tokens", "holds 15")),
     "buckets": (("loader.buckets=[5]",), 2, ("loader.buckets=[5]", "leave them out")),
     "another task": (("task.name=classification",), 2, ("task.carry_state",)),
-    "more rows than windows": (("loader.batch_size=16",), 3, ("13 windows of 4", "16", "loader.batch_size", "data.length")),
+    "more rows than windows": (("loader.batch_size=16",), 3,
+                               ("13 windows of 4", "16", "loader.batch_size", "data.length")),
 }  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def test_every_point_has_its_config_and_its_command(written):
         for seed in (0, 1, 2):
             where = f"runs/{x.cell.contender}/rate-{x.rate:g}/seed-{seed}/config.json"
             assert where in shown and where in markdown
-    assert shown.count('"warmup"') == 3
+    assert shown.count('"warmup_steps"') == 3
 
 
 def test_the_table_holds_every_run_once(written):

@@ -157,7 +157,7 @@ def test_same_folders_give_the_same_bytes(two, pages, tmp_path):
 
 def test_one_run_shows_its_whole_config(write_run, pages, tmp_path):
     text, markdown = pages([write_run(tmp_path / "alone")], tmp_path / "out")
-    assert '"warmup": 100' in Page(text).text and '"warmup": 100' in markdown
+    assert '"warmup_steps": 100' in Page(text).text and '"warmup_steps": 100' in markdown
     assert "alone reaches a test loss of 1.5500." in text
 
 

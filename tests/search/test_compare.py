@@ -206,7 +206,7 @@ def test_pairs_share_their_seeds_and_differ_in_nothing_else(tmp_path):
         assert gru["seed"] == lstm["seed"] == seed
         different = {key.partition(".")[0] for key in config.differences(gru, lstm)}
         assert different == {"model", "optim"}
-        assert set(config.differences(gru["optim"], lstm["optim"])) == {"peak"}
+        assert set(config.differences(gru["optim"], lstm["optim"])) == {"learning_rate"}
 
 
 def test_what_is_matched_is_trained(tmp_path):
@@ -362,7 +362,7 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("learning_rates", "best", "following"),
+    ("rates", "best", "following"),
     [
         ({0.1: [3.0], 1.0: [1.0], 10.0: [2.0]}, 1.0, None),
         ({0.1: [3.0], 1.0: [2.0], 10.0: [1.0]}, 10.0, 100.0),

@@ -284,7 +284,8 @@ DRIVER = """
 import sys
 sys.path.insert(0, {here!r})
 import test_sweep
-test_sweep.sweep({folder!r}, {{"optim.learning_rate": test_sweep.choice(0.01, 0.1, 7.0, 0.02)}}, slots=1, sampler="grid")
+space = {{"optim.learning_rate": test_sweep.choice(0.01, 0.1, 7.0, 0.02)}}
+test_sweep.sweep({folder!r}, space, slots=1, sampler="grid")
 """
 
 
@@ -452,8 +453,8 @@ def test_the_command_says_what_happened(tmp_path, monkeypatch):
     args = ("sweep", "--config", file, "--workdir", tmp_path / "s", "--sampler", "grid", "--slots", "2")
     outcome = launch.main(*args)
     assert outcome.code == 0, outcome.err
-    for words in ("3 trials", "trial 1  failed  DataError: no such thing  optim.learning_rate=2", "best: trial 2, loss 0.25",
-                  "sweep.html", f"seqjax train --config {tmp_path}/s/best.json"):  # fmt: skip
+    for words in ("3 trials", "trial 1  failed  DataError: no such thing  optim.learning_rate=2",
+                  "best: trial 2, loss 0.25", "sweep.html", f"seqjax train --config {tmp_path}/s/best.json"):  # fmt: skip
         assert words in outcome.out, outcome.out
     again = launch.main(*args)
     assert again.code == 0 and "3 of them already ended" in again.out and "trial 1" not in again.out

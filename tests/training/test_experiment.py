@@ -32,8 +32,8 @@ def test_all_problems_are_listed_at_once():
         resolve(wrong)
     text = str(error.value)
     assert text.startswith("7 problems")
-    for words in ("train.steps: got 0", "optim.learning_rate: got -1", "loader.batch_size: got 0", "model.widht", "'width'",
-                  "data.name", "'copy'", "seed: got 'x'", "tarin", "'train'"):  # fmt: skip
+    for words in ("train.steps: got 0", "optim.learning_rate: got -1", "loader.batch_size: got 0", "model.widht",
+                  "'width'", "data.name", "'copy'", "seed: got 'x'", "tarin", "'train'"):  # fmt: skip
         assert words in text, words
 
 

@@ -144,8 +144,8 @@ def test_speed_is_steps_over_the_time_of_training(tmp_path):
     lines = "".join("ab" * n + "\n" for n in (1, 1, 2, 2, 4, 4) * 2)
     (tmp_path / "texts.csv").write_text("text\n" + lines)
     data = {"name": "table", "train": str(tmp_path / "texts.csv"), "validation": None, "text": "text"}
-    train(tmp_path, f"data={data!r}", "loader.batch_size=2", "loader.buckets=[2,4,8]", "train.steps=24", "train.log_every=6",
-          "train.checkpoint_every=4")  # fmt: skip
+    train(tmp_path, f"data={data!r}", "loader.batch_size=2", "loader.buckets=[2,4,8]", "train.steps=24",
+          "train.log_every=6", "train.checkpoint_every=4")  # fmt: skip
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     found, compiled = [row for row in map(json.loads, lines) if row["split"] == "train"], 0
     for before, row in zip([{"seconds": 0.0}, *found], found, strict=False):
