@@ -167,5 +167,5 @@ SUBJECTS |= MODELS
 FIRST += MODELS
 DAILY += MODELS
 READERS = [name for name, module in SUBJECTS.items() if isinstance(module, Given)]
-ROOM = {name: (module.make() if name in READERS else module).room for name, module in SUBJECTS.items()}
+ROOM = {name: (module.make() if name in READERS else module).capacity for name, module in SUBJECTS.items()}
 CACHED = [name for name, room in ROOM.items() if room is not None]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend import core
-from test_laws import OPTIONS, mixer
+from subjects import OPTIONS, mixer
 
 from seqjax import lookup
 from seqjax.mixers._base import Mixer
@@ -41,7 +41,7 @@ def named(name, options):
 def subjects():
     for name in lookup.names("seqjax.mixers"):
         for options in OPTIONS.get(name, [{}]):
-            options = options | SMOOTH.get(options.get("view"), {})
+            options = options | SMOOTH.get(options.get("alignment"), {})
             options |= dict(max_length=CONTEXT) if "max_length" in options else {}
             yield named(name, options), functools.partial(mixer(name, options), width=D)
     for name in lookup.names("seqjax.models"):

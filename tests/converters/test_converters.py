@@ -113,8 +113,8 @@ class Keras(Theirs):
         os.environ["KERAS_BACKEND"] = "jax"
         layers = pytest.importorskip("keras").layers
         kind = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}[self.cell]
-        names = {"bias": "use_bias", "activation": "activation", "reset": "reset_after"}
-        options = {names[k]: v != "before" if k == "reset" else v for k, v in self.options.items()}
+        names = {"bias": "use_bias", "activation": "activation", "reset_after": "reset_after"}
+        options = {names[k]: v for k, v in self.options.items()}
         layer = kind(D, return_sequences=True, return_state=True, **options)
         layer.build((B, L, D))
         return layer

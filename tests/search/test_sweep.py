@@ -454,7 +454,8 @@ def test_the_command_says_what_happened(tmp_path, monkeypatch):
     outcome = launch.main(*args)
     assert outcome.code == 0, outcome.err
     for words in ("3 trials", "trial 1  failed  DataError: no such thing  optim.learning_rate=2",
-                  "best: trial 2, loss 0.25", "sweep.html", f"seqjax train --config {tmp_path}/s/best.json"):  # fmt: skip
+                  "best: trial 2, loss 0.25", "sweep.html",
+                  f"seqjax train --config {tmp_path}/s/best.json"):  # fmt: skip
         assert words in outcome.out, outcome.out
     again = launch.main(*args)
     assert again.code == 0 and "3 of them already ended" in again.out and "trial 1" not in again.out
