@@ -93,7 +93,7 @@ def test_low_precision_keeps_its_dtype(subject, dtype):
 
 def test_there_is_no_state(subject):
     module, params, x_BLD = subject
-    with pytest.raises(ValueError, match=r"sees the future and has no state: use its inner mixer alone"):
+    with pytest.raises(ValueError, match=r"sees later tokens and has no state: use only its inner mixer"):
         module.init_state(B)
     with pytest.raises(ValueError, match="has no state"):
         module.apply(params, x_BLD, jnp.zeros((B, D)))

@@ -125,7 +125,7 @@ def test_a_bidirectional_one_sees_all_and_does_not_go_on():
     moved, _ = call(module, params, x.at[:, -1].add(1.0), memory)
     assert np.all(np.abs(moved - y).max(axis=2)[:2] > 0)
     with pytest.raises(
-        ValueError, match="the state is None, Interactive wants its Interaction of 3 rows: make it with"
+        ValueError, match="the state is None, Interactive wants the state Interaction with 3 rows: make it with"
     ):
         module.apply(params, x, after)
     state = module.apply(params, memory, method="prefill")

@@ -87,7 +87,7 @@ def test_auto_chooses_by_what_stands_in_the_way_and_says_so_once(as_if_on_a_gpu,
 
 
 def test_forced_where_it_cannot_serve_it_refuses():
-    with pytest.raises(ValueError, match="serves the plain LSTM, without peepholes, zoneout"):
+    with pytest.raises(ValueError, match="computes the plain LSTM only, without peepholes, zoneout"):
         LSTM(width=4, backend="cudnn", peepholes=True, zoneout=0.1)
     if jax.default_backend() != "gpu":
         module = LSTM(width=4, backend="cudnn")

@@ -335,7 +335,7 @@ def test_a_length_that_does_not_fit_is_refused(over_four):
 def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options):
     module, x = Attention(width=8, max_length=16, **options), np.zeros((B, 8, 8))
     state = None if options else module.init_state(B)
-    with pytest.raises(ValueError, match=r"attention with (mixer.score='|a cache).* is not cut over devices"):
+    with pytest.raises(ValueError, match=r"attention with (mixer.score='|a cache).* cannot be split over devices"):
         jax.eval_shape(module.init, jax.random.key(0), x, state)
 
 
