@@ -141,7 +141,7 @@ def test_a_decoder_takes_a_causal_one_only():
         inputs=spec, outputs=5, width=D, mixer=GRU, cross_attention=lambda **k: Interactive(**k, **o)
     )
     build()
-    with pytest.raises(ValueError, match="must not see the tokens it predicts, and Interactive does"):
+    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Interactive does"):
         build(causal=False)
 
 
