@@ -81,8 +81,10 @@ def test_auto_chooses_by_what_stands_in_the_way_and_says_so_once(as_if_on_a_gpu,
     assert len(as_if_on_a_gpu) == 2
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3 and "backend cudnn" in said[0]
-    assert "asked for bfloat16" in said[1] and "reset_BL is given" in said[2]
-    with pytest.raises(ValueError, match=r"backend='cudnn' cannot serve this LSTM: it knows no reset.*Use 'auto'"):
+    assert "float32 only, got bfloat16" in said[1] and "does not support reset_BL" in said[2]
+    with pytest.raises(
+        ValueError, match=r"backend='cudnn' cannot compute this LSTM: it does not support reset_BL.*Use 'auto'"
+    ):
         scan.lstm(x, *rest, state, None, reset_BL, backend="cudnn")
 
 
