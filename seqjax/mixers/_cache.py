@@ -28,7 +28,7 @@ class KV(NamedTuple):
         return cls(k, v, jnp.full((batch, slots), -1, jnp.int32), jnp.zeros((batch,), jnp.int32))
 
     def keys(self, tokens: masks.Places) -> masks.Places:
-        """The places of the slots, followed by those of the tokens of a chunk."""
+        """Positions, documents and mask of the slots, followed by those of the tokens of a chunk."""
         position_BL, segment_BL, mask_BL = tokens
         real_BL = jnp.ones(position_BL.shape, bool) if mask_BL is None else mask_BL
         join = lambda old_BW, new_BL: jnp.concatenate([old_BW, new_BL], axis=1)
@@ -66,7 +66,7 @@ class KV(NamedTuple):
             kept_BHKW = jnp.where(again_B1[:, :, None, None], jnp.zeros((), old_BHKW.dtype), old_BHKW)
             return put(kept_BHKW, jnp.moveaxis(new_BLHK, 1, 3).astype(old_BHKW.dtype), slot_BL)
 
-        count_B = position_BL[:, -1] + 1  # a masked last token repeats the place before it
+        count_B = position_BL[:, -1] + 1  # a masked last token has the position of the token before it
         return KV(
             write(self.k_BHKW, k_BLHK),
             write(self.v_BHKW, v_BLHK),

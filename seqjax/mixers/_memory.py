@@ -60,8 +60,8 @@ class MemoryMixer(Mixer):
         floats = {str(a.dtype) for a in leaves if fits and jnp.issubdtype(a.dtype, jnp.floating)}
         if not fits or floats - {"float32", self.dtype}:
             raise ValueError(
-                f"the state is {describe(state)}, {type(self).__name__} wants the state {self.State.__name__} with {rows} "
-                "rows: make it with prefill(memory_BSD, mask_BS)."
+                f"the state is {describe(state)}, {type(self).__name__} wants the state {self.State.__name__} with "
+                f"{rows} rows: make it with prefill(memory_BSD, mask_BS)."
             )
 
 

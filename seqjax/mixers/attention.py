@@ -171,7 +171,7 @@ class Attention(Positioned):
             what = f"mixer.score={self.score!r}" if self._held else "a cache"
             raise ValueError(f"attention with {what} cannot be split over devices: set parallel.sequence=1.")
         start_B = None if state is None else state.count_B
-        if start_B is not None and self.prefix:  # a prefix in several calls gets places beyond the cache: NaN
+        if start_B is not None and self.prefix:  # a prefix in several calls gets positions beyond the cache: NaN
             start_B = jnp.where((start_B > 0) & (start_B < self.prefix), start_B + self.max_length, start_B)
         position_BL = masks.positions((B, L), mask_BL, reset_BL, start_B)
         x_BLD = masks.fill(self.placed(x_BLD, position_BL), mask_BL)

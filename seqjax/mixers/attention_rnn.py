@@ -32,7 +32,7 @@ class Decoding(NamedTuple):
 
 
 class AttentionRNN(MemoryMixer):
-    """A GRU or LSTM that reads a weighted mean of the memory m_1 ... m_S at every token; its state sets the weights.
+    """A GRU or LSTM that reads a mean of the memory m_1 ... m_S at every token, with weights that depend on its state.
 
         bahdanau:   c_t = read(s_{t-1}),   s_t = cell([x_t, c_t], s_{t-1}),   y_t = W [s_t, c_t]
         luong:      s_t = cell([x_t, a_{t-1}], s_{t-1}),   c_t = read(s_t),   y_t = a_t = tanh(W [s_t, c_t])

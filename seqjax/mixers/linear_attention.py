@@ -15,7 +15,7 @@ from seqjax.types import Count
 
 
 class LinearAttention(_Mixer):
-    """Attention whose state is a sum of fixed size instead of a cache, because its weights are products of features.
+    """Linear attention: its weights are products of features, so its state is a sum of fixed size instead of a cache.
 
         q, k, v = W x          (H heads each; q and k of width E = `feature_width`, v of width K = D / H)
         S_t = S_{t-1} + phi(k_t) v_t^T,   z_t = z_{t-1} + phi(k_t)

@@ -10,7 +10,7 @@ from seqjax.mixers._base import check_heads
 from seqjax.ops import dense, linear
 from seqjax.types import Count
 
-C = 8.0  # the decay lies between sigmoid(-Lambda)^C, at r = 1, and 1, at r = 0
+C = 8.0  # the decay is between sigmoid(-Lambda)^C, at r = 1, and 1, at r = 0
 
 
 class RGLRU(_Mixer):

@@ -6,7 +6,7 @@ from seqjax.types import Count, Natural, Seed
 
 
 class SparseAttention(Attention, kw_only=True):
-    """Attention to local, global and random blocks of positions: their number does not grow with the length.
+    """Block-sparse attention: each token sees local, global and random blocks; their number does not grow with length.
 
         token t sees token s (s <= t if causal) where, with i = t // block_size and j = s // block_size,
         |i - j| <= local_blocks   or   min(i, j) < global_blocks   or   j drawn for i   or   i drawn for j
