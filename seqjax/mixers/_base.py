@@ -28,11 +28,11 @@ class Mixer(Module):
     width: Annotated[Count, Injected]
     dtype: Annotated[Dtype, Injected] = "float32"
 
-    causal = True  # whether no output depends on later tokens; a mixer that is not causal has no state
+    causal = True  # no output depends on later tokens; a mixer that is not causal has no state
     memory = False  # whether the mixer reads a second sequence: `seqjax.mixers._memory`
     prefix = 0  # the first `prefix` tokens of a document all see each other, in both directions
     cuttable = False  # whether a sequence may be split over devices: `seqjax.ops.ring`
-    capacity = None  # how many tokens of one document the state holds; None: any number
+    capacity = None  # the number of tokens of one document that the state holds; None: any number
 
     @nn.nowrap
     def init_state(self, batch: int):

@@ -50,7 +50,7 @@ def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
     if reason is None and _is_plain(look, L, S):
         return say("attention", "cudnn", f"{q_BLHK.dtype}, no mask except the causal one")
     if hindrance := _hindrance("blockwise", q_BLHK, k_BSGK, look):
-        return say("attention", "reference", hindrance)
+        return say("attention", "reference", f"blockwise: {hindrance}")
     large = min(L, S) >= LONG if platform == "cpu" else L > 1 and 4 * B * H * L * S > FEW
     if large:
         against = reason or "masks would cost it L x S memory"

@@ -147,7 +147,7 @@ def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=
         return _cudnn.lstm(x_BLD, kernel, recurrent, bias, state, mask_BL, by_scan)
     if backend == "cudnn":
         raise ValueError(f"backend='cudnn' cannot compute this LSTM: {reason}. Use 'auto' or 'scan'.")
-    say("LSTM", "scan", reason)
+    say("LSTM", "scan", reason if backend == "scan" else f"cudnn: {reason}")
     return by_scan(x_BLD, kernel, recurrent, bias, state)
 
 
