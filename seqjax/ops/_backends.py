@@ -140,7 +140,7 @@ def plan(q_BLHK, k_BSGK, look, cores: int) -> tuple[int, int | None]:
 
 
 def library(backend: str, q_BLHK, k_BSGK, v_BSGK, scale: float, look):
-    """`dot_product_attention` of JAX or tokamax. A query that sees nothing gets zeros, not their mean of all values."""
+    """`dot_product_attention` of JAX or tokamax. A query that sees nothing gets zeros; theirs gets a mean of all."""
     L, S = q_BLHK.shape[1], k_BSGK.shape[1]
     if backend == "tokamax":
         import tokamax

@@ -27,11 +27,11 @@ class Rules(NamedTuple):
 
     pattern: masks.Pattern
     soft_cap: float | None
-    share: float  # of block pairs that see each other, if all tokens are real and of one document
+    share: float  # the part of all block pairs that see each other if all tokens are real and of one document
 
 
 class Extras(NamedTuple):
-    """The terms that heads add to scores; (G, M) are repeated for each query of a block."""
+    """The terms that heads add to scores. Fields (G, M) repeat the number of a head for each of its queries."""
 
     sinks_GM: jax.Array | None
     slope_GM: jax.Array | None  # of a bias by distance

@@ -14,7 +14,7 @@ from seqjax.ops._blockwise import FLOOR
 from seqjax.ops.positions import Relative
 
 Weights = Literal["softmax", "sigmoid", "hard", "sparsemax", "entmax"]
-FEW = 4  # the largest number of queries that a CPU reads a cache for one at a time
+FEW = 4  # up to this many queries, a CPU is faster if it reads the cache once per query
 
 
 class Look(NamedTuple):
@@ -89,8 +89,8 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
     """softmax(scale q k^T) v over the keys that each query is allowed to see.
 
     Softmax runs in float32, products in the dtype of q. Each of G key heads serves H / G consecutive query heads:
-    multi-query attention if G = 1 (Shazeer 2019, arXiv:1911.02150), else grouped-query attention (Ainslie et al. 2023,
-    arXiv:2305.13245). Masked tokens have no effect, even if they are NaN.
+    multi-query attention if G = 1 (Shazeer 2019, arXiv:1911.02150), grouped-query attention if 1 < G < H (Ainslie et
+    al. 2023, arXiv:2305.13245). Masked tokens have no effect, even if they are NaN.
 
     If the mesh splits sequences (`seqjax.ops.ring`) and there are as many keys as queries, ring attention runs over the
     devices (Liu et al. 2023, arXiv:2310.01889). With another number of keys, for example a cache, XLA decides.
@@ -134,7 +134,7 @@ def attend(q_BLHK, k_BSGK, v_BSGK, allowed_BLS=None, *, scale: float | None = No
 def decode(q_BLHK, cached, new, *, scale: float | None = None, **look):
     """`attend` for one or a few queries, over keys and values in a cache and new ones outside it: -> (B, L, H, K).
 
-    It copies nothing, so entries of the cache that no query may see must be finite.
+    It copies nothing, so keys and values that no query may see must be finite.
 
     Args:
       cached: k and v (B, G, K, W); the slots are the last axis, because one query reads memory fastest in this layout.
@@ -163,7 +163,7 @@ def decode(q_BLHK, cached, new, *, scale: float | None = None, **look):
 
 
 def _by_query(subscripts: str, a_BGMX, cache_BGKW):
-    """A product with a cache. A CPU is faster if it reads the cache once for each of a few queries."""
+    """A product with a cache; on a CPU, one query at a time if there are at most FEW."""
     read = partial(jnp.einsum, subscripts, preferred_element_type=jnp.float32)
     M = a_BGMX.shape[2]
     if jax.default_backend() != "cpu" or M > FEW:
