@@ -45,7 +45,7 @@ class MemoryMixer(Mixer):
         """Raises ValueError unless memory and mask fit; the message gives got, wanted and the fix."""
         kind, got = type(self).__name__, f"memory_BSD is {memory_BSD.dtype}{list(memory_BSD.shape)}"
         if memory_BSD.ndim != 3 or memory_BSD.shape[-1] != self.width:
-            raise ValueError(f"{got}, {kind} wants [B, S, {self.width}]: project it.")
+            raise ValueError(f"{got}, {kind} wants [B, S, {self.width}]: project it to that width.")
         if 0 in memory_BSD.shape:
             raise ValueError(f"{got}, {kind} wants at least one row and one token: pass one masked token instead.")
         if not jnp.issubdtype(memory_BSD.dtype, jnp.floating):
