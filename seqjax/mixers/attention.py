@@ -82,7 +82,7 @@ class Attention(Positioned):
             ),
             (
                 self.prefix and (not self.causal or self.window),
-                f"mixer.prefix={self.prefix} needs mixer.causal=True and no mixer.window: change these, or mixer.prefix=0",
+                f"mixer.prefix={self.prefix} needs mixer.causal=True and no mixer.window: change one of them",
             ),
             (
                 self.score == "location" and (self.positions == "rotary" or self.qk_norm),
