@@ -43,7 +43,7 @@ def check_refusals(kind, state: str):
         (lambda: module.apply(params, x), r"the state is None.*make it with prefill"),
         (lambda: module.apply(params, memory[..., :2], method="prefill"), rf"\[3, 5, 2\], {name} wants \[B, S, 4\]"),
         (lambda: call(module, params, x[..., :2], memory), rf"\[3, 6, 2\], {name} wants \[B, L, 4\]"),
-        (lambda: call(module, params, x[:2], memory), f"{name} wants its {state} of 2 rows"),
+        (lambda: call(module, params, x[:2], memory), f"{name} wants the state {state} with 2 rows"),
     ]:
         with pytest.raises(ValueError, match=words):
             wrong()

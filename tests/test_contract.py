@@ -107,8 +107,8 @@ WRONG = {
     "width or rank": (lambda s: dict(x=grow(s.x, 2) if s.real else s.x[..., None]), "[20, 6, ", "wants [B, L, 8]"),
     "dtype": (lambda s: dict(x=s.x.astype("int32" if s.real else "float32")), "32[20, 6", "wants"),
     "no time axis": (lambda s: dict(x=s.x[:, 0]), "[20, 8]", "wants [B, L, 8]"),
-    "no tokens": (lambda s: dict(x=s.x[:, :0]), "[20, 0", "a row and a token"),
-    "no rows": (lambda s: dict(x=s.x[:0]), "[0, ", "a row and a token"),
+    "no tokens": (lambda s: dict(x=s.x[:, :0]), "[20, 0", "at least one row and one token"),
+    "no rows": (lambda s: dict(x=s.x[:0]), "[0, ", "at least one row and one token"),
     "mask length": (lambda s: dict(mask=grow(ones_BL, 1)), "bool[20, 7]", "wanted bool[20, 6]"),
     "mask batch": (lambda s: dict(mask=ones_BL[:1]), "bool[1, 6]", "wanted bool[20, 6]"),
     "mask rank": (lambda s: dict(mask=ones_BL[0]), "bool[6]", "wanted bool[20, 6]"),
@@ -158,7 +158,7 @@ def test_everything_checks_its_arguments(subject):
 @only(CACHED)
 def test_more_tokens_than_the_context_are_refused(subject):
     x = np.concatenate([subject.x, subject.x], axis=1)[:, : CONTEXT + 1]
-    with pytest.raises(ValueError, match="9 tokens, attention has room for 8"):
+    with pytest.raises(ValueError, match="9 tokens, mixer\\.max_length=8 is smaller: raise"):
         jax.eval_shape(functools.partial(apply, subject.module), subject.params, x)
 
 

@@ -1,1 +1,1 @@
-"""Recurrent weights from and to other libraries: one file each, with `read` (theirs -> params) and `write` (back)."""
+"""Converters of recurrent weights, one file per library: `read` (its weights -> our params) and `write` (back)."""

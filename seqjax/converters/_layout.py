@@ -1,4 +1,4 @@
-"""What the converters share: the names of cells, and arrays checked by name, type and shape."""
+"""Shared code of the converters: the names of cells, and checks of arrays by name, dtype and shape."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal
@@ -12,14 +12,14 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def gates(cell: Cell) -> int:
-    """How many blocks of one gate each lie side by side in the kernels of a cell."""
+    """The number of gates, whose blocks are side by side in the kernels of a cell."""
     if cell not in GATES:
         raise ValueError(f"cell={cell!r}: choose from {', '.join(map(repr, GATES))}.")
     return GATES[cell]
 
 
 def take(weights, names: Iterable[str], whose: str, fix: str) -> dict[str, np.ndarray]:
-    """Float32 copies of the arrays of these names, in this order; ValueError if there are others, or fewer."""
+    """Float32 copies of the arrays of these names, in this order; ValueError if names are missing or unknown."""
     names = list(names)
     if not isinstance(weights, Mapping) or set(weights) != set(names):
         got = ", ".join(map(str, weights)) if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
@@ -30,30 +30,32 @@ def take(weights, names: Iterable[str], whose: str, fix: str) -> dict[str, np.nd
 def _floats(value, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # what torch raises on bfloat16, a device, a gradient
+    except (TypeError, ValueError, RuntimeError) as error:  # torch raises these for bfloat16, a device or a gradient
         raise ValueError(f"numpy cannot read {name} ({error}): give float32 arrays in main memory.") from error
     if array.ndim == 0 or not jnp.issubdtype(array.dtype, jnp.floating):  # jnp: numpy does not know bfloat16
         raise ValueError(
             f"{name} is {array.dtype}{list(array.shape)}, wanted an array of floating-point numbers: convert it first."
         )
     with np.errstate(over="ignore"):
-        out = np.array(array, np.float32, order="C")  # a copy: torch trains in place
+        out = np.array(array, np.float32, order="C")  # a copy, because torch changes its weights in place
     if np.any(np.isinf(out) & np.isfinite(array)):
-        raise ValueError(f"{name} has numbers beyond those of float32, up to {np.abs(array).max():g}: scale them.")
+        raise ValueError(
+            f"{name} has numbers outside the range of float32, up to {np.abs(array).max():g}: scale them down."
+        )
     return out
 
 
 def fit(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], whose: str, fix: str) -> None:
-    """Raises ValueError unless those of the arrays that `shapes` names have these shapes."""
+    """Raises ValueError unless every array that `shapes` names has that shape; missing arrays are not checked."""
     for name, shape in shapes.items():
         if name in arrays and arrays[name].shape != shape:
             raise ValueError(f"{name} is {list(arrays[name].shape)}, {whose} wants {list(shape)}: {fix}.")
 
 
 def ours(params, cell: Cell, library: str, *, also: tuple[str, ...] = (), less: tuple[str, ...] = ()):
-    """The params of one of our mixers as float32 copies, checked.
+    """The params of one of our mixers, checked, as float32 copies.
 
-    `also` names those that the library has a place for besides the usual ones, `less` those it can do without.
+    `also` names further params that the library supports, `less` names usual params that it does not require.
     """
     G = gates(cell)
     usual = ["kernel", "recurrent", "bias", *(["bias_n"] if cell == "gru" else [])]

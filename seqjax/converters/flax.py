@@ -8,24 +8,24 @@ import numpy as np
 from seqjax.converters._layout import Cell, fit, gates, ours, take
 
 LETTERS = {"lstm": "ifgo", "gru": "rzn", "rnn": ("",)}
-BIASED = {"lstm": "h", "gru": "i", "rnn": "i"}  # which of a gate's two products, input or hidden, has the bias
+BIASED = {"lstm": "h", "gru": "i", "rnn": "i"}  # the product of a gate that has the bias: input (i) or hidden (h)
 
 
 def read(weights: Mapping, cell: Cell) -> dict:
-    """The params of our mixer from those of a cell: its gates side by side.
+    """The params of our mixer, with gates side by side, from the params of a flax cell.
 
     Args:
-      weights: of the cell itself, `{"ii": {"kernel": ...}, "hi": {"kernel": ..., "bias": ...}, ...}`;
-        inside `nn.RNN` that is `variables["params"]["cell"]`. Anything that numpy reads.
-      cell: "lstm" (LSTMCell, OptimizedLSTMCell), "gru" (GRUCell) or "rnn" (SimpleCell without residual;
-        activation_fn=nn.relu is Elman(activation="relu"), which weights do not tell).
+      weights: the params of the cell itself, `{"ii": {"kernel": ...}, "hi": {"kernel": ..., "bias": ...}, ...}`;
+        for `nn.RNN` these are `variables["params"]["cell"]`. Numpy must be able to read the arrays.
+      cell: "lstm" (LSTMCell, OptimizedLSTMCell), "gru" (GRUCell) or "rnn" (SimpleCell without residual; use
+        Elman(activation="relu") for activation_fn=nn.relu, which the weights do not show).
 
     Raises:
-      ValueError: other names, shapes or types; an input that is not as wide as the state.
+      ValueError: wrong names, shapes or dtypes; the input is not as wide as the state.
     """
     gates(cell)
     flat = {jax.tree_util.keystr(path, simple=True, separator="/"): w for path, w in jax.tree.leaves_with_path(weights)}
-    fix = "give the params of the cell itself, in nn.RNN variables['params']['cell'], and name the cell that it is"
+    fix = "give the params of the cell itself (for nn.RNN variables['params']['cell']), and name the right cell"
     w = take(flat, _names(cell), f"flax's {cell}", fix)
     D = w[_names(cell)[-1]].shape[-1]
     fit(
@@ -42,10 +42,10 @@ def read(weights: Mapping, cell: Cell) -> dict:
 def write(params: Mapping, cell: Cell) -> dict:
     """The params of a flax cell from those of our mixer: `cell.apply({"params": write(params, "gru")}, ...)`.
 
-    In `nn.RNN` they are `{"params": {"cell": write(params, "gru")}}`.
+    For `nn.RNN` the variables are `{"params": {"cell": write(params, "gru")}}`.
 
     Raises:
-      ValueError: other names, shapes or types; options of our mixers that flax lacks.
+      ValueError: wrong names, shapes or dtypes; options of our mixers that flax lacks.
     """
     p = ours(params, cell, "flax")
     blocks = {}

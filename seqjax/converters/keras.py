@@ -12,17 +12,17 @@ NAMES = ("kernel", "recurrent_kernel", "bias")
 def read(weights: Sequence, cell: Cell) -> dict:
     """The params of our mixer from `layer.get_weights()`.
 
-    A GRU's gates change places, from z, r, n to r, z, n. With reset_after=True (biases of shape (2, 3 D)) it is our
-    GRU, with False (biases of shape (3 D,)) it is GRU(reset_after=False), which has no bias_n.
+    The gates of a GRU are reordered from z, r, n to r, z, n. A keras GRU with reset_after=True (biases of shape
+    (2, 3 D)) becomes our GRU; with False (biases of shape (3 D,)) it becomes GRU(reset_after=False), without bias_n.
 
     Args:
-      weights: kernel, recurrent kernel and biases. Without biases they read as zero, but not those of a GRU:
-        only their shape tells where the reset gate acts.
-      cell: "lstm" (LSTM), "gru" (GRU) or "rnn" (SimpleRNN; activation="relu" is Elman(activation="relu"),
-        which weights do not tell).
+      weights: kernel, recurrent kernel and biases. Missing biases are read as zero, except for a GRU, because only
+        their shape shows where the reset gate acts.
+      cell: "lstm" (LSTM), "gru" (GRU) or "rnn" (SimpleRNN; use Elman(activation="relu") for activation="relu", which
+        the weights do not show).
 
     Raises:
-      ValueError: another number, other shapes or types of arrays; an input that is not as wide as the output.
+      ValueError: wrong number, shapes or dtypes of arrays; the input is not as wide as the output.
     """
     G = gates(cell)
     if not isinstance(weights, Sequence) or len(weights) not in (2, 3):
@@ -33,30 +33,30 @@ def read(weights: Sequence, cell: Cell) -> dict:
     if "bias" not in w:
         if cell == "gru":
             raise ValueError(
-                f"got a gru without biases, wanted them, to see where it resets: add np.zeros((2, {3 * D})) to the "
-                f"list if it has reset_after=True, np.zeros({3 * D}) if not."
+                "got a gru without biases, but their shape shows where the reset gate acts: add "
+                f"np.zeros((2, {3 * D})) to the list if the layer has reset_after=True, else np.zeros({3 * D})."
             )
         w["bias"] = np.zeros(G * D, np.float32)
     after = cell == "gru" and w["bias"].ndim == 2
     whose = f"keras' {cell} of width {D}"
     shapes = {"recurrent_kernel": (D, G * D), "bias": (2, 3 * D) if after else (G * D,)}
-    fit(w, shapes, whose, "name the cell that it is")
+    fit(w, shapes, whose, "name the right cell")
     fit(w, {"kernel": (D, G * D)}, whose, "its input must be as wide as its units")
     if cell == "gru":
         w = {name: _swap(array) for name, array in w.items()}
     params = {"kernel": w["kernel"], "recurrent": w["recurrent_kernel"], "bias": w["bias"]}
     if after:
-        outside, inside = w["bias"]  # the second lies behind the recurrent product, that of n inside the reset gate
+        outside, inside = w["bias"]  # the second is added after the recurrent product; for n, inside the reset gate
         params["bias"] = outside + np.where(np.arange(3 * D) < 2 * D, inside, 0)
         params["bias_n"] = inside[2 * D :]
     return params
 
 
 def write(params: Mapping, cell: Cell) -> list[np.ndarray]:
-    """What `layer.set_weights` takes, from the params of our mixer; of a GRU without bias_n, for reset_after=False.
+    """The arrays for `layer.set_weights`, from the params of our mixer. A GRU without bias_n is for reset_after=False.
 
     Raises:
-      ValueError: other names, shapes or types; options of our mixers that keras lacks.
+      ValueError: wrong names, shapes or dtypes; options of our mixers that keras lacks.
     """
     p = ours(params, cell, "keras", less=("bias_n",))
     if "bias_n" in p:
@@ -68,7 +68,7 @@ def write(params: Mapping, cell: Cell) -> list[np.ndarray]:
 
 
 def _swap(w):
-    """z, r, n <-> r, z, n."""
+    """Reorders gates: z, r, n <-> r, z, n."""
     first, second, n = np.split(w, 3, axis=-1)
     return np.concatenate([second, first, n], axis=-1)
 

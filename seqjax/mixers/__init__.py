@@ -1,4 +1,4 @@
-"""Ways to mix a sequence, one file each; a file exposes `Mixer` under its own name."""
+"""Mixers: layers that mix the tokens of a sequence. Each file defines one mixer and exposes it as `Mixer`."""
 
 from seqjax.mixers._base import Mixer
 

@@ -17,22 +17,22 @@ Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
 class Mixer(Module):
     """Causal map x_BLD -> y_BLD.  State in -> state out; None in -> None out.
 
-    A masked token does not exist: it moves no state, takes no position and outputs zero, were it NaN. A reset on a real
-    token is a fresh start: nothing before it is seen, as long as it was finite. `tests/test_laws.py` states what every
-    mixer must hold.
+    A masked token has no effect: it does not change the state, takes no position and gives zero, even if its input is
+    NaN. A reset on a real token starts a new document: the token sees nothing before it, if all earlier inputs are
+    finite. `tests/test_laws.py` tests these laws for every mixer.
 
-    Matmuls run in `dtype`, the output has the dtype of the input; parameters, recurrent states, softmax and
+    Matrix products run in `dtype`, and the output has the dtype of the input. Parameters, recurrent states, softmax and
     norm statistics are float32.
     """
 
     width: Annotated[Count, Injected]
     dtype: Annotated[Dtype, Injected] = "float32"
 
-    causal = True  # whether no output depends on later tokens; what is not causal has no state
-    memory = False  # whether it reads a second sequence: `seqjax.mixers._memory`
-    prefix = 0  # how many first tokens of a document see each other, also ahead
-    cuttable = False  # whether a sequence may be cut over devices: `seqjax.ops.ring`
-    capacity = None  # how many tokens of one document the state holds; None: any number
+    causal = True  # no output depends on later tokens; a mixer that is not causal has no state
+    memory = False  # whether the mixer reads a second sequence: `seqjax.mixers._memory`
+    prefix = 0  # the first `prefix` tokens of a document all see each other, in both directions
+    cuttable = False  # whether a sequence may be split over devices: `seqjax.ops.ring`
+    capacity = None  # the number of tokens of one document that the state holds; None: any number
 
     @nn.nowrap
     def init_state(self, batch: int):
@@ -40,37 +40,40 @@ class Mixer(Module):
         raise NotImplementedError
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        """Mixes a sequence, or goes on where `state` left off.
+        """Mixes a sequence, or continues from `state`.
 
         Args:
           x_BLD: the input.
-          state: from `init_state` or an earlier call; None starts fresh and returns None.
+          state: from `init_state` or an earlier call; None starts a new document and returns None as the state.
           mask_BL: bool, True = real.
           reset_BL: bool, True = a new document starts here.
-          deterministic: False draws dropout from the rng stream "dropout", where a mixer has any.
+          deterministic: False draws dropout masks from the rng stream "dropout", if the mixer has dropout.
 
         Returns:
           y_BLD in the dtype of x, and the state after the last token.
 
         Raises:
-          ValueError: a width, mask or state of another shape.
+          ValueError: the width, a mask or the state has the wrong shape.
         """
         raise NotImplementedError
 
     def step(self, x_BD, state, *, mask_B=None, reset_B=None):
-        """One token: (B, D) -> (B, D). A sequence of length one."""
+        """Mixes one token, as a sequence of length one: (B, D) -> (B, D)."""
         return one_token(self, x_BD, state, mask_B, reset_B)
 
     @nn.nowrap
     def check(self, x_BLD, state, mask_BL, reset_BL) -> None:
-        """Raises ValueError with got, wanted and the fix unless all inputs fit together."""
+        """Raises ValueError unless all inputs fit together; the message gives got, wanted and the fix."""
         kind = type(self).__name__
         if x_BLD.ndim != 3 or x_BLD.shape[-1] != self.width:
             raise ValueError(
                 f"x_BLD is {list(x_BLD.shape)}, {kind} wants [B, L, {self.width}]: set model.width to the input's."
             )
         if 0 in x_BLD.shape:
-            raise ValueError(f"x_BLD is {list(x_BLD.shape)}, {kind} wants a row and a token at least: leave it out.")
+            raise ValueError(
+                f"x_BLD is {list(x_BLD.shape)}, {kind} wants at least one row and one token: do not call it with an "
+                "empty array."
+            )
         if not jnp.issubdtype(x_BLD.dtype, jnp.floating):
             raise ValueError(
                 f"x_BLD is {x_BLD.dtype}{list(x_BLD.shape)}, {kind} wants floating-point numbers: embed tokens first."
@@ -82,7 +85,7 @@ class Mixer(Module):
 
 
 def cycle(mixers, layers: int, name: str) -> list[Callable]:
-    """A factory for each layer: `mixers` is one, or a tuple that the layers cycle through."""
+    """One factory per layer: `mixers` is one factory, or a tuple of them that the layers cycle through."""
     if mixers == ():
         raise ValueError(f"{name} is an empty list: give at least one mixer for the layers to cycle through.")
     mixers = mixers if isinstance(mixers, (tuple, list)) else (mixers,)
@@ -90,32 +93,34 @@ def cycle(mixers, layers: int, name: str) -> list[Callable]:
 
 
 def least_capacity(mixers) -> int | None:
-    """How many tokens of one document the states of all mixers hold; None: any number."""
+    """The smallest `capacity` of the mixers, in tokens of one document; None: any number."""
     return min((mixer.capacity for mixer in mixers if mixer.capacity is not None), default=None)
 
 
 def check_heads(width: int, heads: int, kv_heads: int | None = None) -> None:
-    """Raises ValueError unless the heads of a mixer divide its width, and those of keys its heads."""
+    """Raises ValueError unless `heads` divides `width` and `kv_heads` divides `heads`."""
     if width % heads:
-        raise ValueError(f"mixer.heads={heads} does not divide model.width={width}.")
+        raise ValueError(f"mixer.heads={heads} does not divide model.width={width}: choose a divisor of the width.")
     if heads % (kv_heads or 1):
-        raise ValueError(f"mixer.kv_heads={kv_heads} does not divide mixer.heads={heads}.")
+        raise ValueError(
+            f"mixer.kv_heads={kv_heads} does not divide mixer.heads={heads}: choose a divisor of mixer.heads."
+        )
 
 
 def one_token(module, x_BX, state, mask_B, reset_B):
-    """The step of anything with the signature of a mixer: a sequence of length one."""
+    """The step of any module with the signature of a mixer: it runs a sequence of length one."""
     widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
     y_BLX, state = module(x_BX[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
     return y_BLX[:, 0], state
 
 
 def describe(state):
-    """A state with the dtype and the shape of each array in its place, for error messages."""
+    """A copy of a state for error messages: each array is replaced by its dtype and shape."""
     return jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", state)
 
 
 def check_state(kind: str, state, init_state, batch: int) -> None:
-    """Raises ValueError unless a state has the structure, shapes and dtypes that `init_state(batch)` has."""
+    """Raises ValueError unless a state has the structure, shapes and dtypes of `init_state(batch)`."""
     wanted = jax.eval_shape(lambda: init_state(batch))
     if jax.tree.structure(state) != jax.tree.structure(wanted) or describe(state) != describe(wanted):
         raise ValueError(

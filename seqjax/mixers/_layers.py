@@ -1,8 +1,8 @@
-"""Flax's Dense and Embed, but for how gradients of their parameters are added up: in float32, whatever the dtype.
+"""Flax's Dense and Embed, with one difference: they sum the gradients of their parameters in float32 for every dtype.
 
-Flax casts a parameter before tokens meet it, so that what all tokens want of it is added up in `dtype`: bfloat16 loses
-most of 16,384 terms. Here, and wherever a mixer has a vector of its own, parameters meet tokens in float32, and only
-the result is cast; products go through `dense.einsum`.
+Flax casts a parameter to `dtype` first, so the gradients of all tokens are summed in `dtype`: in bfloat16 a sum of
+16,384 terms loses most of them. Here, and for every parameter vector in a mixer, parameters stay float32 and only the
+result is cast. Products go through `dense.einsum`.
 """
 
 import jax.numpy as jnp
@@ -32,5 +32,5 @@ class Embed(nn.Embed):
         return jnp.take(self.embedding, tokens_BL, axis=0).astype(self.dtype)
 
     def attend(self, x_BLD):
-        """The product of each token with all rows."""
+        """The product of each token with all rows of the table."""
         return dense.einsum("BLD,VD->BLV", x_BLD, self.embedding, self.dtype)

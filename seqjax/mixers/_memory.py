@@ -11,43 +11,43 @@ from seqjax.mixers._base import Mixer, describe
 
 
 class MemoryMixer(Mixer):
-    """Map x_BLD -> y_BLD that also reads a memory_BSD, another sequence of the same width.
+    """Map x_BLD -> y_BLD that also reads memory_BSD, a second sequence of the same width.
 
-    `prefill` turns the memory into the first state, once; from there on it is a mixer: state in -> state out, for a
-    whole sequence, a chunk or a step. There is no mixing without a memory, so a state is always given, and a reset is
-    a fresh start with the same memory. A row whose memory is empty reads zeros.
+    `prefill` turns the memory into the first state, once. After that the module works like every mixer: state in ->
+    state out, for a whole sequence, a chunk or a step. It cannot work without a memory, so a state is always required.
+    A reset starts a new document with the same memory. A row whose memory is empty reads zeros.
     """
 
     memory = True
-    State: ClassVar[type]  # of what `prefill` returns: a NamedTuple of arrays (batch, ...), floats as in `Mixer`
+    State: ClassVar[type]  # the type that `prefill` returns: a NamedTuple of arrays (batch, ...), dtypes as in `Mixer`
 
     def prefill(self, memory_BSD, mask_BS=None):
-        """The state before the first token of x: all that later calls need of the memory.
+        """The state before the first token of x. It holds all that later calls need from the memory.
 
         Args:
           memory_BSD: the memory.
           mask_BS: bool, True = real.
 
         Raises:
-          ValueError: a width, type or mask of another shape.
+          ValueError: the memory has the wrong shape or dtype, or the mask has the wrong shape.
         """
         raise NotImplementedError
 
     @nn.nowrap
     def init_state(self, batch: int):
         raise ValueError(
-            f"{type(self).__name__} reads a memory, from which its first state is made: call prefill(memory_BSD, "
-            "mask_BS), or choose model.name='seq2seq', which does."
+            f"{type(self).__name__} reads a memory, and its first state is made from that: call prefill(memory_BSD, "
+            "mask_BS), or choose model.name='seq2seq', which calls it."
         )
 
     @nn.nowrap
     def check_memory(self, memory_BSD, mask_BS) -> None:
-        """Raises ValueError with got, wanted and the fix unless memory and mask fit."""
+        """Raises ValueError unless memory and mask fit; the message gives got, wanted and the fix."""
         kind, got = type(self).__name__, f"memory_BSD is {memory_BSD.dtype}{list(memory_BSD.shape)}"
         if memory_BSD.ndim != 3 or memory_BSD.shape[-1] != self.width:
-            raise ValueError(f"{got}, {kind} wants [B, S, {self.width}]: project it.")
+            raise ValueError(f"{got}, {kind} wants [B, S, {self.width}]: project it to that width.")
         if 0 in memory_BSD.shape:
-            raise ValueError(f"{got}, {kind} wants a row and a token at least: mask what is not there.")
+            raise ValueError(f"{got}, {kind} wants at least one row and one token: pass one masked token instead.")
         if not jnp.issubdtype(memory_BSD.dtype, jnp.floating):
             raise ValueError(f"{got}, {kind} wants floating-point numbers: embed tokens first.")
         masks.check(mask_BS, memory_BSD.shape[:2], "mask_BS")
@@ -60,16 +60,16 @@ class MemoryMixer(Mixer):
         floats = {str(a.dtype) for a in leaves if fits and jnp.issubdtype(a.dtype, jnp.floating)}
         if not fits or floats - {"float32", self.dtype}:
             raise ValueError(
-                f"the state is {describe(state)}, {type(self).__name__} wants its {self.State.__name__} of {rows} "
-                "rows: make it with prefill(memory_BSD, mask_BS)."
+                f"the state is {describe(state)}, {type(self).__name__} wants the state {self.State.__name__} with "
+                f"{rows} rows: make it with prefill(memory_BSD, mask_BS)."
             )
 
 
 def check_alone(mixers, whole: str) -> None:
-    """Raises ValueError if one of the mixers of something that has no memory reads one."""
+    """Raises ValueError if one of the mixers reads a memory. `whole` names the module around them, which has none."""
     for mixer in mixers:
         if mixer.memory:
             raise ValueError(
-                f"{type(mixer).__name__} reads a memory, {whole} has none: choose model.name='seq2seq' and put it into "
-                "model.cross_attention or model.mixer."
+                f"{type(mixer).__name__} reads a memory, and {whole} has none: choose model.name='seq2seq' and put "
+                f"{type(mixer).__name__} into model.cross_attention or model.mixer."
             )

@@ -1,4 +1,4 @@
-"""Where tokens stand, told to attention."""
+"""The position encodings of attention."""
 
 import math
 from typing import Annotated, Literal
@@ -12,12 +12,12 @@ from seqjax.types import Count, Positive, Range
 
 
 class Positioned(Mixer):
-    """What attention is told about places.
+    """A mixer whose tokens have position encodings.
 
-    `positions`: "rotary" turns q and k, with base `rope_theta` and, for texts beyond `rope_original_length` tokens, `rope_scaling` by `rope_factor`
-    ("linear", "ntk", "yarn": see `seqjax.ops.positions.frequencies`); "learned" (as many as `max_length`) and
-    "sinusoidal" are added to x; "alibi" and "relative" (as in T5, `num_buckets` up to `max_distance`, each way) add a bias to
-    scores; "none".
+    `positions`: "rotary" rotates q and k, with base `rope_theta`; for texts longer than `rope_original_length` tokens,
+      `rope_scaling` scales by `rope_factor` ("linear", "ntk", "yarn": see `seqjax.ops.positions.frequencies`).
+      "learned" (`max_length` vectors) and "sinusoidal" are added to x. "alibi" and "relative" (as in T5: `num_buckets`
+      buckets up to `max_distance`, in each direction) add a bias to the scores. "none" adds nothing.
     """
 
     heads: Count = 4
@@ -37,21 +37,23 @@ class Positioned(Mixer):
         super().__post_init__()
         if self.rope_scaling != "none" and self.positions != "rotary":
             raise ValueError(
-                f"mixer.rope_scaling={self.rope_scaling!r} scales rotary positions, not {self.positions!r}."
+                f"mixer.rope_scaling={self.rope_scaling!r} scales rotary positions, not {self.positions!r}: set "
+                "mixer.positions='rotary', or mixer.rope_scaling='none'."
             )
         if self.positions == "rotary" and self.width % self.heads == 0 and self.head_width % 2:
             raise ValueError(
-                f"mixer.positions='rotary' turn pairs, and heads are {self.head_width} wide, an odd number: choose "
-                "another model.width, mixer.heads or mixer.positions."
+                f"mixer.positions='rotary' rotates pairs of features, but the head width is {self.head_width}, an odd "
+                "number: choose another model.width, mixer.heads or mixer.positions."
             )
         if self.positions == "relative" and self.max_distance <= self.num_buckets // 2:
             raise ValueError(
-                f"mixer.max_distance={self.max_distance} is within the exact half of {self.num_buckets} buckets."
+                f"mixer.max_distance={self.max_distance} is not above half of mixer.num_buckets={self.num_buckets}: "
+                f"choose at least {self.num_buckets // 2 + 1}, or fewer buckets."
             )
 
     @property
     def head_width(self) -> int:
-        """K."""
+        """K, the width of one head."""
         return self.width // self.heads
 
     def setup(self):
@@ -62,7 +64,7 @@ class Positioned(Mixer):
             self.table_NH = self.param("relative", normal, (self.num_buckets * (1 if self.causal else 2), self.heads))
 
     def placed(self, x_BLD, position_BL):
-        """x with the positions that are added to it."""
+        """x plus its position vectors, for "learned" and "sinusoidal"."""
         if self.positions == "learned":
             return x_BLD + self.places_SD[position_BL].astype(x_BLD.dtype)
         if self.positions == "sinusoidal":
@@ -70,7 +72,7 @@ class Positioned(Mixer):
         return x_BLD
 
     def turned(self, x_BLHK, position_BL):
-        """q or k, rotated."""
+        """q or k, rotated if positions are "rotary"."""
         if self.positions != "rotary":
             return x_BLHK
         frequency_K = positions.frequencies(
@@ -80,16 +82,16 @@ class Positioned(Mixer):
 
     @property
     def sharper(self) -> float:
-        """What scores over more keys are multiplied by, for q and for k: Peng et al. 2023, section 3.4."""
+        """The factor of q and of k that "yarn" uses for longer texts: Peng et al. 2023, section 3.4."""
         return 0.1 * math.log(self.rope_factor) + 1 if self.rope_scaling == "yarn" else 1.0
 
     def relative(self):
-        """The bias by distance."""
+        """The bias that depends on the distance, for "alibi" and "relative"."""
         if self.positions == "alibi":
             return positions.Relative(slope_H=positions.alibi(self.heads))
         if self.positions != "relative":
             return positions.Relative()
         bucket = lambda distance: positions.relative_bucket(distance, self.num_buckets, self.max_distance)
         back_N = jnp.arange(0 if self.causal else -self.max_distance, self.max_distance + 1)
-        bucket_N = jnp.where(back_N >= 0, bucket(back_N), self.num_buckets + bucket(-back_N))  # those ahead come second
+        bucket_N = jnp.where(back_N >= 0, bucket(back_N), self.num_buckets + bucket(-back_N))  # later keys: second half
         return positions.Relative(table_HN=self.table_NH[bucket_N].T)

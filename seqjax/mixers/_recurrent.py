@@ -1,4 +1,4 @@
-"""What the classical recurrent cells share."""
+"""The base class of the classical recurrent cells."""
 
 from typing import Literal, NamedTuple
 
@@ -13,26 +13,27 @@ from seqjax.types import Fraction
 
 
 class Begun(NamedTuple):
-    """A state beside whether it has begun: 0 in the rows that still stand before their first token."""
+    """A state, and for each row whether it has begun: 0 before the first token, 1 after it."""
 
     state: tuple
     begun_B: jax.Array
 
 
 class Recurrent(Mixer):
-    """A cell scanned over time. Subclasses set `gates`, `cell`, and `fast` where they have a hand-written op.
+    """A cell scanned over time. Subclasses set `gates` and `cell`, and `fast` if they have a hand-written op.
 
-    Kernels: input (D, G*N) by fan-in variance (LeCun), recurrent (N, G*N) orthogonal per gate. The state is float32.
+    The input kernel (D, G*N) starts with fan-in variance (LeCun), the recurrent kernel (N, G*N) starts orthogonal per
+    gate. The state is float32.
 
     `initial_state`: "learned" makes the state before the first token (and after a reset) a parameter.
-    `variational_dropout`: one mask per row for all its tokens, on x and on the h that the recurrent kernel sees
-      (Gal and Ghahramani 2016, arXiv:1512.05287).
-    `recurrent_dropout`: a fresh mask per token on the candidate update (Semeniuta et al. 2016, arXiv:1603.05118).
-    `weight_dropout`: of single weights of the recurrent kernel, for the whole call (Merity et al. 2017,
+    `variational_dropout`: one dropout mask per row for all its tokens, on x and on the h that the recurrent kernel
+      multiplies (Gal and Ghahramani 2016, arXiv:1512.05287).
+    `recurrent_dropout`: a new mask per token on the candidate update (Semeniuta et al. 2016, arXiv:1603.05118).
+    `weight_dropout`: drops single weights of the recurrent kernel, for the whole call (Merity et al. 2017,
       arXiv:1708.02182).
     `zoneout`: the share of units that keep their old state (Krueger et al. 2016, arXiv:1606.01305).
-    `remat`: "chunk" keeps one state per chunk of tokens for the way back instead of all gates (cells without a `fast`
-      op, and with options inside the cell, keep the inputs of their gates all the same).
+    `remat`: "chunk" keeps one state per chunk of tokens for the backward pass instead of all gates. Cells without a
+      `fast` op, and cells with options inside, still keep the inputs of their gates.
     """
 
     initial_state: Literal["zeros", "learned"] = "zeros"
@@ -43,11 +44,11 @@ class Recurrent(Mixer):
     remat: Literal["none", "chunk"] = "none"
 
     gates = 1  # how many blocks the kernels hold
-    free = None  # how many entries of a state, from the first, may change by themselves (be learned, zone out)
+    free = None  # the first `free` entries of a state may be learned or zoned out independently; None: all entries
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of the vectors of a state without their batch; h first, and what holds the candidate last."""
+        """The shapes of the arrays of a state without the batch axis; h is first, the one with the candidate last."""
         return ((self.width,),)
 
     def setup(self):
@@ -58,7 +59,7 @@ class Recurrent(Mixer):
         self.setup_start()
 
     def setup_start(self):
-        """The parameters of a learned initial state, which `zero_state` is added to."""
+        """Makes the parameters of a learned initial state; `zero_state` is added to them."""
         if self.initial_state == "learned":
             zeros = nn.initializers.zeros
             self.start = [self.param(f"initial_{i}", zeros, shape) for i, shape in enumerate(self.shapes[: self.free])]
@@ -71,7 +72,7 @@ class Recurrent(Mixer):
 
     @nn.nowrap
     def zero_state(self, batch: int) -> tuple:
-        """The state before the first token if that is not learned."""
+        """The state before the first token, unless the initial state is learned."""
         return tuple(jnp.zeros((batch, *shape), jnp.float32) for shape in self.shapes)
 
     @nn.nowrap
@@ -125,7 +126,7 @@ class Recurrent(Mixer):
         return True
 
     def fast(self, x_BLD, recurrent, before, initial, **flags):
-        """Calls the hand-written op of this cell, with its mask_BL, reset_BL and remat: -> y, state."""
+        """Calls the hand-written op of this cell; `flags` are its mask_BL, reset_BL and remat: -> y, state."""
         raise NotImplementedError
 
     def generic(self, x_BLD, recurrent, before, initial, drawn, **flags):
@@ -155,15 +156,15 @@ class Recurrent(Mixer):
         return u_BLM + self.bias[None, None]
 
     def weights(self, recurrent) -> dict:
-        """Name -> weight, as the cell calls them."""
+        """The recurrent weights, under the names that the cell uses."""
         return {"recurrent": recurrent}
 
     def rows(self, batch: int) -> dict:
-        """What else the cell reads, the same for all tokens: (B, ...) each."""
+        """Further arrays that the cell reads, (B, ...) each and the same for all tokens."""
         return {}
 
     def row(self, parameter, batch: int):
-        """A parameter once per row, so that its gradient is added up over rows after the loop, not in it."""
+        """A parameter, copied once per row: its gradient is then summed over rows after the loop, not inside it."""
         return jnp.broadcast_to(parameter[None], (batch, *parameter.shape))
 
     def draw(self, rate: float, shape):
@@ -172,13 +173,13 @@ class Recurrent(Mixer):
 
 
 def forget_open(bias: float, shape, dtype):
-    """The biases of four gates of which the second forgets: its own start at `bias`, the others at zero."""
+    """The initial biases of four gates: `bias` for the second, which is the forget gate, and zero for the others."""
     N = shape[0] // 4
     return jnp.zeros(shape, dtype).at[N : 2 * N].set(bias)
 
 
 def orthogonal_blocks(gates: int):
-    """Each gate's block orthogonal by itself, so that no gate starts by shrinking the state."""
+    """An initializer that makes each gate's block orthogonal, so that no gate shrinks the state at the start."""
     one = nn.initializers.orthogonal()
 
     def init(key, shape, dtype=jnp.float32):

@@ -17,40 +17,43 @@ from seqjax.types import Count, Natural, Positive
 
 
 class Attention(Positioned):
-    """Multi-head attention: each token takes a weighted mean of all tokens up to itself.
+    """Multi-head attention: the output of a token is a weighted mean over all tokens up to itself.
 
         q, k, v = W x          (H heads of q, G of k and v, of width K = D / H)
         y_t = W_o sum_{s <= t} softmax_s(q_t . k_s / sqrt(K)) v_s
 
-    State: a cache of `max_length` slots, made by `init_state`. A document that outgrows it gives NaN, never a shortened
-    view. With `apply(..., mutable=["intermediates"])` the weights (B, H, L, S) are found under "weights"; S are the
-    slots of the cache, if there is one, then the tokens.
+    State: a cache of `max_length` slots, made by `init_state`. If a document is longer than the cache, the outputs
+    are NaN; no token is silently forgotten. `apply(..., mutable=["intermediates"])` returns the weights (B, H, L, S)
+    under "weights"; the S axis holds the slots of the cache, if there is one, and then the tokens.
 
-    Heads. `kv_heads`: G, which divides H; 1 is multi-query (Shazeer 2019, arXiv:1911.02150), between them grouped-query
-      attention (Ainslie et al. 2023, arXiv:2305.13245); None: H. `qk_norm`: q and k of each head are divided by their
-      root mean square and scaled by a learned vector, before they are rotated (Dehghani et al. 2023, arXiv:2302.05442;
-      with this norm: Gemma Team 2025, arXiv:2503.19786). `output_gate`: what attention gives times sigmoid(W_g x), one
-      gate per "feature" or per "head", before W_o (Qiu et al. 2025, arXiv:2505.06708).
-    Where to look. `causal`: no token sees a later one; False: all see all, and there is no state. `prefix`: the first
-      so many tokens of a document see each other (Raffel et al. 2019, arXiv:1910.10683); they must come in one call, else NaN, and are not
-      to be predicted: task.prompt_length. `window`: a token sees itself and the window - 1 before it (on both sides if
-      not causal; Beltagy et al. 2020, arXiv:2004.05150), `dilation` apart. The cache then holds what a window
-      reaches, forgets the oldest token for the newest, and is never full; `max_length` is not used.
+    Heads. `kv_heads`: G, a divisor of H. 1 is multi-query attention (Shazeer 2019, arXiv:1911.02150), 1 < G < H is
+      grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245); None: H. `qk_norm`: q and k of each head are
+      divided by their root mean square and scaled by a learned vector, before they are rotated (Dehghani et al. 2023,
+      arXiv:2302.05442; with this norm: Gemma Team 2025, arXiv:2503.19786). `output_gate`: the output of attention is
+      multiplied by sigmoid(W_g x) before W_o, one gate per "feature" or per "head" (Qiu et al. 2025, arXiv:2505.06708).
+    Which tokens see each other. `causal`: no token sees a later one; False: each token sees all, and there is no state.
+      `prefix`: the first `prefix` tokens of a document all see each other (Raffel et al. 2019, arXiv:1910.10683). They
+      must come in one call, else the outputs are NaN. The loss must not include them: set task.prompt_length.
+      `window`: a token sees itself and the window - 1 tokens before it (also after it if not causal; Beltagy et al.
+      2020, arXiv:2004.05150), `dilation` apart. The cache then holds only the tokens that a window reaches, and the
+      newest token replaces the oldest, so the cache is never full; `max_length` is not used.
     Positions. See `Positioned`.
     Scores. `score`: "scaled_dot"; "dot"; "general", q W_h k; "cosine", times a learned temperature per head that starts
-      at 10; "additive", v_h . tanh(q + k); "location", W_h x for each of `max_length` places, whatever is there
-      (without q and k; Tay et al. 2020, arXiv:2005.00743): see `seqjax.ops.scores`. `soft_cap`: c tanh(score / c) in the place
-      of a score (Gemma Team 2024, arXiv:2408.00118). `weights`: of scores, see `seqjax.ops.weights`; "sigmoid" has a
-      learned bias per head that starts at -log(max_length), as weights do not sum to one. `sinks`: a learned logit per
-      head in the denominator of softmax (OpenAI 2025, arXiv:2508.10925).
-    `backend`: as in `seqjax.ops.attention.attend`; "auto" takes the fastest that computes exactly this call. The scores
-      "additive" and "location" and weights that are no softmax hold all L x S scores.
+      at 10; "additive", v_h . tanh(q + k); "location", W_h x, one score for each of `max_length` positions; it does not
+      depend on the tokens there and has no q and k (Tay et al. 2020, arXiv:2005.00743). See `seqjax.ops.scores`.
+      `soft_cap`: c tanh(score / c) replaces a score (Gemma Team 2024, arXiv:2408.00118). `weights`: the function from
+      scores to weights, see `seqjax.ops.weights`; "sigmoid" has a learned bias per head that starts at
+      -log(max_length), because its weights do not sum to one. `sinks`: a learned logit per head in the denominator of
+      softmax (OpenAI 2025, arXiv:2508.10925).
+    `backend`: as in `seqjax.ops.attention.attend`; "auto" takes the fastest one that computes exactly this call. The
+      scores "additive" and "location", and weights other than softmax, hold all L x S scores in memory.
 
     Vaswani et al. 2017, arXiv:1706.03762; rotary positions: Su et al. 2021, arXiv:2104.09864.
 
     Raises:
-      ValueError: heads do not divide the width, or kv_heads the heads; options that exclude each other; more than
-        `max_length` tokens in one call without a window; a backend that cannot serve; a cache where sequences are cut.
+      ValueError: heads do not divide the width; kv_heads do not divide heads; options exclude each other; one call has
+        more than `max_length` tokens without a window; the backend cannot compute this call; a cache is given while
+        sequences are split over devices.
     """
 
     kv_heads: Count | None = None
@@ -66,7 +69,7 @@ class Attention(Positioned):
     backend: attention.Backend = "auto"
 
     vectors = (*Positioned.vectors, "direction")
-    blocks = None  # a sparse view in blocks: `seqjax.mixers.sparse_attention`
+    blocks = None  # the pattern of block-sparse attention: `seqjax.mixers.sparse_attention`
 
     def __post_init__(self):
         super().__post_init__()
@@ -74,26 +77,25 @@ class Attention(Positioned):
         at_odds = [
             (
                 self.positions == "learned" and self.window,
-                "mixer.positions='learned' end at mixer.max_length, a window goes on for ever: choose other positions, "
-                "or "
-                "no window",
+                "mixer.positions='learned' end at mixer.max_length, but mixer.window allows longer documents: choose "
+                "other positions, or no window",
             ),
             (
                 self.prefix and (not self.causal or self.window),
-                f"mixer.prefix={self.prefix} is for causal attention without a window: drop one of them",
+                f"mixer.prefix={self.prefix} needs mixer.causal=True and no mixer.window: change one of them",
             ),
             (
                 self.score == "location" and (self.positions == "rotary" or self.qk_norm),
-                "mixer.score='location' has no q and k: choose mixer.positions that do not turn them, and no qk_norm",
+                "mixer.score='location' has no q and k: choose other mixer.positions than 'rotary', and no qk_norm",
             ),
             (
                 self.sinks and self.weights != "softmax",
-                f"mixer.sinks are of a softmax, mixer.weights={self.weights!r} is none: drop one of them",
+                f"mixer.sinks needs mixer.weights='softmax', got {self.weights!r}: remove one of them",
             ),
             (
                 self._held and self.backend not in ("auto", "reference"),
-                f"mixer.backend={self.backend!r} computes products of q and k, mixer.score={self.score!r} is none: "
-                "leave it at 'auto'",
+                f"mixer.backend={self.backend!r} computes products of q and k, but mixer.score={self.score!r} is not "
+                "such a product: set mixer.backend='auto'",
             ),
         ]
         for applies, sentence in at_odds:
@@ -115,7 +117,7 @@ class Attention(Positioned):
 
     @property
     def _held(self) -> bool:
-        """Whether scores are no product of q and k."""
+        """Whether scores are not products of q and k; all L x S of them are then held in memory."""
         return self.score in ("additive", "location")
 
     @property
@@ -152,7 +154,8 @@ class Attention(Positioned):
     def init_state(self, batch: int):
         if not self.causal:
             raise ValueError(
-                "bidirectional attention sees the future and has no state: set mixer.causal=True to go step by step."
+                "bidirectional attention sees later tokens and has no state: set mixer.causal=True to run it step by "
+                "step."
             )
         slots = self.max_length if self.window is None else (self.window - 1) * self.dilation + 1
         return KV.empty(batch, slots, self.groups, (self._key_width, self.head_width), self.dtype)
@@ -161,12 +164,14 @@ class Attention(Positioned):
         self.check(x_BLD, state, mask_BL, reset_BL)
         B, L, D = x_BLD.shape
         if self.capacity is not None and self.capacity < L:
-            raise ValueError(f"x_BLD has {L} tokens, attention has room for {self.capacity}: raise mixer.max_length.")
+            raise ValueError(
+                f"x_BLD has {L} tokens, mixer.max_length={self.capacity} is smaller: raise mixer.max_length to {L}."
+            )
         if ring.devices(L) > 1 and (state is not None or self._held):
             what = f"mixer.score={self.score!r}" if self._held else "a cache"
-            raise ValueError(f"attention with {what} is not cut over devices: set parallel.sequence=1.")
+            raise ValueError(f"attention with {what} cannot be split over devices: set parallel.sequence=1.")
         start_B = None if state is None else state.count_B
-        if start_B is not None and self.prefix:  # one that comes in pieces finds no room
+        if start_B is not None and self.prefix:  # a prefix in several calls gets positions beyond the cache: NaN
             start_B = jnp.where((start_B > 0) & (start_B < self.prefix), start_B + self.max_length, start_B)
         position_BL = masks.positions((B, L), mask_BL, reset_BL, start_B)
         x_BLD = masks.fill(self.placed(x_BLD, position_BL), mask_BL)
@@ -177,7 +182,7 @@ class Attention(Positioned):
                 tokens = masks.Places() if mask_BL is None else tokens._replace(segment_BL=None)
             y_BLHK = self._attend(x_BLD, q_BLHK, k_BLGK, v_BLGK, tokens, tokens)
         else:
-            # What does not fit is never seen, so that its NaN ends with its document.
+            # Tokens that do not fit are never seen, so that no NaN reaches the next document.
             fits_BL = None if self.capacity is None else position_BL < self.max_length
             k_BLGK, v_BLGK = masks.fill(k_BLGK, fits_BL), masks.fill(v_BLGK, fits_BL)
             keys, look_back = state.keys(tokens), self._attend if L > 1 or self._held else self._decode
@@ -191,7 +196,7 @@ class Attention(Positioned):
         return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), state
 
     def _projected(self, x_BLD, position_BL):
-        """q, k and v, normed and turned."""
+        """q, k and v, after norm and rotation."""
         (B, L, _), E = x_BLD.shape, self._key_width
         parts = jnp.split(self.qkv(x_BLD), [self.heads * E, (self.heads + self.groups) * E], axis=-1)
         heads = (self.heads, self.groups, self.groups)
@@ -211,7 +216,7 @@ class Attention(Positioned):
         return (self.head_width**-0.5 if self.score == "scaled_dot" else 1.0) * self.sharper**2
 
     def _rules(self, queries, keys) -> dict:
-        """Who sees whom, and what scores become."""
+        """The arguments for `seqjax.ops.attention`: which tokens see each other, and how scores become weights."""
         look = dict(queries=queries, keys=keys, soft_cap=self.soft_cap, relative=self.relative(), weights=self.weights)
         look |= dict(causal=self.causal, window=self.window, dilation=self.dilation, prefix=self.prefix)
         bias_BHLS = self.bias_H[None, :, None, None] if self.weights == "sigmoid" else None
@@ -236,12 +241,12 @@ class Attention(Positioned):
         return attention.decode(q_BLHK, cached, (k_BLGK, v_BLGK), scale=self._scale, **look)
 
     def _show(self, score, look) -> None:
-        """Hands out the weights of `score()` where somebody asks for intermediates."""
+        """Sows the weights of the scores `score()` if the caller collects intermediates."""
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "weights", attention.weights(score(), **look))
 
     def _score(self, x_BLD, q_BLHK, k_BSGK, keys):
-        """The scores that are no product, (B, H, L, S)."""
+        """The scores that are not products of q and k, (B, H, L, S)."""
         if self.score == "additive":
             k_BSHK = jnp.repeat(k_BSGK, self.heads // self.groups, axis=2)
             return scores.additive(q_BLHK, k_BSHK, self.direction_HK)

@@ -1,4 +1,4 @@
-"""The recurrent decoder with attention."""
+"""A recurrent decoder with attention."""
 
 from typing import Literal, NamedTuple
 
@@ -17,10 +17,10 @@ GATES = {"gru": 3, "lstm": 4}
 
 
 class Decoding(NamedTuple):
-    """Where a decoder stands, float32, and the memory that it reads.
+    """The state of a decoder, float32, and the memory that it reads.
 
-    `cell` is (h,), of an LSTM (h, c); `feed_BD` is a_{t-1}, where that is fed, and `k_BSD` the keys, where they are
-    not the values. `place_BS` is -1 where the memory is masked; `count_B` is the number of tokens so far.
+    `cell` is (h,), or (h, c) for an LSTM. `feed_BD` is a_{t-1}; None if it is not fed. `k_BSD` holds the keys; None
+    if they equal the values. `place_BS` is -1 where the memory is masked. `count_B` is the number of tokens so far.
     """
 
     cell: tuple[jax.Array, ...]
@@ -32,31 +32,31 @@ class Decoding(NamedTuple):
 
 
 class AttentionRNN(MemoryMixer):
-    """A GRU or LSTM that at every token takes a weighted mean of the memory m_1 ... m_S, chosen by its state.
+    """A GRU or LSTM that reads a mean of the memory m_1 ... m_S at every token, with weights that depend on its state.
 
         bahdanau:   c_t = read(s_{t-1}),   s_t = cell([x_t, c_t], s_{t-1}),   y_t = W [s_t, c_t]
         luong:      s_t = cell([x_t, a_{t-1}], s_{t-1}),   c_t = read(s_t),   y_t = a_t = tanh(W [s_t, c_t])
         read(s) = sum_i w_i m_i,   w = weights(score(s, m_1), ..., score(s, m_S))
 
-    `style`: attend with the state before a token or with the one after it.
-    `cell`: "gru" (reset gate after the product) or "lstm" (forget gate open at the start), as in these mixers.
+    `style`: "bahdanau" attends with the state before a token, "luong" with the state after it.
+    `cell`: "gru" (reset gate after the product) or "lstm" (forget bias 1 at the start), as in the mixers `gru`, `lstm`.
     `score`: "dot": s . m; "scaled_dot": s . m / sqrt(D); "general": s . W m; "additive": v . tanh(W s + U m); "cosine":
-      g cos(s, m), g learned, 10 at the start; "location": row i of W s, whatever m_i is, for `max_source_length`
-      of them (the last one serves all beyond). See `seqjax.ops.scores`.
+      g cos(s, m), where g is learned and starts at 10; "location": row i of W s, which does not depend on m_i, for
+      `max_source_length` positions (later positions use the last row). See `seqjax.ops.scores`.
     `weights`: see `seqjax.ops.weights`; those of "sigmoid" do not sum to one.
-    `alignment`: "global": all of the memory; "local_m": what is at most `radius` away from place t, for token t of its
-      document (and nothing, so zeros, where the memory ends before that); "local_p": what is that near to
-      p = S sigmoid(v . tanh(W s)), weights times exp(-(i - p)^2 / (2 (radius / 2)^2)), S the length of this memory.
-      Places count from 0, real tokens only.
-    `input_feeding`: luong: whether a_{t-1} is fed to the cell (zeros at first). Without it attention is no part of the
-      recurrence, and is computed for all tokens at once.
+    `alignment`: "global": all of the memory. "local_m": for token t of its document, positions at most `radius` away
+      from position t; if the memory ends before them, the token reads zeros. "local_p": positions at most `radius` away
+      from p = S sigmoid(v . tanh(W s)), with weights times exp(-(i - p)^2 / (2 (radius / 2)^2)); S is the length of
+      this memory. Positions count from 0 and count real tokens only.
+    `input_feeding`: luong: whether a_{t-1} is fed to the cell (zeros at first). Without it, attention is not part of
+      the recurrence and is computed for all tokens at once.
 
     State: `Decoding`. Collected as intermediates: "weights" (B, 1, L, S), float32, zero where masked.
 
     Bahdanau et al. 2014, arXiv:1409.0473; Luong et al. 2015, arXiv:1508.04025.
 
     Raises:
-      ValueError: radius, places or input_feeding with options that do not read it, or missing where it is read.
+      ValueError: radius, max_source_length or input_feeding is given but not used by the other options, or missing.
     """
 
     style: Literal["bahdanau", "luong"] = "bahdanau"
@@ -74,17 +74,18 @@ class AttentionRNN(MemoryMixer):
         super().__post_init__()
         if (self.radius is None) != (self.alignment == "global"):
             raise ValueError(
-                f"mixer.radius={self.radius} with mixer.alignment={self.alignment!r}: local alignment needs a radius, "
-                "'global' has none."
+                f"mixer.radius={self.radius} with mixer.alignment={self.alignment!r}: set a radius for local "
+                "alignment, and None for 'global'."
             )
         if (self.max_source_length is None) != (self.score != "location"):
             raise ValueError(
-                f"mixer.max_source_length={self.max_source_length} with mixer.score={self.score!r}: 'location' needs it, "
-                "the other scores do not read it."
+                f"mixer.max_source_length={self.max_source_length} with mixer.score={self.score!r}: set a length for "
+                "'location', and None for the other scores."
             )
         if self.style == "bahdanau" and not self.input_feeding:
             raise ValueError(
-                "mixer.input_feeding=False with mixer.style='bahdanau': what it reads is always fed. Set style='luong'."
+                "mixer.input_feeding=False with mixer.style='bahdanau', which always feeds the cell: set "
+                "mixer.style='luong'."
             )
 
     def setup(self):
@@ -153,7 +154,7 @@ class AttentionRNN(MemoryMixer):
         return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), after
 
     def _in_loop(self, reader, x_BLD, u_BLX, state, flags):
-        """Cell and attention, token by token: y, weights if somebody looks, and what of the state is new."""
+        """Cell and attention, token by token: -> y, weights if intermediates are collected, new cell and feed_BD."""
         B, _, D = x_BLD.shape
         look = self.is_mutable_collection("intermediates")
         step = Decode(getattr(cells, self.cell), reader, self.style, look)
@@ -176,7 +177,7 @@ class AttentionRNN(MemoryMixer):
         return y_BLD, weight_BLS if look else None, tuple(cell), last_BX[:, :D] if self._fed else None
 
     def _after_loop(self, reader, x_BLD, u_BLX, state, flags):
-        """The cell by its fast op, then attention of all tokens at once: as `_in_loop`."""
+        """The cell by its fast op, then attention for all tokens at once: same arguments and results as `_in_loop`."""
         initial = jax.tree.map(jnp.zeros_like, state.cell)
         if self.cell == "gru":
             weights = (self.kernel, self.recurrent, self.bias, self.bias_n)
@@ -197,7 +198,7 @@ class AttentionRNN(MemoryMixer):
         return found | ({"predict": self.predict} if self.alignment == "local_p" else {})
 
     def _rows(self, state) -> dict:
-        """What else a `Reader` reads. Parameters once per row: their gradients are summed over rows after the loop."""
+        """The other arrays of a `Reader`. Parameters are copied per row, so gradients are summed after the loop."""
         row = lambda parameter: jnp.broadcast_to(parameter[None], (len(state.count_B), *parameter.shape))
         found = {"value": state.v_BSD.astype(jnp.float32), "place": state.place_BS.astype(jnp.float32)}
         if state.k_BSD is not None:

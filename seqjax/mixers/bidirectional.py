@@ -15,16 +15,17 @@ from seqjax.types import Part
 
 
 class Bidirectional(Mixer):
-    """Each token sees its whole document: one mixer reads forwards, another backwards.
+    """Two mixers, one reading forwards and one backwards, so that each token sees its whole document.
 
         f_1 ... f_L = forward(x_1 ... x_L),   b_L ... b_1 = backward(x_L ... x_1)
-        y_t = f_t + b_t   ("sum")   or   W [f_t, b_t] + v   ("concat", brought back to the width)
+        y_t = f_t + b_t   ("sum")   or   W [f_t, b_t] + v   ("concat", projected back to the width)
 
-    `mixer` is a factory, called once per direction. Not causal, so without a state: for encoders and classifiers.
+    `mixer` is a factory, called once per direction. The result is not causal, so it has no state: it is for encoders
+    and classifiers.
     Schuster and Paliwal 1997, "Bidirectional recurrent neural networks", IEEE TSP 45(11).
 
     Raises:
-      ValueError: asked for a state, or given one.
+      ValueError: a state is requested or given.
     """
 
     mixer: Annotated[Callable, Part("seqjax.mixers", "Mixer")] = LSTM
@@ -34,7 +35,7 @@ class Bidirectional(Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        check_alone([self._inner], "a bidirectional mixer")  # a mixer that refuses its options refuses them now, too
+        check_alone([self._inner], "a bidirectional mixer")  # this builds the inner mixer, so bad options fail now
 
     @property
     def _inner(self) -> Mixer:
@@ -53,8 +54,8 @@ class Bidirectional(Mixer):
     @nn.nowrap
     def init_state(self, batch: int):
         raise ValueError(
-            "a bidirectional mixer sees the future and has no state: use its inner mixer alone "
-            "(mixer.name='lstm', say) to go step by step."
+            "a bidirectional mixer sees later tokens and has no state: use only its inner mixer "
+            "(for example mixer.name='lstm') to run step by step."
         )
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):

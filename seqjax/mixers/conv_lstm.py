@@ -9,19 +9,20 @@ from seqjax.types import Count
 
 
 class ConvLSTM(Recurrent):
-    """Convolutional LSTM: each token is a frame, and all products of an LSTM are convolutions over it.
+    """Convolutional LSTM: each token is a frame, and convolutions over the frame replace the products of the LSTM.
 
-        i, f, o = sigmoid(W * X_t + U * H_{t-1} + b)   (* convolution, each its own W, U, b)
+        i, f, o = sigmoid(W * X_t + U * H_{t-1} + b)   (* is convolution; each has its own W, U, b)
         G   = tanh(W_g * X_t + U_g * H_{t-1} + b_g)
         C_t = f C_{t-1} + i G,   H_t = o tanh(C_t),   Y_t = H_t
 
-    A frame is (height, columns, C) with height * columns * C = D, flattened in this order; frames are padded with
-    zeros, so that they keep their size. Gates lie in the order i, f, g, o. State: (H, C), each (B, height, columns, C).
+    A frame is (height, columns, C) with height * columns * C = D, flattened in this order. Frames are padded with
+    zeros, so that they keep their size. The gates are in the order i, f, g, o. State: (H, C), each
+    (B, height, columns, C).
 
     Shi et al. 2015, "Convolutional LSTM network", arXiv:1506.04214, without its peepholes.
 
     Raises:
-      ValueError: frames of this size do not fill the width.
+      ValueError: height * columns does not divide the width.
     """
 
     height: Count = 2
@@ -44,7 +45,7 @@ class ConvLSTM(Recurrent):
 
     @property
     def channels(self) -> int:
-        """Per place of a frame."""
+        """The number of channels of a frame."""
         return self.width // (self.height * self.columns)
 
     @property

@@ -15,7 +15,7 @@ from seqjax.types import Count
 
 
 class Memory(NamedTuple):
-    """Keys and values of a memory, heads being those of keys, and which of them are real (None: all)."""
+    """Keys and values of a memory, one per key head, and which tokens of the memory are real (None: all)."""
 
     k_BSGK: jax.Array
     v_BSGK: jax.Array
@@ -23,16 +23,16 @@ class Memory(NamedTuple):
 
 
 class CrossAttention(MemoryMixer):
-    """Cross-attention: each token takes a weighted mean of all tokens of a memory m.
+    """Cross-attention: the output of a token is a weighted mean over all tokens of a memory m.
 
         q = W_q x,   k, v = W m      (H heads of q, G of k and v, of width K = D / H)
         y_t = W_o sum_s softmax_s(q_t . k_s / sqrt(K)) v_s
 
-    It knows no positions: those of the memory are what its encoder wrote into it. Tokens of x do not see each other.
+    It adds no position encoding: the encoder must put positions into the memory. Tokens of x do not see each other.
     State: keys and values, computed once in `prefill`; no token changes it. The weights (B, H, L, S), float32, are
-    kept as `weights` in the collection "intermediates", where that is asked for.
+    stored as `weights` in the collection "intermediates", if the caller collects it.
 
-    `kv_heads`: G, which divides H (Shazeer 2019, arXiv:1911.02150; Ainslie et al. 2023, arXiv:2305.13245); None: H.
+    `kv_heads`: G, a divisor of H (Shazeer 2019, arXiv:1911.02150; Ainslie et al. 2023, arXiv:2305.13245); None: H.
     `qk_norm`: q and k of each head are divided by their root mean square and scaled by a learned vector (Dehghani et
       al. 2023, arXiv:2302.05442; with this norm: Gemma Team 2025, arXiv:2503.19786).
     `backend`: as in `seqjax.ops.attention.attend`.
@@ -40,7 +40,7 @@ class CrossAttention(MemoryMixer):
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3.
 
     Raises:
-      ValueError: heads do not divide the width, or kv_heads the heads; a backend that cannot serve.
+      ValueError: heads do not divide the width; kv_heads do not divide heads; the backend cannot compute this call.
     """
 
     heads: Count = 4

@@ -10,13 +10,13 @@ from seqjax.ops import cells, scan
 class GRU(Recurrent):
     """GRU: one state that an update gate moves towards a candidate.
 
-        r, z = sigmoid(W x_t + U h_{t-1} + b)         (each its own W, U, b)
-        n   = tanh(W_n x_t + b_n + r * (U_n h_{t-1} + c_n))     reset_after: after the recurrent product
-        n   = tanh(W_n x_t + b_n + U_n (r * h_{t-1}))           else: before it
+        r, z = sigmoid(W x_t + U h_{t-1} + b)         (each has its own W, U, b)
+        n   = tanh(W_n x_t + b_n + r * (U_n h_{t-1} + c_n))     reset_after=True: after the recurrent product
+        n   = tanh(W_n x_t + b_n + U_n (r * h_{t-1}))           reset_after=False: before it
         h_t = (1 - z) * n + z * h_{t-1},   y_t = h_t
 
-    `reset_after`: True is the form of torch and cuDNN, one product per token; False that of Cho et al. 2014, two of them.
-    Gates lie in the order r, z, n. State: h (B, D).
+    `reset_after`: True is the form of torch and cuDNN, with one recurrent product per token. False is the form of Cho
+    et al. 2014, with two. The gates are in the order r, z, n. State: h (B, D).
 
     Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder", arXiv:1406.1078.
     """

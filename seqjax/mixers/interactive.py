@@ -15,7 +15,7 @@ from seqjax.types import Count, Range
 
 
 class Interaction(NamedTuple):
-    """The memory as keys and values; a bias on its scores, float32; its mask; and what it has read of x so far."""
+    """Keys and values of the memory, the bias of its scores (float32), its mask, and the sums over x so far."""
 
     k_BSHK: jax.Array
     v_BSHK: jax.Array
@@ -25,7 +25,7 @@ class Interaction(NamedTuple):
 
 
 class Interactive(MemoryMixer):
-    """Each token reads the memory m_1 ... m_S, each place of the memory reads the tokens, and both are fused.
+    """Attention in both directions: each token reads the memory m_1 ... m_S, and the memory reads the tokens.
 
         S_ts = cap tanh(score(x_t, m_s) / cap)
         r_t  = sum_s a_ts m_s,   a_ts = softmax_s S_ts
@@ -33,21 +33,21 @@ class Interactive(MemoryMixer):
         c_t  = sum_s a_ts u_ts
         y_t  = W [x_t; r_t; x_t * r_t; x_t * c_t]   ("bidaf")   or   W [x_t; r_t; c_t]   ("coattention")
 
-    `heads`: H, each with its own scores of its own D / H features of x and m.
+    `heads`: H; each head has D / H features of x and m, and its own scores.
     `score`: "trilinear": w . [x; m; x * m]; "general": x . W m; "scaled_dot": x . m / sqrt(K).
-    `soft_cap`: the cap, within which sums of exp need no running maximum.
+    `soft_cap`: the cap; it bounds the scores, so that sums of exp need no running maximum.
     `causal`: False lets the memory read every t' of the document, also later ones, as in the papers. Then each call is
-      a whole sequence: it starts from `prefill` and returns no state, so that it cannot be continued.
+      a whole sequence: it starts from `prefill`, returns no state and cannot be continued.
 
     State: `Interaction`. Collected as intermediates, float32: "weights" a, (B, H, L, S); and "weights_back",
-    (B, H, S, L), what the tokens of this call weigh for the memory at the end of their document,
+    (B, H, S, L), the weights of the tokens of this call for the memory at the end of their document,
     exp(S_ts) / sum_t' exp(S_t's).
 
     Co-attention: Xiong et al. 2016, arXiv:1611.01604; Lu et al. 2016, arXiv:1606.00061. BiDAF: Seo et al. 2016,
     arXiv:1611.01603.
 
     Raises:
-      ValueError: heads do not divide the width; a bidirectional one asked for a step.
+      ValueError: heads do not divide the width; `step` is called with causal=False.
     """
 
     heads: Count = 1
@@ -110,17 +110,17 @@ class Interactive(MemoryMixer):
     def step(self, x_BD, state, *, mask_B=None, reset_B=None):
         if not self.causal:
             raise ValueError(
-                "mixer.causal=False reads whole sequences and has no step: set mixer.causal=True to go on "
+                "mixer.causal=False reads whole sequences and has no step: set mixer.causal=True to run it "
                 "token by token."
             )
         return super().step(x_BD, state, mask_B=mask_B, reset_B=reset_B)
 
     def _split(self, a_BLD):
-        """Heads of it, in `dtype`."""
+        """The features, split into heads, in `dtype`."""
         return a_BLD.astype(self.dtype).reshape(*a_BLD.shape[:2], self.heads, -1)
 
     def _dot(self, a_BLHK, w_HK):
-        """Of each head with its vector, float32."""
+        """The product of each head with its vector, float32."""
         return jnp.einsum("BLHK,HK->BLH", a_BLHK.astype(jnp.float32), w_HK)
 
 

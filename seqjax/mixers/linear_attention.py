@@ -15,26 +15,26 @@ from seqjax.types import Count
 
 
 class LinearAttention(_Mixer):
-    """Attention with sums of fixed size in the place of a cache: its weights are products of features.
+    """Linear attention: its weights are products of features, so its state is a sum of fixed size instead of a cache.
 
-        q, k, v = W x          (each H heads; q and k of width E = `feature_width`, v of width K = D / H)
+        q, k, v = W x          (H heads each; q and k of width E = `feature_width`, v of width K = D / H)
         S_t = S_{t-1} + phi(k_t) v_t^T,   z_t = z_{t-1} + phi(k_t)
         y_t = W_o phi(q_t)^T S_t / phi(q_t)^T z_t
 
     feature_map:
       "elu": phi(x) = elu(x) + 1; F = E features. Katharopoulos et al. 2020, arXiv:2006.16236.
       "taylor": phi(q) . phi(k) = 1 + s + s^2 / 2, s = q . k / sqrt(E): exp(s) to second order, with
-        F = 1 + E + E (E + 1) / 2. Arora et al. 2024, "Based", arXiv:2402.18668. What stands beside it there (a
-        convolution, attention in a window) is not part of it.
-      "learned": phi(x) = [softmax(M x), softmax(-M x)], M per head, one for q and one for k, identities at the start;
-        F = 2 E. Zhang et al. 2024, "Hedgehog", arXiv:2402.04347, as in "LoLCATs", arXiv:2410.10254; what they train
-        M on, the weights of a softmax attention, is not part of it.
+        F = 1 + E + E (E + 1) / 2. Arora et al. 2024, "Based", arXiv:2402.18668, without the convolution and the
+        sliding-window attention of that paper.
+      "learned": phi(x) = [softmax(M x), softmax(-M x)]; each head has one M for q and one for k, which start as the
+        identity; F = 2 E. Zhang et al. 2024, "Hedgehog", arXiv:2402.04347, as in "LoLCATs", arXiv:2410.10254. Both
+        train M to match the weights of a softmax attention; that training is not part of this mixer.
 
     feature_width: E; None: 16 for "taylor", as in its paper, and K for the others.
 
-    There are no positions: the order of the past does not matter. State: S (B, H, F, K) and z (B, H, F), float32.
-    With `apply(..., mutable=["intermediates"])` the weights (B, H, L, L) of the tokens of this call are found under
-    "weights"; what is missing to one went to earlier calls.
+    It has no positions: the order of earlier tokens does not matter. State: S (B, H, F, K) and z (B, H, F), float32.
+    `apply(..., mutable=["intermediates"])` returns the weights (B, H, L, L) of the tokens of this call under
+    "weights". If a row sums to less than one, the rest is the weight of tokens of earlier calls.
 
     Raises:
       ValueError: heads do not divide the width.
@@ -52,7 +52,7 @@ class LinearAttention(_Mixer):
 
     @property
     def _projected(self):
-        """E."""
+        """E, the width of q and k."""
         return self.feature_width or (16 if self.feature_map == "taylor" else self.width // self.heads)
 
     def setup(self):
@@ -82,7 +82,7 @@ class LinearAttention(_Mixer):
         )
         y_BLHK, end = read(v_BLD.reshape(B, L, H, -1), start[0])
         if self.is_mutable_collection("intermediates"):
-            # What is read where each token is a value of its own.
+            # With a unit vector as the value of each token, the output is the weights.
             own_BLHL = jnp.broadcast_to(jnp.eye(L)[None, :, None], (B, L, H, L))
             weight_BLHL, _ = read(own_BLHL, jnp.zeros((*start[0].shape[:3], L)))
             self.sow("intermediates", "weights", jnp.swapaxes(weight_BLHL, 1, 2).astype(jnp.float32))
@@ -90,15 +90,15 @@ class LinearAttention(_Mixer):
         return y_BLD.astype(x_BLD.dtype), None if state is None else end
 
     def _features(self, x_BL2HE):
-        """What `attend` takes for q and k: features, of which it makes those of "taylor" itself."""
+        """The q and k that `attend` takes: features, or for "taylor" scaled inputs, whose features `attend` makes."""
         if self.feature_map == "taylor":
             return x_BL2HE * jnp.asarray(x_BL2HE.shape[-1] ** -0.25, x_BL2HE.dtype)
         wide_BL2HE = x_BL2HE.astype(jnp.float32)
         if self.feature_map == "elu":
-            # Not elu + 1, which is 0 from about -17 on.
+            # Not elu(x) + 1, which rounds to 0 below about x = -17.
             phi_BL2HF = jnp.where(wide_BL2HE > 0, wide_BL2HE + 1, jnp.exp(jnp.minimum(wide_BL2HE, 0)))
         else:
-            # Heads in front, as in `attend`.
+            # Heads before tokens, as in `attend`.
             x_2HBLE = jnp.moveaxis(x_BL2HE, (2, 3), (0, 1))
             z_2HBLF = dense.einsum("GHBLE,GHEF->GHBLF", x_2HBLE, self.maps, self.dtype, out=jnp.float32)
             z_BL2HF = jnp.moveaxis(z_2HBLF, (0, 1), (2, 3))

@@ -15,14 +15,14 @@ from seqjax.types import Count, Fraction, Positive, Range
 
 
 class LRU(_Mixer):
-    """LRU: complex states that turn and fade by themselves, each at its own pace.
+    """LRU: a diagonal linear recurrence of complex states; each state rotates and decays at its own learned rate.
 
         h_t = lambda * h_{t-1} + exp(gamma) * B x_t,   lambda = exp(-exp(nu) + i exp(theta))
         y_t = Re(C h_t) + d * x_t
 
-    lambda starts uniformly in the ring r_min <= |lambda| <= r_max with phases up to `max_phase`, exp(gamma) at
-    sqrt(1 - |lambda|^2), at which white noise leaves every state with the same variance. `state_size` counts complex
-    states; None: as many as the width. State: real and imaginary part of h, each (B, N), float32.
+    lambda starts uniform in the ring r_min <= |lambda| <= r_max with phases up to `max_phase`. exp(gamma) starts at
+    sqrt(1 - |lambda|^2): with white noise as input, all states then have the same variance. `state_size` is the number
+    of complex states; None: the width. State: real and imaginary part of h, each (B, N), float32.
 
     Orvieto et al. 2023, "Resurrecting recurrent neural networks for long sequences", arXiv:2303.06349.
 
@@ -40,14 +40,14 @@ class LRU(_Mixer):
     def __post_init__(self):
         super().__post_init__()
         if self.r_min >= self.r_max:
-            raise ValueError(f"mixer.r_min={self.r_min} is not below mixer.r_max={self.r_max}: there is no ring.")
+            raise ValueError(f"mixer.r_min={self.r_min} is not below mixer.r_max={self.r_max}: lower mixer.r_min.")
 
     def setup(self):
         D, N = self.width, self.state_size or self.width
         self.nu = self.param("nu", self._init_nu, (N,))
         self.theta = self.param("theta", self._init_theta, (N,))
         self.gamma = self.param("gamma", lambda key: 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(self.nu))))
-        # Real parts side by side with imaginary parts, each with half the variance 1 / D of B and 2 / N of C.
+        # Real and imaginary parts are side by side; each has half the variance: of 1 / D for B, of 2 / N for C.
         normal = lambda variance: nn.initializers.variance_scaling(variance, "fan_in", "normal")
         dense = lambda n, init: Dense(n, use_bias=False, dtype=self.dtype, kernel_init=init)
         self.inputs, self.outputs = dense(2 * N, normal(0.5)), dense(D, normal(2.0))
@@ -56,7 +56,7 @@ class LRU(_Mixer):
     @nn.nowrap
     def _init_nu(self, key, shape):
         inner, outer = self.r_min**2, self.r_max**2
-        # 1 - |lambda|^2, uniform; never 0, which would be a state that nothing moves.
+        # 1 - |lambda|^2, uniform; never 0, because then no input would change the state.
         fade = (1 - outer) + (outer - inner) * jax.random.uniform(key, shape, minval=1e-6)
         return jnp.log(-0.5 * jnp.log1p(-fade))
 
@@ -78,7 +78,7 @@ class LRU(_Mixer):
         a_BLN = jnp.broadcast_to(lambda_N[None, None], b_BLN.shape)
         start_BN = lax.complex(*(self.init_state(x_BLD.shape[0]) if state is None else state))
         h_BLN, end_BN = linear.diagonal(a_BLN, b_BLN, start_BN, mask_BL, reset_BL)
-        # The sign of the imaginary part in Re(C h) is left to the kernel.
+        # Re(C h) subtracts the imaginary product; here the kernel learns that sign.
         y_BLD = self.outputs(jnp.concatenate([h_BLN.real, h_BLN.imag], axis=-1))
         y_BLD = y_BLD + self.skip[None, None] * u_BLD
         return y_BLD.astype(x_BLD.dtype), None if state is None else (end_BN.real, end_BN.imag)

@@ -11,28 +11,28 @@ from seqjax.types import Count
 
 
 class LSTM(Recurrent):
-    """LSTM with a forget gate: a memory cell that gates write, keep and read.
+    """LSTM with a forget gate: gates decide what its cell state c stores, keeps and outputs.
 
-        i, f, o = sigmoid(W x_t + U h_{t-1} + b)      (each its own W, U, b)
+        i, f, o = sigmoid(W x_t + U h_{t-1} + b)      (each has its own W, U, b)
         g   = tanh(W_g x_t + U_g h_{t-1} + b_g)
         c_t = f * c_{t-1} + i * g
         h_t = o * tanh(c_t),   y_t = h_t
 
-    Gates lie in the order i, f, g, o, as in torch; one bias where torch has two. State: (h, c), each (B, D).
+    The gates are in the order i, f, g, o, as in torch; there is one bias, torch has two. State: (h, c), each (B, D).
 
-    `forget_bias`: the initial bias of f; 1 keeps the memory open at the start (Jozefowicz et al. 2015, ICML).
-    `peepholes`: gates see the cell: + p_i * c_{t-1}, + p_f * c_{t-1}, + p_o * c_t (Gers et al. 2002, JMLR 3).
-    `hidden_size`: N cells instead of D, whose h is projected back: h_t = P (o * tanh(c_t)), h (B, D), c (B, N)
+    `forget_bias`: the initial bias of f; with 1 the cell mostly keeps c at the start (Jozefowicz et al. 2015, ICML).
+    `peepholes`: the gates also read c: + p_i * c_{t-1}, + p_f * c_{t-1}, + p_o * c_t (Gers et al. 2002, JMLR 3).
+    `hidden_size`: N cells instead of D; h is projected back to D: h_t = P (o * tanh(c_t)), h (B, D), c (B, N)
       (Sak et al. 2014, arXiv:1402.1128).
-    `layer_norm`: LN(W x_t) + LN(U h_{t-1}) + b, and tanh(LN(c_t)) in h_t, with learned scales, and a shift inside
-      the tanh (Ba et al. 2016, arXiv:1607.06450).
-    `backend`: "auto" takes cuDNN's LSTM on one NVIDIA GPU where it computes exactly this (float32, no options of the
-      cell, no resets), else the scan, and logs the choice once.
+    `layer_norm`: the gates use LN(W x_t) + LN(U h_{t-1}) + b, and h_t uses tanh(LN(c_t)), with learned scales and a
+      learned shift inside the tanh (Ba et al. 2016, arXiv:1607.06450).
+    `backend`: "auto" takes cuDNN's LSTM on one NVIDIA GPU if it computes exactly this call (float32, no options of
+      the cell, no resets), else the scan. The choice is logged once.
 
     Hochreiter and Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers et al. 2000, 12(10).
 
     Raises:
-      ValueError: backend="cudnn" with options or a call that it cannot serve.
+      ValueError: backend="cudnn", but cuDNN cannot compute these options or this call.
     """
 
     forget_bias: float = 1.0
@@ -46,10 +46,10 @@ class LSTM(Recurrent):
 
     def __post_init__(self):
         super().__post_init__()
-        inside = ("peepholes", "hidden", "layer_norm", "zoneout", "variational_dropout", "recurrent_dropout")
+        inside = ("peepholes", "hidden_size", "layer_norm", "zoneout", "variational_dropout", "recurrent_dropout")
         if self.backend == "cudnn" and (found := [name for name in inside if getattr(self, name)]):
             raise ValueError(
-                f"mixer.backend='cudnn' serves the plain LSTM, without {', '.join(found)}: use 'auto' or 'scan'."
+                f"mixer.backend='cudnn' computes the plain LSTM only, without {', '.join(found)}: use 'auto' or 'scan'."
             )
 
     @property

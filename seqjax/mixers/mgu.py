@@ -7,13 +7,13 @@ from seqjax.ops import cells
 
 
 class MGU(Recurrent):
-    """MGU: a GRU whose one gate both forgets and resets.
+    """MGU: a GRU with a single gate, which is both the forget gate and the reset gate.
 
         f   = sigmoid(W_f x_t + U_f h_{t-1} + b_f)
         n   = tanh(W_n x_t + U_n (f * h_{t-1}) + b_n)
         h_t = (1 - f) * h_{t-1} + f * n,   y_t = h_t
 
-    Gates lie in the order f, n. State: h (B, D).
+    The gates are in the order f, n. State: h (B, D).
     Zhou et al. 2016, "Minimal gated unit for recurrent neural networks", arXiv:1603.09420.
     """
 

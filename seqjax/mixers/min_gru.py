@@ -13,7 +13,7 @@ from seqjax.ops import linear
 
 
 class MinGRU(_Mixer):
-    """minGRU: a GRU whose gate and candidate do not look at the state, which makes it a linear recurrence.
+    """minGRU: a GRU whose gate and candidate do not depend on the state, so that the recurrence is linear.
 
         z   = sigmoid(W_z x_t + b_z)
         n   = f(W_n x_t + b_n)
@@ -22,8 +22,8 @@ class MinGRU(_Mixer):
     candidate="linear": f(v) = v. candidate="positive": f(v) = v + 1/2 where v >= 0, else sigmoid(v), as in the paper's
     log-space form; the state is then positive. State: h (B, D), float32.
 
-    Feng et al. 2024, "Were RNNs all we needed?", arXiv:2410.01201. The paper's wider state, and the projection back
-    from it, are not part of this.
+    Feng et al. 2024, "Were RNNs all we needed?", arXiv:2410.01201. The paper also widens the state and projects it
+    back; this mixer does not.
     """
 
     candidate: Literal["linear", "positive"] = "linear"
@@ -39,13 +39,13 @@ class MinGRU(_Mixer):
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         self.check(x_BLD, state, mask_BL, reset_BL)
-        # f32: a decay of 0.999 rounds to 1 in bf16.
+        # float32, because a decay of 0.999 rounds to 1 in bfloat16.
         u_BLM = self.inputs(masks.fill(x_BLD, mask_BL)).astype(jnp.float32)
         z_BLN, n_BLN = jnp.split(u_BLM, 2, axis=-1)
         if self.candidate == "positive":
             n_BLN = jnp.where(n_BLN >= 0, n_BLN + 0.5, jax.nn.sigmoid(n_BLN))
         start = self.init_state(x_BLD.shape[0]) if state is None else state
-        # 1 - sigmoid(z) without the rounding.
+        # sigmoid(-z) is 1 - sigmoid(z) without the rounding error.
         keep_BLN, take_BLN = jax.nn.sigmoid(-z_BLN), jax.nn.sigmoid(z_BLN)
         h_BLN, end = linear.diagonal(keep_BLN, take_BLN * n_BLN, start, mask_BL, reset_BL)
         return h_BLN.astype(x_BLD.dtype), None if state is None else end

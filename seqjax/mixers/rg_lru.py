@@ -10,21 +10,21 @@ from seqjax.mixers._base import check_heads
 from seqjax.ops import dense, linear
 from seqjax.types import Count
 
-C = 8.0  # how far a gate can drive the decay: between 1 and a^C
+C = 8.0  # the decay is between sigmoid(-Lambda)^C, at r = 1, and 1, at r = 0
 
 
 class RGLRU(_Mixer):
-    """RG-LRU: a real diagonal recurrence whose decay and input are gated by the token.
+    """RG-LRU: a real diagonal recurrence; gates that depend on the token control its decay and its input.
 
         r   = sigmoid(W_a x_t + b_a),   i = sigmoid(W_x x_t + b_x)        (W_a, W_x: `heads` blocks on the diagonal)
         a   = exp(-8 softplus(Lambda) r)
         h_t = a * h_{t-1} + sqrt(1 - a^2) * (i * x_t),   y_t = h_t
 
-    Lambda starts so that a at r = 1 is uniform in [0.9, 0.999]. State: h (B, D), float32.
+    Lambda starts so that a is uniform in [0.9, 0.999] at r = 1. State: h (B, D), float32.
 
-    De et al. 2024, "Griffin: mixing gated linear recurrences with local attention", arXiv:2402.19427. This is the
-    recurrence alone. The rest of Griffin's recurrent block is not part of it: the projections before and after, the
-    causal convolution of width 4 in front, the GeLU branch that multiplies the output.
+    De et al. 2024, "Griffin: mixing gated linear recurrences with local attention", arXiv:2402.19427. This mixer is
+    only the recurrence. It leaves out the rest of Griffin's recurrent block: the projections before and after, the
+    causal convolution of width 4 before the recurrence, and the GeLU branch that multiplies the output.
 
     Raises:
       ValueError: heads do not divide the width.
@@ -55,7 +55,7 @@ class RGLRU(_Mixer):
         x_BLD = masks.fill(x_BLD, mask_BL)
         r_BLN, i_BLN = self._gates(x_BLD)
         log_a_BLN = -C * jax.nn.softplus(self.decay)[None, None] * r_BLN
-        # A shut gate gives a = 1 and would give sqrt an infinite slope.
+        # A closed gate gives a = 1, and sqrt has an infinite slope at 1 - a^2 = 0: keep its argument above 0.
         rest_BLN = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a_BLN), jnp.finfo(jnp.float32).tiny))
         start = self.init_state(x_BLD.shape[0]) if state is None else state
         h_BLN, end = linear.diagonal(jnp.exp(log_a_BLN), rest_BLN * i_BLN * x_BLD, start, mask_BL, reset_BL)

@@ -7,7 +7,7 @@ from seqjax.ops import cells, scan
 
 
 class Elman(Recurrent):
-    """Elman RNN: the state is the last output.
+    """Elman RNN: the simple recurrent network, whose state is its last output.
 
         h_t = f(W x_t + U h_{t-1} + b),   y_t = h_t,   f = tanh or relu
 

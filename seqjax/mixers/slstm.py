@@ -10,16 +10,16 @@ from seqjax.types import Count
 
 
 class SLSTM(Recurrent):
-    """sLSTM: an LSTM whose input gate is exponential, with a normaliser so that it can revise what it stored.
+    """sLSTM: an LSTM with an exponential input gate and a normaliser n, so that it can overwrite what it stored.
 
         z_t = tanh(~z),   i_t = exp(~i),   f_t = sigmoid(~f),   o_t = sigmoid(~o),   ~ = W x_t + R h_{t-1} + b
         c_t = f_t * c_{t-1} + i_t * z_t
         n_t = f_t * n_{t-1} + i_t
         h_t = o_t * c_t / n_t,   y_t = h_t
 
-    c and n are kept divided by exp(m_t), m_t = max(log f_t + m_{t-1}, ~i), which changes nothing but the range.
-    R mixes within each of `heads` groups of units. Gates lie in the order i, f, z, o. State: (h, c, n, m), each (B, D).
-    What surrounds it in the paper's block (convolution, group norm, projections) is not part of it.
+    The state stores c and n divided by exp(m_t), m_t = max(log f_t + m_{t-1}, ~i). This changes only their range, so
+    that exp does not overflow. R mixes units within each of `heads` groups. The gates are in the order i, f, z, o.
+    State: (h, c, n, m), each (B, D). The rest of the paper's block (convolution, group norm, projections) is left out.
 
     Beck et al. 2024, "xLSTM: Extended long short-term memory", arXiv:2405.04517.
 
@@ -32,7 +32,7 @@ class SLSTM(Recurrent):
 
     gates = 4
     is_plain = False
-    free = 1  # c, n and m belong together
+    free = 1  # only h: c, n and m depend on each other
     cell = staticmethod(cells.slstm)
 
     def __post_init__(self):
@@ -45,7 +45,7 @@ class SLSTM(Recurrent):
 
     @nn.nowrap
     def zero_state(self, batch):
-        # m starts far below any gate: what is not there yet weighs nothing.
+        # m starts far below any gate, so that the empty initial state has no weight.
         h, c, n, m = super().zero_state(batch)
         return h, c, n, m - 1e30
 

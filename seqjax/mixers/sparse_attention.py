@@ -1,4 +1,4 @@
-"""Multi-head attention with a sparse view in blocks."""
+"""Block-sparse multi-head attention."""
 
 from seqjax import masks
 from seqjax.mixers.attention import Attention
@@ -6,14 +6,14 @@ from seqjax.types import Count, Natural, Seed
 
 
 class SparseAttention(Attention, kw_only=True):
-    """Attention to near, global and random blocks of places: the number of them does not grow with the length.
+    """Block-sparse attention: each token sees local, global and random blocks; their number does not grow with length.
 
         token t sees token s (s <= t if causal) where, with i = t // block_size and j = s // block_size,
         |i - j| <= local_blocks   or   min(i, j) < global_blocks   or   j drawn for i   or   i drawn for j
 
-    Each block draws `random_blocks` of the blocks further back, with replacement, from its number and `seed`: the same
-    for all heads and rows, and in every call. Blocks that no token sees are not computed. All other options are those of
-    `Attention`; the cache holds all `max_length` tokens.
+    Each block draws `random_blocks` earlier blocks, with replacement. The draw depends only on the number of the block
+    and on `seed`: it is the same for all heads, rows and calls. Blocks that no token sees are not computed. All other
+    options are those of `Attention`; the cache holds all `max_length` tokens.
 
     Zaheer et al. 2020, "Big Bird", arXiv:2007.14062.
     """

@@ -10,11 +10,12 @@ from seqjax.types import Fraction, Layers
 
 
 class Stacked(Mixer):
-    """A deep recurrent network: the classical stack, with dropout between layers and nothing else.
+    """A deep recurrent network: mixers in layers, with dropout between the layers, without norms or MLPs.
 
         x_{i+1} = mixer_i(x_i),   or x_i + mixer_i(x_i) if `residual`,   dropout on the inputs of all but the first
 
-    `mixer` is a factory, called once per layer, or a tuple of them that the layers cycle through. State: one per layer.
+    `mixer` is a factory, called once per layer, or a tuple of factories that the layers cycle through. State: a tuple
+    of one state per layer.
 
     Dropout between layers: Zaremba et al. 2014, arXiv:1409.2329; residual: Wu et al. 2016, arXiv:1609.08144.
     """
@@ -26,11 +27,11 @@ class Stacked(Mixer):
 
     def __post_init__(self):
         super().__post_init__()
-        check_alone(self.stack(), "a stack")  # a mixer that refuses its options refuses them now, too
+        check_alone(self.stack(), "a stack")  # this builds the mixers, so bad options fail now
 
     @nn.nowrap
     def stack(self, parent=None) -> list[Mixer]:
-        """One mixer per layer, unbound without a parent."""
+        """One mixer per layer; without a parent they are unbound."""
         given = dict(width=self.width, dtype=self.dtype, parent=parent)
         mixers = cycle(self.mixer, self.layers, "mixer.mixer")
         return [mixer(**given, name=f"layers_{i}") for i, mixer in enumerate(mixers)]

@@ -1,1 +1,1 @@
-"""What is built of mixers, one file each; a file exposes `Model` under its own name."""
+"""Models that are built from mixers. Each file defines one model and exposes it as `Model`."""

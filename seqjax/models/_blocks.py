@@ -1,4 +1,4 @@
-"""The pre-norm residual stack that every model stands on."""
+"""The pre-norm residual stack that all models share."""
 
 from typing import Annotated, Literal
 
@@ -22,7 +22,7 @@ def norm(kind: Norm, dtype: Dtype, name: str | None = None):
 
 
 class MLP(nn.Module):
-    """W_2 gelu(W_1 x + b_1) + b_2, `expansion` times as wide inside."""
+    """W_2 gelu(W_1 x + b_1) + b_2; the hidden layer is `expansion` times as wide as x."""
 
     width: int
     expansion: float
@@ -35,7 +35,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + mixer(norm(x)), then x + MLP(norm(x)); the signature and the laws of a mixer.
+    """x + mixer(norm(x)), then x + MLP(norm(x)). It has the signature of a mixer and obeys the same laws.
 
     Xiong et al. 2020, "On layer normalization in the Transformer architecture", arXiv:2002.04745.
     """
@@ -52,7 +52,7 @@ class Block(nn.Module):
         return self.mixer.init_state(batch)
 
     def prefill(self, memory_BSD, mask_BS=None):
-        """The state before the first token, of a mixer that reads a memory."""
+        """The state before the first token, if the mixer reads a memory."""
         return self.mixer.prefill(memory_BSD, mask_BS)
 
     @nn.compact
@@ -70,11 +70,11 @@ class Block(nn.Module):
 
 
 class Backbone(Module, kw_only=True):
-    """The fields that all stacked models share, and the stack they describe.
+    """The base class of all models: their common fields, and the stack of blocks.
 
-    `mixer` is a factory, called once per layer with the width: a class, a `functools.partial`, or a tuple of them
-    that the layers cycle through (a hybrid). `expansion` 0 leaves the MLPs out. `inputs` and `outputs` are
-    the source's spec and the task's head size.
+    `mixer` is a factory, called once per layer with the width: a class or a `functools.partial`. It may also be a
+    tuple of factories that the layers cycle through (a hybrid). `expansion` 0 leaves the MLPs out. `inputs` is the
+    spec of the data source, and `outputs` the number of outputs that the task needs.
     """
 
     inputs: Annotated[Spec, Injected]
@@ -87,15 +87,15 @@ class Backbone(Module, kw_only=True):
     norm: Norm = "layer"
     dtype: Dtype = "float32"
 
-    called = "a model"  # in errors
+    called = "a model"  # its name in error messages
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_reads([block.mixer for block in self.stack(parent=None)])  # what refuses its options does so now
+        self.check_reads([block.mixer for block in self.stack(parent=None)])  # builds all mixers: bad options fail now
 
     @nn.nowrap
     def check_reads(self, mixers) -> None:
-        """Raises ValueError if a mixer wants a second sequence, or the data has one: this model reads one alone."""
+        """Raises ValueError if a mixer needs a second sequence or the data has one: this model reads only one."""
         check_alone(mixers, self.called)
         if self.inputs.source_vocabulary is not None:
             raise ValueError(
@@ -110,29 +110,29 @@ class Backbone(Module, kw_only=True):
 
     @nn.nowrap
     def block(self, mixer, expansion: float | None = None, **kwargs) -> Block:
-        """A block around what a factory of mixers makes."""
+        """A block around the mixer that the factory makes."""
         inner = mixer(width=self.width, dtype=self.dtype, parent=None)
         expansion = self.expansion if expansion is None else expansion
         if expansion and int(self.width * expansion) < 1:
             raise ValueError(
-                f"model.expansion={expansion} of model.width={self.width} is less than one feature: raise it, or set 0 "
-                "for no MLP."
+                f"model.expansion={expansion} times model.width={self.width} is less than one feature: raise "
+                "model.expansion, or set it to 0 for no MLP."
             )
         return Block(inner, self.width, expansion, self.dropout, self.norm, self.dtype, **kwargs)
 
     @property
     def prefix(self) -> int:
-        """How many first tokens of a document see each other."""
+        """The largest `prefix` of the mixers, in tokens."""
         return max(block.mixer.prefix for block in self.stack(parent=None))
 
     @property
     def cuttable(self) -> bool:
-        """Whether a sequence may be cut over devices: `seqjax.ops.ring`."""
+        """Whether a sequence may be split over devices: `seqjax.ops.ring`."""
         return not self.whole
 
     @property
     def whole(self) -> list[str]:
-        """The kinds of mixers that want their sequences whole, on one device."""
+        """The names of the mixers that need a whole sequence on one device."""
         return [type(b.mixer).__name__ for b in self.stack(parent=None) if not b.mixer.cuttable]
 
     @property
@@ -156,11 +156,11 @@ class Backbone(Module, kw_only=True):
         self.norm_out = norm(self.norm, self.dtype)
 
     def run(self, x_BLD, state, mask_BL, reset_BL, deterministic):
-        """Dropout, all blocks, and the last norm: -> x_BLD, state."""
+        """Applies dropout, all blocks and the last norm: -> x_BLD, state."""
         if ring.devices(x_BLD.shape[1]) > 1 and self.whole:
             raise ValueError(
-                f"{self.whole[0]}, with its options here, wants whole sequences, and these are cut over devices: "
-                "choose another mixer, or parallel.sequence=1."
+                f"{self.whole[0]} with these options needs whole sequences, but sequences are split over devices: "
+                "choose another mixer, or set parallel.sequence=1."
             )
         x_BLD = self.drop(masks.fill(ring.spread(x_BLD), mask_BL), deterministic=deterministic)
         if state is not None:
@@ -172,7 +172,7 @@ class Backbone(Module, kw_only=True):
 
 
 def through(blocks, x_BLD, states, **flags):
-    """x through one block after the other, each with its state: -> x_BLD, states."""
+    """Runs x through the blocks in order, each with its own state: -> x_BLD, states."""
     after = []
     for block, before in zip(blocks, states, strict=True):
         x_BLD, new = block(x_BLD, before, **flags)

@@ -1,4 +1,4 @@
-"""The sequence classifier."""
+"""A sequence classifier."""
 
 from typing import Literal
 
@@ -14,14 +14,14 @@ Pool = Literal["mean", "last", "max", "attention"]
 
 
 class Classifier(Backbone, kw_only=True):
-    """Sequence classifier: embedding, a stack of mixers, pooling over time, logits of classes.
+    """Sequence classifier: embedding, a stack of mixers, pooling over time, and one logit per class.
 
         x = E[token] or W x + b,  x = block_i(x),  logits = W_o pool(norm(x)) + b_o
 
-    `pool` is over real tokens: their mean, the last, the maximum per feature, or a sum weighted by a learned score
-    ("attention"), in which `pool_weights` turns scores into weights: see `seqjax/ops/weights.py`. With
-    `apply(..., mutable=["intermediates"])` the weights (B, L) are found under "weights".
-    It reads whole sequences, so it has no state.
+    `pool` combines the real tokens: "mean", "last" (the last token), "max" (the maximum per feature), or "attention" (a
+    weighted sum with learned scores; `pool_weights` turns scores into weights: see `seqjax/ops/weights.py`).
+    `apply(..., mutable=["intermediates"])` returns the weights (B, L) of "attention" under "weights".
+    A classifier reads whole sequences, so it has no state.
     """
 
     pool: Pool = "mean"
@@ -33,8 +33,8 @@ class Classifier(Backbone, kw_only=True):
         super().__post_init__()
         if self.pool_weights != "softmax" and self.pool != "attention":
             raise ValueError(
-                f"model.pool_weights={self.pool_weights!r} needs model.pool='attention', got {self.pool!r}: set that, "
-                "or drop pool_weights."
+                f"model.pool_weights={self.pool_weights!r} needs model.pool='attention', got {self.pool!r}: set "
+                "model.pool='attention', or remove model.pool_weights."
             )
 
     def setup(self):
@@ -50,15 +50,19 @@ class Classifier(Backbone, kw_only=True):
 
     @nn.nowrap
     def init_state(self, batch: int):
-        raise ValueError("a classifier reads whole sequences and has no state: use model.name='lm' to go step by step.")
+        raise ValueError(
+            "a classifier reads whole sequences and has no state: use model.name='lm' to run step by step."
+        )
 
     def __call__(self, x_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        """tokens (B, L) or features (B, L, F) -> logits_BC (float32), None."""
+        """Tokens (B, L) or features (B, L, F) -> logits_BC (float32), and None as the state."""
         if state is not None:
             self.init_state(x_BL.shape[0])
         F = self.inputs.features
         if F is not None and (x_BL.ndim != 3 or x_BL.shape[-1] != F):
-            raise ValueError(f"the features are {list(x_BL.shape)}, the source has [B, L, {F}]: use its features.")
+            raise ValueError(
+                f"the features are {list(x_BL.shape)}, wanted [B, L, {F}]: use as many features as the data source has."
+            )
         mask_BL = jnp.ones(x_BL.shape[:2], bool) if mask_BL is None else mask_BL
         x_BLD = self.embedding(masks.fill(x_BL, mask_BL))
         x_BLD, _ = self.run(x_BLD, None, mask_BL, reset_BL, deterministic)

@@ -1,4 +1,4 @@
-"""The causal language model."""
+"""A causal language model."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,11 +10,11 @@ from seqjax.models._blocks import Backbone
 
 
 class LanguageModel(Backbone, kw_only=True):
-    """Causal language model: embedding, a stack of mixers, logits for the next token.
+    """Causal language model: embedding, a stack of mixers, and logits for the next token.
 
         x = E[token],  x = block_i(x) for all layers,  logits = W norm(x)   (W = E^T if tied)
 
-    The signature of a mixer with tokens in and logits out, and the same laws; logits are float32.
+    It has the signature of a mixer, with tokens in and logits out, and obeys the same laws. Logits are float32.
     """
 
     tie_embeddings: bool = False
@@ -25,26 +25,29 @@ class LanguageModel(Backbone, kw_only=True):
         super().__post_init__()
         if blind := [b.mixer for b in self.stack(parent=None) if not b.mixer.causal]:
             raise ValueError(
-                f"{self.called} must not see the tokens it predicts, and {type(blind[0]).__name__} does: choose a "
+                f"{self.called} must not see the tokens that it predicts, but {type(blind[0]).__name__} does: choose a "
                 "causal mixer, or model.name='classifier'."
             )
         if self.inputs.vocabulary is None:
-            raise ValueError(f"{self.called} reads tokens, this source has features: choose model.name='classifier'.")
+            raise ValueError(
+                f"{self.called} reads tokens, but this data source has features: choose model.name='classifier'."
+            )
         if self.tie_embeddings and self.inputs.vocabulary != self.outputs:
             raise ValueError(
-                f"model.tie_embeddings needs as many outputs as inputs, got {self.outputs} and {self.inputs.vocabulary}."
+                f"model.tie_embeddings needs as many outputs as input tokens, got {self.outputs} outputs and a "
+                f"vocabulary of {self.inputs.vocabulary}: set model.tie_embeddings=False."
             )
 
     def setup(self):
         super().setup()
-        # Unit variance after the tied head's 1 / sqrt(D), too.
+        # If tied, the embedding is also the head: a variance of 1 / D then gives logits of unit variance.
         init = nn.initializers.normal(self.width**-0.5 if self.tie_embeddings else 1.0)
         self.embedding = Embed(self.inputs.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
         if not self.tie_embeddings:
             self.head = Dense(self.outputs, dtype=self.dtype)
 
     def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        """tokens_BL -> logits_BLV (float32; zero where masked) and the state, as a mixer does."""
+        """tokens_BL -> logits_BLV (float32; zero where masked) and the state, as in a mixer."""
         if not jnp.issubdtype(tokens_BL.dtype, jnp.integer):
             raise ValueError(
                 f"tokens_BL is {tokens_BL.dtype}{list(tokens_BL.shape)}, a language model wants integers [B, L]."

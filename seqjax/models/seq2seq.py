@@ -1,4 +1,4 @@
-"""From one sequence to another."""
+"""A sequence-to-sequence model."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -18,19 +18,19 @@ from seqjax.types import Layers, Part
 
 
 class Seq2Seq(LanguageModel, kw_only=True):
-    """Encoder and decoder: a language model that also reads a source.
+    """An encoder and a decoder: a language model that also reads a source sequence.
 
         memory = norm(block_i(E_s[source]))  for all layers of the encoder
         x = E[token],   per layer:  x + mixer(norm(x)),  x + cross(norm(x), memory),  x + MLP(norm(x))
         logits = W norm(x)
 
-    `encoder` may see all of the source, `mixer` is causal; both are a factory, or a tuple of them that the layers
-    cycle through. `cross_attention` reads the memory; it is None where `mixer` does so itself (a recurrent network with
-    attention, say). Injected its source, this is a language model: the same signature and laws, but for the first state,
-    which `prefill` makes of the source.
+    `encoder` may see the whole source, `mixer` is causal; each is one factory, or a tuple of factories that the layers
+    cycle through. `cross_attention` reads the memory; set it to None if `mixer` reads the memory itself (for example a
+    recurrent network with attention). Given its source, this model has the signature and the laws of a language model,
+    except that `prefill` makes the first state from the source.
 
-    Sutskever et al. 2014, arXiv:1409.3215; with attention: Bahdanau et al. 2014, arXiv:1409.0473; in blocks: Vaswani
-    et al. 2017, arXiv:1706.03762.
+    Sutskever et al. 2014, arXiv:1409.3215; with attention: Bahdanau et al. 2014, arXiv:1409.0473; with residual
+    blocks: Vaswani et al. 2017, arXiv:1706.03762.
     """
 
     encoder: Mixers = Bidirectional
@@ -42,28 +42,29 @@ class Seq2Seq(LanguageModel, kw_only=True):
     @nn.nowrap
     def check_reads(self, mixers) -> None:
         if self.inputs.source_vocabulary is None:
-            raise ValueError("a seq2seq model reads a source, and this data has none: choose model.name='lm'.")
+            raise ValueError("a seq2seq model reads a source, but this data has none: choose model.name='lm'.")
         check_alone([block.mixer for block in self.encoders(parent=None)], "an encoder")
         if self.cross_attention is not None and not mixers[1].memory:
             raise ValueError(
-                "model.cross_attention does not read a memory: choose one that does, such as 'cross_attention'."
+                f"{type(mixers[1]).__name__} in model.cross_attention does not read a memory: choose a mixer that "
+                "does, such as 'cross_attention'."
             )
         own = mixers if self.cross_attention is None else mixers[::2]
         readers = [type(mixer).__name__ for mixer in own if mixer.memory]
         if (self.cross_attention is None) == (not readers):
             got = (
-                f"{readers[0]} of model.mixer and model.cross_attention"
+                f"both {readers[0]} in model.mixer and model.cross_attention read"
                 if readers
-                else "neither model.mixer nor model.cross_attention"
+                else "neither model.mixer nor model.cross_attention reads"
             )
             raise ValueError(
-                f"{got} read the memory, wanted one of them: set model.cross_attention to "
-                f"{'None' if readers else 'cross_attention, or model.mixer to one that does'}."
+                f"{got} the memory, wanted one of them: set model.cross_attention to "
+                f"{'None' if readers else 'cross_attention, or model.mixer to a mixer that reads a memory'}."
             )
 
     @nn.nowrap
     def stack(self, **kwargs) -> list[Block]:
-        """The decoder: one block per layer, or two, the second of which reads the memory."""
+        """The decoder: one block per layer, or two if `cross_attention` is set; the second one reads the memory."""
         if self.cross_attention is None:
             return super().stack(**kwargs)
         return [
@@ -88,21 +89,21 @@ class Seq2Seq(LanguageModel, kw_only=True):
     @nn.nowrap
     def init_state(self, batch: int):
         raise ValueError(
-            "a seq2seq model reads a source, from which its first state is made: call prefill(source_BS, mask_BS), or "
-            "give source_BS."
+            "a seq2seq model makes its first state from its source: call prefill(source_BS, mask_BS), or give "
+            "source_BS."
         )
 
     @nn.nowrap
     def check_state(self, state, batch: int) -> None:
         blocks = len(self.stack(parent=None))
-        if not isinstance(state, tuple) or len(state) != blocks:  # each block looks at its own
+        if not isinstance(state, tuple) or len(state) != blocks:  # each block then checks its own state
             raise ValueError(
-                f"the state is {describe(state)}, {type(self).__name__} wants one for each of {blocks} blocks: make it "
-                "with prefill(source_BS, mask_BS)."
+                f"the state is {describe(state)}, {type(self).__name__} wants a tuple of {blocks} states, one per "
+                "block: make it with prefill(source_BS, mask_BS)."
             )
 
     def encode(self, source_BS, mask_BS=None, deterministic=True):
-        """The memory: source_BS -> memory_BSD."""
+        """Encodes the source into the memory: source_BS -> memory_BSD."""
         if not jnp.issubdtype(source_BS.dtype, jnp.integer) or source_BS.ndim != 2:
             raise ValueError(
                 f"source_BS is {source_BS.dtype}{list(source_BS.shape)}, {self.called} wants integers [B, S]."
@@ -114,7 +115,7 @@ class Seq2Seq(LanguageModel, kw_only=True):
         return self.norm_memory(x_BSD)
 
     def prefill(self, source_BS, mask_BS=None):
-        """The state before the first token: one for each block, of the source where it reads it."""
+        """The state before the first token: one per block; blocks that read the memory make theirs from the source."""
         memory_BSD = self.encode(source_BS, mask_BS)
         return self._first(memory_BSD, mask_BS, lambda block: block.init_state(len(source_BS)))
 
@@ -132,19 +133,19 @@ class Seq2Seq(LanguageModel, kw_only=True):
         reset_BL=None,
         deterministic=True,
     ):
-        """tokens_BL -> logits_BLV, as a language model. Either `state`, or a source, of which it starts fresh.
+        """tokens_BL -> logits_BLV, as in a language model. Give either `state`, or a source to start from.
 
         Raises:
-          ValueError: neither or both of them; a mask or state of another shape.
+          ValueError: neither or both of them are given; a mask or the state has the wrong shape.
         """
         flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
         if (state is None) == (source_BS is None):
             got = "neither source_BS nor a state" if state is None else "source_BS and a state"
-            raise ValueError(f"got {got}, {self.called} wants one of them: a state has read its source in prefill.")
+            raise ValueError(f"got {got}, {self.called} wants one of them: a state from prefill contains its source.")
         if state is not None:
             return super().__call__(tokens_BL, state, **flags)
         memory_BSD = self.encode(source_BS, source_mask_BS, deterministic)
-        state = self._first(memory_BSD, source_mask_BS, lambda block: None)  # no caches to go on with: faster
+        state = self._first(memory_BSD, source_mask_BS, lambda block: None)  # faster: nothing has to be cached
         return super().__call__(tokens_BL, state, **flags)[0], None
 
 

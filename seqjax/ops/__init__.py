@@ -1,1 +1,1 @@
-"""Pure numerics on arrays: no flax, no state but what goes in and comes out."""
+"""Numerics as pure functions of arrays: no flax, and state only as arguments and results."""

@@ -1,4 +1,4 @@
-"""Which of several ways computes a call of `seqjax.ops.attention.attend`, and the ways themselves."""
+"""The backends of `seqjax.ops.attention.attend`, and how one of them is chosen for a call."""
 
 import functools
 import importlib.util
@@ -14,43 +14,43 @@ from seqjax.ops._chunks import is_local
 from seqjax.ops._say import say
 
 Backend = Literal["auto", "reference", "blockwise", "xla", "cudnn", "tokamax"]
-# Tokens a block: the scores of one stay in the cache of a core; wider machines want more at a time.
+# Tokens per block: on a CPU the scores of a block stay in the cache of a core; accelerators need larger blocks.
 CPU_BLOCK, BLOCK = 128, 512
-LONG = 256  # tokens from which blocks are faster on one core of a CPU and on two; at 128 two are slower by a tenth
-FAR = 1024  # keys that a query sees from which turns pay
-FEW = 256 * 2**20  # bytes of scores that an accelerator may hold at once before blocks are worth their loops
+LONG = 256  # from this many tokens, blocks are faster on one and two cores of a CPU; at 128, two cores lose a tenth
+FAR = 1024  # turns of heads are faster if a query sees at least this many keys
+FEW = 256 * 2**20  # bytes of scores up to which an accelerator is faster without the loops over blocks
 
 
 def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
-    """The backend that is asked for, or the fastest that computes exactly this call; "ring" over several devices.
+    """The requested backend; for "auto" the fastest one that computes exactly this call; "ring" over several devices.
 
-    By platform, dtype, head width, mask and length; the choice is logged once.
+    The choice depends on platform, dtype, head width, mask and length. It is logged once.
 
     Raises:
-      ValueError: the one asked for cannot serve, with the reason.
+      ValueError: the requested backend cannot compute this call; the message gives the reason.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend={backend!r}; choose from {', '.join(get_args(Backend))}.")
     if q_BLHK.shape[1] == k_BSGK.shape[1] and (n := ring.devices(q_BLHK.shape[1])) > 1:
         reason = _hindrance("blockwise", q_BLHK, k_BSGK, look)
         if backend not in ("auto", "blockwise"):
-            reason = f"backend={backend!r} runs on one"
+            reason = f"backend={backend!r} runs on one device"
         if reason:
             raise ValueError(
-                f"attention in blocks, as it goes round {n} devices, cannot serve this one: {reason}. Take that out, "
-                "or leave sequences whole: parallel.sequence=1."
+                f"ring attention over {n} devices cannot compute this call: {reason}. Remove that option, or do not "
+                "split sequences: parallel.sequence=1."
             )
-        return say("attention", "ring", f"sequences are cut over {n} devices")
+        return say("attention", "ring", f"sequences are split over {n} devices")
     if backend != "auto":
         if reason := _hindrance(backend, q_BLHK, k_BSGK, look):
-            raise ValueError(f"backend={backend!r} cannot serve this attention: {reason}. Use 'auto' or another one.")
+            raise ValueError(f"backend={backend!r} cannot compute this attention: {reason}. Use 'auto' or another one.")
         return backend
     (B, L, H, _), S, platform = q_BLHK.shape, k_BSGK.shape[1], jax.default_backend()
     reason = _hindrance("cudnn", q_BLHK, k_BSGK, look)
     if reason is None and _is_plain(look, L, S):
-        return say("attention", "cudnn", f"{q_BLHK.dtype}, no mask but the causal one")
+        return say("attention", "cudnn", f"{q_BLHK.dtype}, no mask except the causal one")
     if hindrance := _hindrance("blockwise", q_BLHK, k_BSGK, look):
-        return say("attention", "reference", hindrance)
+        return say("attention", "reference", f"blockwise: {hindrance}")
     large = min(L, S) >= LONG if platform == "cpu" else L > 1 and 4 * B * H * L * S > FEW
     if large:
         against = reason or "masks would cost it L x S memory"
@@ -59,23 +59,23 @@ def choose(backend: Backend, q_BLHK, k_BSGK, look) -> str:
 
 
 def _hindrance(backend: str, q_BLHK, k_BSGK, look) -> str | None:
-    """What stands in the way of a backend in this call; None: nothing."""
+    """The reason why a backend cannot compute this call; None if it can."""
     if backend == "reference":
         return None
     if look.weights != "softmax":
-        return f"its weights are those of a softmax, not of {look.weights}"
+        return f"it computes weights='softmax' only, not {look.weights!r}"
     if look.bias_BHLS is not None:
-        return "it adds no bias_BHLS to scores"
+        return "it cannot add bias_BHLS to scores"
     if backend == "blockwise":
         if look.allowed_BLS is not None:
-            return "it knows positions, documents, masks and windows, and allowed_BLS is given"
+            return "it does not support allowed_BLS, only positions, documents, masks and windows"
         return None
     if look.sinks_H is not None:
-        return "it has no sinks_H"
+        return "it does not support sinks_H"
     if any(a is not None for a in look.relative):
-        return "it has no relative bias"
+        return "it does not support a relative bias"
     if look.soft_cap is not None and backend != "tokamax":
-        return "it has no soft_cap"
+        return "it does not support soft_cap"
     if q_BLHK.dtype == jnp.float16 and jax.default_backend() == "cpu":
         return "its float16 products do not run on a CPU"
     if backend == "tokamax" and importlib.util.find_spec("tokamax") is None:
@@ -87,23 +87,23 @@ def _hindrance_of_cudnn(q_BLHK, k_BSGK, look) -> str | None:
     if jax.default_backend() != "gpu":
         return f"it needs an NVIDIA GPU, this is {jax.default_backend()}"
     if q_BLHK.dtype not in (jnp.bfloat16, jnp.float16):
-        return f"it computes in 16 bit, q is {q_BLHK.dtype}"
+        return f"it needs bfloat16 or float16, q is {q_BLHK.dtype}"
     if q_BLHK.shape[-1] % 8 or q_BLHK.shape[-1] > 128:
-        return f"it wants a head width that is a multiple of 8 up to 128, got {q_BLHK.shape[-1]}"
+        return f"it needs a head width that is a multiple of 8 and at most 128, got {q_BLHK.shape[-1]}"
     L, S = q_BLHK.shape[1], k_BSGK.shape[1]
     if L % 2 or S % 2:
-        return f"for gradients, and with a mask, JAX lets it take even lengths alone, got {L} and {S}"
+        return f"JAX allows only even lengths for its gradients and masks, got {L} and {S}"
     return None
 
 
 def _is_plain(look, L: int, S: int) -> bool:
-    """Whether who sees whom is said by `causal` and `window` alone."""
+    """Whether only `causal` and `window` decide which tokens see each other."""
     given = (look.allowed_BLS, *look.queries, *look.keys, look.blocks)
     return L == S and all(a is None for a in given) and look.dilation == 1 and look.prefix == 0
 
 
 def by_blocks(backend: str, q_BLHK, k_BSGK, v_BSGK, look):
-    """Attention in blocks of tokens, of a scaled q: on one device, or over several."""
+    """Attention in blocks of tokens, on one device or over several; q is already scaled."""
     block, most = plan(q_BLHK, k_BSGK, look, cores())
     share = _blocks.share(look.pattern, q_BLHK.shape[1], k_BSGK.shape[1], block)
     rules = _blockwise.Rules(look.pattern, look.soft_cap, share)
@@ -115,16 +115,17 @@ def by_blocks(backend: str, q_BLHK, k_BSGK, v_BSGK, look):
 
 
 def cores() -> int:
-    """How many XLA's CPU works on."""
+    """The number of CPU cores that XLA uses."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plan(q_BLHK, k_BSGK, look, cores: int) -> tuple[int, int | None]:
-    """Tokens per block, and how many groups of heads go through the blocks at a time; None: all of all rows.
+    """The tokens per block, and how many groups of heads are computed at a time; None: all groups of all rows.
 
-    Groups take turns on a CPU if a query sees many keys: those of one stay in the cache. Several cores share the
-    products of a turn, which have to be larger for that; they are enough for about four of them. On one core larger
-    blocks pay if a query sees still more keys, unless these may be of other documents: smaller ones skip more of them.
+    On a CPU the groups take turns if a query sees many keys, because the keys of one group then stay in the cache.
+    Several cores share the products of a turn, so the products must be larger; one group occupies about four cores.
+    On one core larger blocks are faster if a query sees even more keys, unless the sequences are packed: with several
+    documents in a row, smaller blocks skip more keys.
     """
     if jax.default_backend() != "cpu":
         return BLOCK, None
@@ -139,14 +140,14 @@ def plan(q_BLHK, k_BSGK, look, cores: int) -> tuple[int, int | None]:
 
 
 def library(backend: str, q_BLHK, k_BSGK, v_BSGK, scale: float, look):
-    """`dot_product_attention` of JAX or tokamax, which give a query that sees nothing a mean of everything."""
+    """`dot_product_attention` of JAX or tokamax. A query that sees nothing gets zeros; theirs gets a mean of all."""
     L, S = q_BLHK.shape[1], k_BSGK.shape[1]
     if backend == "tokamax":
         import tokamax
         from absl import flags
 
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # or tokamax takes the command line for its own
+            flags.FLAGS.mark_as_parsed()  # otherwise tokamax parses our command line
         run = functools.partial(tokamax.dot_product_attention, scale=scale, logits_soft_cap=look.soft_cap)
     else:
         run = functools.partial(jax.nn.dot_product_attention, scale=scale, implementation=backend)

@@ -1,4 +1,4 @@
-"""Sequences cut into blocks for `_blockwise`: where tokens stand, and which blocks can see each other."""
+"""Sequences in blocks for `_blockwise`: the positions of the tokens, and which blocks can see each other."""
 
 import functools
 from typing import NamedTuple
@@ -9,12 +9,15 @@ import numpy as np
 
 from seqjax import masks
 
-# Documents in which nobody meets: numbers that no document has.
+# Document numbers of masked tokens. No document has them, and they differ, so masked tokens never see each other.
 MASKED_QUERY, MASKED_KEY = -(2**31), -(2**31) + 1
 
 
 class Marks(NamedTuple):
-    """Where the tokens of all blocks stand: (n, 1 or B, M) and (m, 1 or B, C); segments None: all see each other."""
+    """Positions and documents of the tokens in blocks: (n, 1 or B, M) for queries, (m, 1 or B, C) for keys.
+
+    Segments are None if all tokens are real and of one document.
+    """
 
     position_q: jax.Array
     position_k: jax.Array
@@ -23,7 +26,7 @@ class Marks(NamedTuple):
 
 
 class Meet(NamedTuple):
-    """Which blocks see each other: for each of queries its blocks of keys, then how many they are; and back."""
+    """Which blocks see each other: for each query block its key blocks first, and their number; and vice versa."""
 
     keys_nm: jax.Array
     count_n: jax.Array
@@ -32,13 +35,13 @@ class Meet(NamedTuple):
 
 
 def size(length: int, block: int) -> int:
-    """Blocks of equal length, a multiple of 8, with as little filling at the end as can be."""
+    """The length of equal blocks, at most `block` rounded up to a multiple of 8, with the least padding at the end."""
     count = -(-length // block)
     return -(-length // (8 * count)) * 8
 
 
 def cut(a_BLx, size: int, fill):
-    """(B, L, ...) -> (n, B, size, ...), the end filled with a value or with "edge", the last one."""
+    """(B, L, ...) -> (n, B, size, ...), padded at the end with a value, or with the last entry if `fill` is "edge"."""
     B, L, *rest = a_BLx.shape
     pad = [(0, 0), (0, -L % size)] + [(0, 0)] * len(rest)
     how = dict(mode="edge") if fill == "edge" else dict(constant_values=fill)
@@ -46,7 +49,7 @@ def cut(a_BLx, size: int, fill):
 
 
 def marks(queries, keys, L: int, S: int, M: int, C: int) -> Marks:
-    """Positions and documents of tokens, cut into blocks."""
+    """The positions and documents of queries and keys, in blocks."""
     (pq, sq), (pk, sk) = queries.filled(L), keys.filled(S)
     packed = queries.segment_BL is not None or keys.segment_BL is not None
     pq, pk = cut(pq, M, "edge"), cut(pk, C, "edge")
@@ -58,8 +61,8 @@ def marks(queries, keys, L: int, S: int, M: int, C: int) -> Marks:
 
 
 def meet(pattern: masks.Pattern, marks: Marks) -> Meet:
-    """Which blocks may see each other, by the least and the largest place and document in each."""
-    high = 2**30  # and low - high is no overflow
+    """Which blocks may see each other, from the smallest and largest position and document in each block."""
+    high = 2**30  # low - high must not overflow
 
     def extremes(a, segment, masked):
         real = True if segment is None else segment != masked
@@ -74,14 +77,14 @@ def meet(pattern: masks.Pattern, marks: Marks) -> Meet:
         first_q, last_q = across(*extremes(marks.segment_q, marks.segment_q, MASKED_QUERY))
         first_k, last_k = down(*extremes(marks.segment_k, marks.segment_k, MASKED_KEY))
         seen_nmB &= (first_q <= last_k) & (last_q >= first_k)
-    seen = seen_nmB.any(axis=2)  # all rows go through a block together
+    seen = seen_nmB.any(axis=2)  # all rows of a block are computed together
     order = lambda seen: jnp.argsort(~seen, axis=1, stable=True).astype(jnp.int32)
     return Meet(order(seen), seen.sum(axis=1), order(seen.T), seen.sum(axis=0))
 
 
 @functools.lru_cache(maxsize=1024)
 def share(pattern: masks.Pattern, L: int, S: int, block: int) -> float:
-    """Of all pairs of blocks, those that meet where S real tokens of one document are seen by the last L of them."""
+    """The share of block pairs that see each other, if the last L of S real tokens of one document are the queries."""
     M, C, before = size(L, block), size(S, block), max(S - L, 0)
     low_n1, low_1m = np.arange(0, L, M)[:, None], np.arange(0, S, C)[None]
     high_n1, high_1m = np.minimum(low_n1 + M, L) - 1, np.minimum(low_1m + C, S) - 1

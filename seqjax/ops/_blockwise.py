@@ -1,9 +1,10 @@
-"""Attention block by block: the scores of one block of queries and one of keys exist at a time, forwards and back.
+"""Attention block by block: only the scores of one query block and one key block exist at a time, also backwards.
 
-Softmax goes on from block to block (Milakov and Gimelshein 2018, arXiv:1805.02867); the way back computes the scores a
-second time from what softmax summed to (Dao et al. 2022, arXiv:2205.14135). Blocks that cannot see each other are
-skipped. Blocks come first, then rows: (n, B, G, M, K) are n blocks of M queries, which are the R heads that share the
-keys of group G, times the tokens of a block. Scores lie as (B, G, C, M), keys by queries: nothing is turned in a loop.
+Softmax continues from block to block (Milakov and Gimelshein 2018, arXiv:1805.02867). The backward pass computes the
+scores a second time, from the totals of softmax (Dao et al. 2022, arXiv:2205.14135). Blocks that cannot see each other
+are skipped. The block axis is first, then rows: (n, B, G, M, K) holds n blocks of M queries, where M is the R heads
+that share the keys of a group, times the tokens of a block. Scores are (B, G, C, M), keys by queries, so that no loop
+has to transpose them.
 """
 
 import functools
@@ -16,21 +17,21 @@ from seqjax import masks
 from seqjax.ops import _blocks
 from seqjax.ops.positions import Relative
 
-FLOOR = -1e30  # the score of what may not be seen; finite, so that inf - inf never happens
+FLOOR = -1e30  # the score of a key that a query may not see; finite, so that inf - inf never happens
 
 _at = functools.partial(jax.lax.dynamic_index_in_dim, axis=0, keepdims=False)
 
 
 class Rules(NamedTuple):
-    """What is known when the program is made."""
+    """The static options, known when the program is compiled."""
 
     pattern: masks.Pattern
     soft_cap: float | None
-    share: float  # of all pairs of blocks, those that see each other if all tokens are real and of one document
+    share: float  # the part of all block pairs that see each other if all tokens are real and of one document
 
 
 class Extras(NamedTuple):
-    """What heads add to scores, per query of a block where it is (G, M)."""
+    """The terms that heads add to scores. Fields (G, M) repeat the number of a head for each of its queries."""
 
     sinks_GM: jax.Array | None
     slope_GM: jax.Array | None  # of a bias by distance
@@ -40,8 +41,8 @@ class Extras(NamedTuple):
 def attend(q_BLHK, k_BSGK, v_BSGK, queries, keys, sinks_H, relative: Relative, rules: Rules, block: int, run=None):
     """Attention whose memory grows as L + S: see `seqjax.ops.attention.attend`. q is scaled, masked tokens are zero.
 
-    Under sharding of rows or heads nothing is exchanged inside the loops. `run`: what goes through the blocks, if they
-    are not all there is: `seqjax.ops._ring_attention`.
+    If rows or heads are sharded, devices exchange nothing inside the loops. `run`: the function that loops over the
+    blocks, if each device holds only some of them: `seqjax.ops._ring_attention`.
     """
     B, L, H, K = q_BLHK.shape
     S, G = k_BSGK.shape[1:3]
@@ -58,7 +59,7 @@ def attend(q_BLHK, k_BSGK, v_BSGK, queries, keys, sinks_H, relative: Relative, r
 
 
 def by_head(marks: _blocks.Marks, q) -> _blocks.Marks:
-    """Marks of tokens -> of queries, which are those of all heads of a group; keys have one each."""
+    """Marks per token -> marks per query: one for each head of a group. Marks of keys stay the same."""
     R = q.shape[3] // marks.position_q.shape[2]
     return _blocks.Marks(*(a if a is None or i % 2 else jnp.tile(a, R) for i, a in enumerate(marks)))
 
@@ -68,19 +69,19 @@ def _alone(rules, q, k, v, extras, marks):
 
 
 def _loop(rules, order, count, body, carry):
-    """body(j, carry) for the first `count` numbers j of `order`; in a scope that says how many there will be."""
+    """body(j, carry) for the first `count` numbers j of `order`, in a scope named after the expected count."""
     if len(order) == 1:
         return body(0, carry)
     with jax.named_scope(f"times={rules.share * len(order):g}"):
         return jax.lax.fori_loop(0, count, lambda i, carry: body(order[i], carry), carry)
 
 
-# The first operand gives the leading axis of the result; other orders would turn scores in the loop.
+# The first operand gives the leading axis of the result; other orders would transpose scores in the loop.
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def _scores(rules, extras, q_BGMK, k_BGCK, pq_BM, pk_BC, sq_BM, sk_BC):
-    """(B, G, C, M), and the slope of the soft cap; FLOOR where a query may not look."""
+    """The scores (B, G, C, M), FLOOR where a query may not see the key, and the slope of the soft cap."""
     s_BGCM, slope = _product("BGCK,BGMK->BGCM", k_BGCK, q_BGMK), None
     back_BCM = pq_BM[:, None, :] - pk_BC[:, :, None]
     if extras.slope_GM is not None:
@@ -98,7 +99,7 @@ def _scores(rules, extras, q_BGMK, k_BGCK, pq_BM, pk_BC, sq_BM, sk_BC):
 
 
 def _places(rules, extras, back_BCM):
-    """Where the bias of each pair stands in the tables of the heads of a group, side by side."""
+    """The index of each pair's bias in the joined tables of the heads of a group."""
     _, R, N = extras.table_GRN.shape
     place_BCM = Relative(table_HN=extras.table_GRN[0]).place(back_BCM, rules.pattern.causal)
     return place_BCM + jnp.repeat(N * jnp.arange(R), back_BCM.shape[2] // R)[None, None]
@@ -128,14 +129,14 @@ def _forward(rules, q, k, v, extras, marks, meet):
 
 def fresh(extras, shape, K):
     """Softmax before the first key, for queries of shape (..., G, M): weighted values, peak and total of weights."""
-    # A peak well above the floor: what may not be seen has weight zero even where there is nothing else.
+    # The peak starts well above FLOOR: keys that may not be seen have weight zero even if a query sees nothing.
     peak, total = (FLOOR / 2, 0.0) if extras.sinks_GM is None else (extras.sinks_GM, 1.0)
     whole = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape)
     return jnp.zeros((*shape[:-1], K, shape[-1]), jnp.float32), whole(peak), whole(total)
 
 
 def _row(rules, k, vT, extras, marks, carry, i, q_BGMK, order_m, count):
-    """The softmax of one block of queries goes on from `carry` over the keys of `count` blocks."""
+    """Continues the softmax of one query block from `carry`, over `count` key blocks."""
 
     def block(j, carry):
         y_BGKM, peak_BGM, total_BGM = carry
@@ -149,14 +150,14 @@ def _row(rules, k, vT, extras, marks, carry, i, q_BGMK, order_m, count):
 
 
 def rows(rules, q, k, v, extras, marks, meet, carry):
-    """The softmax of all blocks of queries goes on from `carry` over the keys that they see here."""
+    """Continues the softmax of all query blocks from `carry`, over the key blocks here that they see."""
     vT = jnp.swapaxes(v, 3, 4)
     row = lambda _, slices: (None, _row(rules, k, vT, extras, marks, *slices))
     return jax.lax.scan(row, None, (carry, jnp.arange(len(q)), q, meet.keys_nm, meet.count_n))[1]
 
 
 def finished(carry, dtype):
-    """What softmax came to after the last key: the mean of values, (..., K, M), and the logarithm of the total."""
+    """The result of softmax after the last key: the mean of values, (..., K, M), and the logarithm of the total."""
     y_BGKM, peak_BGM, total_BGM = carry
     some_BGM = total_BGM > 0
     total_BGM = jnp.where(some_BGM, total_BGM, 1.0)
@@ -173,20 +174,20 @@ def _backward(rules, residuals, dy):
 
 
 def along(y, dy):
-    """dy . y, by which softmax pulls back."""
+    """dy . y per query, which the gradient of softmax subtracts."""
     return jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
 
 
 def unpulled(extras, q):
-    """The gradients of queries and extras before the first block. One sum of extras per row: rows on different
-    devices meet after the loops."""
+    """The gradients of queries and extras before the first block: zeros. Extras have one sum per row, so that devices
+    with different rows add them up only after the loops."""
     n, B, G, M, K = q.shape
     zeros = jax.tree.map(lambda a: jnp.zeros((B, *a.shape), jnp.float32), extras._replace(sinks_GM=None))
     return jnp.zeros((n, B, G, K, M), jnp.float32), zeros
 
 
 def columns(rules, q, k, v, extras, marks, meet, sums, inner, dy, carry):
-    """`carry`, the gradients of queries and extras, and what all blocks that meet add to them; those of k and v."""
+    """Adds the gradients of all block pairs that see each other: -> `carry` (of queries and extras), and dk, dv."""
 
     def column(carry, slices):
         j, k_BGCK, v_BGCK, kT_BGKC, order_n, count = slices
@@ -224,7 +225,7 @@ def pulled(carry, extras, dtype, sums, inner):
 
 
 def _pull_extras(rules, extras, sums, ds_BGCM, pq_BM, pk_BC):
-    """`sums` and what one block adds to the gradients of slopes and tables, row by row."""
+    """Adds the gradients of slopes and tables from one block to `sums`, row by row."""
     back_BCM = pq_BM[:, None, :] - pk_BC[:, :, None]
     if extras.slope_GM is not None:
         here = jnp.sum(ds_BGCM * jnp.abs(back_BCM)[:, None].astype(jnp.float32), axis=2)

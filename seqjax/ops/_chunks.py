@@ -1,4 +1,4 @@
-"""Sequences in chunks of time, for recurrences: T tokens of a chunk, time first, B rows."""
+"""Sequences in chunks of time, for recurrences: a chunk has T tokens and B rows, time first."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def in_chunks(tree_BLX, mask_BL, reset_BL):
-    """(T, (tree, mask, reset)): tokens per chunk, and inputs filled up with masked tokens to a multiple of it."""
+    """(T, (tree, mask, reset)): the tokens per chunk, and the inputs padded with masked tokens to a multiple of T."""
     B, L = jax.tree.leaves(tree_BLX)[0].shape[:2]
     T = _chunk_length(B, L)
     if reset_BL is not None and mask_BL is not None:
@@ -20,7 +20,7 @@ def in_chunks(tree_BLX, mask_BL, reset_BL):
 
 
 def _chunk_length(B: int, L: int) -> int:
-    """About 256 rows in each product, and no filling-up if a divisor of L is near."""
+    """The tokens per chunk: about 256 rows in each product, and no padding if a divisor of L is near."""
     wanted = max(256 // B, 8)
     if wanted >= L:
         return L
@@ -35,13 +35,13 @@ def cut(tree, i, T: int):
 
 
 def paste(a_BLX, chunk_TBX, i):
-    """Writes chunk i back; in place, as the array is carried through a loop."""
+    """Writes chunk i back; XLA does this in place if the array is carried through a loop."""
     chunk_BTX = jnp.swapaxes(chunk_TBX, 0, 1).astype(a_BLX.dtype)
     return jax.lax.dynamic_update_slice_in_dim(a_BLX, chunk_BTX, i * chunk_TBX.shape[0], axis=1)
 
 
 def choose(flag_XB, yes, no):
-    """yes where the flag is set, else no; pytrees of (..., B, ...). No flag: yes."""
+    """`yes` where the flag is set, else `no`; pytrees of (..., B, ...). If the flag is None: `yes`."""
     if flag_XB is None:
         return yes
     widen = lambda n: flag_XB.reshape(flag_XB.shape + (1,) * (n.ndim - flag_XB.ndim))
@@ -49,22 +49,22 @@ def choose(flag_XB, yes, no):
 
 
 def is_local() -> bool:
-    """Whether arrays lie on one device as a whole: there is one only, or this is the part of one (pmap, shard_map)."""
+    """Whether this program sees whole arrays of one device: it is the only one, or we are inside pmap or shard_map."""
     return jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def shards(B: int) -> int:
-    """Into how many groups the rows fall, one per device if all the batch is spread over all devices.
+    """The number of groups of rows: one per device if the batch is spread over all devices.
 
-    Gradients of weights are added up per group, and over groups at the end: devices talk once, not once per chunk.
+    Gradients of weights are summed per group, and over groups at the end: devices exchange them once, not per chunk.
     """
     return 1 if is_local() else math.gcd(B, jax.device_count())
 
 
 def by_shard(a_TBX, groups: int):
-    """(T, B, ...) -> (groups, T * B / groups, ...): the rows of each group in one, for products over all of them.
+    """(T, B, ...) -> (groups, T * B / groups, ...): one axis for time and rows of a group, for products over both.
 
-    A product over two axes XLA's CPU would do on copies that it turns round first.
+    For a product over two axes, XLA on a CPU would first make transposed copies.
     """
     a_TSRX = a_TBX.reshape(len(a_TBX), groups, -1, *a_TBX.shape[2:])
     return jnp.swapaxes(a_TSRX, 0, 1).reshape(groups, -1, *a_TBX.shape[2:])

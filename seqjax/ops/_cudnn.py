@@ -1,4 +1,4 @@
-"""The LSTM of NVIDIA's cuDNN, where it computes exactly what `scan.lstm` does."""
+"""The LSTM of NVIDIA's cuDNN, for calls in which it computes exactly what `scan.lstm` does."""
 
 import functools
 
@@ -9,23 +9,23 @@ from seqjax import masks
 
 
 def hindrance(dtype, reset_BL) -> str | None:
-    """What stands in the way of cuDNN in this call; None: nothing."""
+    """The reason why cuDNN cannot compute this call; None if it can."""
     if jax.default_backend() != "gpu":
         return f"it needs an NVIDIA GPU, this is {jax.default_backend()}"
     if jnp.dtype(dtype) != jnp.float32:
-        return f"it computes in float32, asked for {jnp.dtype(dtype)}"
+        return f"it computes in float32 only, got {jnp.dtype(dtype)}"
     if reset_BL is not None:
-        return "it knows no reset inside a sequence, and reset_BL is given"
+        return "it does not support reset_BL, a reset inside a sequence"
     if jax.device_count() > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
-        return "it cannot be cut over devices by jit; parallel.mode='pmap' runs it on each"
+        return "jit cannot split it over devices; parallel.mode='pmap' runs it on each device"
     return None
 
 
 def lstm(x_BLD, kernel, recurrent, bias, state, mask_BL, otherwise):
-    """`scan.lstm` by cuDNN: float32, no resets. y (B, L, N) and (h, c).
+    """`scan.lstm` by cuDNN, in float32 and without resets: -> y (B, L, N) and (h, c).
 
-    cuDNN takes lengths, not masks. Whether the mask is padding on the right is known only at run time: if it is
-    not, `otherwise(x, kernel, recurrent, bias, state)` is called in its place, the scan.
+    cuDNN takes lengths, not masks. Only at run time is it known whether the mask is padding on the right. If it is
+    not, the scan `otherwise(x, kernel, recurrent, bias, state)` is called instead.
     """
     if mask_BL is None:
         length_B = jnp.full(x_BLD.shape[:1], x_BLD.shape[1], jnp.int32)
@@ -39,7 +39,7 @@ def _padded(length_B, x_BLD, kernel, recurrent, bias, state):
     from jax.experimental import rnn
 
     N = recurrent.shape[0]
-    # One opaque vector: W, U with gates i, f, g, o in rows, then the bias of each.
+    # cuDNN takes all weights in one vector: W and U with gates i, f, g, o in rows, then the bias of each.
     weights = jnp.concatenate([kernel.T.ravel(), recurrent.T.ravel(), bias, jnp.zeros_like(bias)])
     h_BN, c_BN = state
     # A row of length 0 runs one token whose results are thrown away.

@@ -1,8 +1,8 @@
-"""Any cell over time: what `_recurrence` does by hand for the classical cells, done here by autodiff, token by token.
+"""Any cell over time, differentiated by autodiff token by token. `_recurrence` does it by hand for classical cells.
 
-A cell is a pure function of one token that multiplies by weights only through the `dot` it is given. So the engine
-sees each product: the forward pass keeps its result, and the backward pass takes the gradient of the weight for a
-whole chunk of tokens at once, outside the loop over time. Chunks, masks and resets are those of `_chunks`.
+A cell is a pure function of one token that multiplies by weights only through its argument `dot`. So this engine sees
+each product: the forward pass keeps its result, and the backward pass computes the gradient of the weight for a whole
+chunk of tokens at once, outside the loop over time. Chunks, masks and resets are those of `_chunks`.
 """
 
 import dataclasses
@@ -31,22 +31,22 @@ def recur(
     dtype="float32",
     remat=False,
 ):
-    """A cell over a sequence: h of every token, (B, L, ...), zero where masked, and the last state.
+    """Runs a cell over a sequence: -> h of every token, (B, L, ...), zero where masked, and the last state.
 
     Args:
-      step: (u, state, dot, rows) -> state, a pure, hashable function of one token; `dot(name, a)` is a times
-        `weights[name]`, once per name. The first entry of a state is h.
-      u_BLX: a dict of inputs of each token, (B, L, ...).
-      weights: (K, M) matrices, (H, K, M) blocks of a block-diagonal one (which give (B, H, M)), or (height, width,
-        C, M) kernels of a convolution over (B, height, width, C), padded to keep its size.
-      rows: a dict of what is the same for all tokens, (B, ...) each.
-      state, initial: tuples of (B, ...): the state before the first token, and the one a reset goes back to.
+      step: (u, state, dot, rows) -> state, a pure, hashable function of one token. `dot(name, a)` is a times
+        `weights[name]`; call it once per name. The first entry of a state is h.
+      u_BLX: a dict of the inputs of each token, (B, L, ...).
+      weights: a dict of (K, M) matrices, (H, K, M) blocks of a block-diagonal matrix (the product is (B, H, M)), or
+        (height, width, C, M) kernels of a convolution over (B, height, width, C), padded to keep its size.
+      rows: a dict of arrays (B, ...) that are the same for all tokens.
+      state, initial: tuples of (B, ...): the state before the first token, and the state after a reset.
       mask_BL, reset_BL: as in a mixer.
-      dtype: of the operands of the products.
-      remat: keep one state per chunk only, and run each chunk a second time on the way back.
+      dtype: the dtype of the operands of the products.
+      remat: keep only one state per chunk, and run each chunk a second time in the backward pass.
 
     Raises:
-      ValueError: a step that calls `dot` twice with the same name.
+      ValueError: the step calls `dot` twice with the same name.
     """
     L = jax.tree.leaves(u_BLX)[0].shape[1]
     T, inputs = in_chunks(u_BLX, mask_BL, reset_BL)
@@ -56,9 +56,10 @@ def recur(
 
 @dataclasses.dataclass(frozen=True)
 class Zoneout:
-    """A step that gives each unit of the first entries of a state the share `new` (one per entry) of its new value.
+    """A step that mixes old and new values in the first entries of a state: old + share * (after - old).
 
-    Where units are drawn, `u["new"]` holds the shares, 0 or 1, in their place. Krueger et al. 2016, arXiv:1606.01305.
+    The field `new` holds one share per entry. In training, `u["new"]` replaces it: shares of 0 or 1, drawn per unit.
+    Krueger et al. 2016, arXiv:1606.01305.
     """
 
     step: Callable
@@ -73,7 +74,7 @@ class Zoneout:
 
 @dataclasses.dataclass(frozen=True)
 class Variational:
-    """A step whose recurrent products see h through `rows["drop"]`, one mask for all tokens of a row.
+    """A step whose recurrent products use h times `rows["drop"]`, one dropout mask for all tokens of a row.
 
     Gal and Ghahramani 2016, arXiv:1512.05287.
     """
@@ -86,8 +87,8 @@ class Variational:
 
 
 def product(a_BX, w, dtype):
-    """a times w by the rank of w (see `recur`): operands in `dtype`, the result in float32 at least."""
-    if w.ndim == 4:  # as a matrix product, whose gradients need no talk between devices, unlike a convolution's
+    """a times w; the rank of w selects the product (see `recur`). Operands in `dtype`, the result at least float32."""
+    if w.ndim == 4:  # as a matrix product: unlike a convolution's, its gradients need no exchange between devices
         a_BX, w = _patches(a_BX, *w.shape[:2]), w.reshape(-1, w.shape[-1])
     if w.ndim == 3:
         a_BX = a_BX.reshape(a_BX.shape[0], *w.shape[:2])
@@ -97,7 +98,7 @@ def product(a_BX, w, dtype):
 
 
 def _patches(a_BHWC, height: int, width: int):
-    """What a convolution sees at each place: (B, H, W, height * width * C), zeros beyond the edge."""
+    """The inputs of a convolution at each position: (B, H, W, height * width * C), zeros beyond the edge."""
     edge = lambda size: ((size - 1) // 2, size // 2)
     padded = jnp.pad(a_BHWC, [(0, 0), edge(height), edge(width), (0, 0)])
     H, W = a_BHWC.shape[1:3]
@@ -107,7 +108,7 @@ def _patches(a_BHWC, height: int, width: int):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _known(dtype, a_BX, w, g_BX):
-    """The product of a and w, which is known to be g; differentiated by a alone."""
+    """The product of a and w, already computed as g; differentiated only with respect to a."""
     return g_BX
 
 
@@ -121,7 +122,7 @@ _known.defvjp(lambda dtype, a, w, g: (g, (a, w)), _known_backward)
 
 
 def _tokens(step, weights, rows, initial, dtype, state, inputs, keep):
-    """One chunk forward: the state after it; h, and if `keep` all states and products, of every token."""
+    """One chunk forward: -> the state after it; h of every token, and if `keep` also all states and products."""
 
     def token(before, slices):
         u, mask_B, reset_B = slices
@@ -129,7 +130,7 @@ def _tokens(step, weights, rows, initial, dtype, state, inputs, keep):
 
         def dot(name, a):
             if name in known:
-                raise ValueError(f"a cell calls dot({name!r}) twice: give each product a weight of its own name.")
+                raise ValueError(f"a cell calls dot({name!r}) twice: give each product a weight with its own name.")
             known[name] = product(a, weights[name], dtype)
             return known[name]
 
@@ -145,7 +146,7 @@ def _recur(step, T, dtype, remat, u_BLX, mask_BL, reset_BL, weights, rows, state
 
 
 def _forward(step, T, dtype, remat, u_BLX, mask_BL, reset_BL, weights, rows, state, initial):
-    """((h, last state), what the way back needs)."""
+    """((h, last state), the residuals for the backward pass)."""
     inputs = (u_BLX, mask_BL, reset_BL)
     B, L = jax.tree.leaves(u_BLX)[0].shape[:2]
 
@@ -190,7 +191,7 @@ def _backward(step, T, dtype, remat, residuals, cotangents):
         return (dbefore, dinitial, drows), (du, seen, dknown)
 
     def gradient(a_TBX, g_TBX, w):
-        """Of a weight, per group of rows (`shards`), from all tokens of a chunk in one product."""
+        """The gradient of a weight, per group of rows (`shards`), from all tokens of a chunk in one product."""
         of = lambda a, g: jax.vjp(lambda w: product(a, w, dtype), w)[1](g)[0]
         return jax.vmap(of)(by_shard(a_TBX, groups), by_shard(g_TBX, groups))
 

@@ -1,16 +1,16 @@
-"""The engine under the classical cells: a recurrence over time with a backward pass written by hand.
+"""The engine of the classical cells: a recurrence over time with a hand-written backward pass.
 
-Plain autodiff of a scan multiplies by the weights, and adds up their gradients, once per token. Here only what depends
-on the carried state stays in the scan:
+Autodiff of a scan multiplies by all weights, and sums their gradients, once per token. Here the scan contains only
+what depends on the carried state:
 
     forward    input projections for a chunk of tokens in one product; per token one product with the recurrent
-               kernel, and one tanh for all gates: sigmoid(z) = tanh(z / 2) / 2 + 1 / 2, the halves folded into the
-               weights.
-    backward   all local slopes of a chunk in bulk, from the gates that were kept; per token one product with the
-               transposed kernel; then the gradients of the weights and of the input, one product each.
+               kernel, and one tanh for all gates: sigmoid(z) = tanh(z / 2) / 2 + 1 / 2, with the factors 1 / 2 inside
+               tanh folded into the weights.
+    backward   all local slopes of a chunk at once, from the stored gates; per token one product with the transposed
+               kernel; then the gradients of the weights and of the input, one product each.
 
-Work goes chunk by chunk, so that temporaries stay in the cache and memory is little more than states and gates.
-Arrays are time-major inside: T tokens of a chunk, B rows, M = gates * N.
+The work is done chunk by chunk, so that temporaries stay in the CPU cache and memory is little more than states and
+gates. Arrays are time-major inside: T tokens of a chunk, B rows, M = gates * N.
 """
 
 from collections.abc import Callable
@@ -28,17 +28,18 @@ from seqjax.ops._product import product
 class Cell(NamedTuple):
     """One step of a recurrence and its derivative, in three pieces. `state` is a tuple whose first entry is h.
 
-    scale: per gate, the factor in front of z inside the cell's tanh.
-    parts: how many arrays u is before the loop. (A fused loop on XLA's CPU that slices u and takes the tanh
-      of a tanh is not vectorised, and half as fast as one on whole arrays; one tanh over all gates is best in one.)
+    scale: per gate, the factor of z inside the cell's tanh.
+    parts: the number of arrays into which u is split before the loop. (XLA on a CPU does not vectorise a fused loop
+      that slices u and takes the tanh of a tanh, which halves its speed: use one part per gate there. One part is best
+      for a single tanh over all gates.)
     step: (u, g_BM, state) -> (state, kept); u (its parts) and g are the scaled input and recurrent parts of z, kept
-      is what the slopes need.
-    rest: kept -> (keep, write, new) of what a state holds beside h, c = keep * c + write * new, for all tokens of a
-      chunk; None if there is nothing.
+      holds the values that the slopes need.
+    rest: kept -> (keep, write, new) for the second entry of a state, c = keep * c + write * new, for all tokens of a
+      chunk; None if h is the only entry.
     slopes: (kept, before, after) -> slopes, for all tokens of a chunk.
-    back: (dstate, slopes) -> (what of dstate reaches the state before directly, dz_BM through the recurrent kernel,
-      extra), one token.
-    input: (dz_TBM, extra) -> dz_TBM through the input kernel.
+    back: (dstate, slopes) -> (the part of dstate that reaches the state before directly, dz_BM for the recurrent
+      kernel, extra), one token.
+    input: (dz_TBM, extra) -> dz_TBM for the input kernel.
     """
 
     scale: tuple[float, ...]
@@ -51,7 +52,7 @@ class Cell(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """input kernel (D, M), recurrent kernel (N, M), bias (M,) of the input part and (M,) of the recurrent part."""
+    """Input kernel (D, M), recurrent kernel (N, M), and the biases of the input part (M,) and recurrent part (M,)."""
 
     kernel: Any
     recurrent: Any
@@ -60,10 +61,10 @@ class Weights(NamedTuple):
 
 
 def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_BL=None, reset_BL=None, remat=False):
-    """The cell over a sequence: h of every token (B, L, N) in the state's dtype, zero where masked, and the last state.
+    """Runs the cell: -> h of every token (B, L, N) in the state's dtype, zero where masked, and the last state.
 
-    A masked token leaves the state alone; a reset (on a real token) puts `initial` before it. `remat` keeps one state
-    per chunk instead of every gate, and runs each chunk a second time on the way back.
+    A masked token does not change the state; a reset (on a real token) sets the state before it to `initial`. `remat`
+    keeps one state per chunk instead of all gates, and runs each chunk a second time in the backward pass.
     """
     T, inputs = in_chunks(x_BLD, mask_BL, reset_BL)
     h_BLN, state = _run(cell, T, remat, *inputs, weights, state, initial)
@@ -71,7 +72,7 @@ def run(cell: Cell, x_BLD, weights: Weights, state: tuple, initial: tuple, mask_
 
 
 def _scaled(cell: Cell, weights: Weights) -> Weights:
-    """Weights of what the cell's tanh takes; those of the input in as many parts as u."""
+    """The weights times `scale` of each gate; kernel and bias of the input are split into `parts`, like u."""
     scale_M = jnp.repeat(jnp.array(cell.scale, weights.kernel.dtype), weights.kernel.shape[1] // len(cell.scale))
     return Weights(
         jnp.split(weights.kernel * scale_M[None], cell.parts, axis=-1),
@@ -82,10 +83,10 @@ def _scaled(cell: Cell, weights: Weights) -> Weights:
 
 
 def _tokens(cell: Cell, w: Weights, initial, state, inputs, h_BLN, kept, first):
-    """One chunk forward, weights scaled: the state after it, and h and kept with what is new from place `first` on.
+    """One chunk forward, weights scaled: -> the state after it, and h and kept with its tokens written from `first` on.
 
-    `kept` is for what slopes need; None: it is not needed, as is h. Both are written token by token where they stay:
-    a chunk of them would have to be zeroed first and copied there in the end.
+    `kept` holds the values that the slopes need. Either of h and kept may be None if it is not needed. Both are written
+    token by token into the final arrays: a separate array per chunk would have to be zeroed and then copied.
     """
     x_TBD, mask_TB, reset_TB = inputs
     dtype = x_TBD.dtype
@@ -98,7 +99,7 @@ def _tokens(cell: Cell, w: Weights, initial, state, inputs, h_BLN, kept, first):
         g_BM = product("BN,NM->BM", before[0], w.recurrent, dtype)
         if w.recurrent_bias is not None:
             g_BM = g_BM + w.recurrent_bias[None]
-        u = [u_BM + bias_M[None] for u_BM, bias_M in zip(u, w.bias, strict=True)]  # no pass of its own here
+        u = [u_BM + bias_M[None] for u_BM, bias_M in zip(u, w.bias, strict=True)]  # fused into the step
         after, new = cell.step(u, g_BM, before)
         after = choose(mask_B, after, before)
         h_BLN = None if h_BLN is None else write(h_BLN, after[0], t, 1)
@@ -111,7 +112,7 @@ def _tokens(cell: Cell, w: Weights, initial, state, inputs, h_BLN, kept, first):
 
 
 def _room(cell: Cell, state, T: int):
-    """Where what slopes need of T tokens is going to be written."""
+    """The arrays for the values that the slopes need, for T tokens, not yet written."""
     z_BM = jnp.tile(state[0], len(cell.scale))
     _, kept = jax.eval_shape(cell.step, jnp.split(z_BM, cell.parts, axis=-1), z_BM, state)
     leaves, tree = jax.tree.flatten(kept)
@@ -119,7 +120,8 @@ def _room(cell: Cell, state, T: int):
 
 
 def _unwritten(shape, dtype, number: int):
-    """An array that is written before it is read. Of arrays with one number in them XLA makes one, and copies that."""
+    """An array that is written before it is read. Give each its own number: XLA merges equal constants into one array
+    and copies it."""
     return jnp.full(shape, number, dtype)
 
 
@@ -130,7 +132,7 @@ def _run(cell: Cell, T: int, remat: bool, x_BLD, mask_BL, reset_BL, weights, sta
 
 
 def _forward(cell, T, inputs, weights, state, initial, keep):
-    """h of every token, the last state, and per chunk its first state and what the slopes need."""
+    """h of every token, the last state, and the residuals: the first state of each chunk, and kept."""
     B, L, _ = inputs[0].shape
     w = _scaled(cell, weights)
 
@@ -155,7 +157,7 @@ def _run_backward(cell, T, remat, residuals, cotangents):
     dh_BLN, dlast = cotangents
     B, L, _ = h_BLN.shape
     dtype = inputs[0].dtype
-    back_MN = weights.recurrent.T.astype(dtype)  # turned round once: each product in the loop is a quarter faster
+    back_MN = weights.recurrent.T.astype(dtype)  # transposed once: each product in the loop is a quarter faster
     w = _scaled(cell, weights)
     groups = shards(B)
     outer = lambda a_TBX, b_TBY: product("SKX,SKY->SXY", by_shard(a_TBX, groups), by_shard(b_TBY, groups), dtype)

@@ -1,15 +1,15 @@
-"""Attention of sequences that are cut over devices: keys and values go round in a ring.
+"""Ring attention: sequences are split over devices, and keys and values move from device to device in a ring.
 
-Each device keeps the queries of its chunk; chunks of keys pass all devices, one after the other, and softmax goes on
-from chunk to chunk as it does from block to block. On the way back the gradients of keys and values travel with them,
-and arrive at home. A device holds two chunks of keys at a time, and the scores of one block: L / n in memory. Chunks
-that a device does not see are passed on uncomputed.
+Each device keeps the queries of its chunk. The chunks of keys pass through all devices, and softmax continues from
+chunk to chunk as it does from block to block. In the backward pass the gradients of keys and values travel with them
+and return to their own device. A device holds two chunks of keys at a time, and the scores of one block: its memory
+grows as L / n. A device does not compute chunks that its queries cannot see; it only passes them on.
 
-Where all see what is behind them, the first device would see one chunk and the last all n. So before the ring a
-sequence is cut into 2 n pieces, of which device i takes the i-th and the i-th from the end: all have as much to do.
+With causal attention the first device would see one chunk and the last device all n. To balance this, each sequence is
+first split into 2 n pieces, and device i takes the i-th piece and the i-th piece from the end.
 
-Liu et al. 2023, "Ring attention with blockwise transformers", arXiv:2310.01889; the order of the pieces: Brandon et al.
-2023, "Striped attention", arXiv:2311.09431, for the problem, and Llama Team 2024, arXiv:2407.21783, for this answer.
+Liu et al. 2023, "Ring attention with blockwise transformers", arXiv:2310.01889. The order of the pieces: Brandon et al.
+2023, "Striped attention", arXiv:2311.09431, for the problem, and Llama Team 2024, arXiv:2407.21783, for this solution.
 """
 
 import functools
@@ -21,11 +21,11 @@ from seqjax.ops import _blocks, _blockwise, ring
 
 
 def attend(q_BLHK, k_BLGK, v_BLGK, queries, keys, sinks_H, relative, rules, block: int):
-    """`seqjax.ops._blockwise.attend` of as many keys as queries, over the devices of the axis `sequence`."""
+    """`seqjax.ops._blockwise.attend` over the devices of the axis `sequence`, for as many keys as queries."""
     L = q_BLHK.shape[1]
     n = ring.devices(L)
     placed = lambda tokens: tokens._replace(position_BL=tokens.filled(L)[0])
-    # A window sees about as much from everywhere, and more of its neighbours than of anybody else.
+    # With a window all devices see about equally much, and mostly their neighbours: then chunks stay as they are.
     balanced = rules.pattern.causal and rules.pattern.window is None and L // n % 2 == 0
 
     def chunk(q, k, v, queries, keys, sinks_H, relative):
@@ -40,7 +40,7 @@ def attend(q_BLHK, k_BLGK, v_BLGK, queries, keys, sinks_H, relative, rules, bloc
 
 
 def _deal(tree, n: int, back: bool = False):
-    """Chunks -> two pieces each, the i-th of 2 n and the i-th from the end; or back."""
+    """Exchanges pieces so that device i has the i-th of 2 n pieces and the i-th from the end; `back` undoes this."""
     place = lambda piece: min(piece, 2 * n - 1 - piece)
 
     def deal(a_BLX):

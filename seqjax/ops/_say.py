@@ -1,4 +1,4 @@
-"""Which of several backends computes a layer, for the log."""
+"""Logs which backend computes a layer."""
 
 import functools
 import logging
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def say(layer: str, choice: str, reason: str) -> str:
-    """Logs the choice of a backend, once per choice and reason; where there is no choice, for debugging only."""
+    """Logs the chosen backend, once per choice and reason: as INFO on a GPU, else as DEBUG."""
     level = logging.INFO if jax.default_backend() == "gpu" else logging.DEBUG
     log.log(level, "%s: backend %s (%s)", layer, choice, reason)
     return choice

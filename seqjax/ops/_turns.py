@@ -1,4 +1,4 @@
-"""Attention by a few heads of a few rows at a time: keys, values and scores of a turn stay in the caches of a CPU."""
+"""Attention in turns, a few heads of a few rows at a time: keys, values and scores of a turn stay in CPU caches."""
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +7,9 @@ from seqjax.ops.positions import Relative
 
 
 def attend(way, q_BLHK, k_BSGK, v_BSGK, queries, keys, sinks_H, relative: Relative, most: int):
-    """way(q, k, v, queries, keys, sinks, relative) for at most `most` groups of heads at once, turn by turn.
+    """Calls way(q, k, v, queries, keys, sinks, relative) in turns, each with at most `most` groups of heads.
 
-    A turn holds all groups of some rows, or some groups of one row.
+    A turn has all groups of some rows, or some groups of one row.
     """
     B, G = k_BSGK.shape[0], k_BSGK.shape[2]
     rows, groups = _share(B, most // G), _share(G, most)

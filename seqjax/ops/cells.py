@@ -1,8 +1,8 @@
 """Recurrent cells as pure functions of one token, `(u, state, dot, rows) -> state`, for `scan.recur`.
 
-u["x"] is the input part of the gates, side by side (B, G*N); u["update"], where there is one, a dropout mask of the
+u["x"] is the input part of all gates, side by side, (B, G*N). u["update"], if present, is a dropout mask of the
 candidate (Semeniuta et al. 2016, arXiv:1603.05118). `dot(name, a)` multiplies by a recurrent weight. `rows` holds
-biases and scales. The equations stand in the mixers.
+biases and scales. The mixers state the equations.
 """
 
 import jax
@@ -24,13 +24,13 @@ def relu(u, state, dot, rows):
 
 
 def layer_norm(x_BN, scale_BN):
-    """x less its mean, over its standard deviation, times a scale, over the last axis. Ba et al. 2016, 1607.06450."""
+    """scale * (x - mean) / standard deviation, over the last axis. Ba et al. 2016, arXiv:1607.06450."""
     centred = x_BN - jnp.mean(x_BN, axis=-1, keepdims=True)
     return scale_BN * centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-6)
 
 
 def lstm(u, state, dot, rows):
-    """LSTM, gates i, f, g, o; with peepholes, layer norm and projection if `rows` and the weights hold them."""
+    """LSTM, gates i, f, g, o; with peepholes and layer norm if `rows` holds their parameters."""
     h, c = state
     g = dot("recurrent", h)
     if "scale" in rows:
@@ -47,7 +47,7 @@ def lstm(u, state, dot, rows):
 
 
 def lstm_projected(u, state, dot, rows):
-    """`lstm`, whose h is projected to another width before it goes anywhere."""
+    """`lstm` whose h is projected to another width; output and next token use the projected h."""
     h, c = lstm(u, state, dot, rows)
     return dot("projection", h), c
 

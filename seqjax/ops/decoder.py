@@ -1,8 +1,8 @@
-"""A recurrent cell that reads a memory at every token, for `scan.recur`: what to look at depends on its own state.
+"""A recurrent cell that reads a memory at every token, for `scan.recur`. Its state decides which parts it reads.
 
-`rows` holds the memory: "value" (B, S, D), "key" (B, S, D) where keys are not the values, and "place" (B, S), the
-places of real tokens, -1 for others. They are float32 here, so that their gradients, added up token by token, are.
-Parameters stand beside them, once per row: "v", "sharpness" and "centre"; "length" is the number of real tokens.
+`rows` holds the memory: "value" (B, S, D), "key" (B, S, D) if keys differ from values, and "place" (B, S), the
+positions of real tokens, -1 for others. They are float32, because their gradients are summed token by token. `rows`
+also holds parameters, copied once per row: "v", "sharpness" and "centre"; "length" is the number of real tokens.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from seqjax.ops._product import product
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """How a state s reads a memory: c = sum_i w_i m_i. The options are those of `AttentionRNN`, with its equations.
+    """Reads a memory with a state s: c = sum_i w_i m_i. The options and equations are those of `AttentionRNN`.
 
-    `dot(name, a)` multiplies by the weights "query", "places" and "predict", where there are such.
+    `dot(name, a)` multiplies by the weights "query", "places" or "predict", if the options need them.
     """
 
     score: str
@@ -29,7 +29,7 @@ class Reader:
     dtype: str
 
     def __call__(self, s_BLD, rows: dict, position_BL, dot):
-        """What each state reads, (B, L, D), by which weights, (B, L, S); float32. Positions are for "local_m" only."""
+        """The context of each state, (B, L, D), and its weights, (B, L, S); float32. Only "local_m" uses positions."""
         place_B1S = rows["place"][:, None]
         score_BLS = self._score(s_BLD, rows, dot)
         allowed_BLS = jnp.broadcast_to(place_B1S >= 0, score_BLS.shape)
@@ -48,7 +48,7 @@ class Reader:
             return scores.location(score_BLHP, rows["place"].astype(jnp.int32))[:, 0]
         key_BSD = rows.get("key", rows["value"])
         if self.score == "additive":
-            # Not `scores.additive`: v is given per row, as all of `rows`.
+            # `scores.additive` does not fit here, because v has one copy per row.
             hidden_BLSD = jnp.tanh(dot("query", s_BLD)[:, :, None] + key_BSD[:, None])
             return jnp.einsum("BLSD,BD->BLS", hidden_BLSD, rows["v"])
         if self.score == "cosine":
@@ -66,10 +66,10 @@ class Reader:
 
 @dataclasses.dataclass(frozen=True)
 class Decode:
-    """A step of `scan.recur`: a cell that also takes what it has read: just before ("bahdanau"), or last ("luong").
+    """A step of `scan.recur`: a cell that is also fed c of this token ("bahdanau") or a of the last token ("luong").
 
-    The first entry of its state is what a token gives: s and c ("bahdanau") or a ("luong"), and behind them, if `look`,
-    the weights of the memory. The others are the state of the cell.
+    The first entry of its state is the output of a token: s and c ("bahdanau") or a ("luong"), followed by the weights
+    of the memory if `look`. The other entries are the state of the cell.
     """
 
     cell: Callable

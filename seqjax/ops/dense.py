@@ -1,4 +1,4 @@
-"""Products with weights, in half precision, too: what all tokens want of a weight is added up in float32."""
+"""Products with weights. In half precision, too, the gradient of a weight is summed over all tokens in float32."""
 
 from functools import partial
 
@@ -11,8 +11,8 @@ from seqjax.ops._product import product, wide
 def einsum(equation: str, x, w, dtype, out=None):
     """`jnp.einsum(equation, x, w)` with operands in `dtype` and the result in `out` (None: in `dtype`).
 
-    The gradient of w, a sum over all tokens, never leaves float32. Autodiff of `w.astype(dtype)` would round it, and
-    what several devices have of it, to `dtype`; in float16 it would overflow.
+    The gradient of w, a sum over all tokens, stays in float32. Autodiff of `w.astype(dtype)` would round it, also its
+    parts on several devices, to `dtype`; in float16 it would overflow.
     """
     dtype = jnp.dtype(dtype)
     out = dtype if out is None else jnp.dtype(out)

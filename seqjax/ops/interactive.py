@@ -1,12 +1,12 @@
-"""Attention in both directions between a sequence x and a memory m, of which the way back grows with x.
+"""Attention in both directions between a sequence x and a memory m; the memory reads the tokens of x so far.
 
     S_ts = cap tanh((q_t . k_s + b_t + b_s) / cap),   E = exp(S)
     r_t  = sum_s a_ts m_s,   a_ts = E_ts / sum_s E_ts                           the token reads the memory
     u_ts = sum_{t' <= t} E_t's x_t' / Z_ts,   Z_ts = sum_{t' <= t} E_t's         the memory reads the tokens so far
     c_t  = sum_s a_ts u_ts                                                      the token reads what the memory has read
 
-No u is ever held: c_t = sum_t' W_tt' x_t' with W = sum_s (a_ts / Z_ts) E_t's, over the tokens of a chunk, and for all
-that came before, sums of fixed size. As scores are capped, no sum needs a running maximum.
+The u_ts are never stored: c_t = sum_t' W_tt' x_t' with W = sum_s (a_ts / Z_ts) E_t's over the tokens of a chunk, plus
+sums of fixed size for all earlier tokens. Scores are capped, so no sum needs a running maximum.
 """
 
 import math
@@ -23,14 +23,14 @@ CHUNK = 64
 
 
 class Sums(NamedTuple):
-    """What each place of the memory has read: sums of E x and of E over the tokens of a document, float32."""
+    """The sums that the memory has read: E x and E, summed over the tokens of a document, float32."""
 
     total_BHSK: jax.Array
     weight_BHS: jax.Array
 
 
 class Scores(NamedTuple):
-    """What scores are made of: products of q and k, and a bias for each token and each place, float32."""
+    """The parts of the scores: q and k, and a float32 bias for each token and each position of the memory."""
 
     q_BLHK: jax.Array
     k_BSHK: jax.Array
@@ -39,22 +39,23 @@ class Scores(NamedTuple):
 
 
 def attend(scores, x_BLHK, m_BSHK, sums, real_BS, mask_BL=None, reset_BL=None, *, cap, causal=True, chunk=CHUNK):
-    """r and c of every token, (B, L, H, K), float32, and the sums after the last one.
+    """r and c of every token, (B, L, H, K), float32, and the sums after the last token.
 
-    A masked token leaves the sums alone and gets zeros; a reset (on a real token) puts zeros before it. Where the
-    memory is empty, r and c are zeros without a gradient. Operands of products have the dtype of x, but for E, whose
-    range float16 cannot hold. Memory is linear in L if causal: the backward pass keeps one state per chunk.
+    A masked token does not change the sums and gets zeros; a reset (on a real token) sets the sums before it to zero.
+    If the memory is empty, r and c are zeros without a gradient. Operands of products have the dtype of x, except E,
+    which can exceed the range of float16. Memory use is linear in L if causal: the backward pass keeps one state per
+    chunk.
 
     Args:
       scores: `Scores`.
-      x_BLHK, m_BSHK: what is read.
-      sums: `Sums` of the tokens before; zeros to start with.
-      real_BS: bool, the real places of the memory.
+      x_BLHK, m_BSHK: the sequence and the memory, which read each other.
+      sums: `Sums` of the earlier tokens; zeros at the start.
+      real_BS: bool, the real positions of the memory.
       mask_BL, reset_BL: bool, as in a mixer.
       cap: scores stay within +- cap.
-      causal: False: every t' of the document in the place of t' <= t; in one chunk, O(L (L + S)) memory, and the sums
-        that are given have no say.
-      chunk: tokens per chunk, at most. It changes the speed only.
+      causal: False: sums run over every t' of the document, not only t' <= t. This takes one chunk and O(L (L + S))
+        memory, and ignores the given `sums`.
+      chunk: tokens per chunk, at most. It changes only the speed.
 
     Xiong et al. 2016, arXiv:1611.01604; Lu et al. 2016, arXiv:1606.00061; Seo et al. 2016, arXiv:1611.01603.
     """
@@ -65,12 +66,12 @@ def attend(scores, x_BLHK, m_BSHK, sums, real_BS, mask_BL=None, reset_BL=None, *
     fresh_BL = real_BL & (jnp.zeros((B, L), bool) if reset_BL is None else reset_BL)
 
     def cut(a_BLX):
-        """(B, L, ...) -> chunks in front; the last one is filled up with what is not real."""
+        """(B, L, ...) -> chunks as the first axis; the last one is padded with masked tokens."""
         a_BLX = jnp.pad(a_BLX, [(0, 0), (0, count * T - L)] + [(0, 0)] * (a_BLX.ndim - 2))
         return jnp.moveaxis(a_BLX.reshape(B, count, T, *a_BLX.shape[2:]), 1, 0)
 
     tokens = (masks.fill(a, mask_BL) for a in (scores.q_BLHK, scores.bias_BLH, x_BLHK))
-    # Heads in front of tokens: XLA's CPU has no product of bfloat16 for some other layouts.
+    # Heads before tokens: XLA on a CPU has no bfloat16 product for some other layouts.
     slices = *(jnp.swapaxes(cut(a), 2, 3) for a in tokens), cut(real_BL), cut(fresh_BL)
     k_BHSK, m_BHSK = (jnp.swapaxes(a, 1, 2) for a in (scores.k_BSHK, m_BSHK))
     memory = k_BHSK, scores.bias_BHS, m_BHSK, real_BS
@@ -81,9 +82,10 @@ def attend(scores, x_BLHK, m_BSHK, sums, real_BS, mask_BL=None, reset_BL=None, *
 
 
 def weights(scores, real_BS, mask_BL=None, reset_BL=None, *, cap):
-    """Who reads whom, float32: a (B, H, L, S), and b (B, H, S, L), which sums to one over the tokens of a document.
+    """The weights in both directions, float32: a (B, H, L, S), and b (B, H, S, L).
 
-    b_st = E_ts / sum_t' E_t's, the weights of a place of the memory at the end of each document, of these tokens alone.
+    b_st = E_ts / sum_t' E_t's, the weights of a memory position at the end of each document, over the tokens of this
+    call only; they sum to one over the tokens of a document.
     """
     L = scores.q_BLHK.shape[1]
     real_BL = jnp.ones(scores.q_BLHK.shape[:2], bool) if mask_BL is None else mask_BL
@@ -95,19 +97,19 @@ def weights(scores, real_BS, mask_BL=None, reset_BL=None, *, cap):
 
 
 def _exp(q_BHTK, bias_BHT, k_BHSK, bias_BHS, real_BT, real_BS, cap):
-    """E, zero where token or place is masked."""
+    """E, zero where the token or the position of the memory is masked."""
     score_BHTS = product("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, q_BHTK.dtype)
     score_BHTS = cap * jnp.tanh((score_BHTS + bias_BHT[..., None] + bias_BHS[:, :, None]) / cap)
     return jnp.where((real_BT[:, :, None] & real_BS[:, None])[:, None], jnp.exp(score_BHTS), 0.0)
 
 
 def _shares(part, whole):
-    """part / whole, zero where there is nothing."""
+    """part / whole, zero where whole is zero."""
     return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)
 
 
 def _seen(segment_BT, real_BT, T: int, causal: bool):
-    """Which tokens of a chunk count for which: (B, T, T)."""
+    """Which tokens of a chunk see which: (B, T, T)."""
     tokens = masks.Places(segment_BL=segment_BT)
     return masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Pattern(causal=causal))
 
@@ -116,7 +118,7 @@ def _chunk(cap, causal, memory, sums, slices):
     """T tokens: the sums after them, and (r, c)."""
     (k_BHSK, bias_BHS, m_BHSK, real_BS), (q_BHTK, bias_BHT, x_BHTK, real_BT, fresh_BT) = memory, slices
     dtype, T = x_BHTK.dtype, x_BHTK.shape[2]
-    long = wide(dtype) if dtype == jnp.float16 else dtype  # whose range holds E and its sums
+    long = wide(dtype) if dtype == jnp.float16 else dtype  # a dtype whose range holds E and its sums
     segment_BT = masks.segments((1, T), None, fresh_BT)
     seen_BTT = _seen(segment_BT, real_BT, T, causal)
     old_B1T1 = (segment_BT == 0)[:, None, :, None] if causal else jnp.zeros((1, 1, T, 1), bool)

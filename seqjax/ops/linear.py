@@ -1,7 +1,7 @@
-"""The diagonal linear recurrence: every channel by itself, real or complex, masked and resettable.
+"""The diagonal linear recurrence: channels do not mix; they are real or complex, with masks and resets.
 
-The gradient of h_t = a_t h_{t-1} + b_t is the same recurrence run backwards, so its pass is written by hand: it needs a
-and h and nothing else, and what a weight in front of it gets is summed outside the loop, in one go.
+The gradient of h_t = a_t h_{t-1} + b_t is the same recurrence run backwards, so its backward pass is written by hand:
+it needs only a and h, and the gradients of weights that made a and b are summed outside the loop, in one product.
 """
 
 from functools import partial
@@ -19,16 +19,16 @@ Method = Literal["auto", "scan", "associative"]
 def diagonal(a_BLN, b_BLN, h_BN, mask_BL=None, reset_BL=None, method: Method = "auto"):
     """h_t = a_t * h_{t-1} + b_t. Returns h of every token (B, L, N), zero where masked, and the last h (B, N).
 
-    A masked token leaves the state alone; a reset (on a real token) puts zeros before it. All in float32 or complex64
-    at least, whatever the dtypes of a, b and h. In a mesh that cuts sequences (`seqjax.ops.ring`) each device runs
-    through its chunk twice, the first time to find what it does to a state: devices exchange nothing else.
+    A masked token does not change the state; a reset (on a real token) sets the state before it to zero. The dtype is
+    at least float32 or complex64, for all dtypes of a, b and h. If the mesh splits sequences (`seqjax.ops.ring`), each
+    device runs its chunk twice: the first run finds how the chunk maps a state, and devices exchange only that.
 
-    method: "scan" takes one token after the other: least work, best on a CPU. "associative" joins neighbours in
-      about 2 log2(L) rounds: more work, but parallel over time, for GPU and TPU. "auto" takes the one for the platform
-      that the program is compiled for, which need not be the default one.
+    method: "scan" computes one token after the other: least work, best on a CPU. "associative" joins neighbours in
+      about 2 log2(L) rounds: more work, but parallel over time, for GPU and TPU. "auto" chooses by the platform that
+      the program is compiled for, which may differ from the default platform.
 
     Raises:
-      ValueError: an unknown method, a mask of another shape, or a length that cannot be cut.
+      ValueError: the method is unknown, a mask has the wrong shape, or the length cannot be split over devices.
 
     Blelloch 1990, "Prefix sums and their applications"; Martin and Cundy 2018, arXiv:1709.04057.
     """
@@ -39,7 +39,7 @@ def diagonal(a_BLN, b_BLN, h_BN, mask_BL=None, reset_BL=None, method: Method = "
     if reset_BL is not None:
         masks.check(reset_BL, a_BLN.shape[:2], "reset_BL")
         a_BLN = masks.fill(a_BLN, ~reset_BL)
-    # After the reset: one on a masked token does not count.
+    # After the reset, because a reset on a masked token does not count.
     a_BLN, b_BLN = masks.fill(a_BLN, mask_BL, 1), masks.fill(b_BLN, mask_BL)
     h_BLN, last_BN = _run(method, ring.devices(a_BLN.shape[1]) > 1, a_BLN, b_BLN, h_BN)
     return masks.fill(h_BLN, mask_BL), last_BN
@@ -75,7 +75,7 @@ def _run_backward(method, cut, residuals, cotangents):
 
 
 def _found(run, a_BLN, b_BLN, h_BN, reverse: bool = False):
-    """What each chunk, one per device, finds before it, and what is left after the last: (B, C, N) and (B, N)."""
+    """The state before each chunk, one chunk per device, and the state after the last: (B, C, N) and (B, N)."""
 
     def ends(a_BTN, b_BTN):
         _, gain_BN = run(a_BTN, b_BTN, jnp.zeros_like(b_BTN[:, 0]))
@@ -93,7 +93,7 @@ def _by(method, scan, associative):
     return scan if method == "scan" else associative
 
 
-# The scans index the middle axis where it lies: turning it to the front, as lax.scan wants it, costs a CPU more.
+# The scans index the middle axis in place: moving it to the front for lax.scan is slower on a CPU.
 _at = partial(jax.lax.dynamic_index_in_dim, axis=1, keepdims=False)
 _put = partial(jax.lax.dynamic_update_index_in_dim, axis=1)
 
@@ -123,7 +123,7 @@ def _scan_back(a_BLN, g_BLN, dlast_BN):
 
 
 def _join(earlier, later):
-    """Two stretches of h -> a h + b, one after the other, as one."""
+    """Joins two consecutive maps h -> a h + b into one."""
     (a, b), (c, d) = earlier, later
     return a * c, b * c + d
 

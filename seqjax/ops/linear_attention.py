@@ -1,8 +1,9 @@
-"""Linear attention: a weighted mean of everything so far, from sums of fixed size.
+"""Linear attention: a weighted mean of all values so far, from sums of fixed size.
 
-Softmax attention must look at every earlier key again. Where the weight of a key is a product of features,
-w(q, k) = phi(q) . phi(k), the sums over keys do not depend on the query, and one pass carries them along. Here that
-pass goes in chunks: weights between the tokens of a chunk, as a small square, and the sums for all that came before.
+Softmax attention must read every earlier key again for each query. If the weight of a key is a product of features,
+w(q, k) = phi(q) . phi(k), the sums over keys do not depend on the query, and one pass can carry them along. Here that
+pass goes chunk by chunk: it computes a small matrix of weights between the tokens of a chunk, and uses the sums for all
+earlier tokens.
 """
 
 import math
@@ -18,8 +19,8 @@ from seqjax.ops import ring
 from seqjax.ops._product import product, wide
 
 Kernel = Literal["product", "taylor"]
-CHUNK = 64  # of 32, 64, 128 and 256 the fastest, or within 15 % of it, for 16 to 153 features on a CPU
-LEAST = 1e-18  # of a total of weights: float32 holds the square of its inverse, which gradients need
+CHUNK = 64  # the fastest of 32, 64, 128 and 256, or within 15 % of it, for 16 to 153 features on a CPU
+LEAST = 1e-18  # the least total of weights: gradients need the square of its inverse, which must fit into float32
 
 
 def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: Kernel = "product", chunk: int = CHUNK):
@@ -28,22 +29,22 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
         S_t = S_{t-1} + phi(k_t) v_t^T,   z_t = z_{t-1} + phi(k_t)
         y_t = phi(q_t)^T S_t / phi(q_t)^T z_t
 
-    A masked token leaves the state alone and gets zeros, as does a query to which next to nothing (1e-18 in all) has
-    weight; neither passes a gradient. A reset (on a real token) puts zeros before it. Operands of products have the
-    dtype of q; sums, states and weights are float32. Memory is linear in L; the backward pass keeps one state per
-    chunk and computes the rest again. In a mesh that cuts sequences (`seqjax.ops.ring`) each device first adds up what
-    its keys bring: devices exchange nothing but such sums.
+    A masked token does not change the state and gets zeros. A query whose total weight is at most 1e-18 gets zeros.
+    Neither passes a gradient. A reset (on a real token) sets the state before it to zero. Operands of products have the
+    dtype of q; sums, states and weights are float32. Memory use is linear in L; the backward pass keeps one state per
+    chunk and computes the rest again. If the mesh splits sequences (`seqjax.ops.ring`), each device first sums the
+    contributions of its own keys, and devices exchange only these sums.
 
     Args:
       q_BLHE, k_BLHE, v_BLHK: queries, keys and values.
-      state: (S, z), (B, H, F, K) and (B, H, F); zeros to start with.
-      mask_BL, reset_BL: bool.
-      kernel: "product": w = q . k, where q and k are features already (F = E), none of them negative. "taylor":
+      state: (S, z), (B, H, F, K) and (B, H, F); zeros at the start.
+      mask_BL, reset_BL: bool, as in a mixer.
+      kernel: "product": w = q . k, where q and k are already features (F = E) and not negative. "taylor":
         w = 1 + q . k + (q . k)^2 / 2, whose F = 1 + E + E (E + 1) / 2 features exist for one chunk at a time.
-      chunk: tokens per chunk, at most. It changes the speed only; 1 is the recurrence as it is written above.
+      chunk: tokens per chunk, at most. It changes only the speed; 1 gives the recurrence above, token by token.
 
     Raises:
-      ValueError: an unknown kernel, a mask of another shape, or a length that cannot be cut.
+      ValueError: the kernel is unknown, a mask has the wrong shape, or the length cannot be split over devices.
 
     Katharopoulos et al. 2020, arXiv:2006.16236; in chunks: Hua et al. 2022, arXiv:2202.10447.
     """
@@ -62,7 +63,7 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
 
 
 def _over_devices(kernel, chunk, state, tokens, mask_BL, fresh_BL):
-    """`_through` with tokens cut over devices: each says what its keys add to the sums, and whether older ones stay."""
+    """`_through` over devices: each reports what its keys add to the sums, and whether the older sums stay."""
     dtype = tokens[0].dtype
 
     def ends(k_BTHE, v_BTHK, real_BT, fresh_BT):
@@ -81,34 +82,34 @@ def _over_devices(kernel, chunk, state, tokens, mask_BL, fresh_BL):
 
 
 def _through(step, chunk, state, tokens, mask_BL, fresh_BL):
-    """The state after all chunks of tokens, and what `step(state, (tokens, real, fresh))` gives for each token."""
+    """The state after all chunks of tokens, and the outputs of `step(state, (tokens, real, fresh))` for each token."""
     B, L, H, _ = tokens[0].shape
     count = math.ceil(L / chunk)
     T = math.ceil(L / count)
     real_BL = jnp.ones((B, L), bool) if mask_BL is None and count * T > L else mask_BL
 
     def cut(a_BLX):
-        """(B, L, ...) -> chunks in front; the last one is filled up with what is not real."""
+        """(B, L, ...) -> chunks as the first axis; the last one is padded with masked tokens."""
         a_BLX = jnp.pad(a_BLX, [(0, 0), (0, count * T - L)] + [(0, 0)] * (a_BLX.ndim - 2))
         return jnp.moveaxis(a_BLX.reshape(B, count, T, *a_BLX.shape[2:]), 1, 0)
 
-    # Heads in front of tokens: XLA's CPU has no product of bfloat16 for some other layouts.
+    # Heads before tokens: XLA on a CPU has no bfloat16 product for some other layouts.
     heads_first = lambda a_CBTHX: jnp.swapaxes(a_CBTHX, 2, 3)
     slices = tuple(heads_first(cut(a)) for a in tokens), *jax.tree.map(cut, (real_BL, fresh_BL))
-    # Left to itself, autodiff would keep the weights of every chunk. (Written by hand, the way back is no faster.)
+    # Without checkpoint, autodiff would keep the weights of every chunk. (A hand-written backward pass is no faster.)
     state, y_CBHTK = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), state, slices)
     join = lambda y_CBHTK: jnp.moveaxis(heads_first(y_CBHTK), 0, 1).reshape(B, count * T, H, -1)[:, :L]
     return state, jax.tree.map(join, y_CBHTK)
 
 
 def taylor(x_XE):
-    """phi with phi(q) . phi(k) = 1 + q . k + (q . k)^2 / 2: one, x, and each product x_i x_j once. (..., F).
+    """phi with phi(q) . phi(k) = 1 + q . k + (q . k)^2 / 2: the features 1, x, and each product x_i x_j once. (..., F).
 
-    The square has x_i x_j twice for i < j, so that one feature x_i x_j stands for both, and x_i^2 / sqrt(2) for one.
+    The square contains x_i x_j twice for i < j, so one feature x_i x_j covers both; x_i^2 becomes x_i^2 / sqrt(2).
     """
     E = x_XE.shape[-1]
     left, right = np.triu_indices(E)
-    # Columns are picked by a product: a gather, and the scatter on its way back, is slower by half.
+    # A product picks the columns: a gather, with a scatter as its gradient, is slower by half.
     eye = np.eye(E, dtype=x_XE.dtype)
     pick = partial(jnp.einsum, "...E,EF->...F", x_XE, precision="highest")
     square_XF = pick(eye[:, left] * np.where(left == right, 0.5**0.5, 1).astype(x_XE.dtype)) * pick(eye[:, right])
@@ -116,7 +117,7 @@ def taylor(x_XE):
 
 
 def _chunk(kernel, state, slices):
-    """T tokens: the state after them, and y."""
+    """One chunk of T tokens: -> the state after it, and y."""
     S_BHFK, z_BHF = state
     (q_BHTE, k_BHTE, v_BHTK), real_BT, fresh_BT = slices
     dtype, T = q_BHTE.dtype, q_BHTE.shape[2]
@@ -134,7 +135,7 @@ def _chunk(kernel, state, slices):
 
     total_BHT = jnp.sum(weight_BHTS, axis=-1) + jnp.einsum("BHTF,BHF->BHT", phi_q_BHTF, z_BHF)
     share_BHT1 = jnp.where(total_BHT > LEAST, 1 / jnp.maximum(total_BHT, LEAST), 0)[..., None]
-    # A share is at most 1: weights may be larger than float16 can be.
+    # Shares, not weights, are cast to the dtype: they are at most 1, but weights can exceed the range of float16.
     y_BHTK = product("BHTS,BHSK->BHTK", weight_BHTS * share_BHT1, v_BHTK, dtype)
     scaled_BHFK, scale_BH11 = _scaled(S_BHFK, dtype)
     y_BHTK += product("BHTF,BHFK->BHTK", phi_q_BHTF, scaled_BHFK, dtype) * (share_BHT1 * scale_BH11)
@@ -144,7 +145,7 @@ def _chunk(kernel, state, slices):
 
 
 def _written(kernel, dtype, state, slices):
-    """T tokens: the state after them, and nothing for each."""
+    """One chunk of T tokens: -> the state after it, and None for y."""
     (S_BHFK, z_BHF), ((k_BHTE, v_BHTK), real_BT, fresh_BT) = state, slices
     phi_k_BHTF = _features(kernel, dtype, k_BHTE)
     segment_BT = masks.segments((1, k_BHTE.shape[2]), None, fresh_BT)
@@ -164,7 +165,7 @@ def _features(kernel, dtype, x_BHTE):
 
 
 def _scaled(S_BHFK, dtype):
-    """S / scale and scale. Sums over many tokens outgrow float16, which ends at 65504."""
+    """S / scale and scale, because sums over many tokens can exceed 65504, the largest float16."""
     if dtype != jnp.float16:
         return S_BHFK, jnp.ones((1, 1, 1, 1), S_BHFK.dtype)
     peak_BH11 = jax.lax.stop_gradient(jnp.max(jnp.abs(S_BHFK), axis=(2, 3), keepdims=True))

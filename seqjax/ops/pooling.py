@@ -1,4 +1,4 @@
-"""From a sequence to one vector: (B, L, D) -> (B, D). Masked tokens do not count; an empty row gives zeros."""
+"""Pooling of a sequence to one vector: (B, L, D) -> (B, D). Masked tokens do not count; an empty row gives zeros."""
 
 import jax.numpy as jnp
 
@@ -25,7 +25,7 @@ def maximum(x_BLD, mask_BL):
     """The largest value of each feature over real tokens."""
     lowest = jnp.asarray(jnp.finfo(x_BLD.dtype).min, x_BLD.dtype)
     x_BLD = masks.fill(x_BLD, mask_BL, lowest)
-    # The gradient of jnp.max compares x with the maximum, which XLA may compute anew, and otherwise.
+    # Not jnp.max: its gradient compares x with the maximum, which XLA may compute again with other rounding.
     place_B1D = jnp.argmax(x_BLD, axis=1, keepdims=True)
     x_BD = jnp.take_along_axis(x_BLD, place_B1D, axis=1)[:, 0]
     return jnp.where(jnp.any(mask_BL, axis=1)[:, None], x_BD, 0)

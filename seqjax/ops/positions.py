@@ -1,4 +1,4 @@
-"""Ways to tell a model where a token stands."""
+"""Position encodings: rotary, sinusoidal, and biases by distance."""
 
 import math
 from typing import NamedTuple
@@ -11,18 +11,21 @@ SCALINGS = ("none", "linear", "ntk", "yarn")
 
 
 def frequencies(K: int, base: float = 10_000.0, scaling: str = "none", factor: float = 1.0, trained: int = 1):
-    """How far each pair of a head of width K turns per position: base^(-2i / K), i < K / 2, scaled to longer texts.
+    """The rotation of each pair of features per position: base^(-2i / K), i < K / 2, for heads of width K.
 
-    "linear": all slower by `factor` (Chen et al. 2023, arXiv:2306.15595). "ntk": a larger base, which slows the slowest
-    pair by `factor` and the fastest not at all. "yarn": pairs that turn fewer than once in `trained` positions slow by
-    `factor`, those that turn more than 32 times not at all, in between in proportion (Peng et al. 2023,
-    arXiv:2309.00071).
+    `scaling` slows the rotation for longer texts. "linear": all pairs slow by `factor` (Chen et al. 2023,
+    arXiv:2306.15595). "ntk": a larger base, which slows the slowest pair by `factor` and the fastest not at all.
+    "yarn": pairs that rotate less than once in `trained` positions slow by `factor`, pairs that rotate more than 32
+    times do not slow, and pairs in between slow in proportion (Peng et al. 2023, arXiv:2309.00071).
 
     Raises:
       ValueError: K is odd.
     """
     if K % 2:
-        raise ValueError(f"rotary positions turn pairs, got an odd head width of {K}: choose other heads or width.")
+        raise ValueError(
+            f"rotary positions rotate pairs of features, got an odd head width of {K}: choose another number of heads "
+            "or another width."
+        )
     if scaling == "ntk" and K > 2:
         base = base * factor ** (K / (K - 2))
     turn_K = base ** (-np.arange(0, K, 2) / K)
@@ -35,7 +38,7 @@ def frequencies(K: int, base: float = 10_000.0, scaling: str = "none", factor: f
 
 
 def rotary(x_BLHK, position_BL, frequency_K):
-    """Rotates each pair (x_i, x_{i + K/2}) by position * frequency_i: scores then see differences of positions.
+    """Rotates each pair (x_i, x_{i + K/2}) by position * frequency_i: scores then depend on differences of positions.
 
     Angles are float32. Su et al. 2021, "RoFormer", arXiv:2104.09864.
     """
@@ -47,7 +50,7 @@ def rotary(x_BLHK, position_BL, frequency_K):
 
 
 def sinusoidal(position_BL, D: int):
-    """(B, L, D), float32: sin and cos of position * 10000^(-2i / D), side by side.
+    """Position vectors (B, L, D), float32: sin and cos of position * 10000^(-2i / D), side by side.
 
     Vaswani et al. 2017, arXiv:1706.03762.
     """
@@ -59,8 +62,8 @@ def sinusoidal(position_BL, D: int):
 def alibi(H: int):
     """The slope of each head, by which a score falls per position: 2^(-8 h / H), h = 1 ... H, if H is a power of two.
 
-    Otherwise the slopes of the next smaller power, and every other one of the next larger. Press et al. 2021,
-    "Train short, test long", arXiv:2108.12409.
+    Otherwise: the slopes for the next smaller power of two, then every second slope for the next larger one. Press et
+    al. 2021, "Train short, test long", arXiv:2108.12409.
     """
     power = 2 ** math.floor(math.log2(H))
     slopes = lambda n: 2.0 ** (-8.0 * np.arange(1, n + 1) / n)
@@ -68,10 +71,10 @@ def alibi(H: int):
 
 
 def relative_bucket(distance, buckets: int, farthest: int):
-    """The bucket, 0 ... buckets - 1, of how far back a key lies: exact below buckets / 2, then ever wider ones.
+    """The bucket, 0 ... buckets - 1, of the distance back to a key.
 
-    The causal half of Raffel et al. 2019, "T5", arXiv:1910.10683: beyond `farthest` all share the last bucket, and what
-    lies ahead counts as distance 0.
+    The causal half of Raffel et al. 2019, "T5", arXiv:1910.10683: one distance per bucket below buckets / 2, then
+    buckets of growing width. Distances beyond `farthest` share the last bucket; later keys count as distance 0.
     """
     exact = buckets // 2
     distance = jnp.maximum(distance, 0)
@@ -81,24 +84,24 @@ def relative_bucket(distance, buckets: int, farthest: int):
 
 
 class Relative(NamedTuple):
-    """A bias on scores by how far back the key lies, d = position of the query - position of the key.
+    """A bias of the scores by distance, d = position of the query - position of the key.
 
         b_h(d) = -slope_h |d| + table_h(d)
 
-    The table holds d = 0 ... N - 1 if attention is causal, else -(N - 1) / 2 ... (N - 1) / 2; what is further away
-    takes the value at its end.
+    The table holds d = 0 ... N - 1 if attention is causal, else -(N - 1) / 2 ... (N - 1) / 2. Larger distances use the
+    last value on their side.
     """
 
     slope_H: jax.Array | None = None
     table_HN: jax.Array | None = None
 
     def place(self, back, causal: bool):
-        """Where in the table a distance stands."""
+        """The index of a distance in the table."""
         N = self.table_HN.shape[-1]
         return jnp.clip(back if causal else back + N // 2, 0, N - 1)
 
     def bias(self, back_BLS, causal: bool):
-        """(B, H, L, S), float32."""
+        """The bias (B, H, L, S), float32, for distances (B, L, S)."""
         bias_BHLS = jnp.float32(0)
         if self.slope_H is not None:
             bias_BHLS -= self.slope_H[None, :, None, None] * jnp.abs(back_BLS)[:, None].astype(jnp.float32)

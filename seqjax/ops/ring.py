@@ -1,7 +1,8 @@
-"""A sequence cut over devices: the axis `sequence` of the mesh around a call, each device with a chunk of the tokens.
+"""Sequences split over devices: along the mesh axis `sequence`, each device has one chunk of the tokens.
 
-A mesh is around a call inside `jax.set_mesh(mesh)`. Only what looks along a sequence is written for it: attention in a
-ring (`seqjax.ops._ring_attention`), linear recurrences by the states between chunks (`between`). All else is XLA's.
+Set the mesh around a call with `jax.set_mesh(mesh)`. Only operations along a sequence have their own code for this:
+ring attention (`seqjax.ops._ring_attention`), and linear recurrences through the states between chunks (`between`).
+XLA splits everything else.
 """
 
 import jax
@@ -12,24 +13,24 @@ AXIS = "sequence"
 
 
 def devices(L: int) -> int:
-    """Over how many devices sequences of L tokens are cut; 1: not at all. A single token is never cut.
+    """The number of devices over which sequences of L tokens are split; 1: not split. A single token is never split.
 
     Raises:
-      ValueError: the devices do not divide the tokens.
+      ValueError: the number of devices does not divide L.
     """
     n = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
     if n == 1 or L == 1:
         return 1
     if L % n:
         raise ValueError(
-            f"sequences of {L} tokens cannot be cut into {n} equal chunks, one for each device of the mesh's axis "
+            f"sequences of {L} tokens cannot be split into {n} equal chunks, one for each device of the mesh axis "
             f"{AXIS!r}: choose a length that is a multiple of {n}, or another parallel.sequence."
         )
     return n
 
 
 def spread(x_BLX):
-    """x with its tokens over the devices, if there are several; rows and features stay where they are."""
+    """Splits the tokens of x over the devices, if there are several; rows and features stay where they are."""
     if devices(x_BLX.shape[1]) == 1:
         return x_BLX
     free = PartitionSpec.UNCONSTRAINED
@@ -37,23 +38,24 @@ def spread(x_BLX):
 
 
 def by_chunk(f, *cut, whole=()):
-    """f(*cut, *whole) on each device for its chunk: trees of arrays (B, L, ...), in and out, are cut along axis 1.
+    """Calls f(*cut, *whole) on each device for its chunk. `cut` and results are trees of arrays, split along axis 1.
 
-    Those of `whole` are on all devices alike; their gradients are added up. Rows and heads may be spread over other
-    axes of the mesh, which f does not see.
+    Arrays in `whole` are replicated on all devices, and their gradients are summed. Rows and heads may be spread over
+    other axes of the mesh, which f does not see.
     """
     chunk = PartitionSpec(None, AXIS)
     places = (*(chunk,) * len(cut), *(PartitionSpec(),) * len(whole))
-    # What is replicated is said by hand: loops that start from zeros would have to be told that their results differ.
+    # check_vma=False: with the check, loops that start from zeros would have to declare that their results differ.
     f = jax.shard_map(f, in_specs=places, out_specs=chunk, axis_names={AXIS}, check_vma=False)
-    return jax.jit(f)(*cut, *whole)  # as a program of its own it runs outside of one, too
+    return jax.jit(f)(*cut, *whole)  # jit, so that it also works outside of a jitted function
 
 
 def between(decay, gain, first, reverse: bool = False):
-    """What n chunks, each of which maps h to decay h + gain, find before them, and what is left after the last.
+    """The states before each of n chunks and after the last one, where a chunk maps a state h to decay h + gain.
 
-    Trees of arrays: decay and gain (B, n, ...), one of each chunk, first (B, ...) -> (B, n, ...), (B, ...). They are
-    small: every device gets those of all chunks and computes the same. `reverse`: from the last chunk to the first.
+    Arguments and results are trees of arrays: decay and gain (B, n, ...), one per chunk, first (B, ...) ->
+    (B, n, ...), (B, ...). They are small, so every device gets those of all chunks and computes the same result.
+    `reverse`: from the last chunk to the first.
     """
     free = PartitionSpec.UNCONSTRAINED
     everywhere = lambda a: jax.lax.with_sharding_constraint(a, PartitionSpec(free, None, *(free,) * (a.ndim - 2)))
@@ -67,5 +69,5 @@ def between(decay, gain, first, reverse: bool = False):
 
 
 def pass_on(tree, n: int):
-    """Each device's arrays to the next one, in a ring."""
+    """Sends the arrays of each device to the next device, in a ring."""
     return jax.tree.map(lambda a: jax.lax.ppermute(a, AXIS, [(i, (i + 1) % n) for i in range(n)]), tree)

@@ -1,8 +1,8 @@
 """Recurrences over time: the classical cells with a fast backward pass, and `recur` for any other cell.
 
-`remat` keeps one state per chunk of time instead of all gates, and runs each chunk a second time on the way back.
-Layouts: x is (B, L, D), gates lie side by side in one kernel (D, G*N) and one recurrent kernel (N, G*N).
-The state and everything that depends on it is float32, whatever the dtype of x.
+`remat` keeps one state per chunk of time instead of all gates, and runs each chunk a second time in the backward pass.
+Layouts: x is (B, L, D); all gates are side by side in one kernel (D, G*N) and one recurrent kernel (N, G*N).
+The state, and everything that depends on it, is float32 for every dtype of x.
 """
 
 import jax
@@ -59,7 +59,7 @@ def _lstm_rest(a_TBM):
 
 
 def _lstm_slopes(a_TBM, before, after):
-    """dz = slope * dc for i, f, g and slope * dh for o; dc from dh; dc before from dc."""
+    """Three slopes: dz from dc (for i, f, g) and from dh (for o); dc from dh; dc of the token before from dc."""
     i, f, g, o = jnp.split(a_TBM, 4, axis=-1)
     tanh_c = jnp.tanh(after[1])
     factor_TBM = jnp.concatenate([0.25 * g, 0.25 * before[1], _half(i), 0.25 * tanh_c], axis=-1)
@@ -92,7 +92,7 @@ def _gru_step(u, g_BM, state):
 
 
 def _gru_slopes(kept, before, after):
-    """dz = slope * dh for r, z and the recurrent part of n; dn from dh; dh before from dh."""
+    """Three slopes: dz from dh, for r, z and the recurrent part of n; dn from dh; dh of the token before from dh."""
     r, z, n, part = kept
     dn = (1 - z) * (1 - n * n)
     slope_TBM = jnp.concatenate([dn * part * r * (1 - r), (before[0] - n) * z * (1 - z), dn * r], axis=-1)
@@ -131,10 +131,10 @@ def elman(x_BLD, kernel, recurrent, bias, h_BN, initial, mask_BL=None, reset_BL=
 def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=None, remat=False, backend="auto"):
     """The LSTM with gates i, f, g, o, in this order in the kernels; state (h, c). Returns y = h and (h, c).
 
-    `backend` "auto" takes cuDNN's where it computes exactly this call, else the scan.
+    `backend` "auto" takes cuDNN's LSTM if it computes exactly this call, else the scan.
 
     Raises:
-      ValueError: backend="cudnn" where it cannot serve.
+      ValueError: backend="cudnn", but cuDNN cannot compute this call.
     """
 
     def by_scan(x_BLD, kernel, recurrent, bias, state):
@@ -142,12 +142,12 @@ def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=
 
     reason = "forced" if backend == "scan" else _cudnn.hindrance(x_BLD.dtype, reset_BL)
     if reason is None:
-        say("LSTM", "cudnn", "float32 on a GPU; the scan for masks that are not padding on the right")
+        say("LSTM", "cudnn", "float32 on a GPU; masks other than padding on the right use the scan")
         x_BLD = masks.fill(x_BLD, mask_BL)
         return _cudnn.lstm(x_BLD, kernel, recurrent, bias, state, mask_BL, by_scan)
     if backend == "cudnn":
-        raise ValueError(f"backend='cudnn' cannot serve this LSTM: {reason}. Use 'auto' or 'scan'.")
-    say("LSTM", "scan", reason)
+        raise ValueError(f"backend='cudnn' cannot compute this LSTM: {reason}. Use 'auto' or 'scan'.")
+    say("LSTM", "scan", reason if backend == "scan" else f"cudnn: {reason}")
     return by_scan(x_BLD, kernel, recurrent, bias, state)
 
 

@@ -1,6 +1,6 @@
-"""From scores to weights of attention, along the last axis, over what is allowed.
+"""Functions from scores to attention weights, along the last axis, over the allowed entries.
 
-All are float32, zero where not allowed, and zero with zero gradient in a row where nothing is.
+The weights are float32 and zero where not allowed. A row with nothing allowed has zero weights and zero gradient.
 """
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def _from_peak(score_XS, allowed_XS):
-    """Scores less the largest allowed one, never below -10: outside the support of `sparsemax` and `entmax`."""
+    """Scores minus the largest allowed one, at least -10, which is outside the support of `sparsemax` and `entmax`."""
     peak_X1 = jnp.max(score_XS, axis=-1, keepdims=True, where=allowed_XS, initial=-jnp.inf)
     peak_X1 = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak_X1), peak_X1, 0.0))
     return jnp.where(allowed_XS, jnp.maximum(score_XS.astype(jnp.float32) - peak_X1, -10.0), -10.0)
@@ -21,13 +21,15 @@ def softmax(score_XS, allowed_XS):
 
 
 def sigmoid(score_XS, allowed_XS):
-    """1 / (1 + exp(-s_i)): each for itself, not summing to one. Ramapuram et al. 2024, arXiv:2409.04431."""
+    """1 / (1 + exp(-s_i)): each independent, so they do not sum to one. Ramapuram et al. 2024, arXiv:2409.04431."""
     return jnp.where(allowed_XS, jax.nn.sigmoid(jnp.where(allowed_XS, score_XS.astype(jnp.float32), 0.0)), 0.0)
 
 
 def hard(score_XS, allowed_XS):
-    """1 at the largest score, else 0; the gradient is that of `softmax` (straight-through; Bengio et al. 2013,
-    arXiv:1308.3432). Of equal scores the first counts."""
+    """1 at the largest score (the first, if several are equal), else 0.
+
+    The gradient is that of `softmax` (straight-through; Bengio et al. 2013, arXiv:1308.3432).
+    """
     soft_XS = softmax(score_XS, allowed_XS)
     best_X = jnp.argmax(jnp.where(allowed_XS, score_XS, -jnp.inf), axis=-1)
     hard_XS = jnp.where(allowed_XS, jax.nn.one_hot(best_X, score_XS.shape[-1]), 0.0)
@@ -51,12 +53,12 @@ def entmax(score_XS, allowed_XS):
 
 
 def _sorted(z_XS):
-    """Scores from the largest down, and the numbers 1 ... S beside them."""
+    """The scores in descending order, and the numbers 1 ... S in the same shape."""
     return -jnp.sort(-z_XS, axis=-1), jnp.broadcast_to(jnp.arange(1.0, z_XS.shape[-1] + 1), z_XS.shape)
 
 
 def _at(values_XS, count_X1):
-    """The value that `count` leads to, counting from one."""
+    """The value at index `count`, counting from one."""
     return jnp.take_along_axis(values_XS, count_X1.astype(jnp.int32) - 1, axis=-1)
 
 
@@ -88,7 +90,7 @@ def _pull(slope_XS, dp_XS):
     return (slope_XS * (dp_XS - mean_X1),)
 
 
-# The way back needs no sorting. What it keeps is plain, so that it has a slope itself.
+# The backward pass needs no sorting. Its residuals are ordinary outputs, so that it is differentiable, too.
 _sparsemax, _entmax = jax.custom_vjp(_simplex), jax.custom_vjp(_between)
 _sparsemax.defvjp(lambda z: (_simplex(z),) * 2, lambda p, dp: _pull((p > 0).astype(p.dtype), dp))
 _entmax.defvjp(lambda z: (_between(z),) * 2, lambda p, dp: _pull(_root(p), dp))

@@ -298,10 +298,10 @@ REFUSED = {  # converter, cell, weights, what the error says: got, wanted, how t
         *(torch.read, "lstm", of_torch(4, inputs=5)),
         r"weight_ih_l0 is \[12, 5\], .* wants \[12, 3\]: its input_size must equal",
     ),
-    "torch-cell": (torch.read, "gru", of_torch(4), r"is \[12, 3\], .*gru.* wants \[9, 3\]: name the cell"),
+    "torch-cell": (torch.read, "gru", of_torch(4), r"is \[12, 3\], .*gru.* wants \[9, 3\]: name the right cell"),
     "torch-directions": (
         *(torch.read, "rnn", of_torch(1, weight_ih_l0_reverse=(D, D))),
-        "got weight_ih_l0_reverse, wanted one direction: read each by itself, the names of this one without `_reverse`",
+        "got weight_ih_l0_reverse, wanted one direction: read each direction separately, and remove `_reverse`",
     ),
     "torch-missing": (
         *(torch.read, "rnn", without(of_torch(1), "bias_hh_l0")),
@@ -310,7 +310,7 @@ REFUSED = {  # converter, cell, weights, what the error says: got, wanted, how t
     "torch-gap": (torch.read, "rnn", of_torch(1, weight_ih_l2=(D, D)), "got .*_l2; .* weight_hh_l1, .*: give the"),
     "torch-prefix": (
         *(torch.read, "rnn", {f"encoder.{k}": w for k, w in of_torch(1).items()}),
-        r"got encoder\.weight_ih_l0, .*; torch's rnn has weight_ih_l0, .*: give the state_dict of that layer alone",
+        r"got encoder\.weight_ih_l0, .*; torch's rnn has weight_ih_l0, .*: give the state_dict of only that layer",
     ),
     "torch-projected-gru": (torch.read, "gru", of_torch(3, weight_hr_l0=(D, D)), "got .*weight_hr_l0; torch's gru"),
     "torch-integers": (
@@ -321,7 +321,12 @@ REFUSED = {  # converter, cell, weights, what the error says: got, wanted, how t
     "torch-type": (torch.read, "rnn", [1.0], "got a list; torch's rnn has .*: give the state_dict"),
     "flax-input": (flax.read, "rnn", of_flax(inputs=5), r"i/kernel is \[5, 3\], .* wants \[3, 3\]: its input must be"),
     "flax-outer": (flax.read, "rnn", {"cell": of_flax()}, "got cell/h/kernel, .*; flax's rnn has i/kernel, .*'cell'"),
-    "flax-cell": (flax.read, "gru", of_flax(), "got h/kernel, .*; flax's gru has ir/kernel, .*: .* name the cell"),
+    "flax-cell": (
+        flax.read,
+        "gru",
+        of_flax(),
+        "got h/kernel, .*; flax's gru has ir/kernel, .*: .* name the right cell",
+    ),
     "flax-nothing": (flax.read, "rnn", {}, "got nothing; flax's rnn has i/kernel"),
     "flax-complex": (
         *(flax.read, "rnn", of_flax() | {"h": {"kernel": np.ones((D, D), np.complex64)}}),
@@ -337,7 +342,7 @@ REFUSED = {  # converter, cell, weights, what the error says: got, wanted, how t
     "keras-bias-before": (keras.read, "gru", of_keras(3, 8), r"bias is \[8\], .* wants \[9\]"),
     "keras-unbiased": (
         *(keras.read, "gru", of_keras(3)),
-        r"got a gru without biases, wanted them, .*: add np.zeros\(\(2, 9\)\) .*reset_after=True, np.zeros\(9\) if not",
+        r"got a gru without biases, but .*: add np.zeros\(\(2, 9\)\) .*reset_after=True, else np.zeros\(9\)",
     ),
     "keras-number": (
         keras.read,
@@ -346,13 +351,18 @@ REFUSED = {  # converter, cell, weights, what the error says: got, wanted, how t
         "got 6 arrays, wanted kernel, .*: give layer.get_weights",
     ),
     "keras-type": (keras.read, "lstm", {}, "got a dict, wanted kernel, recurrent_kernel, bias: give layer.get_weights"),
-    "keras-cell": (keras.read, "rnn", of_keras(4, 12), r"recurrent_kernel is \[3, 12\], .* wants \[3, 3\]: name"),
+    "keras-cell": (
+        keras.read,
+        "rnn",
+        of_keras(4, 12),
+        r"recurrent_kernel is \[3, 12\], .* wants \[3, 3\]: name the right cell",
+    ),
     "peepholes": (torch.write, "lstm", of_ours(4, peepholes=(3, D)), "got .*peepholes; .* without options that torch"),
     "hidden": (flax.write, "lstm", of_ours(4, N=4, projection=(4, D)), "got .*projection; .*options that flax lacks"),
     "hidden-keras": (keras.write, "lstm", of_ours(4, N=4, projection=(4, D)), "got .*projection; .* that keras lacks"),
     "hidden-small": (
         *(torch.write, "lstm", of_ours(4, N=2, projection=(2, D))),
-        "got hidden_size=2 of width 3, torch wants proj_size < hidden_size",
+        "got hidden_size=2 and width 3, torch wants proj_size \\(our width\\) < hidden_size",
     ),
     "reset": (torch.write, "gru", of_ours(3), "got .*; the gru that torch can hold has .*bias_n: .* that torch lacks"),
     "reset-flax": (
@@ -375,7 +385,7 @@ REFUSED = {  # converter, cell, weights, what the error says: got, wanted, how t
     ),
     "layers-alike": (
         *(torch.write, "lstm", {"layers_0": of_ours(4), "layers_1": of_ours(4, N=4, projection=(4, D))}),
-        "got layers of shapes .*, torch wants all layers of a lstm alike: write each alone",
+        "got layers of shapes .*, torch wants equal shapes in all layers of a lstm: write each layer separately",
     ),
 }
 
@@ -398,7 +408,7 @@ def test_refuses_tensors_that_numpy_cannot_read():
 def test_refuses_numbers_beyond_those_of_float32():
     weights = of_flax()
     weights["h"] = {"kernel": np.full((D, D), -1e39)}
-    with pytest.raises(ValueError, match=r"h/kernel has numbers beyond those of float32, up to 1e\+39"):
+    with pytest.raises(ValueError, match=r"h/kernel has numbers outside the range of float32, up to 1e\+39"):
         flax.read(weights, "rnn")
     weights["h"] = {"kernel": np.full((D, D), np.inf)}
     assert np.all(np.isinf(flax.read(weights, "rnn")["recurrent"]))  # what is not finite stays what it is

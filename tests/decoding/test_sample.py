@@ -207,7 +207,7 @@ def test_each_row_answers_its_own_source():
 
 def test_a_source_is_neither_forgotten_nor_ignored():
     model, params, given = pair()
-    with pytest.raises(ValueError, match="reads a source, from which its first state is made"):
+    with pytest.raises(ValueError, match="makes its first state from its source: call prefill"):
         sample(model, params, jnp.array([[1], [1]]), KEY, length=1)
     with pytest.raises(ValueError, match="LanguageModel reads no source: leave source_BS out"):
         sample(*trained("gru"), jnp.array([[1], [1]]), KEY, length=1, **given)

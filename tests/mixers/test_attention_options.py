@@ -101,7 +101,9 @@ def test_what_it_refuses(options, words):
 
 def test_a_backend_that_cannot_serve_says_why():
     module = Attention(width=D, backend="xla", soft_cap=1.0)
-    with pytest.raises(ValueError, match=r"'xla' cannot serve this attention: it has no soft_cap\. Use 'auto'"):
+    with pytest.raises(
+        ValueError, match=r"'xla' cannot compute this attention: it does not support soft_cap\. Use 'auto'"
+    ):
         module.init(jax.random.key(0), jnp.zeros((1, 2, D)))
 
 

@@ -179,7 +179,7 @@ def test_with_an_empty_memory_it_is_the_cell():
         (dict(alignment="local_m", radius=0), "radius: got 0, wanted an int of at least 1"),
         (
             dict(radius=2),
-            "mixer.radius=2 with mixer.alignment='global': local alignment needs a radius, 'global' has none",
+            "mixer.radius=2 with mixer.alignment='global': set a radius for local alignment, and None for 'global'",
         ),
         (dict(alignment="local_p"), "mixer.radius=None with mixer.alignment='local_p'"),
         (dict(score="location"), "mixer.max_source_length=None with mixer.score='location'"),

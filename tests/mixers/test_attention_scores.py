@@ -218,13 +218,13 @@ def test_what_is_masked_as_a_whole_leaves_a_begun_prefix():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(causal=False, prefix=2), "mixer.prefix=2 is for causal attention without a window"),
-        (dict(window=4, prefix=2), "mixer.prefix=2 is for causal attention without a window"),
-        (dict(score="location"), "'location' has no q and k: choose mixer.positions that do not turn them"),
-        (dict(sinks=True, weights="sparsemax"), "mixer.sinks are of a softmax, mixer.weights='sparsemax' is none"),
-        (dict(score="additive", backend="blockwise"), "mixer.score='additive' is none: leave it at 'auto'"),
+        (dict(causal=False, prefix=2), "mixer.prefix=2 needs mixer.causal=True and no mixer.window"),
+        (dict(window=4, prefix=2), "mixer.prefix=2 needs mixer.causal=True and no mixer.window"),
+        (dict(score="location"), "'location' has no q and k: choose other mixer.positions than 'rotary'"),
+        (dict(sinks=True, weights="sparsemax"), "mixer.sinks needs mixer.weights='softmax', got 'sparsemax'"),
+        (dict(score="additive", backend="blockwise"), "'additive' is not such a product: set mixer.backend='auto'"),
         (dict(score="bilinear"), "wanted one of 'scaled_dot', 'dot', 'general', 'cosine', 'additive', 'location'"),
-        (dict(positions="learned", window=3, causal=False), "a window goes on for ever"),
+        (dict(positions="learned", window=3, causal=False), "but mixer.window allows longer"),
     ],
 )
 def test_what_it_refuses(options, words):

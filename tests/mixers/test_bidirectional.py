@@ -93,7 +93,7 @@ def test_low_precision_keeps_its_dtype(subject, dtype):
 
 def test_there_is_no_state(subject):
     module, params, x_BLD = subject
-    with pytest.raises(ValueError, match=r"sees the future and has no state: use its inner mixer alone"):
+    with pytest.raises(ValueError, match=r"sees later tokens and has no state: use only its inner mixer"):
         module.init_state(B)
     with pytest.raises(ValueError, match="has no state"):
         module.apply(params, x_BLD, jnp.zeros((B, D)))
@@ -102,9 +102,9 @@ def test_there_is_no_state(subject):
 
 def test_a_language_model_refuses_it_and_a_classifier_takes_it():
     options = dict(inputs=Spec(vocabulary=5, classes=3), outputs=3, width=D, mixer=(GRU, Bidirectional))
-    with pytest.raises(ValueError, match="must not see the tokens it predicts, and Bidirectional does"):
+    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Bidirectional does"):
         lm.Model(**options)
-    with pytest.raises(ValueError, match="must not see the tokens it predicts, and Stacked does"):
+    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Stacked does"):
         lm.Model(**options | {"mixer": functools.partial(Stacked, mixer=Bidirectional)})
     model = classifier.Model(**options)
     tokens_BL = jnp.zeros((2, 4), jnp.int32)

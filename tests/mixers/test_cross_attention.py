@@ -81,7 +81,7 @@ def test_a_memory_is_read_once():
     [
         (jnp.zeros((B, S, D + 1)), None, r"memory_BSD is float32\[3, 5, 9\], CrossAttention wants \[B, S, 8\]"),
         (jnp.zeros((S, D)), None, r"memory_BSD is float32\[5, 8\], CrossAttention wants \[B, S, 8\]"),
-        (jnp.zeros((B, 0, D)), None, r"memory_BSD is float32\[3, 0, 8\], CrossAttention wants a row and a token"),
+        (jnp.zeros((B, 0, D)), None, r"float32\[3, 0, 8\], CrossAttention wants at least one row and one token"),
         (jnp.zeros((B, S, D), jnp.int32), None, "int32.*wants floating-point numbers: embed tokens"),
         (jnp.zeros((B, S, D)), np.ones((B, L), bool), r"mask_BS is bool\[3, 4\], wanted bool\[3, 5\]"),
     ],
@@ -118,5 +118,5 @@ ALONE = dict(inputs=Spec(vocabulary=5, classes=3), outputs=3, width=D, mixer=(GR
     ],
 )
 def test_where_there_is_no_memory_none_is_read(build, whole):
-    with pytest.raises(ValueError, match=f"CrossAttention reads a memory, {whole} has none: choose .*'seq2seq'"):
+    with pytest.raises(ValueError, match=f"CrossAttention reads a memory, and {whole} has none: choose .*'seq2seq'"):
         build()

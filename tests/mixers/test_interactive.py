@@ -126,7 +126,7 @@ def test_a_bidirectional_one_sees_all_and_does_not_go_on():
     moved, _ = call(module, params, x + (np.arange(L) == L - 1)[:, None].astype("float32"), memory)
     assert np.all(np.abs(moved - y).max(axis=2)[:2] > 0)
     with pytest.raises(
-        ValueError, match="the state is None, Interactive wants its Interaction of 3 rows: make it with"
+        ValueError, match="the state is None, Interactive wants the state Interaction with 3 rows: make it with"
     ):
         module.apply(params, x, after)
     state = run(module, params, memory, method="prefill")
@@ -142,7 +142,7 @@ def test_a_decoder_takes_a_causal_one_only():
         inputs=spec, outputs=5, width=D, mixer=GRU, cross_attention=lambda **k: Interactive(**k, **o)
     )
     build()
-    with pytest.raises(ValueError, match="must not see the tokens it predicts, and Interactive does"):
+    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Interactive does"):
         build(causal=False)
 
 

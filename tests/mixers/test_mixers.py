@@ -62,9 +62,12 @@ def test_an_untrained_state_is_zero_and_an_untrained_cache_is_empty():
         (dict(heads=3), "heads=3 does not divide model.width=8"),
         (dict(max_length=0), "max_length: got 0, wanted an int of at least 1"),
         (dict(positions="absolute"), "wanted one of 'rotary', 'learned', 'sinusoidal', 'alibi', 'relative', 'none'"),
-        (dict(positions="learned", window=3), "positions='learned' end at mixer.max_length, a window goes on for ever"),
+        (dict(positions="learned", window=3), "'learned' end at mixer.max_length, but mixer.window allows longer"),
         (dict(positions="alibi", rope_scaling="ntk"), "rope_scaling='ntk' scales rotary positions, not 'alibi'"),
-        (dict(positions="relative", max_distance=16), "max_distance=16 is within the exact half of 32 buckets"),
+        (
+            dict(positions="relative", max_distance=16),
+            "max_distance=16 is not above half of mixer.num_buckets=32: choose at least 17",
+        ),
         (dict(rope_factor=0.5), "rope_factor: got 0.5, wanted a float of at least 1"),
         (dict(rope_theta=0.0), "rope_theta: got 0.0, wanted a float above 0"),
     ],
@@ -75,7 +78,7 @@ def test_attention_refuses(options, words):
 
 
 def test_rotary_heads_are_of_even_width():
-    with pytest.raises(ValueError, match="'rotary' turn pairs, and heads are 1 wide, an odd number: choose another"):
+    with pytest.raises(ValueError, match=r"'rotary' .* pairs .* head width is 1, an odd number: choose another"):
         Attention(width=8, heads=8)
     assert params(Attention(width=8, heads=8, positions="none"))
 

@@ -77,7 +77,7 @@ def test_a_classifier_has_no_state_and_says_so():
 
 def test_features_of_another_width_are_refused():
     model, x = classifier(inputs=FEATURES), draw(FEATURES, 2, 4)
-    with pytest.raises(ValueError, match=r"\[2, 4, 3\], the source has \[B, L, 2\]"):
+    with pytest.raises(ValueError, match=r"\[2, 4, 3\], wanted \[B, L, 2\]: use as many"):
         model.init(jax.random.key(0), np.concatenate([x, x[..., :1]], axis=-1))
 
 
@@ -99,7 +99,7 @@ def test_a_tied_head_is_the_embedding():
     x = draw(TOKENS, 2, 4)
     tied, free = (init(lm(tie_embeddings=t), x)["params"] for t in (True, False))
     assert cost.count(free) - cost.count(tied) == 8 * 7 + 7
-    with pytest.raises(ValueError, match="as many outputs as inputs"):
+    with pytest.raises(ValueError, match=r"as many outputs as input tokens, got 6 .* a vocabulary of 7:"):
         lm(tie_embeddings=True, outputs=6)
 
 
@@ -148,9 +148,9 @@ def test_half_precision_keeps_parameters_and_logits_in_float32():
         (lambda: lm(mixer=()), "empty list"),
         (
             lambda: lm(expansion=0.1),
-            r"model.expansion=0.1 of model.width=8 is less than one feature: raise it, or set 0",
+            r"model.expansion=0.1 times model.width=8 is less than one feature: raise model.expansion, or set it to 0",
         ),
-        (lambda: lm(inputs=FEATURES), "reads tokens, this source has features"),
+        (lambda: lm(inputs=FEATURES), "reads tokens, but this data source has features"),
         (lambda: classifier(pool_weights="hard"), "pool_weights='hard' needs model.pool='attention', got 'mean'"),
         (lambda: classifier(pool="sum"), "pool: got 'sum', wanted one of 'mean'"),
     ],

@@ -101,14 +101,14 @@ def test_dropout_is_drawn_in_the_encoder_too():
     [
         (
             lambda: seq2seq(cross_attention=None),
-            "neither model.mixer nor model.cross_attention read the memory, wanted one of them",
+            "neither model.mixer nor model.cross_attention reads the memory, wanted one of them",
         ),
         (
             lambda: seq2seq(mixer=(GRU, CrossAttention), layers=2),
-            "CrossAttention of model.mixer and model.cross_attention read the memory",
+            "both CrossAttention in model.mixer and model.cross_attention read the memory",
         ),
-        (lambda: seq2seq(cross_attention=GRU), "model.cross_attention does not read a memory: choose one that does"),
-        (lambda: seq2seq(encoder=CrossAttention), "CrossAttention reads a memory, an encoder has none"),
+        (lambda: seq2seq(cross_attention=GRU), "GRU in model.cross_attention does not read a memory: choose"),
+        (lambda: seq2seq(encoder=CrossAttention), "CrossAttention reads a memory, and an encoder has none"),
         (lambda: seq2seq(encoder=()), "model.encoder is an empty list"),
         (lambda: seq2seq(mixer=()), "model.mixer is an empty list"),
         (lambda: seq2seq(inputs=Spec(vocabulary=7)), "this data has none: choose model.name='lm'"),
@@ -141,10 +141,10 @@ def test_what_is_refused_when_it_is_built(build, words):
             dict(source_BS=SOURCE_BS, source_mask_BS=MASK_BS[:, 1:]),
             r"source_mask_BS is bool\[2, 3\], wanted",
         ),
-        (dict(source_BS=SOURCE_BS[:1]), r"\[1, 4, 4, 2\].*wants its Memory of 2 rows"),
+        (dict(source_BS=SOURCE_BS[:1]), r"\[1, 4, 4, 2\].*wants the state Memory with 2 rows"),
         (dict(), "got neither source_BS nor a state"),
         (dict(source_BS=SOURCE_BS, state=(None, None)), "got source_BS and a state"),
-        (dict(state=(jnp.zeros((2, 8)),)), "wants one for each of 2 blocks: make it with prefill"),
+        (dict(state=(jnp.zeros((2, 8)),)), "wants a tuple of 2 states, one per block: make it with prefill"),
     ],
 )
 def test_what_is_refused_when_it_is_called(options, words):
@@ -201,7 +201,7 @@ def test_an_answer_of_which_every_token_counts_begins_behind_the_first(tmp_path,
     ("sections", "words"),
     [
         (dict(model=dict(name="lm", mixer="gru")), "model: the examples of this data have a source"),
-        (dict(data=dict(name="copy")), "model: a seq2seq model reads a source, and this data has none"),
+        (dict(data=dict(name="copy")), "model: a seq2seq model reads a source, but this data has none"),
         (
             dict(model=dict(name="seq2seq", mixer="gru", cross_attention=None)),
             "model: neither model.mixer nor model.cross_attention",

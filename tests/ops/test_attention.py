@@ -168,7 +168,9 @@ def test_blocks_are_the_loop_and_the_reference(case, block):
 def test_the_library_computes_the_same_where_it_serves(case):
     library = functools.partial(attention.attend, backend="xla")
     if SPECIAL & set(CASES[case]):
-        with pytest.raises(ValueError, match=r"'xla' cannot serve .*: it has no (sinks_H|soft_cap|relative bias)"):
+        with pytest.raises(
+            ValueError, match=r"'xla' cannot compute .*: it does not support (sinks_H|soft_cap|a relative bias)"
+        ):
             library(*operands_of(case), **CASES[case])
     else:
         close(both(library, *operands_of(case), **CASES[case]), reference_of(case))
@@ -236,7 +238,7 @@ def test_a_bias_is_added_to_scores():
     scores = np.exp(np.einsum("blhk,bshk->bhls", q, k) * K**-0.5) * b * np.tri(L)
     wanted = np.einsum("bhls,bshk->blhk", scores / scores.sum(-1, keepdims=True), v)
     np.testing.assert_allclose(got, wanted, atol=2e-5)
-    with pytest.raises(ValueError, match="blockwise' cannot serve this attention: it adds no bias_BHLS"):
+    with pytest.raises(ValueError, match="blockwise' cannot compute this attention: it cannot add bias_BHLS"):
         attention.attend(q, k, v, bias_BHLS=jnp.zeros((1, H, L, L)), backend="blockwise")
 
 
@@ -269,7 +271,7 @@ def test_low_precision_keeps_its_dtype_and_sums_in_float32(backend, dtype, block
     options = dict(causal=True, **packed())
     low = [a.astype(jnp.dtype(dtype)) for a in operands()]
     if (backend, dtype, jax.default_backend()) == ("xla", "float16", "cpu"):
-        with pytest.raises(ValueError, match="cannot serve this attention: its float16 products"):
+        with pytest.raises(ValueError, match="cannot compute this attention: its float16 products"):
             attention.attend(*low, backend="xla")
         return
     y, grads = both(functools.partial(attention.attend, backend=backend), *low, **options)
@@ -372,7 +374,7 @@ def test_auto_says_its_choice_once(caplog):
     said = [r.getMessage() for r in caplog.records]
     if jax.default_backend() == "cpu":
         assert len(said) == 3 and "backend blockwise (long" in said[0] and "reference (short" in said[1]
-        assert "allowed_BLS is given" in said[2]
+        assert "does not support allowed_BLS" in said[2]
 
 
 def test_auto_takes_cudnn_only_where_it_computes_exactly_this(monkeypatch):
@@ -416,30 +418,42 @@ def test_what_does_not_fit_is_refused():
         ("wanted \\[3, S, G, 8\\] like q", (q, k[..., :4], v[..., :4]), {}),
         ("3 key heads do not divide 4", (q, *(jnp.concatenate([a, a[:, :, :1]], axis=2) for a in (k, v))), {}),
         ("window=0, .*at least 1", (q, k, v), dict(causal=True, window=0)),
-        ("dilation=0: both are at least 1", (q, k, v), dict(dilation=0)),
-        ("sinks_H is \\[3\\], wanted one per head, \\[4\\]", (q, k, v), dict(sinks_H=SINKS[:3])),
+        ("dilation=0: both must be at least 1", (q, k, v), dict(dilation=0)),
+        ("sinks_H is \\[3\\], wanted one number per head, \\[4\\]", (q, k, v), dict(sinks_H=SINKS[:3])),
         (
             "allowed_BLS is float32\\[1, 40, 40\\], wanted bool\\[3, 40, 40\\], or \\[1, 40, 40\\]",
             (q, k, v, ones * 1.0),
             {},
         ),
         ("allowed_BLS is bool\\[1, 40, 39\\]", (q, k, v, ones[:, :, 1:]), {}),
-        ("slope_H is \\[3\\], wanted one per head, \\[4\\]", (q, k, v), dict(relative=positions.Relative(SINKS[:3]))),
+        (
+            "slope_H is \\[3\\], wanted one slope per head, \\[4\\]",
+            (q, k, v),
+            dict(relative=positions.Relative(SINKS[:3])),
+        ),
         ("backend='fast'; choose from auto, reference", (q, k, v), dict(backend="fast")),
         ("weights='max'; choose from softmax, sigmoid", (q, k, v), dict(weights="max")),
-        ("weights='sigmoid' is none: drop one", (q, k, v), dict(weights="sigmoid", sinks_H=SINKS)),
+        (
+            "sinks_H needs weights='softmax', got weights='sigmoid': remove one",
+            (q, k, v),
+            dict(weights="sigmoid", sinks_H=SINKS),
+        ),
         ("table_HN is \\[4, 4\\]", (q, k, v), dict(relative=positions.Relative(None, TABLE[:, :4]))),
         (
-            "backend='blockwise' cannot serve .*softmax, not of entmax",
+            "backend='blockwise' cannot compute .*weights='softmax' only, not 'entmax'",
             (q, k, v),
             dict(backend="blockwise", weights="entmax"),
         ),
-        ("backend='blockwise' cannot serve this attention: .*allowed_BLS", (q, k, v, ones), dict(backend="blockwise")),
+        (
+            "backend='blockwise' cannot compute this attention: .*allowed_BLS",
+            (q, k, v, ones),
+            dict(backend="blockwise"),
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             attention.attend(*arguments, **options)
     if jax.default_backend() != "gpu":
-        with pytest.raises(ValueError, match="backend='cudnn' cannot serve this attention: it needs an NVIDIA GPU"):
+        with pytest.raises(ValueError, match="backend='cudnn' cannot compute this attention: it needs an NVIDIA GPU"):
             attention.attend(q, k, v, backend="cudnn")
 
 

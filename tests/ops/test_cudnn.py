@@ -81,13 +81,15 @@ def test_auto_chooses_by_what_stands_in_the_way_and_says_so_once(as_if_on_a_gpu,
     assert len(as_if_on_a_gpu) == 2
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3 and "backend cudnn" in said[0]
-    assert "asked for bfloat16" in said[1] and "reset_BL is given" in said[2]
-    with pytest.raises(ValueError, match=r"backend='cudnn' cannot serve this LSTM: it knows no reset.*Use 'auto'"):
+    assert "float32 only, got bfloat16" in said[1] and "does not support reset_BL" in said[2]
+    with pytest.raises(
+        ValueError, match=r"backend='cudnn' cannot compute this LSTM: it does not support reset_BL.*Use 'auto'"
+    ):
         scan.lstm(x, *rest, state, None, reset_BL, backend="cudnn")
 
 
 def test_forced_where_it_cannot_serve_it_refuses():
-    with pytest.raises(ValueError, match="serves the plain LSTM, without peepholes, zoneout"):
+    with pytest.raises(ValueError, match="computes the plain LSTM only, without peepholes, zoneout"):
         LSTM(width=4, backend="cudnn", peepholes=True, zoneout=0.1)
     if jax.default_backend() != "gpu":
         module = LSTM(width=4, backend="cudnn")

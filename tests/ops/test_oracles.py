@@ -121,7 +121,7 @@ def test_cells_in_low_precision_keep_the_dtype_of_the_input_and_a_float32_state(
     near, *found = jax.jit(f)(*narrow(arguments(name, "mask+reset")))
     for (y, last), dtype in zip(found, dtypes[1:], strict=True):
         assert y.dtype == dtype and all(h.dtype == jnp.float32 for h in last)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), b, rtol=0.01, atol=0.05), (y, last), near)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), b, atol=0.05), (y, last), near)
 
 
 def plain(name, x, p, state, initial, real, fresh):
@@ -321,6 +321,7 @@ ORACLES = {
     "positions": {"frequencies", "rotary", "sinusoidal", "alibi", "relative_bucket"},
     "interactive": {"attend", "weights"},  # in test_interactive_sums.py
     "decoder": set(),  # steps of `recur` only: in mixers/test_attention_rnn.py
+    "dense": {"einsum"},  # in test_dense.py
     "losses": {"cross_entropy"},
     "pooling": {"mean", "last", "maximum", "attention"},
     "weights": {"softmax", "sigmoid", "hard", "sparsemax", "entmax"},  # test_weights.py

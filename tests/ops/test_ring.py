@@ -312,21 +312,21 @@ def over_four():
 @pytest.mark.parametrize(
     ("look", "words"),
     [
-        (dict(weights="sparsemax"), "not of sparsemax"),
-        (dict(bias_BHLS=np.zeros((1, H, 16, 16))), "it adds no bias_BHLS"),
-        (dict(allowed_BLS=np.ones((1, 16, 16), bool)), "allowed_BLS is given"),
-        (dict(backend="xla"), "backend='xla' runs on one"),
-        (dict(backend="reference"), "backend='reference' runs on one"),
+        (dict(weights="sparsemax"), "weights='softmax' only, not 'sparsemax'"),
+        (dict(bias_BHLS=np.zeros((1, H, 16, 16))), "it cannot add bias_BHLS"),
+        (dict(allowed_BLS=np.ones((1, 16, 16), bool)), "it does not support allowed_BLS"),
+        (dict(backend="xla"), "backend='xla' runs on one device"),
+        (dict(backend="reference"), "backend='reference' runs on one device"),
     ],
 )
 def test_attention_that_cannot_be_cut_says_why(over_four, look, words):
     q = np.zeros((B, 16, H, K))
-    with pytest.raises(ValueError, match=rf"goes round 4 devices, cannot serve this one: .*{words}"):
+    with pytest.raises(ValueError, match=rf"ring attention over 4 devices cannot compute this call: .*{words}"):
         attention.attend(q, q, q, **look)
 
 
 def test_a_length_that_does_not_fit_is_refused(over_four):
-    with pytest.raises(ValueError, match=r"10 tokens cannot be cut into 4 equal chunks.* axis 'sequence'"):
+    with pytest.raises(ValueError, match=r"10 tokens cannot be split into 4 equal chunks.* axis 'sequence'"):
         jax.eval_shape(linear.diagonal, *[np.zeros((B, 10, N))] * 2, np.zeros((B, N), np.float32))
     assert ring.devices(1) == 1, "a step is never cut"
 
@@ -335,7 +335,7 @@ def test_a_length_that_does_not_fit_is_refused(over_four):
 def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options):
     module, x = Attention(width=8, max_length=16, **options), np.zeros((B, 8, 8))
     state = None if options else module.init_state(B)
-    with pytest.raises(ValueError, match=r"attention with (mixer.score='|a cache).* is not cut over devices"):
+    with pytest.raises(ValueError, match=r"attention with (mixer.score='|a cache).* cannot be split over devices"):
         jax.eval_shape(module.init, jax.random.key(0), x, state)
 
 
@@ -367,7 +367,9 @@ def test_models_can_be_cut_if_all_their_mixers_can(over_four, made, cuttable):
     if cuttable:
         init(np.zeros((B, 8), int))
     else:
-        with pytest.raises(ValueError, match=f"{type(made(width=8)).__name__}, .*wants whole sequences"):
+        with pytest.raises(
+            ValueError, match=f"{type(made(width=8)).__name__} with these options needs whole sequences"
+        ):
             init(np.zeros((B, 8), int))
 
 
