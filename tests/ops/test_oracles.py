@@ -118,7 +118,9 @@ def test_cells(name):
 def test_cells_in_low_precision_keep_the_dtype_of_the_input_and_a_float32_state(name):
     dtypes = ("float32", "bfloat16", "float16")
     f = lambda x, *rest: [run(name, x.astype(dtype), *rest) for dtype in dtypes]
-    near, *found = jax.jit(f)(*narrow(arguments(name, "mask+reset")))
+    x, p, *rest = arguments(name, "mask+reset")
+    p["recurrent"] /= 2  # relu grows without end otherwise, and so does what half precision loses
+    near, *found = jax.jit(f)(*narrow((x, p, *rest)))
     for (y, last), dtype in zip(found, dtypes[1:], strict=True):
         assert y.dtype == dtype and all(h.dtype == jnp.float32 for h in last)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), b, atol=0.05), (y, last), near)
