@@ -58,8 +58,8 @@ def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
 
     def bare(held, batch):
         def loss(params):
-            x, mask_BL = e.task.inputs(batch)
-            metrics = e.task.loss(e.model.apply({"params": params}, x, mask_BL=mask_BL)[0], batch)
+            reads = e.task.reads(batch)
+            metrics = e.task.loss(e.model.apply({"params": params}, reads.x, **reads.keywords)[0], batch)
             return metrics["loss"].total / metrics["loss"].weight
 
         params, opt_state, step = held

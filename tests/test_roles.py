@@ -10,6 +10,7 @@ from test_half_precision import SUBJECTS, D, draws, forward
 
 from seqjax import lookup
 from seqjax.mixers._recurrent import Recurrent
+from seqjax.tasks import Reads
 from seqjax.training import state
 from seqjax.training.experiment import Experiment, resolve
 
@@ -74,8 +75,8 @@ def variants(name):
 def roles(module, given) -> dict[str, bool]:
     """Parameter -> whether it is a matrix."""
     init = lambda key, *_, **__: module.init(key, *given, method=forward)
-    task = types.SimpleNamespace(inputs=lambda batch: (batch, None), max_length=lambda batch: {})
-    found = state.matrices(types.SimpleNamespace(init=init), task, None)
+    task = types.SimpleNamespace(reads=lambda batch: Reads(batch["mask"], batch["mask"]), length=lambda L: L)
+    found = state.matrices(types.SimpleNamespace(init=init), task, {"mask": jnp.ones((1, 1), bool)})
     return {jax.tree_util.keystr(p, simple=True, separator="/"): it for p, it in jax.tree.leaves_with_path(found)}
 
 

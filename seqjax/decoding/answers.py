@@ -42,7 +42,7 @@ def answer(trained: Trained, split: str, *, sampling: Sampling, samples: int = 1
             length=max(int((length_B - begin_B).max()), 1),
             sampling=sampling,
             mask_BL=jnp.asarray(prompt_BL),
-            **e.task.context(first),
+            **e.task.reads(first).side,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error

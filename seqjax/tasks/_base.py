@@ -2,11 +2,27 @@
 
 import dataclasses
 import math
-from typing import Annotated
+from typing import Annotated, NamedTuple
+
+import jax
 
 from seqjax import lookup
 from seqjax.metrics import grows
 from seqjax.types import Checked, Injected, Spec
+
+
+class Reads(NamedTuple):
+    """What a model reads of a batch: `model.apply(variables, reads.x, state, **reads.keywords)`."""
+
+    x: jax.Array  # tokens (B, L) or features (B, L, F)
+    mask_BL: jax.Array  # True = real
+    reset_BL: jax.Array | None = None  # True where a document begins
+    side: dict[str, jax.Array] = {}  # further inputs, by the name of the model's argument
+
+    @property
+    def keywords(self) -> dict:
+        """The keyword arguments of the model."""
+        return {"mask_BL": self.mask_BL, "reset_BL": self.reset_BL, **self.side}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +59,13 @@ class Task(Checked):
         """The size of the model's head."""
         raise NotImplementedError
 
-    def inputs(self, batch) -> tuple:
-        """What the model reads: (x_BL or x_BLF, mask_BL)."""
-        raise NotImplementedError
+    def reads(self, batch) -> Reads:
+        """What the model reads: all tokens or features, unless a task overrides it. It may use any field."""
+        return Reads(batch["tokens" if self.spec.vocabulary is not None else "features"], batch["mask"])
 
-    def resets(self, batch):
-        """reset_BL, True where a document begins in the input of the model; or None."""
-        return None
-
-    def context(self, batch) -> dict:
-        """Further inputs of the model, as keyword arguments."""
-        return {}
+    def length(self, L: int) -> int:
+        """How many tokens the model reads of an example of length L: the length of `reads(batch).x`."""
+        return L
 
     def loss(self, prediction, batch) -> dict:
         """Name -> Ratio; training minimises "loss"."""

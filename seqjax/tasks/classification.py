@@ -28,9 +28,6 @@ class Classification(_Task):
     def outputs(self) -> int:
         return self.spec.classes
 
-    def inputs(self, batch):
-        return batch["tokens" if self.spec.vocabulary is not None else "features"], batch["mask"]
-
     def loss(self, prediction, batch):
         label_B, weight_B = batch["label"], batch["weight"]
         right_B = jnp.argmax(prediction, axis=-1) == label_B

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from seqjax import masks
 from seqjax.metrics import Ratio
 from seqjax.ops import losses
-from seqjax.tasks._base import Task as _Task
+from seqjax.tasks import _base
 from seqjax.types import Natural
 
 
 @dataclasses.dataclass(frozen=True)
-class NextToken(_Task):
+class NextToken(_base.Task):
     """Next token: cross-entropy of each token given all tokens before it.
 
         loss = - mean_t log p(token_t | token_0 ... token_{t-1})      in nats
@@ -58,14 +58,13 @@ class NextToken(_Task):
     def outputs(self) -> int:
         return self.spec.vocabulary
 
-    def inputs(self, batch):
-        return batch["tokens"][:, :-1], batch["mask"][:, :-1]
+    def reads(self, batch):
+        reset_BL = batch["reset"][:, :-1] if "reset" in batch else None
+        side = {"source_BS": batch["source"], "source_mask_BS": batch["source_mask"]} if "source" in batch else {}
+        return _base.Reads(batch["tokens"][:, :-1], batch["mask"][:, :-1], reset_BL, side)
 
-    def resets(self, batch):
-        return batch["reset"][:, :-1] if "reset" in batch else None
-
-    def context(self, batch):
-        return {"source_BS": batch["source"], "source_mask_BS": batch["source_mask"]} if "source" in batch else {}
+    def length(self, L):
+        return L - 1
 
     def loss(self, prediction, batch):
         target_BL = batch["tokens"][:, 1:]

@@ -5,7 +5,7 @@ from seqjax.training.experiment import Experiment
 
 def tokens_read(experiment: Experiment) -> int:
     """The number of tokens that the model reads of the longest example."""
-    return experiment.reads(experiment.source.spec.length)
+    return experiment.task.length(experiment.source.spec.length)
 
 
 def fitted(section, slots: int, given=None):

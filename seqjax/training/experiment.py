@@ -122,7 +122,7 @@ class Experiment:
                 f"task.prompt_length={given} the model predicts all after the first {given}: set "
                 f"task.prompt_length={prefix}."
             )
-        if self.loader.buckets and self.reads(self.loader.buckets[0]) < 1:
+        if self.loader.buckets and self.task.length(self.loader.buckets[0]) < 1:
             raise ConfigError(
                 f"loader.buckets={list(self.loader.buckets)}: the model predicts the next token, so it reads none of "
                 f"{self.loader.buckets[0]} token: make the first bucket longer."
@@ -156,19 +156,11 @@ class Experiment:
                 "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
             )
         for length in self.loader.buckets or (self.source.spec.length,):
-            if self.reads(length) % n:
+            if (read := self.task.length(length)) % n:
                 raise ConfigError(
-                    f"parallel.sequence={n} does not divide the {self.reads(length)} tokens that the model reads of "
+                    f"parallel.sequence={n} does not divide the {read} tokens that the model reads of "
                     f"examples of length {length}: choose another data.length, loader.buckets or parallel.sequence."
                 )
-
-    def reads(self, length: int) -> int:
-        """How many of `length` tokens the model reads: all, or all except the last if it predicts the next token."""
-        spec, shape_BL = self.source.spec, (1, length)
-        some = lambda value, *shape: np.broadcast_to(value, shape)  # takes no memory
-        example = {"tokens": some(np.int32(0), *shape_BL), "mask": some(np.True_, *shape_BL)}
-        example["features"] = some(np.float32(0), *shape_BL, spec.features or 1)
-        return self.task.inputs(example)[0].shape[1]
 
     @cached_property
     def batches(self) -> Batches:

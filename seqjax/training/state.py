@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import struct
 
 from seqjax.training.guard import Norms
+from seqjax.types import ConfigError
 
 
 @struct.dataclass
@@ -37,9 +38,13 @@ class State:
 
 
 def parameters(model, task, batch, key):
-    """The parameters before the first step."""
-    x, mask_BL = task.inputs(batch)
-    return model.init(key, x, mask_BL=mask_BL, **task.context(batch))["params"]
+    """The parameters before the first step. Raises ConfigError unless `task.length` fits `task.reads`."""
+    reads, (_, L) = task.reads(batch), batch["mask"].shape
+    if (read := reads.x.shape[1]) != task.length(L):
+        raise ConfigError(
+            f"task: {type(task).__name__} reads {read} of {L} tokens, but length({L})={task.length(L)}: return {read}."
+        )
+    return model.init(key, reads.x, **reads.keywords)["params"]
 
 
 def matrices(model, task, batch):

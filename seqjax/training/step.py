@@ -40,9 +40,10 @@ def make_train_step(
     tx = optax.with_extra_args_support(tx)
 
     def summed_loss(params, batch, carry, key):
-        x, mask_BL = task.inputs(batch)
-        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": False, **task.context(batch)}
-        prediction, carry = model.apply({"params": use(params)}, x, carry, **flags, rngs={"dropout": key})
+        reads = task.reads(batch)
+        prediction, carry = model.apply(
+            {"params": use(params)}, reads.x, carry, **reads.keywords, deterministic=False, rngs={"dropout": key}
+        )
         metrics = task.loss(prediction, batch)
         return metrics["loss"].total, (metrics, carry)
 
@@ -155,9 +156,8 @@ def make_eval_step(model, task):
     """`(params, batch, carry) -> (metrics, carry)`: name -> Ratio of this batch, and the state after it (or None)."""
 
     def eval_step(params, batch, carry=None):
-        x, mask_BL = task.inputs(batch)
-        flags = {"mask_BL": mask_BL, "reset_BL": task.resets(batch), "deterministic": True, **task.context(batch)}
-        prediction, carry = model.apply({"params": params}, x, carry, **flags)
+        reads = task.reads(batch)
+        prediction, carry = model.apply({"params": params}, reads.x, carry, **reads.keywords, deterministic=True)
         return task.loss(prediction, batch), carry
 
     return eval_step

@@ -206,7 +206,7 @@ def test_an_answer_of_which_every_token_counts_begins_behind_the_first(tmp_path,
             dict(model=dict(name="seq2seq", mixer="gru", cross_attention=None)),
             "model: neither model.mixer nor model.cross_attention",
         ),
-        (dict(task=dict(name="next_token", carry_state=True)), "there is no state to carry"),
+        (dict(task=dict(name="next_token", carry_state=True)), "independent of each other"),
     ],
 )
 def test_a_config_that_does_not_fit_is_a_sentence(tmp_path, sections, words):

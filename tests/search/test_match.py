@@ -143,6 +143,15 @@ def test_a_cache_is_as_large_as_what_is_read():
     assert plan.fitted(c, "b", None, Experiment)["model"]["mixer"]["max_length"] == 30  # asked for
 
 
+def test_a_task_may_read_any_field(tmp_path):
+    given = launch.tiny("data=inline.fields", "task=inline.fields", "model.name=classifier", "train.steps=2")
+    given["loader"]["buckets"] = [3]
+    assert launch.main("train", "--config", launch.write(tmp_path / "c.json", given), "--workdir", tmp_path).code == 0
+    c = plan.Comparison(base=given, contenders={"a": {}, "b": {"model.mixer": "lstm"}}, learning_rates=[1, 2])
+    e = Experiment(plan.fitted(c, "a", None, Experiment))
+    assert capacity.tokens_read(e) == 3 and match.flops(e) > 0
+
+
 def test_caches_inside_others_are_found():
     section = {"mixer": [{"name": "gru"}, {"name": "stacked", "mixer": {"name": "attention", "max_length": 9}}]}
     assert capacity.fitted(section, 4)["mixer"][1]["mixer"]["max_length"] == 4
@@ -155,7 +164,7 @@ def test_the_same_model_on_other_data():
     longer = elsewhere(e, "data.length=20")
     assert longer.source.length == 20 and longer.model.capacity == capacity.tokens_read(longer)
     assert elsewhere(e, "data.length=2").model.capacity == 7
-    with pytest.raises(ConfigError, match="another embedding"):
+    with pytest.raises(ConfigError, match="embedding is not the trained one"):
         elsewhere(e, "data.symbols=9")
     with pytest.raises(ConfigError, match="a key of data"):
         elsewhere(e, "model.width=16")

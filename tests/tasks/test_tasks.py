@@ -47,8 +47,9 @@ def test_next_token(scored):
         right += row
         rows += [all(row)] if row else []  # only rows in which something is scored
     task = NextToken(spec=SPEC)
-    x, mask = task.inputs(data)
-    assert x.shape == mask.shape == (B, L - 1)
+    reads = task.reads(data)
+    assert reads.x.shape == reads.mask_BL.shape == (B, L - 1)
+    assert reads.side == {}
     got = {k: v.mean() for k, v in task.loss(jnp.asarray(logits, jnp.float32), jax.tree.map(jnp.asarray, data)).items()}
     assert got["loss"] == pytest.approx(np.mean(nll), rel=1e-5)
     assert got["bits_per_character"] == pytest.approx(np.mean(nll) / np.log(2), rel=1e-5)
@@ -66,8 +67,8 @@ def test_the_first_token_of_a_document_is_not_asked_for():
     gone = {**data, "scored": data["scored"] & ~reset_BL}
     for name, ratio in task.loss(logits, jax.tree.map(jnp.asarray, gone)).items():
         np.testing.assert_allclose(task.loss(logits, jax.tree.map(jnp.asarray, marked))[name], ratio, rtol=1e-6)
-    assert task.resets(data) is None
-    np.testing.assert_array_equal(task.resets(marked), reset_BL[:, :-1])
+    assert task.reads(data).reset_BL is None
+    np.testing.assert_array_equal(task.reads(marked).reset_BL, reset_BL[:, :-1])
 
 
 def test_what_is_given_is_not_asked_for():
@@ -103,18 +104,23 @@ def test_classification():
 def test_a_batch_that_weighs_nothing_has_a_finite_loss_without_gradient(name):
     task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
     data = jax.tree.map(jnp.asarray, {**batch(), "weight": np.zeros(B, np.float32)})
-    x, _ = task.inputs(data)
-    shape = (*x.shape, task.outputs()) if name == "next_token" else (B, task.outputs())
+    shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
     total, gradient = jax.value_and_grad(lambda p: task.loss(p, data)["loss"].total)(jnp.full(shape, 3.0))
     assert total == 0 and not np.any(gradient)
+
+
+@pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
+def test_the_length_is_that_of_what_is_read(name):
+    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
+    reads = task.reads(batch())
+    assert reads.x.shape == reads.mask_BL.shape == (B, task.length(L))
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
 def test_the_monitored_metric_is_one_of_the_task(name):
     task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
     data = jax.tree.map(jnp.asarray, batch())
-    x, _ = task.inputs(data)
-    shape = (*x.shape, task.outputs()) if name == "next_token" else (B, task.outputs())
+    shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
     assert task.monitor in task.loss(jnp.zeros(shape), data)
 
 
@@ -148,9 +154,8 @@ def test_a_monitor_says_which_way_is_better():
 
 def test_a_source_is_given_to_the_model_where_there_is_one():
     task, data = NextToken(spec=SPEC), batch()
-    assert task.context(data) == {}
     pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "source_mask": RNG.random((B, 3)) > 0.5}
-    given = task.context(pairs)
+    given = task.reads(pairs).side
     assert set(given) == {"source_BS", "source_mask_BS"}
     np.testing.assert_array_equal(given["source_BS"], pairs["source"])
     np.testing.assert_array_equal(given["source_mask_BS"], pairs["source_mask"])

@@ -8,6 +8,7 @@ import launch
 import pytest
 
 from seqjax import config
+from seqjax.tasks.next_token import NextToken
 from seqjax.training.experiment import Experiment, Schema, resolve
 from seqjax.types import ConfigError
 
@@ -74,6 +75,12 @@ def test_of_the_shortest_bucket_something_is_left_to_read():
         ConfigError, match=r"loader.buckets=\[1, 7\]: the model predicts the next token, so it reads none of 1 token"
     ):
         Experiment(resolve(launch.tiny("loader.buckets=[1,7]")))
+
+
+def test_the_length_that_a_task_gives_is_checked(monkeypatch):
+    monkeypatch.setattr(NextToken, "length", lambda self, L: L)
+    with pytest.raises(ConfigError, match=r"NextToken reads 6 of 7 tokens, but length\(7\)=7: return 6"):
+        Experiment(resolve(launch.tiny())).shapes  # noqa: B018
 
 
 def test_what_is_float32_is_not_made_float64():
