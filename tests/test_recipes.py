@@ -95,9 +95,9 @@ def test_the_job_set_names_its_processes():
     assert container["command"] == ["bash", "-c"] and spec["completionMode"] == "Indexed"
     words = shlex.split(container["args"][0].replace("$JOB_COMPLETION_INDEX", "3"))
     args = parsed(words)
-    assert args.processes == spec["completions"] == spec["parallelism"] and args.process_id == 3
+    assert args.num_processes == spec["completions"] == spec["parallelism"] and args.process_id == 3
     name = tree["metadata"]["name"]
-    assert args.coordinator.partition(":")[0] == f"{name}-{job['name']}-0-0.{name}"
+    assert args.coordinator_address.partition(":")[0] == f"{name}-{job['name']}-0-0.{name}"
     mistakes = {e.exit_code for e in seqjax.types.SeqjaxError.__subclasses__()} - {75}
     (rule,) = [r["onExitCodes"] for r in spec["podFailurePolicy"]["rules"] if "onExitCodes" in r]
     assert set(rule["values"]) == mistakes and rule["operator"] == "In"

@@ -151,7 +151,7 @@ def test_what_is_trained_is_the_config_but_for_its_length():
     assert short["train"] | {"patience": None} == tree["train"] | dict(
         steps=20, log_every=2, checkpoint_every=1, eval_every=6, patience=None
     )
-    assert short["optim"] == tree["optim"] | {"warmup": 20}
+    assert short["optim"] == tree["optim"] | {"warmup_steps": 20}
     tree = resolve(
         launch.tiny("train.steps=1000", "train.steps_per_call=5", "train.log_every=5", "optim.warmup_steps=100")
     )

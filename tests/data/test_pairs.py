@@ -48,7 +48,7 @@ def test_sources_are_padded_to_their_own_length_in_every_bucket():
                 source = batch["source"][row][batch["source_mask"][row]]
                 rest = batch["source"][row][~batch["source_mask"][row]]
                 wanted = given[int(batch["mask"][row].sum()) - 1] if batch["weight"][row] else []
-                if "overlong" not in loader:  # then the number of tokens tells no more which one it is
+                if "too_long" not in loader:  # then the number of tokens tells no more which one it is
                     np.testing.assert_array_equal(source, wanted)
                 assert not rest.any() and list(batch["source_mask"][row]) == sorted(batch["source_mask"][row])[::-1]
                 seen += len(source)

@@ -20,18 +20,18 @@ CASES = {
     "names": [{"dir": "FOLDER"}],
     "parity": [{}, {"length": 40, "min_length": 40, "seed": 7, "examples": 30}],
     "recall": [{}, {"pairs": 3, "keys": 40, "values": 50, "examples": 30}],
-    "reference": [{}, {"length": 100, "tokens": "byte"}],
+    "reference": [{}, {"length": 100, "tokenizer": "byte"}],
     "reverse": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
     "s5": [{}, {"length": 12, "degree": 4, "examples": 30}, {"length": 40, "generators": "two", "examples": 30}],
     "selective_copy": [{}, {"length": 40, "min_length": 9, "count": 9, "symbols": 4, "examples": 30}],
     "table": [
         {"train": "FOLDER/train.csv", "validation": "FOLDER/dev*.jsonl", "text": "text", "label": "class"},
-        {"train": "FOLDER/train.csv", "text": "text", "tokens": "byte"},
+        {"train": "FOLDER/train.csv", "text": "text", "tokenizer": "byte"},
         {"train": "FOLDER/dev*.jsonl", "features": "numbers", "label": "class"},
     ],
     "text": [
         {"path": "FOLDER/some.txt", "length": 16},
-        {"path": "FOLDER/some.txt", "length": 7, "tokens": "byte", "test": 0.0, "validation": 0.3},
+        {"path": "FOLDER/some.txt", "length": 7, "tokenizer": "byte", "test": 0.0, "validation": 0.3},
     ],
     "tinyshakespeare": [{"dir": "FOLDER", "length": 16}],
 }

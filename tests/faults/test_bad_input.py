@@ -238,7 +238,7 @@ def test_heads_that_do_not_divide(tmp_path):
     tree = launch.tiny("model.mixer=attention", "model.mixer.heads=3")
     refused(tmp_path, tree, 2, ("heads=3", "width=8"))
     tree = launch.tiny("model.mixer=attention", "model.mixer.heads=8")
-    refused(tmp_path, tree, 2, ("rotary", "heads are 1 wide"))
+    refused(tmp_path, tree, 2, ("rotary", "the head width is 1"))
 
 
 def test_a_context_shorter_than_the_data(tmp_path):

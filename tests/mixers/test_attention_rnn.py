@@ -67,14 +67,14 @@ def read(o, p, s, memory, t):
         "general": lambda i, m: s @ p["key"] @ m,
         "additive": lambda i, m: p["v"] @ np.tanh(s @ p["query"] + m @ p["key"]),
         "cosine": lambda i, m: p["sharpness"] * s @ m / max(np.linalg.norm(s) * np.linalg.norm(m), 1e-9),
-        "location": lambda i, m: (s @ p["places"])[min(i, o.places - 1)],
+        "location": lambda i, m: (s @ p["places"])[min(i, o.max_source_length - 1)],
     }[o.score]
-    centre = count * sigmoid(p["centre"] @ np.tanh(s @ p["predict"])) if o.view == "local_p" else t
-    seen = [i for i in range(count) if o.view == "global" or abs(i - centre) <= o.radius]
+    centre = count * sigmoid(p["centre"] @ np.tanh(s @ p["predict"])) if o.alignment == "local_p" else t
+    seen = [i for i in range(count) if o.alignment == "global" or abs(i - centre) <= o.radius]
     w = np.zeros(count)
     if seen:
         w[seen] = weigh(o.weights, np.array([score(i, memory[i]) for i in seen]))
-    if o.view == "local_p":
+    if o.alignment == "local_p":
         w *= np.exp(-((np.arange(count) - centre) ** 2) / (2 * (o.radius / 2) ** 2))
     return (w @ memory if count else np.zeros(D)), w
 

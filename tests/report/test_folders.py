@@ -24,7 +24,7 @@ def test_no_folders_or_one_twice(write_run, tmp_path):
 def test_no_run_folder(write_run, tmp_path):
     fails(ConfigError, "does not exist", [tmp_path / "nowhere"], tmp_path)
     write_run(tmp_path / "runs" / "gru")
-    fails(ConfigError, "no config.json; it holds the runs gru: pass those", [tmp_path / "runs"], tmp_path)
+    fails(ConfigError, "no config.json: it holds the runs gru: pass those", [tmp_path / "runs"], tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", '{"step": 1, "spl'])

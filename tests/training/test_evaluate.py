@@ -51,7 +51,9 @@ def alone(parts):
     return {name: total / weight for name, (total, weight) in sums.items()}
 
 
-@pytest.mark.parametrize("loader", [dict(batch=4), dict(batch=3, buckets=(4, 7)), dict(batch=64), dict(batch=5)])
+@pytest.mark.parametrize(
+    "loader", [dict(batch_size=4), dict(batch_size=3, buckets=(4, 7)), dict(batch_size=64), dict(batch_size=5)]
+)
 def test_a_split_is_the_mean_over_its_examples(parts, alone, loader):
     source, model, task, params = parts
     loader = Loader(**loader)
