@@ -10,15 +10,12 @@ ORDER = 40  # bytes per example of a split that the order of an epoch takes
 
 
 def sizes(spec: Spec, split: str, examples: int | None, batch: int, length: int) -> None:
-    """Checks the sizes before any array is made: they must fit into memory and into int32.
+    """Checks the sizes before any array is made: they must fit into memory.
 
     Raises:
-      ConfigError: a vocabulary is above 2**31, or a batch takes more than a sixteenth of the memory.
+      ConfigError: a batch takes more than a sixteenth of the memory.
       DataError: the order of the examples takes more than half the memory.
     """
-    for name in ("vocabulary", "source_vocabulary", "classes"):
-        if (getattr(spec, name) or 0) > 2**31:
-            raise ConfigError(f"data has {name}={getattr(spec, name):,}, wanted at most 2**31: ids are int32.")
     tokens, memory = length + (spec.source_length or 0), _files.memory()
     nbytes = 4 * batch * tokens * (spec.features or 1)
     if nbytes > (most := memory // 16):  # several batches are read ahead, each with masks and copies
