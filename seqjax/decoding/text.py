@@ -30,12 +30,13 @@ def generate(
         raise ConfigError(f"got tokens={tokens}, samples={samples}: wanted at least 1 of each.")
     try:
         ids = e.source.encode(prompt)
+    except NotImplementedError as error:
+        raise ConfigError(f"the tokens of data.name={e.config['data']['name']!r} are not text.") from error
+    try:
         tokens = max(e.source.spec.length - len(ids), 1) if tokens is None else tokens
         _check_room(e.model, samples, len(ids), tokens, e.source.spec.vocabulary)
         prompt_BL = jnp.tile(jnp.asarray(ids, jnp.int32)[None], (samples, 1))
         out_BL = sample(e.model, trained.params, prompt_BL, jax.random.key(seed), length=tokens, sampling=sampling)
-    except NotImplementedError as error:
-        raise ConfigError(f"the tokens of data.name={e.config['data']['name']!r} are not text.") from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
     texts = [e.source.decode(row) for row in jax.device_get(out_BL)]
