@@ -238,13 +238,12 @@ def test_a_lease_that_cannot_be_read_once_is_not_gone(tmp_path, monkeypatch):
     assert _remote._read(str(lease), "token", renewed) is None and not lease.exists()
 
 
-@pytest.mark.slow  # submitit takes seconds to start
-def test_a_job_that_cannot_be_run_was_not_killed(tmp_path, caplog):
-    pytest.importorskip("submitit")
-    from seqjax.search.executors.slurm import Executor
-
+@pytest.mark.slow  # submitit and ray take seconds to start
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_job_that_cannot_be_run_was_not_killed(name, tmp_path, caplog):
+    pytest.importorskip(NEEDS[name])
     (tmp_path / "log").mkdir()  # so `guarded` cannot open it
-    with Executor(cluster="local") as executor:
+    with lookup.find(name, PACKAGE, "Executor")(**OPTIONS.get(name, {})) as executor:
         executor.submit(python(""), tmp_path / "log")
         assert list(everything(executor).values()) == [1]
     assert "could not be run" in caplog.text and "IsADirectoryError" in caplog.text
