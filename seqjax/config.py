@@ -42,7 +42,9 @@ def load(spec: str, function: str = "get_config") -> dict:
             tree = plain(json.loads(file.read_text()))
         except RecursionError as error:
             raise ConfigError(f"{file.absolute()} has more than {DEPTH} levels of nested sections.") from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ConfigError(f"{file.absolute()} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
             raise ConfigError(f"{file.absolute()} is not JSON: {error}.") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{file.absolute()} holds a {type(tree).__name__}, wanted an object with sections.")

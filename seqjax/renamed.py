@@ -1,6 +1,5 @@
 """Keys that had another name in version 0.1. Configs, overrides and run folders of 0.1 stay usable."""
 
-import functools
 import logging
 
 from seqjax.types import ConfigError
@@ -51,39 +50,53 @@ RENAMED = {
 }
 
 
-def modern(tree: dict) -> dict:
-    """Renames all old keys of a config or a comparison. Logs each renamed key once.
+def told(tree: dict) -> dict:
+    """As `modern`, for a file of the user: one line of the log lists the keys that were renamed.
 
     Raises:
       ConfigError: a key is given under both names.
     """
-    out = {key: value if key == "base" else _section(value, key, key) for key, value in tree.items()}
+    said: dict[str, str] = {}
+    out = modern(tree, said)
+    if said:
+        log.warning("keys renamed since 0.1: %s", ", ".join(f"{old} -> {new}" for old, new in said.items()))
+    return out
+
+
+def modern(tree: dict, said: dict[str, str] | None = None) -> dict:
+    """Renames all old keys of a config or a comparison, and adds each of them to `said`: old key -> new key.
+
+    Raises:
+      ConfigError: a key is given under both names.
+    """
+    said = {} if said is None else said
+    out = {key: value if key == "base" else _section(value, key, key, said) for key, value in tree.items()}
     if "contenders" not in tree:
         return out
-    out = _renamed(out, RENAMED["comparison"], "")
+    out = _renamed(out, RENAMED["comparison"], "", said)
     if isinstance(out.get("base"), dict):
-        out["base"] = modern(out["base"])
-    dotted = lambda changes: {_path(k): v for k, v in changes.items()} if isinstance(changes, dict) else changes
+        out["base"] = modern(out["base"], said)
+    dotted = lambda changes: {_path(k, said): v for k, v in changes.items()} if isinstance(changes, dict) else changes
     if isinstance(out["contenders"], dict):
         out["contenders"] = {name: dotted(changes) for name, changes in out["contenders"].items()}
     return out
 
 
-def _section(tree, kind: str, path: str):
+def _section(tree, kind: str, path: str, said: dict):
     """Renames the keys of a section and of its inner sections; `kind` is the top section of the config around it."""
     if isinstance(tree, list):
-        return [_section(entry, kind, f"{path}.{i}") for i, entry in enumerate(tree)]
+        return [_section(entry, kind, f"{path}.{i}", said) for i, entry in enumerate(tree)]
     if not isinstance(tree, dict):
         return tree
     name = tree.get("name")
     table = RENAMED.get(name, {}) if isinstance(name, str) and name != kind else {}
     if path in (kind, f"{kind}.of"):
         table = table | RENAMED.get(kind, {})
-    inner = {key: _section(value, kind, f"{path}.{key}") for key, value in tree.items()}
-    return _renamed(inner, table, path)
+    inner = {key: _section(value, kind, f"{path}.{key}", said) for key, value in tree.items()}
+    return _renamed(inner, table, path, said)
 
 
-def _renamed(section: dict, table: dict, path: str) -> dict:
+def _renamed(section: dict, table: dict, path: str, said: dict) -> dict:
     out = {}
     for key, value in section.items():
         new, values = table[key] if isinstance(table.get(key), tuple) else (table.get(key, key), {})
@@ -91,19 +104,17 @@ def _renamed(section: dict, table: dict, path: str) -> dict:
             dot = f"{path}." if path else ""
             if new in section:
                 raise ConfigError(f"{dot}{key} is called {new} now, and both are given: remove {dot}{key}.")
-            _say(f"{dot}{key}", f"{dot}{new}")
+            said[f"{dot}{key}"] = f"{dot}{new}"
             value = values.get(value, value) if isinstance(value, str) else value
         out[new] = value
     return out
 
 
-def _path(path: str) -> str:
+def _path(path: str, said: dict) -> str:
     """Renames a dotted key of two parts, such as optim.peak. Longer keys are renamed when they are in their section."""
     section, _, key = path.partition(".")
     new = RENAMED.get(section, {}).get(key)
-    return f"{section}.{new}" if isinstance(new, str) else path
-
-
-@functools.cache
-def _say(old: str, new: str) -> None:
-    log.warning("%s is called %s now", old, new)
+    if not isinstance(new, str):
+        return path
+    said[path] = f"{section}.{new}"
+    return said[path]

@@ -268,6 +268,8 @@ def test_the_same_seed_gives_the_same_text(text_run):
         (("--prompt", "the", "--tokens", "0"), 2, ("tokens=0",)),
         (("--prompt", "the", "--samples", "0"), 2, ("samples=0",)),
         (("--prompt", "the", "--tokens", "39"), 2, ("41", "40", "max_length")),
+        (("--prompt", "the", "--samples", "2000000000"), 2, ("2,000,000,000 samples", "fewer samples")),
+        (("--prompt", "the", "--tokens", "2000000000"), 2, ("2,000,000,000 new tokens", "fewer tokens")),
     ],
 )
 def test_what_cannot_be_generated_is_a_sentence(text_run, args, code, words):

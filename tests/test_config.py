@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -203,6 +204,16 @@ def test_files_that_are_no_config(tmp_path, name, content, words):
         (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError, match=words):
         config.load(str(tmp_path / name))
+
+
+def test_a_file_that_cannot_be_read_is_not_called_wrong(tmp_path, monkeypatch):
+    def read_text(self):
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "c.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(ConfigError, match=r"c\.json cannot be read: Input/output error\.$"):
+        config.load(str(tmp_path / "c.json"))
 
 
 def test_differences():

@@ -108,7 +108,8 @@ def test_help_and_mistakes_on_the_command_line_need_no_jax(tmp_path):
         *("compare --dry_run", "compare --config no.py --dry_run", "sweep --config no.py --workdir x", "fingerprint"),
         *("new", "new nope", "new text --out text", "new quickstart --out quickstart.py", "new quickstart"),
         *("report x --figure a.png", "generate --workdir x --top_p nan", "supervise", "supervise -- true"),
-        *("supervise --restarts 0 -- false",),
+        *("supervise --restarts 0 -- false", "evaluate --workdir x", "generate --workdir x", "report x", "report . x"),
+        *("verify-resume --config quickstart.py --kills 0", "verify-resume --config quickstart.py --steps 7"),
     ]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT.parent), *sys.path])}
     options = dict(capture_output=True, text=True, cwd=tmp_path, env=env)

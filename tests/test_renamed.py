@@ -100,7 +100,23 @@ def test_overrides_and_values_from_the_command_line(tmp_path):
     assert tree["optim"]["learning_rate"] == 0.5 and tree["model"]["mixer"]["causal"] is False
 
 
-def test_a_run_folder_of_before_goes_on_is_evaluated_and_reported(tmp_path):
+def test_only_a_config_of_the_user_is_told_in_one_line(tmp_path, caplog):
+    """Those that the library reads again, it has written itself."""
+    resolve(OLD)
+    assert not caplog.messages
+    config = launch.write(tmp_path / "c.json", OLD)
+    assert launch.main("train", "--config", config, "--config.train.keep=2", "--print_config").code == 0
+    (said,) = caplog.messages
+    assert said.startswith("keys renamed since 0.1: task.given -> task.prompt_length, model.mixer.0.reset -> ")
+    for pair in ("optim.peak -> optim.learning_rate", "train.keep -> train.keep_checkpoints"):
+        assert said.count(pair) == 1
+    old = {"base": {"optim": {"peak": 1.0}}, "contenders": {"a": {"optim.clip": 1}}, "rates": [0.1]}
+    renamed.told(old)
+    wanted = {"rates -> learning_rates", "optim.peak -> optim.learning_rate", "optim.clip -> optim.clip_norm"}
+    assert set(caplog.messages[1].removeprefix("keys renamed since 0.1: ").split(", ")) == wanted
+
+
+def test_a_run_folder_of_before_goes_on_is_evaluated_and_reported(tmp_path, caplog):
     """Its files have neither seals nor today's keys, and its checkpoints no config."""
     folder, config = tmp_path / "run", launch.write(tmp_path / "c.json", OLD)
     assert launch.main("train", "--config", config, "--workdir", folder, "--quiet").code == 0
@@ -117,6 +133,9 @@ def test_a_run_folder_of_before_goes_on_is_evaluated_and_reported(tmp_path):
 
     outcome = launch.main("train", "--config", config, "--workdir", folder, "--quiet")
     assert outcome.code == 0 and "already done at step 4" in outcome.out
+    caplog.clear()
+    assert Trained.load(folder, "latest").step == 4
+    assert not [said for said in caplog.messages if "renamed" in said]
     outcome = launch.main("train", "--config", config, "--config.train.steps=6", "--workdir", folder, "--quiet")
     assert outcome.code == 0, outcome.err
     now = json.loads((folder / "config.json").read_text())

@@ -18,7 +18,9 @@ def options(parser, function: str = "get_config", base: str = "") -> None:
 
 
 def given(args, function: str = "get_config") -> dict:
-    """The config that the options describe, before defaults; prints which options of the file the overrides dropped.
+    """The config that the options describe, before defaults; keys of 0.1 get their new names.
+
+    Prints which options of the file the overrides dropped.
 
     Raises:
       ConfigError: `--config` is missing, or the config cannot be read.
@@ -27,7 +29,7 @@ def given(args, function: str = "get_config") -> dict:
         raise ConfigError(
             f"--config is missing: name a file, or write one with seqjax new; see seqjax {args.subcommand} --help."
         )
-    from seqjax import config
+    from seqjax import config, renamed
 
     tree = config.load(args.config, function)
     changed = config.override(tree, args.overrides)
@@ -37,7 +39,7 @@ def given(args, function: str = "get_config") -> dict:
             "--config.SECTION.name=NAME keeps it.",
             file=sys.stderr,
         )
-    return changed
+    return renamed.told(changed)
 
 
 def dropped(old: dict, new: dict, path: str = ""):

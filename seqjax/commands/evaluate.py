@@ -25,6 +25,7 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Evaluates, prints and writes."""
+    _run_folder.check(args.workdir)
     from seqjax import runtime
     from seqjax.training.progress import show
     from seqjax.training.trained import Trained

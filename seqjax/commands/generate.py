@@ -26,6 +26,7 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Samples, prints and writes."""
+    _run_folder.check(args.workdir)
     from seqjax import config, runtime
     from seqjax.decoding import Sampling
     from seqjax.decoding.show import show

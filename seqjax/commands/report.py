@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seqjax.commands import _run_folder
 from seqjax.screen import clean
 from seqjax.types import ConfigError
 
@@ -20,6 +21,7 @@ def run(args) -> None:
     """Writes the page and prints its path."""
     if args.figure and not args.figure.endswith(".svg"):
         raise ConfigError(f"--figure {args.figure}: the figure is an SVG file, so choose a name that ends in .svg.")
+    _run_folder.check(*args.folders)
     from seqjax import report
 
     folders = [Path(f) for f in args.folders]

@@ -28,6 +28,12 @@ def options(parser) -> None:
 
 def run(args) -> None:
     """Trains twice, and prints that the bits are the same."""
+    wanted = max(args.kills, 1)
+    if args.kills < wanted or args.steps < 2 * (wanted + 1):
+        raise ConfigError(
+            f"got {args.kills} kills in {args.steps} steps: wanted at least 1 kill, and for {wanted} at least "
+            f"{2 * (wanted + 1)} steps."
+        )
     tree = _config.given(args)
     import contextlib
     import tempfile

@@ -25,6 +25,7 @@ def read(
 
     Raises:
       DataError: `batch` raised, a worker died, or no batch came for `timeout` seconds.
+      MemoryError: `batch` raised it.
     """
     if not workers:
         yield from _watched(map(batch, steps), prefetch, timeout, give_up)
@@ -117,7 +118,7 @@ def _watched(iterator, prefetch: int, timeout: float, give_up: Callable):
                     f"no batch for {timeout:g} s (loader.timeout): the source hangs or is slow: mend it, or "
                     "raise loader.timeout."
                 ) from None
-            if isinstance(error, DataError):
+            if isinstance(error, (DataError, MemoryError)):
                 raise error
             if error is not None:
                 raise DataError(f"reading ahead failed: {type(error).__name__}: {error}") from error

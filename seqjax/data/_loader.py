@@ -146,7 +146,7 @@ class Batches:
         try:
             example = self.source.example(self.split, index)
             _checks.shapes(example, self.source.spec, where)
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except Exception as error:
             raise DataError(f"{where}: the source raised {type(error).__name__}: {error}") from error

@@ -77,7 +77,7 @@ def state_bytes(experiment: Experiment) -> int | None:
     """Bytes that the layers carry from one token to the next, for one sequence; None if a layer has no state."""
     try:
         return cost.nbytes(jax.eval_shape(lambda: [b.init_state(1) for b in experiment.model.stack(parent=None)]))
-    except ValueError:
+    except (NotImplementedError, ValueError):
         return None
 
 

@@ -12,6 +12,7 @@
 A choice may be a whole section with domains in it. They are searched only in trials that choose this section.
 """
 
+import contextlib
 import math
 import runpy
 from pathlib import Path
@@ -49,17 +50,24 @@ def read(spec: str) -> dict[str, Domain]:
 
 
 def check(base: dict, space: dict[str, Domain]) -> None:
-    """Tries every end of every domain in the config, one at a time.
+    """Tries every end of every domain in the config, together with ends of the other domains that the config accepts.
 
     Raises:
       ConfigError: the config does not accept some values; the message lists them.
     """
+    member: dict = {}  # key -> an end; the config accepts them together
+    for key, domain in space.items():
+        for value in domain.ends:
+            with contextlib.suppress(ConfigError):  # reported below
+                with_values(base, member | {key: value})
+                member[key] = value
+                break
     problems: dict[str, None] = {}  # an ordered set
     monitor = with_values(base, {})["task"]["monitor"]
     for key, domain in space.items():
         for value in domain.ends:
             try:
-                if (found := with_values(base, {key: value})["task"]["monitor"]) != monitor:
+                if (found := with_values(base, member | {key: value})["task"]["monitor"]) != monitor:
                     problems[
                         f"{key}={value!r} changes task.monitor from {monitor!r} to {found!r}, but one monitor must "
                         f"judge all trials: take {key} out of the search space."

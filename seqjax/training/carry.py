@@ -14,9 +14,11 @@ def check(model, source, loader) -> None:
       DataError: there is too little data.
     """
     streams = [Streams(source, split, loader) for split in source.spec.splits]
+    if not hasattr(model, "init_state"):
+        raise ConfigError(f"task.carry_state needs a model with a state: {type(model).__name__} has no init_state.")
     try:
         jax.eval_shape(lambda: model.init_state(loader.batch_size))
-    except (AttributeError, NotImplementedError, ValueError) as error:
+    except (NotImplementedError, ValueError) as error:
         raise ConfigError(f"task.carry_state needs a model with a state: {error}") from error
     most = getattr(model, "capacity", None)
     for stream in streams:

@@ -37,14 +37,18 @@ def memory() -> int:
     return min(limits)
 
 
+def of_device() -> int | None:
+    """Bytes of memory of one device; None: it uses the memory of the machine."""
+    return (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
 def check_room(state) -> None:
     """Refuses an (abstract) state that is too large for the memory of all devices together.
 
     Raises:
       ConfigError: names the bytes needed and the bytes present.
     """
-    device = jax.devices()[0]
-    each = (device.memory_stats() or {}).get("bytes_limit")
+    each = of_device()
     have = each * jax.device_count() if each else memory() * jax.process_count()
     if (need := nbytes(state)) > have:
         raise ConfigError(

@@ -140,12 +140,14 @@ class Experiment:
         example = spec.length * a_place + (spec.source_length or 0) * 5
         row = (loader.buckets or [spec.length])[-1] * a_place + (spec.source_length or 0) * 5 + OVERHEAD
         batches = (loader.prefetch + 1) * self.train.steps_per_call
-        need, have = max(example, loader.batch_size * batches * row // jax.process_count()), cost.memory()
+        # The examples of one batch are read whole, then cut.
+        rows, have = -(-loader.batch_size // jax.process_count()), cost.memory()
+        need = rows * max(example, batches * row)
         if need > have:
+            what, also = (f"{batches:,} batches", ", loader.prefetch") if batches * row > example else ("a batch", "")
             raise ConfigError(
-                f"{batches:,} batches of {loader.batch_size:,} examples, up to {spec.length:,} long, take "
-                f"{need:,} bytes of memory, but this machine has {have:,}: lower loader.batch_size, loader.prefetch or "
-                "data.length."
+                f"the memory for {what} of {loader.batch_size:,} examples, up to {spec.length:,} long, is {need:,} "
+                f"bytes, but this machine has {have:,}: lower loader.batch_size{also} or data.length."
             )
 
     def _check_cuts(self, n: int) -> None:
@@ -193,8 +195,9 @@ class Experiment:
         Raises:
           ConfigError: the model refuses the data.
         """
+        make = self.make_state  # reads a batch, whose errors are not those of the model
         try:
-            return jax.eval_shape(self.make_state)
+            return jax.eval_shape(make)
         except ValueError as error:
             reason = str(error).split("\n-----")[0]  # what JAX adds about its own traceback
             raise ConfigError(f"model: {reason}") from error

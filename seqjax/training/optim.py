@@ -73,7 +73,7 @@ class Optim(Checked):
             tx, some = self.build(1), jax.ShapeDtypeStruct((2, 2), "float32")
             try:
                 jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, step=0), some)
-            except Exception as error:
+            except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
                 raise ValueError(f"options={self.options}: {self.name} refuses them: {error}") from error
         if self.name == "adam" and self.weight_decay:
             raise ValueError(f"weight_decay={self.weight_decay} is not an option of adam: choose adamw.")

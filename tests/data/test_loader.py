@@ -322,6 +322,15 @@ def test_a_source_that_raises_is_named_with_its_record():
         next(of)
 
 
+def test_no_memory_is_not_an_error_of_the_data():
+    def exhausted():
+        raise MemoryError("8 EiB")
+
+    of = batches(Given(records=[exhausted] * 16), shuffle=False).iterate(0, 4)
+    with pytest.raises(MemoryError, match="8 EiB"):
+        next(of)
+
+
 def test_a_source_that_hangs_is_given_up():
     gate = threading.Event()
     hang = lambda: gate.wait() and GOOD

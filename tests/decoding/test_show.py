@@ -1,9 +1,15 @@
 """What `seqjax generate` begins with."""
 
+import types
+
 import pytest
 
-from seqjax.data import copy, table, text
+from seqjax.data import Loader, copy, reverse, table, text
+from seqjax.decoding import Sampling
+from seqjax.decoding.answers import answer
 from seqjax.decoding.show import opening
+from seqjax.decoding.text import generate
+from seqjax.types import ConfigError
 
 
 @pytest.mark.parametrize(("words", "prompt"), [("ab\nc" * 20, "\n"), ("cab" * 20, "c")])
@@ -19,6 +25,24 @@ def test_a_text_without_new_lines_begins_as_its_training_does(tmp_path, kind, wo
         source, first = table.Source(train=str(file), text="words"), words[0]
     assert opening(source) == (first if prompt != "\n" else "\n")
     source.encode(opening(source))
+
+
+def test_more_answers_than_examples_are_refused():
+    """Before a batch of them is made."""
+    experiment = types.SimpleNamespace(source=reverse.Source(examples=5), loader=Loader())
+    with pytest.raises(ConfigError, match=r"'validation' has 5 examples, asked for 2,000,000,000\."):
+        answer(types.SimpleNamespace(experiment=experiment), "validation", sampling=Sampling(), samples=2 * 10**9)
+
+
+def test_a_broken_model_is_not_taken_for_a_source_without_text(tmp_path):
+    def init_state(rows):
+        raise NotImplementedError("later")
+
+    (tmp_path / "a.txt").write_text("ab" * 20)
+    source = text.Source(path=str(tmp_path / "a.txt"), length=4, validation=0.0, test=0.0)
+    experiment = types.SimpleNamespace(source=source, model=types.SimpleNamespace(init_state=init_state, step=None))
+    with pytest.raises(NotImplementedError, match="later"):
+        generate(types.SimpleNamespace(experiment=experiment), "a", sampling=Sampling())
 
 
 def test_what_is_no_text_is_left_to_say_so():

@@ -99,6 +99,17 @@ def test_large_numbers_are_refused_or_borne(tmp_path, monkeypatch, key, value):
         assert outcome.code in (2, 3, 5)
 
 
+def test_long_examples_that_are_cut_are_counted_whole(monkeypatch):
+    """A batch of them is in memory before it is cut to its bucket."""
+    monkeypatch.setattr(cost, "memory", lambda: 2**30)
+    cut = ("loader.buckets=[8]", "loader.too_long=truncate", "data.length=10000000")
+    with pytest.raises(
+        ConfigError, match=r"a batch of 64 examples, up to 20,000,001 long, is .* lower loader\.batch_size or"
+    ):
+        Experiment(resolve(launch.tiny(*cut, "loader.batch_size=64")))
+    Experiment(resolve(launch.tiny(*cut, "loader.batch_size=4")))
+
+
 @pytest.mark.parametrize(
     "word", ["1e999", "9" * 5000, "-1", "[" * 5000, "(" * 150, "-" * 5000, "{'a':" * 90, "...", "\x1b[2J"]
 )

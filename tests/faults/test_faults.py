@@ -430,6 +430,21 @@ def test_a_model_too_big_is_told_with_what_to_do(meet):
     assert launch.final(ran.folder)[0] == ran.steps[0] >= 1
 
 
+def test_a_machine_without_memory_is_told(tmp_path, monkeypatch):
+    """Row 51: also where a source asks for too much."""
+
+    def example(self, split, index):
+        raise MemoryError("Unable to allocate 8.00 EiB")
+
+    monkeypatch.setattr(copy.Copy, "example", example)
+    file = launch.write(tmp_path / "c.json", launch.TINY)
+    outcome = launch.main("train", "--config", file, "--workdir", tmp_path / "run", "--quiet")
+    assert outcome.code == 2 and len(outcome.err.splitlines()) == 1
+    for words in ("this machine", "(Unable to allocate 8.00 EiB)", "loader.batch_size=4 and loader.prefetch=4: lower"):
+        assert words in outcome.err
+    assert "checkpoints" not in outcome.err
+
+
 def test_more_programs_than_buckets_are_told(meet):
     """Row 52."""
     kinds = signs(more=[5, 6])

@@ -1,6 +1,7 @@
 """Every executor keeps one contract: exit codes, logs, slots, orderly stops, and nothing that outlives it."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -209,6 +210,43 @@ def test_a_job_elsewhere_stops_without_its_lease(tmp_path, monkeypatch, end):
         asked.set()
     job.join(30)
     assert codes == [75]
+
+
+def test_a_lease_that_cannot_be_read_once_is_not_gone(tmp_path, monkeypatch):
+    """Nor is an executor ended that cannot renew it once."""
+    lease = tmp_path / "lease"
+    lease.write_text("token")
+    renewed = _remote._read(str(lease), "token", 0.0)
+    assert renewed > 0 and _remote._read(str(lease), "other", renewed) is None
+    failing = lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        assert _remote._read(str(lease), "token", renewed) == renewed
+        code = python("import time; time.sleep(0.3)")
+        arguments = (code, str(tmp_path / "log"), str(lease), "token", str(tmp_path))
+        assert _remote.guarded(*arguments, poll=0.05) == 0
+    executor = _remote.Remote()
+    executor._running["job"] = 0, _remote._Held(lease, None)
+    monkeypatch.setattr(_remote, "RENEW", -1.0)
+    monkeypatch.setattr(executor, "_result", lambda call: None)
+    for error in (failing, os.utime):
+        monkeypatch.setattr(_remote.os, "utime", error)
+        executor._collect()
+    assert _remote._read(str(lease), "token", 0.0) > renewed
+    lease.unlink()
+    executor._collect()
+    assert _remote._read(str(lease), "token", renewed) is None and not lease.exists()
+
+
+@pytest.mark.slow  # submitit and ray take seconds to start
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_job_that_cannot_be_run_was_not_killed(name, tmp_path, caplog):
+    pytest.importorskip(NEEDS[name])
+    (tmp_path / "log").mkdir()  # so `guarded` cannot open it
+    with lookup.find(name, PACKAGE, "Executor")(**OPTIONS.get(name, {})) as executor:
+        executor.submit(python(""), tmp_path / "log")
+        assert list(everything(executor).values()) == [1]
+    assert "could not be run" in caplog.text and "IsADirectoryError" in caplog.text
 
 
 @pytest.mark.parametrize(("given", "seen"), [(None, ["0,1\n", "2,3\n"]), ("7,5,GPU-a,1,0", ["7,5\n", "GPU-a,1\n"])])

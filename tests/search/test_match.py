@@ -1,8 +1,12 @@
 """Sizes against formulas, and widths against a look at all of them."""
 
+import functools
+import types
+
 import launch
 import pytest
 
+from seqjax.mixers import Mixer
 from seqjax.search import match, plan
 from seqjax.training import capacity
 from seqjax.training.elsewhere import elsewhere
@@ -33,6 +37,9 @@ def test_what_sees_whole_sequences_has_no_state():
     sections = ["data={'name': 'digits'}", "task.name=classification", "model.name=classifier"]
     assert match.state_bytes(built(*sections, "model.mixer=bidirectional")) is None
     assert match.state_bytes(built(*sections)) == 8 * 4  # of its layers
+    layer = types.SimpleNamespace(init_state=functools.partial(Mixer.init_state, None))  # of a user, who wrote none
+    model = types.SimpleNamespace(stack=lambda parent: [layer])
+    assert match.state_bytes(types.SimpleNamespace(model=model)) is None
 
 
 def test_flops_count_every_round_of_a_loop():

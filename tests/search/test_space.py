@@ -134,7 +134,6 @@ def test_all_problems_are_listed_at_once():
         "model.layers": integers(1, 2),
         "optim.warmup_steps": choice(0, 100),
         "task.monitor": choice("loss", "accuracy"),
-        "task": choice(dict(name="next_token", monitor="accuracy"), dict(name="next_token", prompt_length=1)),
     }
     with pytest.raises(ConfigError) as error:
         spaces.check(BASE, space)
@@ -142,8 +141,24 @@ def test_all_problems_are_listed_at_once():
     for words in ("model.widht is not a key", "'width'", "optim.learning_rate: got -1", "'gruu'", "heads: got 'four'",
                   "optim.warmup_steps=100", "to 'accuracy', but one monitor must judge all trials"):  # fmt: skip
         assert words in text, (words, text)
-    assert text.startswith("7 problems") and "layers" not in text.replace("Keys", "\0").split("\0")[0]
+    assert text.startswith("6 problems") and "layers" not in text.replace("Keys", "\0").split("\0")[0]
+    section = choice(dict(name="next_token", monitor="accuracy"), dict(name="next_token", prompt_length=1))
+    with pytest.raises(ConfigError, match=r"1 problem .*\n.*to 'accuracy', but one monitor must judge all trials"):
+        spaces.check(BASE, {"task": section})
     spaces.check(BASE, SPACE)
+
+
+def test_each_problem_is_that_of_a_member_of_the_space():
+    """The config itself trains 4 steps, which no trial does."""
+    for space in (
+        {"train.steps": choice(100, 1000), "optim.warmup_steps": choice(0, 100)},
+        {"optim.warmup_steps": choice(50, 100), "train.steps": choice(100, 1000)},
+        {"model.mixer.heads": choice(2, 4), "model.mixer": choice("attention", "linear_attention")},
+    ):
+        spaces.check(BASE, space)
+    with pytest.raises(ConfigError, match=r"1 problem .*\n.*optim\.warmup_steps=100 .* train\.steps=50") as error:
+        spaces.check(BASE, {"train.steps": choice(50, 1000), "optim.warmup_steps": choice(0, 100)})
+    assert "steps=4" not in str(error.value)
 
 
 CONFIG = """

@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from seqjax.data import Loader, Streams, text
 from seqjax.mixers import attention, gru, lstm
 from seqjax.models import lm
 from seqjax.tasks.next_token import NextToken
+from seqjax.training import carry
 from seqjax.training import run as training_run
 from seqjax.training import state as state_lib
 from seqjax.training.checkpoint import Checkpoints
@@ -24,6 +26,7 @@ from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.training.workdir import Workdir
+from seqjax.types import ConfigError
 
 MIXERS = {"gru": gru.Mixer, "hybrid": (functools.partial(attention.Mixer, heads=2, max_length=64), lstm.Mixer)}
 B, L, N = 2, 3, 26
@@ -91,6 +94,16 @@ def whole(model, params, of):
 
 def close(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **{"rtol": 1e-5, "atol": 1e-6, **tolerance}), a, b)
+
+
+def test_an_error_inside_a_model_is_not_a_missing_state(source):
+    def init_state(rows):
+        raise AttributeError("'tuple' object has no attribute 'shpae'")
+
+    with pytest.raises(AttributeError, match="shpae"):
+        carry.check(types.SimpleNamespace(init_state=init_state), source, Loader(batch_size=B))
+    with pytest.raises(ConfigError, match=r"task\.carry_state needs a model with a state: object has no init_state"):
+        carry.check(object(), source, Loader(batch_size=B))
 
 
 @pytest.mark.parametrize("mixer", MIXERS)

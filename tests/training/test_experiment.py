@@ -53,6 +53,14 @@ def test_sizes_travel_from_data_to_model():
     assert params["embedding"]["embedding"].shape == (6, 8) and params["head"]["kernel"].shape == (8, 6)
 
 
+def test_an_error_of_the_source_is_not_one_of_the_model(monkeypatch):
+    e = Experiment(resolve(launch.tiny()))
+    monkeypatch.setattr(e.source, "size", lambda split: int("many"))
+    with pytest.raises(ValueError, match="invalid literal for int") as error:
+        e.shapes  # noqa: B018
+    assert not isinstance(error.value, ConfigError)
+
+
 def test_a_prefix_is_not_predicted():
     prefix = ("model.mixer.name=attention", "model.mixer.heads=2", "model.mixer.prefix=3")
     with pytest.raises(

@@ -122,6 +122,17 @@ def test_options_reach_optax(name, options, same):
     close(run(optim.build(5)), run(same))
 
 
+def test_an_error_that_is_not_of_the_options_stays_itself(monkeypatch):
+    def init(params):
+        raise error
+
+    broken = lambda learning_rate, b1=0.9: optax.GradientTransformation(init, lambda *_: None)
+    monkeypatch.setitem(OPTIMISERS, "sgd", broken)
+    for error in (MemoryError(), OSError(5, "Input/output error"), RuntimeError("no device")):
+        with pytest.raises(type(error)):
+            Optim(name="sgd", options={"b1": 0.5})
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

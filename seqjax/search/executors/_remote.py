@@ -1,5 +1,6 @@
 """Jobs on other machines with a shared file system. A job stops when its lease file is deleted or too old."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -46,8 +47,8 @@ class Remote(_base.Executor):
         if time.monotonic() - self._renewed > RENEW:
             self._renewed = time.monotonic()
             for _, held in self._running.values():
-                if held.lease.exists():
-                    held.lease.touch()
+                with contextlib.suppress(OSError):  # it is deleted, or the next renewal tries again
+                    os.utime(held.lease)
         super()._collect()
 
     def _poll(self, handle):
@@ -101,10 +102,12 @@ def guarded(
             cwd=folder,
             start_new_session=True,
         )
-    told, last, seen = False, None, time.monotonic()
+    told, last, seen = False, 0.0, time.monotonic()
     try:
         while (code := child.poll()) is None:
-            if (renewed := _read(lease, token)) != last:  # age by our own clock: clocks of two machines may differ
+            if (
+                renewed := _read(lease, token, last)
+            ) != last:  # age by our own clock: clocks of two machines may differ
                 last, seen = renewed, time.monotonic()
             if not told and (last is None or time.monotonic() - seen > LEASE or asked()):
                 told = True
@@ -116,10 +119,12 @@ def guarded(
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def _read(lease: str, token: str) -> float | None:
-    """The time when the lease was renewed; None if it is deleted or has another token."""
+def _read(lease: str, token: str, last: float) -> float | None:
+    """The time when the lease was renewed; None: it is deleted or has another token; `last`: it cannot be read now."""
     try:
         file = Path(lease)
         return file.stat().st_mtime if file.read_bytes() == token.encode() else None
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:  # a file system that fails for longer than LEASE ends the job, too
+        return last

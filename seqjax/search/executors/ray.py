@@ -1,11 +1,14 @@
 """Runs jobs as tasks of a Ray cluster."""
 
 import dataclasses
+import logging
 import signal
 
 from seqjax import lookup
 from seqjax.search.executors import _remote
 from seqjax.types import ConfigError, Count
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -50,7 +53,12 @@ class Ray(_remote.Remote):
             return None
         try:
             return self._ray.get(call)
-        except (self._ray.exceptions.RayError, KeyboardInterrupt):  # cancelled, or the machine is lost
+        except self._ray.exceptions.TaskCancelledError:
+            return -signal.SIGKILL
+        except self._ray.exceptions.RayTaskError as error:  # the command was not run: no log, no folder
+            log.warning("a job could not be run: %s", error)
+            return 1
+        except (self._ray.exceptions.RayError, KeyboardInterrupt):  # the machine is lost
             return -signal.SIGKILL
 
     def _cancel(self, call):

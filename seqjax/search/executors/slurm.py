@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 from seqjax import lookup
 from seqjax.search.executors import _remote
 from seqjax.types import ConfigError, Count
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -62,6 +65,9 @@ class Slurm(_remote.Remote):
             return None
         try:
             return call.result()
+        except self._submitit.core.utils.FailedJobError as error:  # the command was not run: no log, no folder
+            log.warning("a job could not be run: %s", error)
+            return 1
         except self._submitit.core.utils.UncompletedJobError:
             return -signal.SIGKILL
 
