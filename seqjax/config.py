@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from seqjax import hints, lookup
+from seqjax import hints, lookup, renamed
 from seqjax.screen import shown
 from seqjax.types import ConfigError, Injected, Part, fields_of, marker, mismatch
 from seqjax.words import DEPTH, Word, opened, plain, settled
@@ -92,6 +92,7 @@ def override(tree: dict, changes: Iterable[str] | Mapping) -> dict:
             elif depth < len(keys) - 1:
                 node.setdefault(key, {})
             if depth == len(keys) - 1:
+                key = renamed.current(node, keys[0], key) if isinstance(node, dict) else key
                 node[key] = value if isinstance(value, Word) else plain(value)
                 break
             inner = opened(node[key]) if isinstance(node[key], Word) else node[key]

@@ -82,6 +82,13 @@ def modern(tree: dict, said: dict[str, str] | None = None) -> dict:
     return out
 
 
+def current(section: dict, kind: str, key: str) -> str:
+    """The new name of a key, if the section already has that name: a resolved config takes old overrides, too."""
+    tables = (RENAMED.get(str(section.get("name")), {}), RENAMED.get(kind, {}))
+    new = next((table[key] for table in tables if key in table), key)
+    return new if isinstance(new, str) and key not in section and new in section else key
+
+
 def _section(tree, kind: str, path: str, said: dict):
     """Renames the keys of a section and of its inner sections; `kind` is the top section of the config around it."""
     if isinstance(tree, list):

@@ -8,6 +8,7 @@ import pytest
 from seqjax import lookup, renamed
 from seqjax.report import runs
 from seqjax.search import plan
+from seqjax.search.space import with_values
 from seqjax.training.experiment import Schema, resolve
 from seqjax.training.trained import Trained
 from seqjax.types import ConfigError, Part, fields_of, marker
@@ -114,6 +115,14 @@ def test_only_a_config_of_the_user_is_told_in_one_line(tmp_path, caplog):
     renamed.told(old)
     wanted = {"rates -> learning_rates", "optim.peak -> optim.learning_rate", "optim.clip -> optim.clip_norm"}
     assert set(caplog.messages[1].removeprefix("keys renamed since 0.1: ").split(", ")) == wanted
+
+
+def test_a_sweep_with_old_keys_searches_under_todays_names():
+    """Its base is resolved, so that it already has every key under its new name."""
+    values = {"optim.peak": 0.5, "model.mixer.1.mixer.context": 20, "loader.batch": 2}
+    tree = with_values(resolve(NEW), values)
+    assert tree["optim"]["learning_rate"] == 0.5 and tree["loader"]["batch_size"] == 2
+    assert tree["model"]["mixer"][1]["mixer"]["max_length"] == 20
 
 
 def test_a_run_folder_of_before_goes_on_is_evaluated_and_reported(tmp_path, caplog):
