@@ -39,7 +39,7 @@ def memory() -> int:
 
 def of_device() -> int | None:
     """Bytes of memory of one device; None: it uses the memory of the machine."""
-    return (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def check_room(state) -> None:
