@@ -32,7 +32,7 @@ MUTATIONS = (
     ("masks.py", "seen | (position_k < self.prefix)", "seen | (position_k <= self.prefix)", MASKS),
     ("masks.py", "allowed & keys.mask_BL[:, None, :]", "allowed | keys.mask_BL[:, None, :]", MASKS),
     ("masks.py", "return next_BL > segment_BL", "return next_BL >= segment_BL", "tests/mixers/test_bidirectional.py"),
-    ("masks.py", "choice = block - self.near - self.everywhere", "choice = block - self.everywhere", MASKS),
+    ("masks.py", "choice = block - self.local_blocks - self.global_blocks", "choice = block - self.global_blocks", MASKS),
     # ops
     ("ops/scan.py", "c_BN = _half(f_BN) * state[1] + _half(i_BN) * g_BN", "c_BN = _half(i_BN) * state[1] + _half(f_BN) * g_BN", ORACLES),
     ("ops/scan.py", "factor_TBM = jnp.concatenate([0.25 * g, 0.25 * before[1]", "factor_TBM = jnp.concatenate([0.25 * g, 0.25 * after[1]", ORACLES),
