@@ -13,6 +13,7 @@ from driver import BASE, Fault
 from seqjax.search import trials
 from seqjax.search.executors.local import Executor
 from seqjax.search.trials import Trial
+from seqjax.training import damage
 from seqjax.training.checkpoint import NEW, TEMPORARY, Checkpoints
 from seqjax.training.experiment import resolve
 from seqjax.training.workdir import Workdir
@@ -52,7 +53,7 @@ def test_a_run_that_lost_its_folder_ends(meet, tmp_path, how):
     left = {}
 
     def lose(folder):
-        while not (folder / "ckpt" / "2").exists():  # what is on its way when the folder goes is not stopped
+        while not (folder / "ckpt" / "2" / damage.FILES).exists():  # a save under way would not be stopped
             time.sleep(0.01)
         LOST[how](folder)
         left.update(launch.tree_of(folder) if folder.exists() else {})
