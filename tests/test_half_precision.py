@@ -131,14 +131,18 @@ def halves(atoms):
     return [a for a in atoms if getattr(a.aval, "dtype", None) in (jnp.bfloat16, jnp.float16)]
 
 
+def carries(scan):
+    """What a scan hands from step to step; what it stacks has one axis more than in its body."""
+    body = scan.params["jaxpr"].jaxpr.outvars
+    return [out for out, inner in zip(scan.outvars, body, strict=True) if out.aval.shape == inner.aval.shape]
+
+
 def sums_over_rows(jaxpr):
     """Equations that add up over all rows what is in half precision."""
     for equation in equations(jaxpr):
         lost = [a for a in halves(equation.outvars) if not has_rows(a)]
         adds_up = equation.primitive.name in SUMS and any(map(has_rows, equation.invars))
-        carried = equation.primitive.name == "scan" and set(lost) & set(
-            equation.outvars[: equation.params["num_carry"]]
-        )
+        carried = equation.primitive.name == "scan" and set(lost) & set(carries(equation))
         if lost and (adds_up or carried):
             yield str(equation).partition("[")[0], [a.aval.str_short() for a in (*equation.invars, *equation.outvars)]
 
