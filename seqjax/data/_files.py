@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from seqjax.machine import memory
 from seqjax.types import DataError
 
 PIECE = 2**18  # bytes that are unpacked or decoded at a time
@@ -17,15 +18,6 @@ RATIO, SMALL = 100, 2**28  # a .gz may unpack to RATIO times its size, and alway
 def absolute(path: str | Path) -> Path:
     """The path as errors show it: from the root, with `~` expanded and links unresolved."""
     return Path(os.path.expanduser(path)).absolute()
-
-
-def memory() -> int:
-    """The bytes of memory that this process may use: that of the machine, or less in a container."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such file, or "max"
-        return found
 
 
 def read_bytes(path: str | Path) -> bytes:

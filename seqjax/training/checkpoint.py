@@ -16,7 +16,8 @@ from pathlib import Path
 import jax
 
 from seqjax.training import cost, damage, folders, processes, stored
-from seqjax.training.workdir import Workdir, free
+from seqjax.training.files import free
+from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,12 @@
 """The cost of a model (parameters, bytes, FLOPs), counted without running it."""
 
-import contextlib
 import math
-import os
 import re
-from pathlib import Path
 
 import jax
 import numpy as np
 
+from seqjax.machine import memory
 from seqjax.types import ConfigError
 
 
@@ -26,15 +24,6 @@ def count(params) -> int:
 def nbytes(tree) -> int:
     """Bytes of all arrays in a tree; the arrays may be abstract."""
     return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in jax.tree.leaves(tree))
-
-
-def memory() -> int:
-    """Bytes of memory that this machine has, or that its container may use."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            limits.append(int(Path(file).read_text()))
-    return min(limits)
 
 
 def of_device() -> int | None:

@@ -19,12 +19,9 @@ import tempfile
 from pathlib import Path
 
 from seqjax.training import files
-from seqjax.training.files import Rows, free
+from seqjax.training.files import Rows
 from seqjax.training.records import Result, Status, record, wrong_row
 from seqjax.types import ConfigError, WorkdirError
-
-__all__ = ["MetricsFile", "Workdir", "finite", "free"]
-
 
 WRITTEN = ("config.json", "run.json", "metrics.jsonl", "status.json")  # every run writes these
 
