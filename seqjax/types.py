@@ -210,30 +210,3 @@ class Checked:
 
     def __post_init__(self):
         check_fields(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec(Checked):
-    """Describes what a data source yields: the sizes that the task and the model get from the data.
-
-    Exactly one of `vocabulary` (token ids in 0 ... vocabulary - 1) and `features` (real vectors) is set.
-    """
-
-    vocabulary: Count | None = None
-    features: Count | None = None
-    classes: Count | None = None
-    length: Count = 1  # of the longest example
-    source_vocabulary: Count | None = None  # of the source sequence, which the example answers
-    source_length: Count | None = None  # of the longest source sequence
-    unit: str = "token"  # what one token is: character, byte, ...
-    splits: tuple[str, ...] = ("train",)
-
-    def __post_init__(self):
-        super().__post_init__()
-        if (self.vocabulary is None) == (self.features is None):
-            raise ValueError(f"Spec needs either vocabulary or features, got {self.vocabulary} and {self.features}.")
-        if (self.source_vocabulary is None) != (self.source_length is None):
-            raise ValueError(
-                f"Spec needs source_vocabulary and source_length together, got {self.source_vocabulary} and "
-                f"{self.source_length}."
-            )

@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax import lookup
+from seqjax import lookup, spec
 from seqjax.mixers._base import check_state
 from seqjax.models import lm, seq2seq
 from seqjax.models._blocks import Backbone
-from seqjax.types import Spec
 
 L, D, V, S = 6, 8, 7, 4
 CONTEXT = 8
@@ -129,9 +128,9 @@ def mixer(name, options):
     return functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
 
 
-TOKENS = dict(inputs=Spec(vocabulary=V), outputs=V, width=D, expansion=0.0)
-PAIRS = TOKENS | dict(inputs=Spec(vocabulary=V, source_vocabulary=V, source_length=S), encoder_layers=1)
-FEATURES = dict(inputs=Spec(features=D), outputs=D, width=D, expansion=1.0)
+TOKENS = dict(inputs=spec.tokens(V), outputs=V, width=D, expansion=0.0)
+PAIRS = TOKENS | dict(inputs=spec.tokens(V, source=(V, S)), encoder_layers=1)
+FEATURES = dict(inputs=spec.features(D), outputs=D, width=D, expansion=1.0)
 GRU, HEADS = mixer("gru", {}), mixer("attention", ATTENTION[0])
 
 

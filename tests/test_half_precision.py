@@ -12,16 +12,15 @@ import pytest
 from jax.extend import core
 from subjects import OPTIONS, mixer
 
-from seqjax import lookup
+from seqjax import lookup, spec
 from seqjax.mixers._base import Mixer
 from seqjax.models import seq2seq
-from seqjax.types import Spec
 
 D, V, S, CONTEXT = 16, 32, 16, 128
 # Where rounding makes a step of what is looked at, gradients of float32 are others, and no sum is to blame.
 SMOOTH = {"local_p": dict(radius=S, weights="softmax")}
-FEATURES, TOKENS = Spec(features=D), Spec(vocabulary=V)
-PAIRS = Spec(vocabulary=V, source_vocabulary=V, source_length=S)
+FEATURES, TOKENS = spec.features(D), spec.tokens(V)
+PAIRS = spec.tokens(V, source=(V, S))
 BUILT = dict(width=D, outputs=V, mixer=(mixer("attention", dict(heads=2, max_length=CONTEXT)), mixer("gru", {})))
 MODELS = {
     "lm": [dict(inputs=TOKENS), dict(inputs=TOKENS, tie_embeddings=True, norm="rms")],

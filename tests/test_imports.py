@@ -15,7 +15,20 @@ import seqjax
 
 ROOT = Path(seqjax.__file__).parent
 ROOMS = (
-    *("screen", "types", "lookup", "words", "hints", "renamed", "config", "module", "machine", "masks", "metrics"),
+    *(
+        "screen",
+        "types",
+        "lookup",
+        "words",
+        "hints",
+        "renamed",
+        "config",
+        "module",
+        "machine",
+        "spec",
+        "masks",
+        "metrics",
+    ),
     *("ops", "mixers", "converters", "models", "probabilistic", "data", "tasks"),
     *(
         "training",
@@ -36,7 +49,7 @@ ROOMS = (
 GROUND = {
     **{"screen": [], "types": ["screen"], "lookup": ["screen", "types"], "words": ["types", "lookup"]},
     **{"hints": ["lookup"], "renamed": ["types"], "config": ["screen", "types", "lookup", "words", "hints", "renamed"]},
-    **{"module": ["types"], "machine": [], "masks": [], "metrics": []},
+    **{"module": ["types"], "machine": [], "spec": ["types"], "masks": [], "metrics": []},
 }
 NEVER = {"torch", "keras", "tensorflow", "tensorflow_probability", "transformers", "clu", "dynamax", "hmmlearn"}
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(ROOT)], "seqjax.") if m.name != "seqjax.__main__")

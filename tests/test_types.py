@@ -15,7 +15,6 @@ from seqjax.types import (
     NonNegative,
     Positive,
     Range,
-    Spec,
     marker,
     mismatch,
 )
@@ -89,10 +88,3 @@ def test_constructors_list_all_that_is_wrong():
 def test_markers():
     assert marker(Annotated[Count, Injected], Injected) is Injected
     assert marker(Count, Injected) is None
-
-
-def test_a_spec_has_tokens_or_features():
-    with pytest.raises(ValueError, match="either vocabulary or features"):
-        Spec()
-    with pytest.raises(ValueError, match="either vocabulary or features"):
-        Spec(vocabulary=3, features=2)

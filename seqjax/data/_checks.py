@@ -4,7 +4,8 @@ import numpy as np
 
 from seqjax import lookup
 from seqjax.data import _files
-from seqjax.types import ConfigError, DataError, Spec
+from seqjax.spec import Spec
+from seqjax.types import ConfigError, DataError
 
 ORDER = 40  # bytes per example of a split that the order of an epoch takes
 

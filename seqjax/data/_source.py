@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.types import Checked, Spec
+from seqjax.spec import Spec
+from seqjax.types import Checked
 
 
 @dataclasses.dataclass

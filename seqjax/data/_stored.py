@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from seqjax import spec
 from seqjax.data._text import Textual
-from seqjax.types import Spec
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -14,8 +14,11 @@ class Stored(Textual):
 
     classes = None  # not a field: the subclass reads it from its data
 
-    def keep(self, field: str, arrays: dict[str, list], labels: dict[str, list] | None = None, **sizes):
-        """Stores split -> arrays of the field "tokens" or "features", split -> class ids; `sizes` go into the spec."""
+    def keep(self, field: str, size: int, arrays: dict[str, list], labels: dict[str, list] | None = None, **more):
+        """Stores split -> arrays of the field "tokens" or "features", split -> class ids.
+
+        `size`: the size of the vocabulary or the number of features; `more`: see `seqjax.spec.tokens`.
+        """
         self._examples = {}
         for split, values in arrays.items():
             for value in values:
@@ -24,12 +27,9 @@ class Stored(Textual):
             if labels is not None:
                 examples = [e | {"label": np.int32(label)} for e, label in zip(examples, labels[split], strict=True)]
             self._examples[split] = examples
-        self.spec = Spec(
-            length=max(len(value) for values in arrays.values() for value in values),
-            classes=None if labels is None else len(self.classes),
-            splits=tuple(arrays),
-            **sizes,
-        )
+        longest = max(len(value) for values in arrays.values() for value in values)
+        classes = None if labels is None else len(self.classes)
+        self.spec = getattr(spec, field)(size, longest, classes=classes, splits=tuple(arrays), **more)
 
     def size(self, split):
         return len(self._examples[split])

@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 
+from seqjax import spec
 from seqjax.data import _files
 from seqjax.data._random import generator
 from seqjax.data._source import Source
-from seqjax.types import Count, DataError, Spec
+from seqjax.types import Count, DataError
 
 Tokens = Literal["character", "byte"]
 COMPRESSED = 4_000_000  # the most tokens that are compressed for a baseline
@@ -196,7 +197,7 @@ class TextWindows(Textual):
             begin = end
         if self.codec.size == 1:
             raise DataError(f"{where} repeats one single character, so there is nothing to predict: use another text.")
-        self.spec = Spec(vocabulary=self.codec.size, length=self.length + 1, unit=self.codec.unit, splits=tuple(ends))
+        self.spec = spec.tokens(self.codec.size, self.length + 1, unit=self.codec.unit, splits=tuple(ends))
         self.notes = tuple(unlearnt(self.codec, {split: [ids_L] for split, ids_L in self._ids.items()}))
 
     def _window(self, split: str, begin: int, end: int) -> dict[str, np.ndarray]:

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Generated
-from seqjax.types import Count, Spec
+from seqjax import spec
+from seqjax.data._random import SPLITS, Generated
+from seqjax.types import Count
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -23,10 +24,11 @@ class Tracking(Generated):
         super().__post_init__()
         if self.min_length > self.length:
             raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower min_length.")
-        self.spec = Spec(
-            vocabulary=self.symbols + 1,
-            length=self.length + 1 + len(self.answer(np.zeros(1, np.int32))),
-            splits=("train", "validation", "test"),
+        self.spec = spec.tokens(
+            self.symbols + 1,
+            self.length + 1 + len(self.answer(np.zeros(1, np.int32))),
+            scored=True,
+            splits=SPLITS,
         )
 
     @property

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Strings
-from seqjax.types import Spec
+from seqjax import spec
+from seqjax.data._random import SPLITS, Strings
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,9 +30,7 @@ class Copy(Strings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(
-            vocabulary=self.symbols + 1, length=2 * self.length + 1, splits=("train", "validation", "test")
-        )
+        self.spec = spec.tokens(self.symbols + 1, 2 * self.length + 1, scored=True, splits=SPLITS)
 
     def draw(self, random, split):
         symbols = self.string(random, split)

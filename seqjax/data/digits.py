@@ -37,7 +37,7 @@ class Digits(Stored):
                 split = {0: "test", 5: "test", 1: "validation"}.get(index % 11, "train")
                 features[split].append(image_L[:, None])
                 labels[split].append(label)
-        self.keep("features", features, labels, features=1)
+        self.keep("features", 1, features, labels)
 
 
 Source = Digits

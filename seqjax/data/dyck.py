@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Generated
-from seqjax.types import Count, Spec
+from seqjax import spec
+from seqjax.data._random import SPLITS, Generated
+from seqjax.types import Count
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -40,7 +41,7 @@ class Dyck(Generated):
             raise ValueError(f"{odd}={getattr(self, odd)} is odd, but every bracket is closed: choose an even number.")
         if self.min_length > self.length:
             raise ValueError(f"min_length={self.min_length} is above length={self.length}: lower min_length.")
-        self.spec = Spec(vocabulary=2 * self.kinds, length=self.length, splits=("train", "validation", "test"))
+        self.spec = spec.tokens(2 * self.kinds, self.length, scored=True, splits=SPLITS)
 
     def draw(self, random, split):
         pairs = random.integers(self.min_length // 2, self.length // 2 + 1) if split == "train" else self.length // 2

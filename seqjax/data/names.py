@@ -54,7 +54,7 @@ class Names(Stored):
         self.codec = Alphabet(names["train"], unknown=True)
         tokens = {split: [self.codec.encode(name) for name in found] for split, found in names.items()}
         self.notes = tuple(unlearnt(self.codec, tokens, names))
-        self.keep("tokens", tokens, labels, vocabulary=self.codec.size, unit=self.codec.unit)
+        self.keep("tokens", self.codec.size, tokens, labels, unit=self.codec.unit)
 
 
 Source = Names

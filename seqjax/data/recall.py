@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Generated
-from seqjax.types import Count, Spec
+from seqjax import spec
+from seqjax.data._random import SPLITS, Generated
+from seqjax.types import Count
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -36,9 +37,7 @@ class Recall(Generated):
         super().__post_init__()
         if self.keys < self.pairs:
             raise ValueError(f"keys={self.keys} is below pairs={self.pairs}: raise keys, as each pair has its own.")
-        self.spec = Spec(
-            vocabulary=self.keys + self.values, length=4 * self.pairs, splits=("train", "validation", "test")
-        )
+        self.spec = spec.tokens(self.keys + self.values, 4 * self.pairs, scored=True, splits=SPLITS)
 
     def draw(self, random, split):
         keys = random.choice(self.keys, self.pairs, replace=False)

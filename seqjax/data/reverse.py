@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Strings
-from seqjax.types import Spec
+from seqjax import spec
+from seqjax.data._random import SPLITS, Strings
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -31,12 +31,12 @@ class Reverse(Strings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(
-            vocabulary=self.symbols + 2,
-            length=self.length + 2,
-            source_vocabulary=self.symbols,
-            source_length=self.length,
-            splits=("train", "validation", "test"),
+        self.spec = spec.tokens(
+            self.symbols + 2,
+            self.length + 2,
+            source=(self.symbols, self.length),
+            scored=True,
+            splits=SPLITS,
         )
 
     def draw(self, random, split):

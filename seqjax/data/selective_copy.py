@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data._random import Generated
-from seqjax.types import Count, Spec
+from seqjax import spec
+from seqjax.data._random import SPLITS, Generated
+from seqjax.types import Count
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -41,11 +42,7 @@ class SelectiveCopy(Generated):
             raise ValueError(f"min_length={least} is above length={self.length}: lower min_length.")
         if self.count > least:
             raise ValueError(f"count={self.count} symbols do not fit into {least} places: lower count.")
-        self.spec = Spec(
-            vocabulary=self.symbols + 2,
-            length=self.length + 1 + self.count,
-            splits=("train", "validation", "test"),
-        )
+        self.spec = spec.tokens(self.symbols + 2, self.length + 1 + self.count, scored=True, splits=SPLITS)
 
     def draw(self, random, split):
         least = self.min_length or self.length

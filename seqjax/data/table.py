@@ -73,13 +73,13 @@ class Table(Stored):
         if self.features is not None:
             arrays = {split: [r[1] for r in found] for split, found in records.items()}
             self._check_widths(records)
-            self.keep("features", arrays, labels, features=records["train"][0][1].shape[1])
+            self.keep("features", records["train"][0][1].shape[1], arrays, labels)
         else:
             texts = {split: [r[1] for r in found] for split, found in records.items()}
             self.codec = codec(self.tokenizer, texts["train"], unknown=True)
             arrays = {split: [self.codec.encode(r[1], r[0]) for r in found] for split, found in records.items()}
             self.notes += tuple(unlearnt(self.codec, arrays, texts))
-            self.keep("tokens", arrays, labels, vocabulary=self.codec.size, unit=self.codec.unit)
+            self.keep("tokens", self.codec.size, arrays, labels, unit=self.codec.unit)
 
     def _read(self, files: list[Path], unusual: dict, spaced: list[str]) -> list[tuple]:
         """(where, text or features, label) of every row."""

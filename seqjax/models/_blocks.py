@@ -11,7 +11,8 @@ from seqjax.mixers._layers import Dense
 from seqjax.mixers._memory import check_alone
 from seqjax.module import Module
 from seqjax.ops import ring
-from seqjax.types import Count, Dtype, Fraction, Injected, Layers, NonNegative, Spec
+from seqjax.spec import Spec
+from seqjax.types import Count, Dtype, Fraction, Injected, Layers, NonNegative
 
 Norm = Literal["layer", "rms"]
 

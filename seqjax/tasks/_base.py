@@ -8,7 +8,8 @@ import jax
 
 from seqjax import lookup
 from seqjax.metrics import grows
-from seqjax.types import Checked, Injected, Spec
+from seqjax.spec import Spec
+from seqjax.types import Checked, Injected
 
 
 class Reads(NamedTuple):

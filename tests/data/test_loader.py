@@ -12,10 +12,11 @@ import launch
 import numpy as np
 import pytest
 
+from seqjax import spec
 from seqjax.data import Batches, Loader, Source
 from seqjax.data._stored import Stored
 from seqjax.data.copy import Source as Copy
-from seqjax.types import ConfigError, DataError, Spec
+from seqjax.types import ConfigError, DataError
 
 N, V = 23, 50
 BUCKETS = (3, 5, 8)
@@ -30,7 +31,7 @@ class Numbered(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(vocabulary=2**31 - 1, classes=2**31 - 1, length=8, splits=("train", "validation"))
+        self.spec = spec.tokens(2**31 - 1, 8, classes=2**31 - 1, splits=("train", "validation"))
 
     def size(self, split):
         return None if self.endless and split == "train" else self.count
@@ -49,7 +50,7 @@ class Given(Source):
     def __post_init__(self):
         super().__post_init__()
         features = self.records and not callable(self.records[0]) and "features" in self.records[0]
-        self.spec = Spec(vocabulary=None if features else V, features=2 if features else None, classes=3, length=4)
+        self.spec = spec.features(2, 4, classes=3) if features else spec.tokens(V, 4, classes=3)
 
     def size(self, split):
         return len(self.records)
@@ -170,7 +171,7 @@ class Listed(Stored):
     def __post_init__(self):
         super().__post_init__()
         tokens = lambda *lengths: [np.zeros(n, np.int32) for n in lengths]
-        self.keep("tokens", {"train": tokens(3, 5, 5, 2), "validation": tokens(1, 5, 8)}, vocabulary=V)
+        self.keep("tokens", V, {"train": tokens(3, 5, 5, 2), "validation": tokens(1, 5, 8)})
 
 
 class Measured(Numbered):
@@ -431,7 +432,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         ({"length": 10**9}, {"batch_size": 1}, ConfigError, ("lower loader.batch_size or data.length",)),
         ({}, {"batch_size": 2 * 10**9}, ConfigError, ("a sixteenth of the memory",)),
         ({}, {"buckets": (8, 10**9)}, ConfigError, ("rows of 1,000,000,000 tokens",)),
-        ({"symbols": 2**31 - 1}, {}, ValueError, ("vocabulary: got 2147483648",)),
+        ({"symbols": 2**31 - 1}, {}, ValueError, ("size: got 2147483648",)),
         ({"examples": 2 * 10**9}, {}, DataError, ("'validation' has 2,000,000,000 examples", "half the memory")),
     ],
 )

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from seqjax import spec
 from seqjax.data import Batches, Loader, Source, reverse
-from seqjax.types import DataError, Spec
+from seqjax.types import DataError
 
 V, LONGEST = 9, 4
 
@@ -20,8 +21,8 @@ class Pairs(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        known = {} if self.source_vocabulary is None else dict(source_length=LONGEST)
-        self.spec = Spec(vocabulary=V, length=8, source_vocabulary=self.source_vocabulary, **known)
+        source = None if self.source_vocabulary is None else (self.source_vocabulary, LONGEST)
+        self.spec = spec.tokens(V, 8, source=source)
 
     def size(self, split):
         return len(self.sources)

@@ -8,7 +8,7 @@ import pytest
 from seqjax import lookup
 from seqjax.data import tinyshakespeare
 from seqjax.data.digits import Digits
-from seqjax.types import Spec
+from seqjax.spec import Spec
 
 # Name -> options to build it with; "FOLDER" stands for the fake files below. A new source needs a line here.
 CASES = {

@@ -7,8 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from seqjax import spec
 from seqjax.data import Loader, Source, Streams, copy
-from seqjax.types import ConfigError, DataError, Spec
+from seqjax.types import ConfigError, DataError
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -21,7 +22,7 @@ class Counted(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(vocabulary=self.count, length=self.length + 1, splits=("train", "validation"))
+        self.spec = spec.tokens(self.count, self.length + 1, splits=("train", "validation"))
 
     def stream(self, split):
         tokens_N = np.arange(self.count, dtype=np.int32)

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqjax import spec
 from seqjax.decoding import Sampling, sample
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
-from seqjax.types import Spec
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 V, GREEDY = 6, Sampling(temperature=0.0)
 KEY = jax.random.key(0)
-WORDS = dict(inputs=Spec(vocabulary=V), outputs=V, width=8, expansion=0)
+WORDS = dict(inputs=spec.tokens(V), outputs=V, width=8, expansion=0)
 
 
 @functools.cache
@@ -175,9 +175,10 @@ def test_one_compilation_serves_all_calls():
 
 @functools.cache
 def pair():
-    spec = Spec(vocabulary=V, source_vocabulary=4, source_length=3)
     mixers = (functools.partial(Attention, heads=2, max_length=16), GRU)
-    model = Seq2Seq(inputs=spec, outputs=V, width=8, layers=2, mixer=mixers, encoder_layers=1, expansion=0)
+    model = Seq2Seq(
+        inputs=spec.tokens(V, source=(4, 3)), outputs=V, width=8, layers=2, mixer=mixers, encoder_layers=1, expansion=0
+    )
     source, mask = jnp.array([[1, 2, 3], [0, 3, 99]]), jnp.array([[True, True, True], [True, True, False]])
     given = dict(source_BS=source, source_mask_BS=mask)
     params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((2, 2), jnp.int32), **given)["params"]

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from seqjax import spec
 from seqjax.data import Source as _Source
 from seqjax.tasks.classification import Classification
-from seqjax.types import Spec
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -15,7 +15,7 @@ class Source(_Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(features=1, classes=2, length=3, splits=("train", "validation", "test"))
+        self.spec = spec.features(1, 3, classes=2, splits=("train", "validation", "test"))
 
     def size(self, split):
         return 8

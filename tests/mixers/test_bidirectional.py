@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from gradients import call, close, drawn, evaluate, run
 
-from seqjax import lookup
+from seqjax import lookup, spec
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.stacked import Stacked
 from seqjax.models import classifier, lm
-from seqjax.types import Spec
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -101,7 +100,7 @@ def test_there_is_no_state(subject):
 
 
 def test_a_language_model_refuses_it_and_a_classifier_takes_it():
-    options = dict(inputs=Spec(vocabulary=5, classes=3), outputs=3, width=D, mixer=(GRU, Bidirectional))
+    options = dict(inputs=spec.tokens(5, classes=3), outputs=3, width=D, mixer=(GRU, Bidirectional))
     with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Bidirectional does"):
         lm.Model(**options)
     with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Stacked does"):

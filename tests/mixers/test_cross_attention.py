@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from gradients import close, run
 
+from seqjax import spec
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.cross_attention import CrossAttention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.stacked import Stacked
 from seqjax.models import classifier, lm
-from seqjax.types import Spec
 
 B, L, S, D, H, G, K = 3, 4, 5, 8, 4, 2, 2
 REAL_BL = np.array([[1, 1, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]], bool)
@@ -105,7 +105,7 @@ def test_options_that_are_refused(options, words):
         CrossAttention(width=D, **options)
 
 
-ALONE = dict(inputs=Spec(vocabulary=5, classes=3), outputs=3, width=D, mixer=(GRU, CrossAttention))
+ALONE = dict(inputs=spec.tokens(5, classes=3), outputs=3, width=D, mixer=(GRU, CrossAttention))
 
 
 @pytest.mark.parametrize(

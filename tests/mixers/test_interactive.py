@@ -10,10 +10,10 @@ import reading
 from gradients import close, evaluate, run
 from reading import FLAGS, FRESH_L, REAL_L, REAL_S, B, D, L, S, call
 
+from seqjax import spec
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.interactive import Interactive
 from seqjax.models import seq2seq
-from seqjax.types import Spec
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -137,9 +137,12 @@ def test_a_bidirectional_one_sees_all_and_does_not_go_on():
 
 
 def test_a_decoder_takes_a_causal_one_only():
-    spec = Spec(vocabulary=5, source_vocabulary=5, source_length=3)
     build = lambda **o: seq2seq.Model(
-        inputs=spec, outputs=5, width=D, mixer=GRU, cross_attention=lambda **k: Interactive(**k, **o)
+        inputs=spec.tokens(5, source=(5, 3)),
+        outputs=5,
+        width=D,
+        mixer=GRU,
+        cross_attention=lambda **k: Interactive(**k, **o),
     )
     build()
     with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Interactive does"):

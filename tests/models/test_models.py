@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from gradients import init, run
 
+from seqjax import spec
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
 from seqjax.models.classifier import Classifier
 from seqjax.models.lm import LanguageModel
 from seqjax.training import cost
-from seqjax.types import Spec
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
-TOKENS, FEATURES = Spec(vocabulary=7, classes=3), Spec(features=2, classes=3)
+TOKENS, FEATURES = spec.tokens(7, classes=3), spec.features(2, classes=3)
 HEADS2 = functools.partial(Attention, heads=2)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gradients import init, run
 
+from seqjax import spec
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.cross_attention import CrossAttention
 from seqjax.mixers.gru import GRU
@@ -17,11 +18,10 @@ from seqjax.mixers.rnn import Elman
 from seqjax.models.classifier import Classifier
 from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
-from seqjax.types import Spec
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
-SPEC = Spec(vocabulary=7, source_vocabulary=5, source_length=4)
+SPEC = spec.tokens(7, source=(5, 4))
 HEADS2 = functools.partial(Attention, heads=2)
 SOURCE_BS, MASK_BS = np.array([[1, 2, 3, 4], [4, 0, 9, 9]], np.int32), np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
 TOKENS_BL = np.array([[1, 2, 3], [6, 5, 4]], np.int32)
@@ -111,17 +111,13 @@ def test_dropout_is_drawn_in_the_encoder_too():
         (lambda: seq2seq(encoder=CrossAttention), "CrossAttention reads a memory, and an encoder has none"),
         (lambda: seq2seq(encoder=()), "model.encoder is an empty list"),
         (lambda: seq2seq(mixer=()), "model.mixer is an empty list"),
-        (lambda: seq2seq(inputs=Spec(vocabulary=7)), "this data has none: choose model.name='lm'"),
+        (lambda: seq2seq(inputs=spec.tokens(7)), "this data has none: choose model.name='lm'"),
         (
             lambda: seq2seq(cross_attention=functools.partial(CrossAttention, heads=3)),
             "heads=3 does not divide model.width=8",
         ),
         (lambda: LanguageModel(inputs=SPEC, outputs=7, mixer=GRU), "which a language model does not read: choose"),
         (lambda: Classifier(inputs=SPEC, outputs=7, mixer=GRU), "which a classifier does not read: choose"),
-        (
-            lambda: Spec(vocabulary=7, source_vocabulary=5),
-            "source_length together, got 5 and None",
-        ),
     ],
 )
 def test_what_is_refused_when_it_is_built(build, words):

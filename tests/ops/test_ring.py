@@ -17,12 +17,11 @@ import pytest
 from hlo import collectives, eight_devices
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from seqjax import lookup, masks
+from seqjax import lookup, masks, spec
 from seqjax.mixers.attention import Attention
 from seqjax.models.classifier import Classifier
 from seqjax.models.lm import LanguageModel
 from seqjax.ops import _backends, attention, linear, linear_attention, losses, positions, ring
-from seqjax.types import Spec
 
 RNG = np.random.default_rng(0)
 B, H, G, K, N = 6, 4, 2, 4, 5
@@ -79,7 +78,7 @@ def of_linear_attention(kernel="product", cut=True):
 
 def of_model(L=16, model=LanguageModel, outputs=7, **options):
     """The summed loss of a model in training, as tasks make it, and its parameters; documents packed."""
-    module = model(inputs=Spec(vocabulary=7), outputs=outputs, width=8, **options)
+    module = model(inputs=spec.tokens(7), outputs=outputs, width=8, **options)
     tokens = RNG.integers(7, size=(B, L + 1))
     mask, reset = flags(L + 1)
     shapes = jax.eval_shape(module.init, jax.random.key(0), tokens[:, :-1])["params"]
@@ -360,7 +359,7 @@ def test_mixers_say_whether_their_sequences_can_be_cut(name):
     ],
 )
 def test_models_can_be_cut_if_all_their_mixers_can(over_four, made, cuttable):
-    model = Classifier(inputs=Spec(vocabulary=7), outputs=7, width=8, mixer=(mixer("min_gru"), made))
+    model = Classifier(inputs=spec.tokens(7), outputs=7, width=8, mixer=(mixer("min_gru"), made))
     assert model.cuttable == cuttable
     init = part(jax.eval_shape, model.init, jax.random.key(0))
     init(np.zeros((B, 1), int))

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import lookup
+from seqjax import lookup, spec
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
-from seqjax.types import Spec
 
 RNG = np.random.default_rng(0)
 B, L, V = 4, 6, 5
-SPEC = Spec(vocabulary=V, classes=V, length=L, unit="character")
+SPEC = spec.tokens(V, L, classes=V, unit="character")
 
 
 def batch():
@@ -126,14 +125,14 @@ def test_the_monitored_metric_is_one_of_the_task(name):
 
 def test_tasks_refuse_data_that_they_cannot_use():
     with pytest.raises(ValueError, match="this source has features"):
-        NextToken(spec=Spec(features=2))
+        NextToken(spec=spec.features(2))
     with pytest.raises(ValueError, match="this source has none"):
-        Classification(spec=Spec(vocabulary=2))
+        Classification(spec=spec.tokens(2))
 
 
 def test_next_token_refuses_what_leaves_nothing_to_predict():
     with pytest.raises(ValueError, match="has 1 token, which leaves nothing to predict: give longer ones"):
-        NextToken(spec=Spec(vocabulary=2, length=1))
+        NextToken(spec=spec.tokens(2, 1))
     with pytest.raises(ValueError, match=r"task\.prompt_length=6 leaves no token .* has 6: choose at most 5"):
         NextToken(spec=SPEC, prompt_length=L)
     data = jax.tree.map(jnp.asarray, {**batch(), "mask": np.ones((B, L), bool)})

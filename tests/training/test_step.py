@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from seqjax import spec
 from seqjax.lookup import find
 from seqjax.mixers import attention, gru
 from seqjax.models import classifier, lm
@@ -18,13 +19,12 @@ from seqjax.training import state as state_lib
 from seqjax.training.guard import Norms
 from seqjax.training.optim import Optim
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
-from seqjax.types import Spec
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 B, L, V, F, C = 8, 6, 7, 2, 3
-TOKENS = Spec(vocabulary=V, classes=C, length=L)
-FEATURES = Spec(features=F, classes=C, length=L)
+TOKENS = spec.tokens(V, L, classes=C)
+FEATURES = spec.features(F, L, classes=C)
 MIXERS = {"gru": gru.Mixer, "attention": functools.partial(attention.Mixer, heads=2, max_length=L)}
 
 

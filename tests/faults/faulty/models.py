@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.module import Module
-from seqjax.types import Count, Dtype, Injected, Spec
+from seqjax.spec import Spec
+from seqjax.types import Count, Dtype, Injected
 
 SHORT = 4  # tokens; what is longer brings out the fault
 

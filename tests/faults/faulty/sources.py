@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from seqjax import spec
 from seqjax.data import Source
-from seqjax.types import Spec
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -17,8 +17,8 @@ class Faulty(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        sizes = {"features": 2} if self.fault == "nan feature" else {"vocabulary": 4}
-        self.spec = Spec(classes=3, length=6, splits=("train",), **sizes)
+        make, size = (spec.features, 2) if self.fault == "nan feature" else (spec.tokens, 4)
+        self.spec = make(size, 6, classes=3)
 
     def size(self, split):
         return self.count
@@ -64,7 +64,7 @@ class Signs(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(features=1, classes=2, length=3)
+        self.spec = spec.features(1, 3, classes=2)
 
     def size(self, split):
         return None
@@ -88,7 +88,7 @@ class Growing(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(vocabulary=5, length=8, splits=("train", "validation") if self.validation else ("train",))
+        self.spec = spec.tokens(5, 8, splits=("train", "validation") if self.validation else ("train",))
 
     def size(self, split):
         return 20
@@ -110,7 +110,7 @@ class TwoDocuments(Source):
         tokens, reset = np.arange(12 * 4 + 1, dtype=np.int32) % 3, np.zeros(12 * 4 + 1, bool)
         reset[[0, 18]], tokens[17:25] = True, 3
         self.whole = {"tokens": tokens, "reset": reset}
-        self.spec = Spec(vocabulary=4, length=5, splits=("train",))
+        self.spec = spec.tokens(4, 5, splits=("train",))
 
     def size(self, split):
         return None

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from seqjax import spec
 from seqjax.data import Source
-from seqjax.types import Count, Spec
+from seqjax.types import Count
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -23,7 +24,7 @@ class Held(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = Spec(vocabulary=5, length=8, splits=("train", "validation"))
+        self.spec = spec.tokens(5, 8, splits=("train", "validation"))
         self.calls, hold = 0, os.environ.get("HOLD", "")
         self.after, self.file = (int(hold.partition(":")[0]), Path(hold.partition(":")[2])) if hold else (None, None)
 
