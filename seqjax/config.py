@@ -186,7 +186,9 @@ def _value(hint, value, path: str, problems: list[str]):
     elif section := listed(hint):
         if isinstance(value, list):
             return [_value(section, v, f"{path}.{i}", problems) for i, v in enumerate(value)]
-        problems.append(f"{path}: got {shown(value)}, wanted a list of sections with {', '.join(fields_of(section))}.")
+        keys = list(fields_of(section))
+        wanted = f'wanted a list of sections with {", ".join(keys)}: write [{{"{keys[0]}": ...}}]'
+        problems.append(f"{path}: got {shown(value)}, {wanted}.")
     elif problem := mismatch(hint, value):
         problems.append(f"{path}: {problem}.")
     return value

@@ -175,8 +175,12 @@ def test_a_model_without_blocks_has_no_layer_decay():
         (["optim.groups=[{'match': 'a', 'from_step': 4}]"], "optim.groups.0.from_step=4 is after the last step"),
         (["optim.groups=[{'rate': 2}]"], "optim.groups.0.match is required and missing"),
         (["optim.groups=['head/.*']"], "optim.groups.0: got 'head/.*', wanted a section with match, rate"),
-        (["optim.groups={'match': 'head/.*'}"], "wanted a list of sections with match, rate, decay, from_step"),
-        (["optim.freeze=embedding"], "optim.freeze is not a key. Did you mean 'groups'?"),
+        (
+            ["optim.groups={'match': 'head/.*'}"],
+            'of sections with match, rate, decay, from_step: write [{"match": ...}]',
+        ),
+        (["optim.groups.0.rate=0"], "optim.groups: got {'0': {'rate': 0}}, wanted a list of sections"),
+        (["optim.freeze=embedding"], "optim.freeze is not a key. Did you mean 'groups=LIST'?"),
         (["optim.layer_decay=0"], "optim.layer_decay: got 0, wanted a float above 0 and below 1"),
         (["optim.groups=[{'match': 'haed/.*'}]"], "optim.groups.0.match='haed/.*' matches no whole path"),
         (["optim.groups=[{'match': '.*', 'rate': 0}]"], "optim.groups freezes all parameters"),
@@ -227,6 +231,9 @@ def test_a_run_freezes_and_starts_later_and_resumes_to_the_same_bits(tmp_path):
     assert launch.final(tmp_path / "half") == launch.final(tmp_path / "whole") == (4, digest(states[-1]))
     assert launch.rows(tmp_path / "half") == launch.rows(tmp_path / "whole")
     check_norms(e, states, launch.rows(tmp_path / "whole"))
+    other = ("--config.train.steps=6", "--config.optim.groups.1.from_step=3")
+    outcome = launch.main(*train, tmp_path / "half", *other)
+    assert outcome.code == 4 and "is of another optimiser" in outcome.err, outcome
 
 
 def saved(folder, step, experiment):
