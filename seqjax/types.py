@@ -198,6 +198,12 @@ def marker(hint, kind):
     return None
 
 
+def listed(hint):
+    """The dataclass of the sections in a list (`tuple[Group, ...]`), or None if it is no list of sections."""
+    args = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
+    return args[0] if args and dataclasses.is_dataclass(args[0]) else None
+
+
 def check_fields(obj) -> None:
     """Checks the fields of a dataclass or module against their annotations; one ValueError lists all problems."""
     problems = [

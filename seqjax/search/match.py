@@ -170,7 +170,8 @@ def _flops(e: Experiment, step, state, totals) -> float:
 
 
 def _step(e: Experiment):
-    return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay)
+    accumulate, ema = e.train.accumulation_steps, e.optim.ema_decay
+    return make_train_step(e.model, e.task, e.tx, accumulate=accumulate, ema=ema, trained=e.optim.trained)
 
 
 def _compiled(e: Experiment, step, batch):

@@ -87,7 +87,7 @@ class Run:
         axis, ema = self.layout.axis, e.optim.ema_decay
         make = lambda axis: make_train_step(
             e.model, e.task, e.tx, accumulate=self.options.accumulation_steps, ema=ema, axis=axis, use=self.layout.use,
-            spike=e.guard.spike,
+            spike=e.guard.spike, trained=e.optim.trained,
         )  # fmt: skip
         step = make(axis)
         alone = step if axis is None else make(None)  # the step of one device
@@ -133,6 +133,8 @@ class Run:
         self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
         for note in self.experiment.source.notes:
             self.journal.display.say(f"data: {note}")
+        for line in self.experiment.optim.told(self.abstract.params):
+            self.journal.display.say(f"optim: {line}")
         if self.origin:
             self.journal.display.say(
                 "\n  ".join([str(self.origin), *history.other_model(self.origin.meta, self.experiment)])

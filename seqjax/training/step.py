@@ -21,6 +21,7 @@ def make_train_step(
     spike: float | None = None,
     axis: str | None = None,
     use: Callable = lambda params: params,
+    trained: Callable = lambda step, new, old=None: new,
 ):
     """`(state, totals, batch) -> (state, totals)`, where totals add up metrics on the device; None: no totals yet.
 
@@ -29,7 +30,8 @@ def make_train_step(
     any batch, and float16 can hold it; the gradients of all tokens are summed in float32. A step whose loss or gradient
     is not finite, or that is a `spike` (see `guard.Guard`), changes no parameter; it is counted in `state.bad` and
     under "skipped". The totals also contain `state.bad`: the host can still read them after the buffers of the state
-    were reused. `use` is what a mesh does to parameters before the model reads them.
+    were reused. `use` is what a mesh does to parameters before the model reads them. `trained` (see `optim.Optim`) says
+    which gradients count in the norm and which averages move.
 
     A carried state enters as data, so that the gradient stops at the start of the batch. It is kept after a skipped
     step, too, as the parameters that made it are kept; a row in which it is not finite is reset.
@@ -82,7 +84,7 @@ def make_train_step(
         # A batch without targets has weight 0 and gradient 0.
         weight = jnp.where(metrics["loss"].weight > 0, metrics["loss"].weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
-        norm = optax.tree.norm(grads)
+        norm = optax.tree.norm(trained(state.step, grads))
         ok = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(norm)
         if spike is not None:
             ok &= ~state.norms.is_spike(norm, spike)
@@ -92,6 +94,7 @@ def make_train_step(
         average = state.ema
         if ema is not None:
             average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params)
+            average = trained(state.step, average, state.ema)
         keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
         one, zero = jnp.float32(1), jnp.float32(0)
         metrics = {
