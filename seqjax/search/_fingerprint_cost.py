@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
-from seqjax.training.step import make_train_step, zero_totals
+from seqjax.training.step import zero_totals
 
 REPEATS = 5  # least number of repeats of each measurement
 SECONDS = 0.5  # repeats go on until this time has passed
@@ -61,7 +61,7 @@ def measure(experiment: Experiment) -> dict[str, float]:
 def _train(e: Experiment):
     """The compiled training step and its arguments."""
     batch, state = jax.device_put(e.batches.first), e.make_state()
-    step = make_train_step(e.model, e.task, e.tx)
+    step = e.program()
     args = state, zero_totals(step, state, batch), batch
     return jax.jit(step).lower(*args).compile(), args
 
