@@ -55,6 +55,8 @@ class Task(Checked):
         super().__post_init__()
         if problem := mismatch(dict[str, Way], self.metrics):
             raise ValueError(f"metrics of {type(self).__name__}: {problem}.")
+        if "loss" not in self.terms:
+            raise ValueError(f"terms of {type(self).__name__} are {', '.join(self.terms)}: call the main one 'loss'.")
         if self.monitor not in self.metrics:
             near = lookup.nearest(self.monitor, self.metrics)
             raise ValueError(f"monitor={self.monitor!r} is not a metric.{near} It has {', '.join(self.metrics)}.")
