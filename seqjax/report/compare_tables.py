@@ -27,7 +27,7 @@ def _names(f: Findings, found: Found) -> list[Cell]:
 
 def results(f: Findings, baselines: list[tuple]) -> Table:
     """One row per contender and value, and one per baseline (name, value of axis, score) on the same metric."""
-    name, few = words.metric(f.metric), len(f.comparison.seeds) <= FEW
+    name, few = words.metric(f.metric, f.metrics[f.metric]), len(f.comparison.seeds) <= FEW
     columns = [
         *_named(f),
         Column("mean and interval", f"test {name}", number=True),

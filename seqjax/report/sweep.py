@@ -5,7 +5,6 @@ import io
 import shlex
 from pathlib import Path
 
-from seqjax.metrics import grows
 from seqjax.report import elements, markdown, sweep_figures, words
 from seqjax.report.page import page
 from seqjax.report.tables import Cell, Column, Row, Table
@@ -32,7 +31,7 @@ def headline(summary: Summary) -> str:
     best = summary.best
     if best is None:
         return "No trial is done yet."
-    order = "highest" if grows(summary.monitor) else "lowest"
+    order = "highest" if summary.way == "more" else "lowest"
     spread = f" ± {words.number(best.spread)}" if best.spread is not None else ""
     what = f"validation {summary.monitor.replace('_', ' ')}"
     values = words.listed([f"{name}\u00a0=\u00a0{_param(value)}" for name, value in best.params.items()])
@@ -63,7 +62,11 @@ def trials(summary: Summary) -> Table:
     """Every trial, in order."""
     names = summary.params
     columns = [Column("trial"), *(Column(name, number=True) for name in names)]
-    columns += [Column(words.metric(summary.monitor), number=True), Column("time", number=True), Column("status")]
+    columns += [
+        Column(words.metric(summary.monitor, summary.way), number=True),
+        Column("time", number=True),
+        Column("status"),
+    ]
     columns += [Column("error")] * any(record.error for record in summary.records)
     best = summary.best
     return Table("Trials", columns, [_row(record, names, record == best, columns) for record in summary.records])

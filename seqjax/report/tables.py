@@ -4,7 +4,6 @@ import dataclasses
 import shlex
 from typing import Literal
 
-from seqjax.metrics import grows
 from seqjax.report import differences as differing
 from seqjax.report import outcome, words
 from seqjax.report.runs import Run
@@ -53,7 +52,7 @@ def results(runs: list[Run]) -> Table:
         Column("run"),
         Column("model"),
         Column("parameters", number=True),
-        *(Column(words.metric(metric), split, number=True) for split, metric in scores),
+        *(Column(words.metric(metric, runs[0].way(metric)), split, number=True) for split, metric in scores),
         Column("training time", number=True),
         Column("tokens/s", number=True),
         Column("status"),
@@ -107,7 +106,7 @@ def _baseline(runs: list[Run], split: str, metric: str, value: float | None) -> 
     if value is None:
         return Cell("")
     measured = [run for run in runs if run.score(split, metric) is not None]
-    if not measured or grows(metric) is None:
+    if not measured or runs[0].way(metric) is None:
         return Cell(words.number(value))
     over = [run.name for run in measured if outcome.beats(run, split, metric, value)]
     if len(over) == len(measured):

@@ -8,6 +8,7 @@
 import sys
 from pathlib import Path
 
+from seqjax.metrics import Way
 from seqjax.search import trials
 from seqjax.search.findings import Findings, Found, Run, best_rate, beyond
 from seqjax.search.plan import Comparison
@@ -34,7 +35,8 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     display = display or Silent()
     sized = sizes(c, workdir, display)
     root = workdir.path
-    monitor = sized[0][0].config["task"]["monitor"]
+    task = Experiment(sized[0][0].config).task
+    monitor = task.monitor, task.metrics[task.monitor]
     grids = {cell.folder: c.grid(cell.contender) for cell, _ in sized}
     given = {folder: len(grid) for folder, grid in grids.items()}
     more = True
@@ -48,10 +50,10 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
         for cell, _ in sized:
             grid = grids[cell.folder]
             tried[cell.folder] = {
-                rate: [trials.outcome(cell.trial(root, rate, s)).trained(monitor) for s in c.learning_rate_seeds]
+                rate: [trials.outcome(cell.trial(root, rate, s)).trained(*monitor) for s in c.learning_rate_seeds]
                 for rate in grid
             }
-            best = chosen[cell.folder] = best_rate(tried[cell.folder], monitor)
+            best = chosen[cell.folder] = best_rate(tried[cell.folder], monitor[1])
             rate = beyond(tried[cell.folder], best)
             if rate is not None and len(grid) < given[cell.folder] + EXTENSIONS:
                 grid.append(rate)
@@ -80,10 +82,10 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
         runs = {seed: Run(trial, trials.outcome(trial)) for seed, trial in final.get(cell.folder, {}).items()}
         edge = "" if rate is None or beyond(rates, rate) is None else "lowest" if rate == min(rates) else "highest"
         founds.append(Found(cell, size, dict(sorted(rates.items())), rate, edge, runs))
-    return Findings(c, founds, monitor, impossible)
+    return Findings(c, founds, task.monitor, task.metrics, impossible)
 
 
-def _train(wanted: list[Trial], executor, display, title: str, monitor: str, workdir: Workdir) -> None:
+def _train(wanted: list[Trial], executor, display, title: str, monitor: tuple[str, Way], workdir: Workdir) -> None:
     """Runs the trials that have not ended yet."""
     left = [t for t in {t.folder: t for t in wanted}.values() if not trials.outcome(t).ended]
     if not left:
@@ -93,8 +95,8 @@ def _train(wanted: list[Trial], executor, display, title: str, monitor: str, wor
 
     def on_done(trial, outcome):
         name = trial.folder.relative_to(_runs(trial))
-        best = outcome.best(monitor)
-        known = f"{monitor} was never finite on validation" if best is None else f"{monitor} {best:.4f}"
+        best = outcome.best(*monitor)
+        known = f"{monitor[0]} was never finite on validation" if best is None else f"{monitor[0]} {best:.4f}"
         said = f"{outcome.status}: {outcome.error}" if outcome.status != "done" else known
         if not outcome.ended:
             failed[name] = outcome.error

@@ -5,7 +5,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from seqjax.metrics import grows, is_better
+from seqjax.metrics import Way, is_better
 from seqjax.search import statistics
 from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
@@ -80,11 +80,16 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """All results of a comparison. `impossible`: (contender, value, assignment) -> why it cannot be evaluated there."""
+    """All results of a comparison.
+
+    `metrics`: metric -> which way is better. `impossible`: (contender, value, assignment) -> why it cannot be evaluated
+    there.
+    """
 
     comparison: Comparison
     founds: list[Found]
     monitor: str
+    metrics: dict[str, Way]
     impossible: dict[tuple, str]
 
     @property
@@ -95,7 +100,7 @@ class Findings:
     @property
     def sign(self) -> int:
         """1 if a higher metric is better, else -1."""
-        return 1 if grows(self.metric) else -1
+        return 1 if self.metrics[self.metric] == "more" else -1
 
     def at(self, value) -> list[Found]:
         """All contenders at a value, in the order of the file."""
@@ -155,7 +160,7 @@ class Findings:
         return [pair._replace(adjusted=p) for pair, p in zip(rough, adjusted, strict=True)]
 
 
-def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | None:
+def best_rate(rates: dict[float, list[float | None]], way: Way) -> float | None:
     """The learning rate with the best mean over its seeds; a rate that diverged with any seed does not count."""
     best, best_mean = None, None
     for rate in sorted(rates):
@@ -163,7 +168,7 @@ def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | N
         if None in values:
             continue
         mean = sum(values) / len(values)
-        if is_better(monitor, mean, best_mean):
+        if is_better(way, mean, best_mean):
             best, best_mean = rate, mean
     return best
 

@@ -182,7 +182,7 @@ class Fingerprint:
         def on_done(trial: Trial, outcome: Outcome):
             nonlocal done
             done += 1
-            best = outcome.best(METRIC)
+            best = outcome.best(METRIC, "more")
             what = f"validation {METRIC} {best:.3f}" if best is not None else outcome.error or outcome.status
             self.say(f"{self.name}  [{done}/{len(trials)}]  {trial.folder.parent.name}  {trial.folder.name}: {what}")
 
@@ -195,7 +195,7 @@ class Fingerprint:
 
     def _choose(self, probe: Probe) -> float | None:
         """The learning rate with the lowest validation loss; None if no loss is finite."""
-        best = {peak: self._outcome(probe, peak, 0).trained(CHOICE) for peak in self.tier.peaks}
+        best = {peak: self._outcome(probe, peak, 0).trained(CHOICE, "less") for peak in self.tier.peaks}
         known = {peak: loss for peak, loss in best.items() if loss is not None}
         return min(known, key=known.get) if known else None
 
@@ -209,7 +209,7 @@ class Fingerprint:
         peak = self._choose(probe)
         outcomes = {f"{p:g}": self._outcome(probe, p, 0) for p in self.tier.peaks}
         every = [self.trials[probe.name, peak, seed] for seed in range(self.seeds)] if peak else []
-        chosen = [trial for trial in every if trials_lib.outcome(trial).trained(CHOICE) is not None]
+        chosen = [trial for trial in every if trials_lib.outcome(trial).trained(CHOICE, "less") is not None]
         return {
             "about": probe.about,
             "data": probe.data,
@@ -217,7 +217,7 @@ class Fingerprint:
             "seeds": self.seeds,
             "peak": peak,
             "config": self.trials[probe.name, peak or self.tier.peaks[0], 0].config,
-            "rates": {rate: outcome.trained(CHOICE) for rate, outcome in outcomes.items()},
+            "rates": {rate: outcome.trained(CHOICE, "less") for rate, outcome in outcomes.items()},
             "runs": [str(trial.folder.relative_to(self.workdir.path)) for trial in chosen],
             "diverged": len(every) - len(chosen),
             "scores": [score.at(chosen, probe, factor) for factor in probe.factors] if chosen else [],

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from seqjax.training import cost, history, progress
 from seqjax.training.experiment import Experiment
-from seqjax.training.step import check_monitor, make_train_step, zero_totals
+from seqjax.training.step import make_train_step, zero_totals
 from seqjax.types import ConfigError
 
 
@@ -28,7 +28,6 @@ def show(experiment: Experiment) -> None:
         trained=e.optim.trained,
     )  # fmt: skip
     totals = zero_totals(step, state, batch)
-    check_monitor(e.task, totals)
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
     tokens, epoch = e.batches.tokens, e.batches.per_epoch
