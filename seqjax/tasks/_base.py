@@ -32,7 +32,7 @@ class Task(Checked):
 
     The loader makes a batch of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right, `mask` (B, L)
     True = real, `weight` (B,) 0 for the empty rows of the last batch, and the other fields that the source gives
-    (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
+    (`label`, `scored`, `reset`; `source` (B, S) and its `mask_S`).
 
     `monitor` is the validation metric for the choice of the best checkpoint and for early stopping. Its name says which
     direction is better: a metric of your own ends in `_score` if higher is better, in `_loss` if lower is better, or

@@ -184,8 +184,9 @@ def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
 def fingerprint(experiment: Experiment) -> dict:
     """A fingerprint that distinguishes training data under the same config: the number of records, a hash of the first
     batch, and the meanings of its tokens and classes."""
-    h = hashlib.sha256()
-    for name, array in sorted(experiment.batches.first.items()):
+    h, first = hashlib.sha256(), experiment.batches.first
+    old = {"mask_S": "source_mask"}  # the hash keeps the name of before, with which older checkpoints were saved
+    for name, array in sorted((old.get(name, name), array) for name, array in first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     source = experiment.source
     return {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}

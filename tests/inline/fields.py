@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from seqjax import spec
 from seqjax.data import Source as _Source
+from seqjax.spec import Field, Spec
 from seqjax.tasks.classification import Classification
 
 
@@ -15,7 +15,8 @@ class Source(_Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = spec.features(1, 3, classes=2, splits=("train", "validation", "test"))
+        fields = {"features": Field("real", shape=(1,)), "sign": Field("real"), "label": Field("ids", 2, axis=None)}
+        self.spec = Spec(fields, {"L": 3}, splits=("train", "validation", "test"))
 
     def size(self, split):
         return 8

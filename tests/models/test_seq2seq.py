@@ -212,7 +212,7 @@ def test_a_config_that_does_not_fit_is_a_sentence(tmp_path, sections, words):
 
 def test_a_dry_run_shows_a_source(tmp_path):
     done = launch.main("train", "--config", config(tmp_path), "--dry_run")
-    assert done.code == 0 and "first source" in done.out and "source_mask" in done.out
+    assert done.code == 0 and "first source" in done.out and "mask_S" in done.out
 
 
 @pytest.fixture(scope="module")
