@@ -73,7 +73,8 @@ class Spec(Checked):
                 raise ValueError(f"{name} has the axis {field.axis!r}, wanted 'L', the axis that the model reads.")
             if field.into is not None and field.into not in self.axes:
                 raise ValueError(f"{name} points into the axis {field.into!r}, but no field is a sequence along it.")
-        if taken := self.fields.keys() & (self.columns.keys() - self.fields.keys() | {"weight"}):
+        made = {"weight", *map(mask_name, self.axes), *(f"{n}_observed" for n, f in self.fields.items() if f.missing)}
+        if taken := self.fields.keys() & made:
             raise ValueError(f"a batch has a {min(taken)!r} of its own: rename this field.")
         if self.end is not None and self.end >= (self.vocabulary or 0):
             raise ValueError(f"end={self.end}, wanted one of the {self.vocabulary or 0} ids of tokens.")

@@ -67,8 +67,10 @@ def shapes(example: dict[str, np.ndarray], spec: Spec, where: str) -> None:
             first = example[spec.axes[field.axis]].shape
             wanted = (first[0] if first else field.axis, *wanted)
         if shape != wanted:
-            as_ = "" if field.axis is None or name == spec.axes[field.axis] else f", as long as {spec.axes[field.axis]}"
-            raise DataError(f"{where}: {name} has shape {_listed(shape)}, wanted {_listed(wanted)}{as_}.")
+            like = (
+                "" if field.axis is None or name == spec.axes[field.axis] else f", as long as {spec.axes[field.axis]}"
+            )
+            raise DataError(f"{where}: {name} has shape {_listed(shape)}, wanted {_listed(wanted)}{like}.")
     for axis, name in spec.axes.items():
         if axis != "L" and len(example[name]) > spec.lengths[axis]:
             raise DataError(
@@ -92,8 +94,7 @@ def values(examples: list[dict], indices: np.ndarray, spec: Spec, where: Callabl
         every = bounds[0] if field.into is None else np.repeat(bounds, [array.size for array in arrays])
         if _right(np.concatenate(arrays, axis=None), field, every).all():
             continue
-        wrong = (i for i, array in enumerate(arrays) if not _right(array, field, bounds[i]).all())
-        bad = next(wrong)
+        bad = next(i for i, array in enumerate(arrays) if not _right(array, field, bounds[i]).all())
         place = np.argwhere(~_right(arrays[bad], field, bounds[bad]))[0]
         raise DataError(
             f"{where(int(indices[bad]))}: {name}{place.tolist() if arrays[bad].ndim else ''} is "

@@ -44,8 +44,8 @@ def pad(examples: Sequence[dict | None], spec: Spec, lengths: dict[str, int], ro
         else:
             where, flat = batch[mask_name(field.axis)], np.concatenate(values)
         if field.missing:
-            batch[f"{name}_observed"][where] = ~np.isnan(flat)
-            flat = np.nan_to_num(flat, nan=0.0)
+            observed = ~np.isnan(flat)
+            batch[f"{name}_observed"][where], flat = observed, np.where(observed, flat, 0)
         batch[name][where] = flat
     return batch
 
