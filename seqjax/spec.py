@@ -41,6 +41,7 @@ class Field(Checked):
                 raise ValueError(f"{name}={getattr(self, name)!r} with kind={self.kind!r}: only {kind!r} has {name}.")
         if self.missing and self.kind != "real":
             raise ValueError(f"missing=True with kind={self.kind!r}: only 'real' numbers can be missing.")
+        object.__setattr__(self, "shape", tuple(self.shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Spec(Checked):
             raise ValueError(f"a batch has a {min(taken)!r} of its own: rename this field.")
         if self.end is not None and self.end >= (self.vocabulary or 0):
             raise ValueError(f"end={self.end}, wanted one of the {self.vocabulary or 0} ids of tokens.")
+        object.__setattr__(self, "splits", tuple(self.splits))
 
     def __hash__(self):
         return hash((*self.fields.items(), *self.lengths.items(), self.splits, self.end, self.unit))

@@ -12,6 +12,8 @@ def test_a_spec_is_told_apart_and_hashed_by_its_fields():
     a, b = (spec.tokens(7, 9, source=(5, 4), classes=3) for _ in range(2))
     assert a == b and hash(a) == hash(b) and a != spec.tokens(7, 9, source=(5, 4), classes=2)
     assert (a.vocabulary, a.length, a.source_vocabulary, a.source_length, a.classes) == (7, 9, 5, 4, 3)
+    lists = Spec({"features": Field("real", shape=[3])}, {"L": 1}, splits=["train"])
+    assert lists == spec.features(3) and hash(lists) == hash(spec.features(3))
     assert (a.features, spec.features(3).features, spec.features(3).vocabulary) == (None, 3, None)
 
 

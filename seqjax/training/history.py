@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from seqjax import config
+from seqjax import config, renamed
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.records import Status
@@ -185,8 +185,7 @@ def fingerprint(experiment: Experiment) -> dict:
     """A fingerprint that distinguishes training data under the same config: the number of records, a hash of the first
     batch, and the meanings of its tokens and classes."""
     h, first = hashlib.sha256(), experiment.batches.first
-    old = {"mask_S": "source_mask"}  # the hash keeps the name of before, with which older checkpoints were saved
-    for name, array in sorted((old.get(name, name), array) for name, array in first.items()):
+    for name, array in sorted((renamed.ARRAYS.get(name, name), array) for name, array in first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     source = experiment.source
     return {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}
