@@ -49,6 +49,9 @@ RENAMED = {
     "conv_lstm": _RECURRENT,
 }
 
+# Array of a batch -> its old name, which the fingerprint of the data in a checkpoint keeps.
+ARRAYS = {"mask_S": "source_mask"}
+
 
 def told(tree: dict) -> dict:
     """As `modern`, for a file of the user: one line of the log lists the keys that were renamed.

@@ -32,7 +32,8 @@ def measure(experiment: Experiment) -> dict[str, float]:
     train, args = _train(experiment)
     state, _, batch = args
     params, model = {"params": state.params}, experiment.model
-    tokens_BL, token_B = experiment.task.reads(batch).x, batch["tokens"][:, -1]
+    tokens_BL = experiment.task.reads(batch).x
+    token_B = tokens_BL[:, -1]
     empty = model.init_state(len(tokens_BL))
     prefill = jax.jit(model.apply).lower(params, tokens_BL, empty).compile()
     _, full = prefill(params, tokens_BL, empty)

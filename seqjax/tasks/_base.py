@@ -32,7 +32,7 @@ class Task(Checked):
 
     The loader makes a batch of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right, `mask` (B, L)
     True = real, `weight` (B,) 0 for the empty rows of the last batch, and the other fields that the source gives
-    (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
+    (`label`, `scored`, `reset`; `source` (B, S) and its `mask_S`).
 
     `metrics` declares every metric that `loss` returns, and whether "more" or "less" of it is better. It may be a
     property. `monitor` is the one whose validation value chooses the best checkpoint and decides on early stopping.

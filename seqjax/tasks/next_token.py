@@ -65,7 +65,7 @@ class NextToken(_base.Task):
 
     def reads(self, batch):
         reset_BL = batch["reset"][:, :-1] if "reset" in batch else None
-        side = {"source_BS": batch["source"], "source_mask_BS": batch["source_mask"]} if "source" in batch else {}
+        side = {"source_BS": batch["source"], "source_mask_BS": batch["mask_S"]} if "source" in batch else {}
         return _base.Reads(batch["tokens"][:, :-1], batch["mask"][:, :-1], reset_BL, side)
 
     def length(self, L):

@@ -9,16 +9,14 @@ import jax
 import numpy as np
 
 from seqjax import config, renamed
-from seqjax.data import Batches, Loader, Source, Streams
-from seqjax.training import carry, cost
+from seqjax.data import Batches, Loader, Source, Streams, check_memory
+from seqjax.training import carry
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
 from seqjax.training.optim import Optim
 from seqjax.training.origin import Init
 from seqjax.training.parallel import Parallel
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
-
-OVERHEAD = 500  # bytes of Python objects per example, at least, in addition to its numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +114,13 @@ class Experiment:
                 f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
                 f"only {', '.join(self.source.spec.splits)}: give it a validation split, or set train.eval_every=None."
             )
-        self._check_room()
+        check_memory(
+            self.source.spec,
+            self.loader,
+            (self.loader.buckets or [self.source.spec.length])[-1],
+            batches=(self.loader.prefetch + 1) * self.train.steps_per_call,
+            rows=-(-self.loader.batch_size // jax.process_count()),
+        )
         self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
         self.model = config.build(
             part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
@@ -138,23 +142,6 @@ class Experiment:
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
         self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
-
-    def _check_room(self) -> None:
-        """Refuses batches or examples that are too large for the memory of this machine, which makes them."""
-        spec, loader = self.source.spec, self.loader
-        a_place = 4 * (spec.features or 1) + 2
-        example = spec.length * a_place + (spec.source_length or 0) * 5
-        row = (loader.buckets or [spec.length])[-1] * a_place + (spec.source_length or 0) * 5 + OVERHEAD
-        batches = (loader.prefetch + 1) * self.train.steps_per_call
-        # The examples of one batch are read whole, then cut.
-        rows, have = -(-loader.batch_size // jax.process_count()), cost.memory()
-        need = rows * max(example, batches * row)
-        if need > have:
-            what, also = (f"{batches:,} batches", ", loader.prefetch") if batches * row > example else ("a batch", "")
-            raise ConfigError(
-                f"the memory for {what} of {loader.batch_size:,} examples, up to {spec.length:,} long, is {need:,} "
-                f"bytes, but this machine has {have:,}: lower loader.batch_size{also} or data.length."
-            )
 
     def _check_cuts(self, n: int) -> None:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""

@@ -1,7 +1,9 @@
 """What the laws do not say about encoder and decoder: how they are built, trained and asked, and what they refuse."""
 
 import functools
+import hashlib
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,8 @@ from seqjax.mixers.rnn import Elman
 from seqjax.models.classifier import Classifier
 from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
+from seqjax.training import history
+from seqjax.training.experiment import Experiment, resolve
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -212,7 +216,17 @@ def test_a_config_that_does_not_fit_is_a_sentence(tmp_path, sections, words):
 
 def test_a_dry_run_shows_a_source(tmp_path):
     done = launch.main("train", "--config", config(tmp_path), "--dry_run")
-    assert done.code == 0 and "first source" in done.out and "source_mask" in done.out
+    assert done.code == 0 and "first source" in done.out and "mask_S" in done.out
+
+
+def test_the_fingerprint_of_data_is_that_of_older_checkpoints(tmp_path):
+    """In which the mask of a source had another name."""
+    e = Experiment(resolve(json.loads(Path(config(tmp_path)).read_text())))
+    batch, digest = dict(e.batches[0]), hashlib.sha256()
+    batch["source_mask"] = batch.pop("mask_S")
+    for name in sorted(batch):
+        digest.update(f"{name} {batch[name].dtype} {batch[name].shape}".encode() + batch[name].tobytes())
+    assert history.fingerprint(e)["first"] == digest.hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -254,7 +254,7 @@ def test_an_exception_in_user_code_names_the_users_file(tmp_path, monkeypatch):
     """It is a bug of theirs, so the traceback is kept; the folder says what happened, and saves are finished."""
 
     def example(self, split, index):
-        return {"tokens": np.zeros(3, np.int32)} if split == "train" else 1 / 0
+        return {"tokens": np.zeros(3, np.int32), "scored": np.ones(3, bool)} if split == "train" else 1 / 0
 
     monkeypatch.setattr(copy.Copy, "example", example)
     outcome = train(tmp_path, "train.checkpoint_every=1", "train.eval_every=3", code=3)

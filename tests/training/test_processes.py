@@ -236,7 +236,7 @@ def test_shares_of_a_batch_are_the_batch(step):
     for rows in shares:
         read.clear()
         parts.append(batches.part(step, rows))
-        assert read == (indices[rows[0] : rows[-1] + 1] or indices[:1])
+        assert read == indices[rows[0] : rows[-1] + 1]
     for key, array in whole.items():
         np.testing.assert_array_equal(np.concatenate([p[key] for p in parts]), array)
 
