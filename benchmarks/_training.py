@@ -20,7 +20,7 @@ def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru
         dict(
             data=dict(name="benchmarks._characters:Source", length=length),
             task=dict(name="next_token"),
-            model=dict(name="lm", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
+            model=dict(name="stack", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
             loader=dict(batch_size=batch),
             optim=dict(learning_rate=1e-3),
             train=dict(checkpoint_every=None, **train),
@@ -59,7 +59,7 @@ def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
     def bare(held, batch):
         def loss(params):
             reads = e.task.reads(batch)
-            metrics = e.task.loss(e.model.apply({"params": params}, reads.x, **reads.keywords)[0], batch)
+            metrics = e.task.loss(e.model.apply({"params": params}, reads.x, **reads.keywords(e.model))[0], batch)
             return metrics["loss"].total / metrics["loss"].weight
 
         params, opt_state, step = held

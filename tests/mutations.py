@@ -68,7 +68,7 @@ MUTATIONS = (
     ("mixers/attention.py", "y_BLHK = masks.fill(y_BLHK, fits_BL, jnp.nan)", "y_BLHK = masks.fill(y_BLHK, fits_BL)", LAWS + " -k attention-2"),
     ("mixers/attention.py", "return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), state", "return y_BLD.astype(x_BLD.dtype), state", LAWS + " -k attention-2"),
     ("mixers/attention.py", "masks.positions((B, L), mask_BL, reset_BL, start_B)", "masks.positions((B, L), mask_BL, reset_BL)", LAWS + " -k attention-2"),
-    ("models/_blocks.py", "return masks.fill(x_BLD, mask_BL).astype(dtype), state", "return x_BLD.astype(dtype), state", LAWS + " -k stack"),
+    ("models/_blocks.py", "return masks.fill(x_BLD, mask_BL).astype(dtype), state", "return x_BLD.astype(dtype), state", LAWS + " -k blocks"),
     # loader
     ("data/_loader.py", "np.random.Philox(key=[self.seed, epoch])", "np.random.Philox(key=[self.seed, 0])", LOADER),
     ("data/_loader.py", "start = (self.seed << 32) + step * B", "start = step * B", LOADER),

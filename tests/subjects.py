@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from built import logits
 from flax import linen as nn
 
 from seqjax import lookup, spec
 from seqjax.mixers._base import check_state
-from seqjax.models import lm, seq2seq
+from seqjax.models import seq2seq, stack
 from seqjax.models._blocks import Backbone
 
 L, D, V, S = 6, 8, 7, 4
@@ -73,12 +74,12 @@ OPTIONS = {
 }
 
 
-class Stack(Backbone, kw_only=True):
+class Blocks(Backbone, kw_only=True):
     """The blocks of a model and nothing else: features in, features out."""
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         if state is not None:
-            check_state("Stack", state, self.init_state, x_BLD.shape[0])
+            check_state("Blocks", state, self.init_state, x_BLD.shape[0])
         after = []
         for block, before in zip(self.blocks, state or [None] * self.layers, strict=True):
             x_BLD, new = block(x_BLD, before, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
@@ -128,9 +129,9 @@ def mixer(name, options):
     return functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
 
 
-TOKENS = dict(inputs=spec.tokens(V), outputs=V, width=D, expansion=0.0)
+TOKENS = dict(inputs=spec.tokens(V), head=logits(V), width=D, expansion=0.0)
 PAIRS = TOKENS | dict(inputs=spec.tokens(V, source=(V, S)), encoder_layers=1)
-FEATURES = dict(inputs=spec.features(D), outputs=D, width=D, expansion=1.0)
+FEATURES = dict(inputs=spec.features(D), head=logits(D), width=D, expansion=1.0)
 GRU, HEADS = mixer("gru", {}), mixer("attention", ATTENTION[0])
 
 
@@ -139,7 +140,7 @@ def model(name):
     only = dict(mixer=mixer(name, OPTIONS.get(name, [{}])[0]), layers=1)
     if lookup.find(name, "seqjax.mixers", "Mixer").memory:
         return Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross_attention=None))
-    return lm.Model(**TOKENS, **only)
+    return stack.Model(**TOKENS, **only)
 
 
 SUBJECTS, FIRST = {}, []  # the latter: one for each mixer, and the models
@@ -154,12 +155,12 @@ for name in MIXERS:  # the others: tests/mixers/test_bidirectional.py
         FIRST += [words] if variant == 0 else []
         DAILY += [words] if variant == 0 or (name == "attention" and variant in (2, 3)) else []
 MODELS = {
-    "lm(gru)": model("gru"),
-    "lm(attention)": model("attention"),
-    "lm(stacked)": model("stacked"),
+    "stack(gru)": model("gru"),
+    "stack(attention)": model("attention"),
+    "stack(stacked)": model("stacked"),
     "seq2seq(cross_attention)": model("cross_attention"),
-    "stack(gru,attention)": Stack(**FEATURES, mixer=(GRU, HEADS), layers=2),
-    "lm(attention,gru)": lm.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
+    "blocks(gru,attention)": Blocks(**FEATURES, mixer=(GRU, HEADS), layers=2),
+    "stack(attention,gru)": stack.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
     "seq2seq(attention,gru)": Given(functools.partial(seq2seq.Model, **PAIRS, mixer=(HEADS, GRU))),
 }
 SUBJECTS |= MODELS

@@ -35,10 +35,12 @@ class NextToken(_base.Task):
     prompt_length: Natural = 0
     carry_state: bool = False
 
+    causal = True
+
     def __post_init__(self):
         super().__post_init__()
         if self.spec.vocabulary is None:
-            raise ValueError("next_token needs tokens, this source has features: choose task.name='classification'.")
+            raise ValueError("next_token needs tokens, this source has features: choose other data, or another task.")
         if self.prompt_length and self.carry_state:
             raise ValueError(
                 f"task.prompt_length={self.prompt_length} counts from the start of a document, but task.carry_state "

@@ -8,8 +8,9 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from seqjax import config, renamed
+from seqjax import config, lookup, renamed
 from seqjax.data import Batches, Loader, Source, Streams, check_memory
+from seqjax.models import Model
 from seqjax.training import carry
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
@@ -122,10 +123,8 @@ class Experiment:
             rows=-(-self.loader.batch_size // jax.process_count()),
         )
         self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
-        self.model = config.build(
-            part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
-        )
-        prefix, given = getattr(self.model, "prefix", 0), self.task.prompt_length
+        self.model = self._model(part["model"], tree["model"])
+        prefix, given = self.model.prefix, self.task.prompt_length
         if prefix > given:
             raise ConfigError(
                 f"mixer.prefix={prefix} lets the first {prefix} tokens attend to each other, but with "
@@ -143,9 +142,23 @@ class Experiment:
             carry.check(self.model, self.source, self.loader)
         self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
 
+    def _model(self, part: Part, section: dict) -> Model:
+        """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""
+        target = lookup.find(section["name"], part.package, part.symbol)
+        if not issubclass(target, Model):
+            raise ConfigError(f"model.name={section['name']!r} is not a subclass of seqjax.models.Model: make it one.")
+        head = partial(self.task.head, outputs=self.task.outputs())
+        model = config.build(part, section, "model", inputs=self.source.spec, head=head)
+        if self.task.causal and not model.causal:
+            raise ConfigError(
+                f"task: {type(self.task).__name__} predicts tokens that the model must not see, but {model.ahead[0]} "
+                "sees them: choose a causal mixer (model.mixer), or a task whose predictions may depend on all tokens."
+            )
+        return model
+
     def _check_cuts(self, n: int) -> None:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""
-        if whole := getattr(self.model, "whole", [type(self.model).__name__]):
+        if whole := self.model.whole:
             raise ConfigError(
                 f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
                 "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."

@@ -94,7 +94,7 @@ def _of_data(key: str) -> bool:
 
 
 def _of_model(key: str) -> bool:
-    return key.startswith("model.") and not key.endswith(FREE)
+    return key.startswith(("model.", "task.head.")) and not key.endswith(FREE)
 
 
 def apart(meta: dict, experiment: Experiment, workdir: Workdir | None) -> dict[str, tuple]:

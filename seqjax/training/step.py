@@ -42,7 +42,7 @@ def make_train_step(
     def summed_loss(params, batch, carry, key):
         reads = task.reads(batch)
         prediction, carry = model.apply(
-            {"params": use(params)}, reads.x, carry, **reads.keywords, deterministic=False, rngs={"dropout": key}
+            {"params": use(params)}, reads.x, carry, **reads.keywords(model), deterministic=False, rngs={"dropout": key}
         )
         metrics = task.loss(prediction, batch)
         task.check(metrics)
@@ -159,7 +159,7 @@ def make_eval_step(model, task):
 
     def eval_step(params, batch, carry=None):
         reads = task.reads(batch)
-        prediction, carry = model.apply({"params": params}, reads.x, carry, **reads.keywords, deterministic=True)
+        prediction, carry = model.apply({"params": params}, reads.x, carry, **reads.keywords(model), deterministic=True)
         metrics = task.loss(prediction, batch)
         task.check(metrics)
         return metrics, carry

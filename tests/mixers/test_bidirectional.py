@@ -5,15 +5,19 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import launch
 import numpy as np
 import pytest
+from built import classes
 from gradients import call, close, drawn, evaluate, run
 
 from seqjax import lookup, spec
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.stacked import Stacked
-from seqjax.models import classifier, lm
+from seqjax.models.stack import Stack
+from seqjax.training.experiment import Experiment, resolve
+from seqjax.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -99,13 +103,13 @@ def test_there_is_no_state(subject):
     assert not module.causal
 
 
-def test_a_language_model_refuses_it_and_a_classifier_takes_it():
-    options = dict(inputs=spec.tokens(5, classes=3), outputs=3, width=D, mixer=(GRU, Bidirectional))
-    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Bidirectional does"):
-        lm.Model(**options)
-    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Stacked does"):
-        lm.Model(**options | {"mixer": functools.partial(Stacked, mixer=Bidirectional)})
-    model = classifier.Model(**options)
+def test_a_causal_task_refuses_it_and_another_takes_it():
+    options = dict(inputs=spec.tokens(5, classes=3), head=classes(3), width=D, mixer=(GRU, Bidirectional))
+    model = Stack(**options)
     tokens_BL = jnp.zeros((2, 4), jnp.int32)
     logits_BC, _ = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0), x), x), tokens_BL)
     assert logits_BC.shape == (2, 3)
+    assert not model.causal and model.ahead == ["Bidirectional"]
+    assert Stack(**options | {"mixer": functools.partial(Stacked, mixer=Bidirectional)}).ahead == ["Stacked"] * 2
+    with pytest.raises(ConfigError, match="NextToken predicts tokens that the model must not see, but Bidirectional "):
+        Experiment(resolve(launch.tiny("model.mixer=bidirectional")))

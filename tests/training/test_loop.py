@@ -241,7 +241,7 @@ def test_a_run_reads_its_model_three_times(tmp_path, options):
     read = []
 
     def listen(call, args, kwargs, context):
-        if type(context.module).__name__ == "LanguageModel" and context.method_name == "__call__":
+        if type(context.module).__name__ == "Stack" and context.method_name == "__call__":
             read.append("initialise" if context.module.is_initializing() else kwargs["deterministic"])
         return call(*args, **kwargs)
 

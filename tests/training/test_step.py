@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from built import classes, logits
 
 from seqjax import spec
 from seqjax.lookup import find
 from seqjax.metrics import F1, Histogram
 from seqjax.mixers import attention, gru
-from seqjax.models import classifier, lm
+from seqjax.models import stack
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
 from seqjax.training import state as state_lib
@@ -49,12 +50,14 @@ def batch(seed=0, scored=False, features=False, lengths=(6, 0, 2, 5, 1, 6, 3, 4)
 
 
 def language_model(mixer="gru", dropout=0.0):
-    model = lm.Model(inputs=TOKENS, outputs=V, width=8, layers=1, expansion=1, mixer=MIXERS[mixer], dropout=dropout)
+    size = dict(width=8, layers=1, expansion=1, dropout=dropout)
+    model = stack.Model(inputs=TOKENS, head=logits(V), mixer=MIXERS[mixer], **size)
     return model, NextToken(spec=TOKENS)
 
 
 def class_model(mixer="gru", spec=FEATURES, **options):
-    model = classifier.Model(inputs=spec, outputs=C, width=8, layers=1, expansion=0, mixer=MIXERS[mixer], **options)
+    head = classes(C, **options)
+    model = stack.Model(inputs=spec, head=head, width=8, layers=1, expansion=0, mixer=MIXERS[mixer])
     return model, Classification(spec=spec)
 
 
