@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from typing import Literal, NamedTuple
 
-from seqjax.types import Checked, Count, Natural, mismatch
+from seqjax.types import Checked, Count, Natural
 
 DTYPES = {"ids": "int32", "real": "float32", "bool": "bool", "place": "int32"}
 
@@ -64,9 +64,6 @@ class Spec(Checked):
         super().__post_init__()
         if ("tokens" in self.fields) == ("features" in self.fields):
             raise ValueError(f"Spec needs either tokens or features, got {', '.join(self.fields) or 'no fields'}.")
-        for axis, length in self.lengths.items():
-            if problem := mismatch(Count, length):
-                raise ValueError(f"lengths[{axis!r}]: {problem}.")
         for name, field in self.fields.items():
             for axis in {field.axis, field.into} - {None} - self.lengths.keys():
                 raise ValueError(f"{name} has the axis {axis!r}, but lengths has {', '.join(self.lengths) or 'none'}.")
