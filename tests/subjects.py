@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from built import logits
 from flax import linen as nn
 
-from seqjax import lookup, spec
-from seqjax.mixers._base import check_state
+from seqjax import lookup, masks, spec
+from seqjax.mixers import _layers, stacked
+from seqjax.mixers._base import Mixer, check_state
 from seqjax.models import seq2seq, stack
 from seqjax.models._blocks import Backbone
+from seqjax.ops import linear
 
 L, D, V, S = 6, 8, 7, 4
 CONTEXT = 8
@@ -92,6 +94,47 @@ class Blocks(Backbone, kw_only=True):
         return y_BLD[:, 0], state
 
 
+class Decay(Mixer):
+    """h_t = exp(-elapsed_t) h_{t-1} + W x_t: a mixer that reads how much time has passed since the token before."""
+
+    side = ("elapsed_BLF",)
+
+    @nn.nowrap
+    def init_state(self, batch):
+        return jnp.zeros((batch, self.width))
+
+    @nn.compact
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, elapsed_BLF):
+        self.check(x_BLD, state, mask_BL, reset_BL)
+        start_BD = self.init_state(len(x_BLD)) if state is None else state
+        u_BLD = _layers.Dense(self.width, dtype=self.dtype)(masks.fill(x_BLD, mask_BL)).astype(jnp.float32)
+        keep_BLD = jnp.broadcast_to(jnp.exp(-masks.fill(elapsed_BLF, mask_BL)), u_BLD.shape)
+        h_BLD, end = linear.diagonal(keep_BLD, u_BLD, start_BD, mask_BL, reset_BL)
+        return masks.fill(h_BLD, mask_BL).astype(x_BLD.dtype), None if state is None else end
+
+
+class Timed(nn.Module):
+    """A model of mixers that read a side input, which follows from the tokens."""
+
+    dtype: str = "float32"
+
+    capacity = None
+    elapsed = staticmethod(lambda x: jnp.float32(x % 3)[..., None] / 2)
+
+    def setup(self):
+        mixers = (Decay, functools.partial(stacked.Stacked, mixer=Decay))
+        self.inner = stack.Model(**TOKENS, layers=2, mixer=mixers, dtype=self.dtype)
+
+    def init_state(self, batch):
+        return self.inner.init_state(batch)
+
+    def __call__(self, x, state=None, **flags):
+        return self.inner(x, state, **flags, elapsed_BLF=self.elapsed(x))
+
+    def step(self, x, state, **flags):
+        return self.inner.step(x, state, **flags, elapsed_BF=self.elapsed(x))
+
+
 class Given(nn.Module):
     """What reads a second sequence, given one; but for `init_state`, which takes parameters, it is like the others."""
 
@@ -158,6 +201,7 @@ MODELS = {
     "stack(gru)": model("gru"),
     "stack(attention)": model("attention"),
     "stack(stacked)": model("stacked"),
+    "stack(decay)": Timed(),
     "seq2seq(cross_attention)": model("cross_attention"),
     "blocks(gru,attention)": Blocks(**FEATURES, mixer=(GRU, HEADS), layers=2),
     "stack(attention,gru)": stack.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),

@@ -7,7 +7,7 @@ import pytest
 
 from seqjax import lookup, renamed
 from seqjax.report import runs
-from seqjax.search import plan
+from seqjax.search import plan, trials
 from seqjax.search.space import with_values
 from seqjax.training.experiment import Schema, resolve
 from seqjax.training.trained import Trained
@@ -122,6 +122,19 @@ def test_a_moved_key_in_overrides_sweeps_and_comparisons():
         "b": {"model": "mine:Net", "model.pool": 3},
         "c": {"model.name": "stack"},
     }
+
+
+def test_a_run_of_before_is_the_run_of_a_comparison(tmp_path):
+    """Its config has old names, and no key that was added later."""
+    now = resolve(NEW)
+    old = {**now, **OLD, "model": {k: v for k, v in now["model"].items() if k != "embed"} | {"name": "lm"}}
+    old["task"] = {"name": "next_token", "given": 1, "monitor": "loss"}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert trials.outcome(trials.Trial(tmp_path, now)) == trials.Outcome()
+    old["seed"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match="holds the run of another config, seed is 5 there"):
+        trials.outcome(trials.Trial(tmp_path, now))
 
 
 def test_a_key_under_both_names_is_refused():

@@ -91,6 +91,14 @@ def resolve(tree: dict) -> dict:
     return tree
 
 
+def today(tree: dict) -> dict:
+    """A config of an older version with today's names and defaults; unchanged if it is not valid any more."""
+    try:
+        return resolve(tree)
+    except ConfigError:
+        return tree
+
+
 class Experiment:
     """The objects that a resolved config describes: source -> task -> model -> optimiser -> batches.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from built import classes
 from gradients import call, close, drawn, evaluate, run
+from subjects import Decay
 
 from seqjax import lookup, spec
 from seqjax.mixers.bidirectional import Bidirectional
@@ -101,6 +102,20 @@ def test_there_is_no_state(subject):
     with pytest.raises(ValueError, match="has no state"):
         module.apply(params, x_BLD, jnp.zeros((B, D)))
     assert not module.causal
+
+
+def test_a_side_input_is_read_in_both_directions():
+    """With one time for all tokens of a row, a row read backwards is the row with the two mixers exchanged."""
+    module = Bidirectional(width=D, mixer=Decay, merge="sum")
+    draw = np.random.default_rng(0)
+    x_BLD, elapsed_BLF = draw.normal(size=(2, 5, D)).astype(np.float32), np.float32(draw.random((2, 5, 1)))
+    params = drawn(module, x_BLD, elapsed_BLF=elapsed_BLF)
+    y_BLD, _ = run(module, params, x_BLD, elapsed_BLF=elapsed_BLF)
+    swapped = {"params": {a: params["params"][b] for a, b in (("forward", "backward"), ("backward", "forward"))}}
+    flip = lambda a: np.flip(a, 1).copy()
+    got_BLD, _ = run(module, swapped, flip(x_BLD), elapsed_BLF=flip(elapsed_BLF))
+    assert module.side == ("elapsed_BLF",)
+    np.testing.assert_allclose(flip(got_BLD), y_BLD, atol=1e-6)
 
 
 def test_a_causal_task_refuses_it_and_another_takes_it():

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from built import classes, logits
 from gradients import init, run
+from subjects import Decay
 
 from seqjax import spec
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
 from seqjax.models.stack import Stack
+from seqjax.tasks import Reads
 from seqjax.training import cost
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -131,6 +133,23 @@ def test_the_layers_of_a_hybrid_cycle_through_its_mixers():
     one = lambda mixer: cost.count(init(lm(layers=1, mixer=mixer), x)["params"])
     none = 7 * 8 + 8 * 7 + 7 + 2 * 8  # embedding, head, last norm
     assert cost.count(params) == none + 2 * (one(GRU) - none) + (one(HEADS2) - none)
+
+
+def test_a_side_input_reaches_the_mixers_that_read_it():
+    """And no other; a missing one and an unknown one are errors. The laws run `stack(decay)`."""
+    model, x = lm(mixer=(GRU, Decay)), draw(TOKENS, 2, 4)
+    elapsed_BLF = np.ones((2, 4, 1), np.float32)
+    params = init(model, x, elapsed_BLF=elapsed_BLF)
+    y, _ = run(model, params, x, elapsed_BLF=elapsed_BLF)
+    assert np.any(y != run(model, params, x, elapsed_BLF=2 * elapsed_BLF)[0])
+    assert model.side == ("elapsed_BLF",) and lm().side == ()
+    with pytest.raises(ValueError, match="Decay reads elapsed_BLF, and it is not given: choose a task that gives it"):
+        model.apply(params, x)
+    with pytest.raises(ValueError, match="got elapsed_BLF, but the mixers of this model read no side input"):
+        jax.eval_shape(functools.partial(lm().init, elapsed_BLF=elapsed_BLF), jax.random.key(0), x)
+    reads = Reads(x, x >= 0, side={"elapsed_BLF": elapsed_BLF, "other_BL": x})
+    assert set(reads.keywords(model)) == {"mask_BL", "reset_BL", "elapsed_BLF"}
+    assert set(reads.keywords(lm())) == {"mask_BL", "reset_BL"}
 
 
 def test_layers_do_not_share_parameters():
