@@ -1,8 +1,8 @@
 """Figures of fingerprints: skill of each probe, skill against length, time and memory against length."""
 
 from seqjax.report import canvas, words
-from seqjax.report.fingerprint_measured import Measured, factors, probes, title
-from seqjax.report.fingerprint_tables import COSTS
+from seqjax.report.fingerprint.measured import Measured, factors, probes, title
+from seqjax.report.fingerprint.tables import COSTS
 
 PANELS = {
     "time": ("train_s", "prefill_s", "decode_s"),

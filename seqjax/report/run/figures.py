@@ -4,8 +4,9 @@ import math
 import statistics
 
 from seqjax.metrics import grows
-from seqjax.report import canvas, outcome, words
+from seqjax.report import canvas, words
 from seqjax.report.canvas import style
+from seqjax.report.run import outcome
 from seqjax.report.runs import Run
 
 POINTS = 500  # at most, of a curve; more points would only blur it
