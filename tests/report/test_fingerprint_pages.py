@@ -12,7 +12,7 @@ from seqjax.report import fingerprint, style
 from seqjax.report.fingerprint import measured as fingerprint_measured
 from seqjax.report.fingerprint import sentences as fingerprint_words
 from seqjax.report.fingerprint import tables as fingerprint_tables
-from seqjax.search._fingerprint_tiers import TIERS
+from seqjax.search.fingerprint.tiers import TIERS
 from seqjax.types import WorkdirError
 
 TIER = TIERS["cpu"]
