@@ -73,7 +73,7 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], front
 
 def _front(axes, f: Findings, points) -> None:
     x, y = zip(*front(points, f.sign), strict=True)  # a front of one point draws nothing
-    axes.step(x, y, where="post", color=canvas.INK, alpha=0.45, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.step(x, y, where="post", **canvas.RULE)
 
 
 def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -> None:
@@ -131,12 +131,11 @@ def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
         by_step.setdefault(row["step"], []).append(row)
     end = min(max(row["step"] for row in rows) for rows in runs)  # a run that was stopped early ends before the others
     rows = [by_step[step] for step in sorted(by_step) if step <= end]
-    colour, dash, marker = style(tables.index(f, found))
     x = [tables.mean([row[against] for row in of_step]) for of_step in rows]
     y = [[row[f.monitor] for row in of_step] for of_step in rows]
-    look = {"color": colour, "marker": marker, "markersize": 4, "markevery": max(1, len(x) // 8), "linewidth": 1.6}
-    axes.plot(x, [tables.mean(values) for values in y], linestyle=(0, dash) if dash else "-", **look)
-    axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], color=colour, alpha=BAND, linewidth=0)
+    look = {"markersize": 4, "markevery": max(1, len(x) // 8), "linewidth": 1.6}
+    line = canvas.line(axes, tables.index(f, found), x, [tables.mean(values) for values in y], **look)
+    axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], color=line.get_color(), alpha=BAND, linewidth=0)
     return x
 
 
@@ -175,7 +174,7 @@ def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
         for founds, x, summaries in lines:
             _points(axes, f, x, founds, summaries)
         for x in home:
-            axes.axvline(x, color=canvas.INK, alpha=0.5, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.axvline(x, **canvas.RULE)
         every = [x for _, of_line, _ in lines for x in of_line]
         _dress(axes, f, xlabel, every)
         axes.set_title(f"test {words.metric(f.metric)}, {what}")
@@ -203,9 +202,8 @@ def rates(f: Findings) -> list[str]:
 
 def _rates(axes, f: Findings, found: Found) -> list[float]:
     known = {rate: tables.mean(values) for rate, values in found.rates.items() if None not in values}
-    colour, dash, marker = style(tables.index(f, found))
-    look = {"color": colour, "marker": marker, "linewidth": 1.4, "linestyle": (0, dash) if dash else "-"}
-    axes.plot(list(known), list(known.values()), markersize=4, **look)
+    index = tables.index(f, found)
+    canvas.line(axes, index, list(known), list(known.values()), markersize=4, linewidth=1.4)
     if found.rate in known:
-        axes.plot([found.rate], [known[found.rate]], color=colour, marker=marker, markersize=9, alpha=0.6)
+        canvas.line(axes, index, [found.rate], [known[found.rate]], dashed=False, markersize=9, alpha=0.6)
     return list(known)
