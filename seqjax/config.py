@@ -20,7 +20,7 @@ from pathlib import Path
 
 from seqjax import hints, lookup, renamed
 from seqjax.screen import shown
-from seqjax.types import ConfigError, Injected, Part, fields_of, marker, mismatch
+from seqjax.types import ConfigError, Injected, Part, fields_of, listed, marker, mismatch
 from seqjax.words import DEPTH, Word, opened, plain, settled
 
 LISTED = 20  # problems that an error lists
@@ -146,19 +146,21 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
             out[key] = _default(hint, default, dot + key, problems)
     if name is None and path and len(problems) == before:
         try:
-            _object(target, out)  # only its constructor notices fields that contradict each other
+            made(target, out)  # only its constructor notices fields that contradict each other
         except ValueError as error:
             problems.append(f"{path}: {error}")
     return out
 
 
-def _object(hint, value):
+def made(hint, value):
     """Turns a checked value into its Python object: a section into an object, a part into a factory."""
     if (part := marker(hint, Part)) and value is not None:
-        made = factory(part, value)
-        return tuple(made) if isinstance(made, list) else made
+        built = factory(part, value)
+        return tuple(built) if isinstance(built, list) else built
     if dataclasses.is_dataclass(hint):
-        return hint(**{k: _object(fields_of(hint)[k][0], v) for k, v in value.items()})
+        return hint(**{k: made(fields_of(hint)[k][0], v) for k, v in value.items()})
+    if section := listed(hint):
+        return tuple(made(section, v) for v in value)
     return value
 
 
@@ -181,6 +183,12 @@ def _value(hint, value, path: str, problems: list[str]):
         if isinstance(value, dict):
             return _section(hint, value, path, problems)
         problems.append(f"{path}: got {shown(value)}, wanted a section with {', '.join(fields_of(hint))}.")
+    elif section := listed(hint):
+        if isinstance(value, list):
+            return [_value(section, v, f"{path}.{i}", problems) for i, v in enumerate(value)]
+        keys = list(fields_of(section))
+        wanted = f'wanted a list of sections with {", ".join(keys)}: write [{{"{keys[0]}": ...}}]'
+        problems.append(f"{path}: got {shown(value)}, {wanted}.")
     elif problem := mismatch(hint, value):
         problems.append(f"{path}: {problem}.")
     return value

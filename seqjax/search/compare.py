@@ -11,6 +11,7 @@ from seqjax.search.findings import Findings, Found
 from seqjax.search.plan import Comparison
 from seqjax.search.sizes import sizes
 from seqjax.search.stages import Setting, Silent, Stages, impossible
+from seqjax.training.experiment import Experiment
 from seqjax.training.workdir import Workdir
 
 EXTENSIONS = 2  # most learning rates that are added to a grid
@@ -26,7 +27,8 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     """
     display = display or Silent()
     sized = sizes(c, workdir, display)
-    monitor = sized[0][0].config["task"]["monitor"]
+    task = Experiment(sized[0][0].config).task
+    monitor = task.monitor, task.metrics[task.monitor]
     settings, lacking = [], {}
     for cell, _ in sized:
         why = impossible(cell.config, c.judged_at.values())
@@ -37,4 +39,4 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
     stages = Stages(workdir, workdir.path / "runs", executor, monitor, display)
     settled = stages.settle(settings, c.seeds, c.learning_rate_seeds, EXTENSIONS)
     founds = [Found(cell, size, *found) for (cell, size), found in zip(sized, settled, strict=True)]
-    return Findings(c, founds, monitor, lacking)
+    return Findings(c, founds, task.monitor, task.metrics, lacking)

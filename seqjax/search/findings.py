@@ -5,7 +5,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from seqjax.metrics import grows
+from seqjax.metrics import Way
 from seqjax.search import statistics
 from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
@@ -69,11 +69,16 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """All results of a comparison. `impossible`: (contender, value, assignment) -> why it cannot be evaluated there."""
+    """All results of a comparison.
+
+    `metrics`: metric -> which way is better. `impossible`: (contender, value, assignment) -> why it cannot be evaluated
+    there.
+    """
 
     comparison: Comparison
     founds: list[Found]
     monitor: str
+    metrics: dict[str, Way]
     impossible: dict[tuple, str]
 
     @property
@@ -84,7 +89,7 @@ class Findings:
     @property
     def sign(self) -> int:
         """1 if a higher metric is better, else -1."""
-        return 1 if grows(self.metric) else -1
+        return 1 if self.metrics[self.metric] == "more" else -1
 
     def at(self, value) -> list[Found]:
         """All contenders at a value, in the order of the file."""

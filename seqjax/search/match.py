@@ -38,7 +38,6 @@ class Size(Checked):
     state_bytes: int | None  # of one sequence; None: a layer has no state, it reads whole sequences
     temporary_bytes: int | None  # peak of a training step, without parameters, optimiser and batch
     step_seconds: float  # median, with nothing else running on this machine
-    metrics: tuple[str, ...]
     matched: float | None = None
 
 
@@ -57,7 +56,6 @@ def measure(tree: dict, matched: float | None = None) -> Size:
         state_bytes=state_bytes(e),
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
         step_seconds=_seconds(program, *args) if len(e.batches.kinds) == 1 else step_seconds(e),
-        metrics=_names(args[1]),
         matched=matched,
     )
 
@@ -94,16 +92,6 @@ QUANTITIES: dict[str, Callable] = {
     "step_time": step_seconds,
 }
 FIELDS = {"params": "parameters", "flops": "flops", "state_bytes": "state_bytes", "step_time": "step_seconds"}
-
-
-def metrics(experiment: Experiment) -> tuple[str, ...]:
-    """The names of the metrics of the training step.
-
-    Raises:
-      ConfigError: the model does not accept the data.
-    """
-    e = experiment
-    return _names(zero_totals(training_step(e), e.shapes, e.batches.first))
 
 
 def solve(
@@ -177,17 +165,14 @@ def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> d
     raise ConfigError(f"no model.width from 1 to 512 is accepted: {refused}")
 
 
-def _names(totals) -> tuple[str, ...]:
-    return tuple(sorted(set(totals) - {"skipped", "bad"}))
-
-
 def _flops(e: Experiment, step, state, totals) -> float:
     return e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
 
 
 def training_step(e: Experiment):
     """The step that the experiment trains with."""
-    return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay)
+    accumulate, ema = e.train.accumulation_steps, e.optim.ema_decay
+    return make_train_step(e.model, e.task, e.tx, accumulate=accumulate, ema=ema, trained=e.optim.trained)
 
 
 def compiled(e: Experiment, step, batch):

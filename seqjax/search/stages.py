@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seqjax.metrics import is_better
+from seqjax.metrics import Way, is_better
 from seqjax.search import trials
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
@@ -69,12 +69,15 @@ class Settled(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """Runs settings. `workdir` must be locked; names of runs are relative to `root`; `monitor` chooses the rates."""
+    """Runs settings. `workdir` must be locked; names of runs are relative to `root`.
+
+    `monitor`: the metric that chooses the learning rates, and which way it is better.
+    """
 
     workdir: Workdir
     root: Path
     executor: Executor
-    monitor: str
+    monitor: tuple[str, Way]
     display: Silent = dataclasses.field(default_factory=Silent)
 
     def settle(
@@ -89,7 +92,7 @@ class Stages:
           SeqjaxError: some runs failed; call again to retry them.
         """
         searched = self._search(settings, rate_seeds, extensions)
-        rates = [best_rate(tried, self.monitor) for tried in searched]
+        rates = [best_rate(tried, self.monitor[1]) for tried in searched]
         chosen = [
             {} if rate is None else {seed: setting.trial(rate, seed) for seed in seeds}
             for setting, rate in zip(settings, rates, strict=True)
@@ -109,11 +112,11 @@ class Stages:
         while True:
             pairs = list(zip(settings, grids, strict=True))
             self._train([s.trial(rate, seed) for s, grid in pairs for rate in grid for seed in seeds], "learning rates")
-            value = lambda trial: trials.outcome(trial).trained(self.monitor)
+            value = lambda trial: trials.outcome(trial).trained(*self.monitor)
             tried = [{rate: [value(s.trial(rate, seed)) for seed in seeds] for rate in grid} for s, grid in pairs]
             more = False
             for (setting, grid), of in zip(pairs, tried, strict=True):
-                if len(grid) < len(setting.rates) + extensions and (rate := beyond(of, best_rate(of, self.monitor))):
+                if len(grid) < len(setting.rates) + extensions and (rate := beyond(of, best_rate(of, self.monitor[1]))):
                     grid.append(rate)
                     self.display.say(f"{setting.name}: the grid of learning rates is extended to {rate:g}")
                     more = True
@@ -129,8 +132,8 @@ class Stages:
         self.display.stage(title, len(left))
 
         def on_done(trial: Trial, outcome: Outcome):
-            best = outcome.best(self.monitor)
-            known = f"{self.monitor} was never finite on validation" if best is None else f"{self.monitor} {best:.4f}"
+            name, best = self.monitor[0], outcome.best(*self.monitor)
+            known = f"{name} was never finite on validation" if best is None else f"{name} {best:.4f}"
             said = f"{outcome.status}: {outcome.error}" if outcome.status != "done" else known
             if not outcome.ended:
                 failed[self._name(trial)] = outcome.error
@@ -187,7 +190,7 @@ def impossible(tree: dict, assignments: Sequence[str]) -> dict[str, str]:
     return out
 
 
-def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | None:
+def best_rate(rates: dict[float, list[float | None]], way: Way) -> float | None:
     """The learning rate with the best mean over its seeds; a rate that diverged with any seed does not count."""
     best, best_mean = None, None
     for rate in sorted(rates):
@@ -195,7 +198,7 @@ def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | N
         if None in values:
             continue
         mean = sum(values) / len(values)
-        if is_better(monitor, mean, best_mean):
+        if is_better(way, mean, best_mean):
             best, best_mean = rate, mean
     return best
 

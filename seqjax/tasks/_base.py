@@ -7,9 +7,9 @@ from typing import Annotated, NamedTuple
 import jax
 
 from seqjax import lookup
-from seqjax.metrics import grows
+from seqjax.metrics import Way
 from seqjax.spec import Spec
-from seqjax.types import Checked, Injected
+from seqjax.types import Checked, ConfigError, Injected, mismatch
 
 
 class Reads(NamedTuple):
@@ -34,14 +34,14 @@ class Task(Checked):
     True = real, `weight` (B,) 0 for the empty rows of the last batch, and the other fields that the source gives
     (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
 
-    `monitor` is the validation metric for the choice of the best checkpoint and for early stopping. Its name says which
-    direction is better: a metric of your own ends in `_score` if higher is better, in `_loss` if lower is better, or
-    has another word for it, such as `auc` or `error` (`seqjax.metrics.grows`).
+    `metrics` declares every metric that `loss` returns, and whether "more" or "less" of it is better. It may be a
+    property. `monitor` is the one whose validation value chooses the best checkpoint and decides on early stopping.
     """
 
     spec: Annotated[Spec, Injected]
     monitor: str = "loss"
 
+    metrics = {"loss": "less"}  # not a field; nor are those below
     prompt_length = (
         math.inf
     )  # the first tokens of a document that are not predicted; a task that predicts tokens sets it
@@ -49,12 +49,11 @@ class Task(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if grows(self.monitor) is None:
-            near = lookup.nearest(self.monitor, ("accuracy", "exact_match", "loss"))
-            raise ValueError(
-                f"monitor={self.monitor!r} is no known metric, and its name does not say whether higher is better."
-                f"{near} End the name of your own metric in _score if higher is better, in _loss if lower is better."
-            )
+        if problem := mismatch(dict[str, Way], self.metrics):
+            raise ValueError(f"metrics of {type(self).__name__}: {problem}.")
+        if self.monitor not in self.metrics:
+            near = lookup.nearest(self.monitor, self.metrics)
+            raise ValueError(f"monitor={self.monitor!r} is not a metric.{near} It has {', '.join(self.metrics)}.")
 
     def outputs(self) -> int:
         """The size of the model's head."""
@@ -69,5 +68,13 @@ class Task(Checked):
         return L
 
     def loss(self, prediction, batch) -> dict:
-        """Name -> Ratio; training minimises "loss"."""
+        """Name -> metric (see `seqjax.metrics`), all that `metrics` declares; training minimises the Ratio "loss"."""
         raise NotImplementedError
+
+    def check(self, metrics) -> None:
+        """Raises ConfigError unless these are the metrics that the task declares."""
+        if metrics.keys() != self.metrics.keys():
+            raise ConfigError(
+                f"task: {type(self).__name__}.loss returned the metrics {', '.join(sorted(metrics))}, but `metrics` "
+                f"declares {', '.join(sorted(self.metrics))}: declare all that are returned, as 'more' or 'less'."
+            )

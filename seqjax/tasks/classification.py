@@ -19,6 +19,7 @@ class Classification(_Task):
     """
 
     monitor: str = "accuracy"
+    metrics = {"loss": "less", "accuracy": "more"}
 
     def __post_init__(self):
         super().__post_init__()

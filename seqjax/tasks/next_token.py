@@ -55,6 +55,11 @@ class NextToken(_base.Task):
                 f" has {length}: choose at most {length - 1}."
             )
 
+    @property
+    def metrics(self):
+        scored = {"exact_match": "more"} if "scored" in self.spec.fields else {}
+        return {"loss": "less", "accuracy": "more", f"bits_per_{self.spec.unit}": "less", **scored}
+
     def outputs(self) -> int:
         return self.spec.vocabulary
 

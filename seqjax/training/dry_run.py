@@ -5,7 +5,7 @@ from rich.table import Table
 
 from seqjax.training import cost, history, progress
 from seqjax.training.experiment import Experiment
-from seqjax.training.step import check_monitor, make_train_step, zero_totals
+from seqjax.training.step import make_train_step, zero_totals
 from seqjax.types import ConfigError
 
 
@@ -17,16 +17,17 @@ def show(experiment: Experiment) -> None:
     """
     e, console = experiment, progress.console(soft_wrap=True)
     params = e.shapes.params
-    console.print(progress.parameters(cost.parameter_table(params)))
+    notes = e.optim.rules(params).values() if e.optim.told(params) else ()
+    console.print(progress.parameters(cost.parameter_table(params), notes))
 
     batch = e.batches.first
     layout = e.parallel.layout(e.loader.batch_size, e.train.accumulation_steps)
     state = layout.abstract(e.shapes)
     step = make_train_step(
-        e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay, use=layout.use
-    )
+        e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay, use=layout.use,
+        trained=e.optim.trained,
+    )  # fmt: skip
     totals = zero_totals(step, state, batch)
-    check_monitor(e.task, totals)
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
     tokens, epoch = e.batches.tokens, e.batches.per_epoch
@@ -40,6 +41,7 @@ def show(experiment: Experiment) -> None:
         ),
     ]
     rows += [("data", note) for note in e.source.notes]
+    rows += [("optim", line) for line in e.optim.told(params)]
     try:
         cost.check_room(state)
     except ConfigError:

@@ -78,6 +78,12 @@ def resolve(tree: dict) -> dict:
         raise ConfigError(
             f"optim.warmup_steps={optim['warmup_steps']} is longer than train.steps={train['steps']}: lower it."
         )
+    for i, group in enumerate(optim["groups"]):
+        if group["from_step"] >= train["steps"]:
+            raise ConfigError(
+                f"optim.groups.{i}.from_step={group['from_step']} is after the last step of train.steps="
+                f"{train['steps']}: lower it, or write rate=0 to freeze for the whole run."
+            )
     if train["steps_per_call"] > 1 and len(tree["loader"]["buckets"]) > 1:
         raise ConfigError(
             f"train.steps_per_call={train['steps_per_call']} needs batches of one length, got "
@@ -101,7 +107,7 @@ class Experiment:
         self.config = tree
         self.seed = tree["seed"]
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
-        self.optim, self.parallel = Optim(**tree["optim"]), Parallel(**tree["parallel"])
+        self.optim, self.parallel = config.made(Optim, tree["optim"]), Parallel(**tree["parallel"])
         self.guard, self.init = Guard(**tree["guard"]), Init(**tree["init"])
         part = {k: marker(hint, Part) for k, (hint, _) in fields_of(Schema).items()}
         self.source = config.build(part["data"], tree["data"], "data") if source is None else source
@@ -193,11 +199,13 @@ class Experiment:
         """Shapes and dtypes of the state.
 
         Raises:
-          ConfigError: the model refuses the data.
+          ConfigError: the model refuses the data, or `optim.groups` do not fit its parameters.
         """
         make = self.make_state  # reads a batch, whose errors are not those of the model
         try:
-            return jax.eval_shape(make)
+            shapes = jax.eval_shape(make)
         except ValueError as error:
             reason = str(error).split("\n-----")[0]  # what JAX adds about its own traceback
             raise ConfigError(f"model: {reason}") from error
+        self.optim.rules(shapes.params)
+        return shapes

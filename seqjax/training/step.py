@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqjax import lookup
 from seqjax.metrics import Ratio
 from seqjax.training.state import State
-from seqjax.types import ConfigError
 
 
 def make_train_step(
@@ -23,15 +21,17 @@ def make_train_step(
     spike: float | None = None,
     axis: str | None = None,
     use: Callable = lambda params: params,
+    trained: Callable = lambda step, new, old=None: new,
 ):
-    """`(state, totals, batch) -> (state, totals)`, where totals add up metrics on the device.
+    """`(state, totals, batch) -> (state, totals)`, where totals add up metrics on the device; None: no totals yet.
 
     The gradient is that of the batch's summed loss, divided by its summed weight: micro-batches (`accumulate`) and
     devices (`axis`, under pmap) change only the order of additions. So the gradient of one token has the same size in
     any batch, and float16 can hold it; the gradients of all tokens are summed in float32. A step whose loss or gradient
     is not finite, or that is a `spike` (see `guard.Guard`), changes no parameter; it is counted in `state.bad` and
     under "skipped". The totals also contain `state.bad`: the host can still read them after the buffers of the state
-    were reused. `use` is what a mesh does to parameters before the model reads them.
+    were reused. `use` is what a mesh does to parameters before the model reads them. `trained` (see `optim.Optim`) says
+    which gradients count in the norm and which averages move.
 
     A carried state enters as data, so that the gradient stops at the start of the batch. It is kept after a skipped
     step, too, as the parameters that made it are kept; a row in which it is not finite is reset.
@@ -45,6 +45,7 @@ def make_train_step(
             {"params": use(params)}, reads.x, carry, **reads.keywords, deterministic=False, rngs={"dropout": key}
         )
         metrics = task.loss(prediction, batch)
+        task.check(metrics)
         return metrics["loss"].total, (metrics, carry)
 
     # JAX traces each function once and reuses the trace: `slope` for the micro-batches and the shapes of their sums,
@@ -83,7 +84,7 @@ def make_train_step(
         # A batch without targets has weight 0 and gradient 0.
         weight = jnp.where(metrics["loss"].weight > 0, metrics["loss"].weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
-        norm = optax.tree.norm(grads)
+        norm = optax.tree.norm(trained(state.step, grads))
         ok = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(norm)
         if spike is not None:
             ok &= ~state.norms.is_spike(norm, spike)
@@ -93,10 +94,11 @@ def make_train_step(
         average = state.ema
         if ema is not None:
             average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params)
+            average = trained(state.step, average, state.ema)
         keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
         one, zero = jnp.float32(1), jnp.float32(0)
         metrics = {
-            **{k: Ratio(*jax.tree.map(lambda a: jnp.where(ok, a, 0), v)) for k, v in metrics.items()},
+            **jax.tree.map(lambda a: jnp.where(ok, a, 0), metrics),
             "grad_norm": Ratio(jnp.where(ok, norm, 0), jnp.where(ok, one, zero)),
             "skipped": Ratio(jnp.where(ok, zero, one), one),
         }
@@ -114,7 +116,7 @@ def make_train_step(
 
     def train_step(state: State, totals, batch):
         state, metrics = update(state, batch)
-        totals = {k: totals[k] + v for k, v in metrics.items()}
+        totals = metrics if totals is None else {k: totals[k] + v for k, v in metrics.items()}
         return state, {**totals, "bad": Ratio(state.bad.astype(jnp.float32), jnp.float32(1))}
 
     return train_step
@@ -153,31 +155,19 @@ def _finite_rows(carry, model):
 
 
 def make_eval_step(model, task):
-    """`(params, batch, carry) -> (metrics, carry)`: name -> Ratio of this batch, and the state after it (or None)."""
+    """`(params, batch, carry) -> (metrics, carry)`: name -> sums of this batch, and the state after it (or None)."""
 
     def eval_step(params, batch, carry=None):
         reads = task.reads(batch)
         prediction, carry = model.apply({"params": params}, reads.x, carry, **reads.keywords, deterministic=True)
-        return task.loss(prediction, batch), carry
+        metrics = task.loss(prediction, batch)
+        task.check(metrics)
+        return metrics, carry
 
     return eval_step
 
 
-def check_monitor(task, totals) -> None:
-    """Raises ConfigError unless `task.monitor` is one of the metrics of an evaluation."""
-    metrics = [name for name in totals if name not in ("grad_norm", "skipped", "bad")]
-    if task.monitor not in metrics:
-        near = lookup.nearest(task.monitor, metrics)
-        raise ConfigError(f"task.monitor={task.monitor!r} is not a metric.{near} It has {', '.join(metrics)}.")
-
-
 def zero_totals(train_step, state, batch):
     """Totals of zero, with the structure that `train_step` returns; it is found without running the step."""
-    start = _AnyTotals()
-    _, shapes = jax.eval_shape(lambda s, b: train_step(s, start, b), state, batch)
+    _, shapes = jax.eval_shape(lambda s, b: train_step(s, None, b), state, batch)
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-
-class _AnyTotals(dict):
-    def __missing__(self, name):
-        return Ratio(jnp.float32(0), jnp.float32(0))

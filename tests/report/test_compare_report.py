@@ -16,7 +16,7 @@ from seqjax.report.compare import sentences as compare_words
 from seqjax.report.compare import tables as compare_tables
 from seqjax.report.document import Figure, Section
 from seqjax.search import compare as compare_lib
-from seqjax.search import match, plan, sizes, statistics
+from seqjax.search import plan, sizes, statistics
 from seqjax.search.findings import Pair
 from seqjax.training.workdir import Workdir
 
@@ -35,14 +35,13 @@ FILE = {
 
 def measure(tree, matched=None):
     parameters, flops, state, seconds = COSTS[tree["model"]["mixer"]["name"]]
-    return sizes.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
+    return sizes.Size(8, parameters, flops, 9, state, 2**20, seconds, matched)
 
 
 def findings(out, monkeypatch, **changes):
     """Those of a comparison of made-up runs."""
     monkeypatch.setattr(sizes, "measure", measure)
     monkeypatch.setattr(sizes, "solve", lambda tree, *_: (tree, 1.01))
-    monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
     tree = {k: v for k, v in (FILE | changes).items() if v is not ...}
     workdir = Workdir(out).lock()
     with made_up.MadeUp() as executor:

@@ -251,7 +251,7 @@ def test_results_of_another_step_than_the_best_do_not_decide(write_run, tmp_path
     assert note.startswith("old: the test result is of step 500, but the best checkpoint is of step 1,000: ")
 
 
-def test_a_metric_whose_name_does_not_say_what_is_better_has_no_winner(write_run, tmp_path):
+def test_a_metric_that_no_task_declared_has_no_winner(write_run, tmp_path):
     folders = [write_run(tmp_path / name) for name in ("a", "b")]
     for folder, coverage in zip(folders, (0.9, 0.1), strict=True):
         rewrite(folder / "results.json", test={"step": 1000, "metrics": {"loss": 1.0, "coverage": coverage}})
@@ -262,10 +262,15 @@ def test_a_metric_whose_name_does_not_say_what_is_better_has_no_winner(write_run
     assert outcome.winners(both, "test", "coverage") == [] and not any(
         outcome.beats(run, "test", "coverage", 0.5) for run in both
     )
-    assert words.metric("coverage") == "coverage" and words.metric("my_score") == "my score\u00a0↑"
+    assert words.metric("my_score", None) == "my score" and words.metric("my_score", "more") == "my score\u00a0↑"
     table = report.run.tables.results(both)
     (column,) = (i for i, c in enumerate(table.columns) if c.name == "coverage")
     assert [row.cells[column].mark for row in table.rows if row.cells[column].text] == ["", "", ""]
+    for folder in folders:
+        rewrite(folder / "run.json", metrics={"loss": "less", "coverage": "more"})
+    both = runs.read_all(folders)
+    assert outcome.winners(both, "test", "coverage") == both[:1]
+    assert [outcome.beats(run, "test", "coverage", 0.5) for run in both] == [True, False]
 
 
 def test_names_stand_in_figures_as_they_are(write_run, tmp_path):

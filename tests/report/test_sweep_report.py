@@ -38,7 +38,9 @@ def summary(tmp_path):
     ]
     shares = {"optim.learning_rate": 0.8, "model.layers": 0.2}
     problem = "next_token on <b>copy</b>, judged by loss"
-    return Summary(tmp_path, problem, "loss", "sampler tpe, pruner none", records, shares, {"optim.learning_rate"})
+    return Summary(
+        tmp_path, problem, "loss", "less", "sampler tpe, pruner none", records, shares, {"optim.learning_rate"}
+    )
 
 
 class Page(html.parser.HTMLParser):
@@ -158,5 +160,5 @@ def test_a_sweep_with_little_to_show(summary, count):
 
 
 def test_higher_is_better_where_it_is(summary):
-    up = dataclasses.replace(summary, monitor="accuracy")
+    up = dataclasses.replace(summary, monitor="accuracy", way="more")
     assert sweep.headline(up).startswith("Trial 0 has the highest validation accuracy, 1.5000:")

@@ -44,13 +44,10 @@ def problems(**changes):
 def quick(monkeypatch):
     """Sizes without compiling."""
     size = dict(width=8, parameters=10, flops=1e6, tokens=9, state_bytes=32, temporary_bytes=2**20, step_seconds=0.1)
-    measure = lambda tree, matched=None: sizes.Size(
-        **size | {"width": tree["model"]["width"]}, metrics=("accuracy", "loss"), matched=matched
-    )
+    measure = lambda tree, matched=None: sizes.Size(**size | {"width": tree["model"]["width"]}, matched=matched)
     monkeypatch.setattr(sizes, "measure", measure)
     double = lambda tree, *_: ({**tree, "model": {**tree["model"], "width": 16}}, 1.01)
     monkeypatch.setattr(sizes, "solve", double)
-    monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
 
 
 def run(folder, comparison=None, **options):
@@ -153,7 +150,7 @@ def test_a_comparison_needs_validation_and_test(tmp_path):
 
 
 def test_an_unknown_metric_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="metric='accurate' is not a metric; this task has accuracy, loss"):
+    with pytest.raises(ConfigError, match="metric='accurate' is not a metric; this task has accuracy, bits_per_token"):
         run(tmp_path, read(metric="accurate"))
 
 

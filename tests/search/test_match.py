@@ -54,8 +54,6 @@ def test_measure_says_what_the_parts_say():
     assert (size.width, size.parameters, size.matched) == (8, match.parameters(e), 0.5)
     assert size.flops == match.flops(e) and size.state_bytes == match.state_bytes(e)
     assert size.tokens == e.batches.first["mask"].size and size.temporary_bytes > 0 and size.step_seconds > 0
-    assert size.metrics == match.metrics(e)
-    assert {"loss", "accuracy"} < set(size.metrics) and not {"bad", "skipped"} & set(size.metrics)
 
 
 def test_buckets_cost_what_an_epoch_costs_on_average(tmp_path):

@@ -20,6 +20,7 @@ WAYS = {
     "pmap of two": ("mode=pmap", "data=2"),
 }
 # One way for the first three steps, another for the last three, from the checkpoint of the first.
+GROUPS = "optim.groups=[{'match':'embedding/.*','rate':0},{'match':'head/.*','rate':0.5,'from_step':1}]"
 CHAINS = (("pmap", "data"), ("all", "pmap of four"), ("tensor", "one"), ("one", "fsdp"))
 
 
@@ -66,6 +67,11 @@ def main(root: Path):
         folder = root / f"begun {way}"
         train(folder, way, "train.steps=2", f"init.run={root / 'one to fsdp'}", "init.checkpoint=latest")
         result["begun"][way] = launch.rows(folder)
+    grouped = (GROUPS, "optim.ema_decay=0.9", "optim.weight_decay=0.1", "optim.layer_decay=0.8")
+    train(root / "grouped", "one", "train.steps=4", *grouped)
+    train(root / "grouped chain", "all", "train.steps=2", *grouped)
+    train(root / "grouped chain", "pmap", "train.steps=4", *grouped)
+    result["grouped"] = [launch.rows(root / name) for name in ("grouped", "grouped chain")]
     result["evaluated"] = []
     for name in ("one", "one to fsdp"):
         outcome = launch.main("evaluate", "--workdir", root / name, "--checkpoint", "latest", "--split", "train")

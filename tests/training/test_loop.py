@@ -159,7 +159,7 @@ def test_a_monitor_is_a_metric_of_evaluation(tmp_path):
     for command in ((), ("--dry_run",)):
         file = launch.write(tmp_path / "c.json", launch.tiny("task.monitor=other_score"))
         outcome = launch.main("train", "--config", file, "--workdir", tmp_path / "run", *command)
-        assert outcome.code == 2 and "task.monitor='other_score' is not a metric. It has " in outcome.err
+        assert outcome.code == 2 and "task: monitor='other_score' is not a metric. It has " in outcome.err
         assert "loss" in outcome.err and "grad_norm" not in outcome.err
 
 

@@ -57,6 +57,16 @@ def test_another_run_is_a_beginning_in_all_ways(runs, way):
 
 
 @pytest.mark.slow
+def test_groups_of_parameters_are_the_same_everywhere(runs):
+    """One device; and a mesh of 2 x 2 x 2, then pmap."""
+    one, chained = runs["grouped"]
+    assert [row["step"] for row in one if row["split"] == "train"] == [1, 2, 3, 4]
+    for row, wanted in zip(chained, one, strict=True):
+        for name in {"loss", "grad_norm"} & {*wanted}:
+            assert row[name] == pytest.approx(wanted[name], rel=1e-5 if name == "loss" else 1e-4), (row, wanted)
+
+
+@pytest.mark.slow
 def test_evaluation_is_the_same_everywhere(runs):
     one, other = runs["evaluated"]
     assert one["examples"] == other["examples"] == 40 and one["step"] == other["step"] == 6

@@ -1,5 +1,6 @@
 """The training step: what it computes from a batch, whichever way it is cut."""
 
+import dataclasses
 import functools
 import math
 
@@ -11,6 +12,7 @@ import pytest
 
 from seqjax import spec
 from seqjax.lookup import find
+from seqjax.metrics import F1, Histogram
 from seqjax.mixers import attention, gru
 from seqjax.models import classifier, lm
 from seqjax.tasks.classification import Classification
@@ -19,6 +21,7 @@ from seqjax.training import state as state_lib
 from seqjax.training.guard import Norms
 from seqjax.training.optim import Optim
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
+from seqjax.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -121,10 +124,43 @@ def test_the_step_is_gradient_descent_on_the_mean_loss(make):
 def test_micro_batches_change_nothing(accumulate, scored):
     """Although they hold different numbers of tokens, down to none: the mean is over the batch, not over means."""
     model, task = language_model()
+    task = dataclasses.replace(task, spec=spec.tokens(V, L, scored=scored))
     data = batch(scored=scored)
     one, parts = (steps_of(model, task, data, accumulate=n)(data) for n in (1, accumulate))
     close(parts[0].params, one[0].params)
     close(parts[1], one[1])
+
+
+class Counted(Classification):
+    """With metrics that are several sums, some of them arrays."""
+
+    metrics = {**Classification.metrics, "f1": "more", "auc": "more"}
+
+    def loss(self, prediction, batch):
+        one_hot = lambda a: jax.nn.one_hot(a, C, dtype=bool)
+        weight_BC = jnp.repeat(batch["weight"][:, None], C, axis=1)
+        f1 = F1.of(one_hot(jnp.argmax(prediction, axis=1)), one_hot(batch["label"]), weight_BC, axis=0)
+        auc = Histogram.of(jax.nn.softmax(prediction)[:, 0], batch["label"] == 0, batch["weight"], bins=5)
+        return {**super().loss(prediction, batch), "f1": f1, "auc": auc}
+
+
+def test_metrics_of_several_sums_add_up_and_a_bad_step_adds_nothing():
+    model, task = class_model()[0], Counted(spec=FEATURES)
+    data = batch(features=True)
+    one, parts = (steps_of(model, task, data, accumulate=n) for n in (1, 4))
+    whole = one(data)
+    close(parts(data)[1], whole[1])
+    assert whole[1]["f1"].tp.shape == (C,) and type(whole[1]["auc"]) is Histogram
+    both = one({**data, "features": data["features"] * np.inf}, state=whole[0])
+    equal(both[1]["f1"], one.zeros["f1"])
+    close(one(data, data)[1]["auc"].positive.sum(), 2 * whole[1]["auc"].positive.sum())
+
+
+def test_a_metric_that_is_not_declared_is_refused():
+    model, task = class_model()[0], Counted(spec=FEATURES)
+    object.__setattr__(task, "metrics", Classification.metrics)
+    with pytest.raises(ConfigError, match=r"Counted\.loss returned the metrics accuracy, auc, f1, loss, but"):
+        Steps(model, task, batch(features=True), PLAIN, 0, {})
 
 
 def test_totals_add_up_over_steps():

@@ -88,7 +88,7 @@ def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -
 
 
 def _dress(axes, f: Findings, title: str, x, metric: str | None = None) -> None:
-    axes.set_title(words.metric(metric or f.metric))
+    axes.set_title(words.metric(metric or f.metric, f.metrics[metric or f.metric]))
     axes.set_xlabel(title)
     axes.margins(x=0.08)
     if min(x) > 0 and max(x) > WIDE * min(x):
@@ -112,7 +112,7 @@ def curves(f: Findings) -> list[str]:
                 if not x:
                     continue
                 at = "" if value is None else f", {sentences.key(f.comparison.axis)} {value}"
-                axes.set_title(f"validation {words.metric(f.monitor)}{at}")
+                axes.set_title(f"validation {words.metric(f.monitor, f.metrics[f.monitor])}{at}")
                 axes.set_xlabel("step" if against == "step" else "training time, s")
                 axes.xaxis.set_major_formatter(words.short)
                 axes.yaxis.set_major_formatter(words.short)
@@ -177,7 +177,7 @@ def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
             axes.axvline(x, **canvas.RULE)
         every = [x for _, of_line, _ in lines for x in of_line]
         _dress(axes, f, xlabel, every)
-        axes.set_title(f"test {words.metric(f.metric)}, {what}")
+        axes.set_title(f"test {words.metric(f.metric, f.metrics[f.metric])}, {what}")
         axes.set_xticks(sorted(set(every)))
         return canvas.svg(figure, "currentColor", f"test {f.metric} against {xlabel}, {what}")
 
@@ -193,7 +193,7 @@ def rates(f: Findings) -> list[str]:
                 continue
             at = "" if value is None else f", {sentences.key(f.comparison.axis)} {value}"
             canvas.logarithmic(axes, "x")
-            axes.set_title(f"validation {words.metric(f.monitor)}{at}")
+            axes.set_title(f"validation {words.metric(f.monitor, f.metrics[f.monitor])}{at}")
             axes.set_xlabel("peak learning rate")
             axes.yaxis.set_major_formatter(words.short)
             out.append(canvas.svg(figure, "currentColor", f"validation {f.monitor} against learning rate{at}"))

@@ -181,4 +181,4 @@ def _out(seeds: list[int]) -> str:
 def beaten(f: Findings, found: Found, value: float) -> bool:
     """Whether the mean of a contender is better than a baseline."""
     s = f.summary(found)
-    return s is not None and is_better(f.metric, s.mean, value)
+    return s is not None and is_better(f.metrics[f.metric], s.mean, value)

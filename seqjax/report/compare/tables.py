@@ -32,7 +32,7 @@ def _value(f: Findings, of) -> dict:
 
 def results(f: Findings, baselines: list[tuple]) -> Table:
     """One row per contender and value, and one per baseline (name, value of axis, score) on the same metric."""
-    name, few = f"test {words.metric(f.metric)}", len(f.comparison.seeds) <= FEW
+    name, few = f"test {words.metric(f.metric, f.metrics[f.metric])}", len(f.comparison.seeds) <= FEW
     scores = {
         Number("mean and interval", name): functools.partial(_mean, f),
         Number("median", name): lambda found: words.number(s.median) if (s := f.summary(found)) else words.NONE,

@@ -3,7 +3,6 @@
 import math
 import statistics
 
-from seqjax.metrics import grows
 from seqjax.report import canvas, words
 from seqjax.report.canvas import style
 from seqjax.report.run import outcome
@@ -94,7 +93,8 @@ def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
     rules = [axes.axhline(v, **canvas.RULE) for v in known.values()]
     positive = [y for line in [*lines, *rules] for y in _finite(line)]
     steep = min(positive) > 0 and max(positive) > 30 * min(positive)
-    _dress(axes, words.metric(metric), against, lines, log=steep and not grows(metric))
+    way = runs[0].way(metric)
+    _dress(axes, words.metric(metric, way), against, lines, log=steep and way != "more")
     _name(axes, known)
     return True
 

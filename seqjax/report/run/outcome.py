@@ -5,7 +5,7 @@ import json
 import math
 
 from seqjax import config
-from seqjax.metrics import grows, is_better
+from seqjax.metrics import is_better
 from seqjax.report import words
 from seqjax.report.runs import Run
 
@@ -36,7 +36,7 @@ def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
     """The runs with the best value, several if equal; [] if no value is finite or the better direction is unknown."""
     best, scores = None, [run.score(split, metric) for run in runs]
     for score in scores:
-        if score is not None and is_better(metric, score, best):
+        if score is not None and is_better(runs[0].way(metric), score, best):
             best = score
     return [run for run, score in zip(runs, scores, strict=True) if best is not None and score == best]
 
@@ -44,7 +44,7 @@ def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
 def beats(run: Run, split: str, metric: str, baseline: float) -> bool:
     """Whether the run is strictly better than a baseline."""
     score = run.score(split, metric)
-    return score is not None and is_better(metric, score, baseline)
+    return score is not None and is_better(run.way(metric), score, baseline)
 
 
 def judged_on(runs: list[Run]) -> str:
@@ -62,7 +62,7 @@ def headline(runs: list[Run]) -> str:
         return f"No finite {what} yet."
     score = first[0].score(split, metric)
     names = words.listed([r.name for r in first])
-    order = "highest" if grows(metric) else "lowest"
+    order = "highest" if runs[0].way(metric) == "more" else "lowest"
     if len(runs) == 1:
         text = f"{names} reaches a {what} of {words.number(score)}"
     elif len(first) > 1:
@@ -84,7 +84,7 @@ def _against_baselines(runs: list[Run]) -> str | None:
     if not first or not known:
         return None
     best = words.listed([run.name for run in first])
-    ranked = sorted(known, key=known.get, reverse=bool(grows(metric)))
+    ranked = sorted(known, key=known.get, reverse=runs[0].way(metric) == "more")
     unbeaten = [n for n in ranked if not beats(first[0], split, metric, known[n])]
     if unbeaten:
         names = words.listed([f"{n} ({words.number(known[n])})" for n in unbeaten])

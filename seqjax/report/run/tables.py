@@ -3,7 +3,6 @@
 import functools
 import shlex
 
-from seqjax.metrics import grows
 from seqjax.report import words
 from seqjax.report.document import Cell, Column, Number, Table, row, table
 from seqjax.report.run import outcome
@@ -15,7 +14,9 @@ def results(runs: list[Run]) -> Table:
     scores = _scores(runs)
     firsts = {score: outcome.winners(runs, *score) if len(runs) > 1 else [] for score in scores}
     measured = {
-        Number(words.metric(metric), split): functools.partial(_score, split, metric, firsts[split, metric])
+        Number(words.metric(metric, runs[0].way(metric)), split): functools.partial(
+            _score, split, metric, firsts[split, metric]
+        )
         for split, metric in scores
     }
     columns = {
@@ -63,7 +64,7 @@ def _baseline(runs: list[Run], split: str, metric: str, value: float | None) -> 
     if value is None:
         return Cell("")
     measured = [run for run in runs if run.score(split, metric) is not None]
-    if not measured or grows(metric) is None:
+    if not measured or runs[0].way(metric) is None:
         return Cell(words.number(value))
     over = [run.name for run in measured if outcome.beats(run, split, metric, value)]
     if len(over) == len(measured):

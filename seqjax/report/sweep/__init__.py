@@ -4,7 +4,6 @@ import functools
 import shlex
 from pathlib import Path
 
-from seqjax.metrics import grows
 from seqjax.report import output, words
 from seqjax.report.document import Cell, Column, Commands, Figure, Header, Number, Section, Table, Text, table
 from seqjax.report.sweep import figures
@@ -54,7 +53,7 @@ def headline(summary: Summary) -> str:
     best = summary.best
     if best is None:
         return "No trial is done yet."
-    order = "highest" if grows(summary.monitor) else "lowest"
+    order = "highest" if summary.way == "more" else "lowest"
     spread = f" ± {words.number(best.spread)}" if best.spread is not None else ""
     what = f"validation {summary.monitor.replace('_', ' ')}"
     values = words.listed([f"{name}\u00a0=\u00a0{_param(value)}" for name, value in best.params.items()])
@@ -85,7 +84,7 @@ def trials(summary: Summary) -> Table:
     columns = {
         Column("trial"): lambda record: str(record.number),
         **{Number(name): functools.partial(param, name) for name in summary.params},
-        Number(words.metric(summary.monitor)): functools.partial(_value, summary.best),
+        Number(words.metric(summary.monitor, summary.way)): functools.partial(_value, summary.best),
         Number("time"): lambda record: words.seconds(record.seconds),
         Column("status"): lambda record: Cell(record.status, mark="failed" * (record.status == "failed")),
         **(errors if any(record.error for record in summary.records) else {}),

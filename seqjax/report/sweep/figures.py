@@ -2,7 +2,7 @@
 
 import math
 
-from seqjax.metrics import grows, is_better
+from seqjax.metrics import is_better
 from seqjax.report import canvas, words
 from seqjax.search._records import Record, Summary
 
@@ -18,7 +18,7 @@ def history(summary: Summary) -> str | None:
         return None
     best, line = None, []
     for record in done:
-        best = record.value if is_better(summary.monitor, record.value, best) else best
+        best = record.value if is_better(summary.way, record.value, best) else best
         line.append(best)
     with canvas.drawing("sweep/history"):
         figure, (axes,) = canvas.figure(1)
@@ -28,15 +28,15 @@ def history(summary: Summary) -> str | None:
             axes.errorbar(
                 record.number, record.value, record.spread, fmt="o", color=DONE, markersize=4, elinewidth=0.9, alpha=0.7
             )
-        low = 0.0 if grows(summary.monitor) else 1.0  # the edge where bad values would be
+        low = 0.0 if summary.way == "more" else 1.0  # the edge where bad values would be
         for status, marker, colour in (("pruned", "|", canvas.INK), ("failed", "x", FAILED)):
             at = [record.number for record in summary.records if record.status == status]
             look = {"color": colour, "markersize": 6, "clip_on": False}
             axes.plot(at, [low] * len(at), marker, transform=axes.get_xaxis_transform(), **look)
-        axes.set_title(words.metric(summary.monitor))
+        axes.set_title(words.metric(summary.monitor, summary.way))
         axes.set_xlabel("trial")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _scale(axes, [record.value for record in done], summary.monitor)
+        _scale(axes, [record.value for record in done], summary.way)
         return canvas.svg(figure, "currentColor", f"{summary.monitor} of every trial, and the best so far")
 
 
@@ -74,7 +74,7 @@ def _slice(summary: Summary, name: str) -> str | None:
         if summary.best in records:
             at = records.index(summary.best)
             axes.plot(x[at], records[at].value, "o", markersize=10, fillstyle="none", color=FAILED)
-        axes.set_title(words.metric(summary.monitor))
+        axes.set_title(words.metric(summary.monitor, summary.way))
         axes.set_xlabel(words.clean(name if len(name) <= LONG else f"…{name[1 - LONG :]}"))
         if not numbers:
             axes.set_xticks(range(len(labels)), [words.clean(label)[:20] for label in labels])
@@ -85,7 +85,7 @@ def _slice(summary: Summary, name: str) -> str | None:
             axes.xaxis.set_major_formatter(words.short)
             if name in summary.logarithmic:
                 canvas.logarithmic(axes, "x")
-        _scale(axes, [record.value for record in records], summary.monitor)
+        _scale(axes, [record.value for record in records], summary.way)
         return canvas.svg(figure, "currentColor", f"{summary.monitor} against {name}")
 
 
@@ -103,10 +103,10 @@ def curves(summary: Summary) -> str | None:
             axes.plot(
                 steps, [record.curve[step] for step in steps], marker="." if record.status == "pruned" else "", **look
             )
-        axes.set_title(f"{words.metric(summary.monitor)} during training")
+        axes.set_title(f"{words.metric(summary.monitor, summary.way)} during training")
         axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(words.short)
-        _scale(axes, [value for record in seen for value in record.curve.values()], summary.monitor)
+        _scale(axes, [value for record in seen for value in record.curve.values()], summary.way)
         return canvas.svg(figure, "currentColor", f"{summary.monitor} of every trial while it trained")
 
 
@@ -114,10 +114,10 @@ def _done(summary: Summary) -> list[Record]:
     return [record for record in summary.records if record.status == "done"]
 
 
-def _scale(axes, values: list[float], monitor: str) -> None:
+def _scale(axes, values: list[float], way: str) -> None:
     """Makes the axis logarithmic for losses that span more than a factor of 30."""
     finite = [value for value in values if math.isfinite(value)]
-    if not grows(monitor) and finite and 0 < 30 * min(finite) < max(finite):
+    if way == "less" and finite and 0 < 30 * min(finite) < max(finite):
         canvas.logarithmic(axes, "y")
     else:
         axes.yaxis.set_major_formatter(words.short)

@@ -94,7 +94,7 @@ class Fingerprint:
             found = self._begin()
             settings = [self._setting(probe) for probe in self.tier.probes]
             with executor or Local(slots=self.slots) as executor:
-                stages = Stages(self.workdir, self.workdir.path, executor, CHOICE, self.display)
+                stages = Stages(self.workdir, self.workdir.path, executor, (CHOICE, "less"), self.display)
                 settled = stages.settle(settings, range(self.seeds), [0])
             for probe, result in zip(self.tier.probes, settled, strict=True):
                 if found["probes"].get(probe.name, {}).get("seeds", 0) < self.seeds:
@@ -168,7 +168,7 @@ class Fingerprint:
 
     def _record(self, probe: Probe, found: Settled) -> dict:
         """The record of a probe: its runs, and the test scores of those with a finite validation loss."""
-        chosen = [run for run in found.runs.values() if run.outcome.trained(CHOICE) is not None]
+        chosen = [run for run in found.runs.values() if run.outcome.trained(CHOICE, "less") is not None]
         tree, outcomes = self._tree(probe, found.rate or self.tier.peaks[0], 0), [run.outcome for run in chosen]
         return {
             "about": probe.about,
