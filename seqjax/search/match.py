@@ -44,9 +44,9 @@ class Size(Checked):
 def measure(tree: dict, matched: float | None = None) -> Size:
     """Builds a resolved config, compiles its step and runs it a few times."""
     e = Experiment(tree)
-    step = _step(e)
+    step = training_step(e)
     longest, _ = e.batches.kinds[-1]
-    program, *args = _compiled(e, step, longest)
+    program, *args = compiled(e, step, longest)
     memory = program.memory_analysis()
     return Size(
         width=tree["model"].get("width"),
@@ -67,7 +67,7 @@ def parameters(experiment: Experiment) -> int:
 
 def flops(experiment: Experiment) -> float:
     """Floating-point operations of the matrix products of a training step, on average over an epoch."""
-    e, step = experiment, _step(experiment)
+    e, step = experiment, training_step(experiment)
     return _flops(e, step, e.shapes, zero_totals(step, e.shapes, e.batches.first))
 
 
@@ -81,8 +81,8 @@ def state_bytes(experiment: Experiment) -> int | None:
 
 def step_seconds(experiment: Experiment) -> float:
     """The median time of a few training steps, without compilation."""
-    e, step = experiment, _step(experiment)
-    return e.batches.mean(lambda batch: _seconds(*_compiled(e, step, batch)))
+    e, step = experiment, training_step(experiment)
+    return e.batches.mean(lambda batch: _seconds(*compiled(e, step, batch)))
 
 
 QUANTITIES: dict[str, Callable] = {
@@ -169,23 +169,35 @@ def _flops(e: Experiment, step, state, totals) -> float:
     return e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
 
 
-def _step(e: Experiment):
+def training_step(e: Experiment):
+    """The step that the experiment trains with."""
     accumulate, ema = e.train.accumulation_steps, e.optim.ema_decay
     return make_train_step(e.model, e.task, e.tx, accumulate=accumulate, ema=ema, trained=e.optim.trained)
 
 
-def _compiled(e: Experiment, step, batch):
+def compiled(e: Experiment, step, batch):
     """A step compiled for one device, and its arguments."""
     state = e.make_state()
     totals = zero_totals(step, state, batch)
     return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch
 
 
+def timed(function, *args) -> float:
+    """The time of one call, in seconds."""
+    start = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - start
+
+
+def median(once: Callable[[], float], repeats: int, seconds: float = 0.0) -> float:
+    """The median of at least `repeats` times that `once` returns, for `seconds`; the first call does not count."""
+    once()
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(found) < repeats or time.perf_counter() < end:
+        found.append(once())
+    return statistics.median(found)
+
+
 def _seconds(program, *args) -> float:
-    jax.block_until_ready(program(*args))
-    seconds = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        jax.block_until_ready(program(*args))
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return median(lambda: timed(program, *args), TIMED)

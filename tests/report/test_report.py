@@ -8,7 +8,8 @@ import re
 import pytest
 
 from seqjax import report
-from seqjax.report import differences, outcome, runs, words
+from seqjax.report import differences, runs, words
+from seqjax.report.run import outcome
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect", "circle", "wbr"}
 
@@ -262,7 +263,7 @@ def test_a_metric_that_no_task_declared_has_no_winner(write_run, tmp_path):
         outcome.beats(run, "test", "coverage", 0.5) for run in both
     )
     assert words.metric("my_score", None) == "my score" and words.metric("my_score", "more") == "my score\u00a0↑"
-    table = report.tables.results(both)
+    table = report.run.tables.results(both)
     (column,) = (i for i, c in enumerate(table.columns) if c.name == "coverage")
     assert [row.cells[column].mark for row in table.rows if row.cells[column].text] == ["", "", ""]
     for folder in folders:
@@ -304,10 +305,10 @@ def test_figure_reads_on_white_and_on_dark(two, tmp_path):
 
 
 def test_long_series_are_drawn_as_means(write_run, tmp_path):
-    rows = [{"step": s, "split": "train", "loss": s % 2, "seconds": s} for s in range(10 * report.figures.POINTS)]
+    rows = [{"step": s, "split": "train", "loss": s % 2, "seconds": s} for s in range(10 * report.run.figures.POINTS)]
     run = runs.read_all([write_run(tmp_path / "a", rows=rows)])[0]
-    x, y = report.figures._points(run, "train", "loss", "step")
-    assert len(x) == report.figures.POINTS and x[0] == 4.5 and set(y) == {0.5}
+    x, y = report.run.figures._points(run, "train", "loss", "step")
+    assert len(x) == report.run.figures.POINTS and x[0] == 4.5 and set(y) == {0.5}
 
 
 def test_styles_of_runs_differ():

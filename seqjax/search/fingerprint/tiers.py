@@ -44,6 +44,10 @@ class Probe:
         """The option `length` of the source times `factor`; None if the source has no such option."""
         return factor * self.data["length"] if "length" in self.data else None
 
+    def at(self, factor: int) -> str | None:
+        """The assignment that makes examples `factor` times as long; None at the trained length."""
+        return None if factor == 1 else f"data.length={self.length(factor)}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Tier:
