@@ -97,7 +97,7 @@ def test_what_a_mixer_calls_a_vector_neither_decays_nor_is_turned():
         )
         params = jax.tree.map(lambda s: jnp.full(s.shape, 0.1), e.shapes.params)
         gradients = jax.tree.map(lambda p: jnp.full(p.shape, gradient), params)
-        return e.tx.update(gradients, e.tx.init(params), params, step=0)[0]["blocks_0"]["mixer"]
+        return e.learner.tx.update(gradients, e.learner.init(params), params, step=0)[0]["blocks_0"]["mixer"]
 
     for optimiser in ("adamw", "muon"):
         still = [name for name, update in moved(optimiser, 0.0).items() if not jnp.any(update)]

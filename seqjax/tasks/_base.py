@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 
@@ -36,6 +36,9 @@ class Task(Checked):
     True = real, `weight` (B,) 0 for the empty rows of the last batch, and the other fields that the source gives
     (`label`, `scored`, `reset`; `source` (B, S) and its `mask_S`).
 
+    Training minimises the sum over `terms` of coefficient * total / weight, with the weight of the whole batch. Each
+    term is a Ratio, and a metric too.
+
     `metrics` declares every metric that `loss` returns, and whether "more" or "less" of it is better. It may be a
     property. `monitor` is the one whose validation value chooses the best checkpoint and decides on early stopping.
     """
@@ -45,6 +48,7 @@ class Task(Checked):
     head: Annotated[Callable, Part("seqjax.heads", "Head")] = Tokenwise
 
     metrics = {"loss": "less"}  # not a field; nor are those below
+    terms = {"loss": 1.0}  # what training minimises: term -> coefficient
     prompt_length = (
         math.inf
     )  # the first tokens of a document that are not predicted; a task that predicts tokens sets it
@@ -80,13 +84,41 @@ class Task(Checked):
         return L
 
     def loss(self, prediction, batch) -> dict:
-        """Name -> metric (see `seqjax.metrics`), all that `metrics` declares; training minimises the Ratio "loss"."""
+        """Name -> metric (see `seqjax.metrics`), all that `metrics` declares, from one prediction."""
         raise NotImplementedError
 
-    def check(self, metrics) -> None:
-        """Raises ConfigError unless these are the metrics that the task declares."""
-        if metrics.keys() != self.metrics.keys():
-            raise ConfigError(
-                f"task: {type(self).__name__}.loss returned the metrics {', '.join(sorted(metrics))}, but `metrics` "
-                f"declares {', '.join(sorted(self.metrics))}: declare all that are returned, as 'more' or 'less'."
-            )
+    def weights(self, batch) -> dict[str, jax.Array]:
+        """Term -> its weight in a batch. Only needed with several terms; it may depend on nothing but the data.
+
+        The trainer adds the weights up over micro-batches and devices before the first gradient. Each must be the
+        weight of the term that `objective` returns for the same rows.
+        """
+        raise ConfigError(
+            f"task: {type(self).__name__} has the terms {', '.join(self.terms)}: define `weights(batch)`."
+        )
+
+    def objective(self, net, batch, carry) -> tuple[dict, dict, Any]:
+        """The terms, the other metrics, and the state after the batch; by default from one pass and `loss`.
+
+        Args:
+          net: reads with `net(self.reads(batch), carry)`, as often as the task wants (`seqjax.training.net.Net`).
+          carry: the state of the model before the batch, or None.
+        """
+        prediction, carry, _ = net(self.reads(batch), carry)
+        metrics = self.loss(prediction, batch)
+        return {name: metrics[name] for name in self.terms if name in metrics}, metrics, carry
+
+    def checked(self, terms: dict, metrics: dict) -> dict:
+        """All metrics, terms included.
+
+        Raises:
+          ConfigError: they are not those that the task declares.
+        """
+        found = {**metrics, **terms}
+        for name, got, wanted in (("terms", terms, self.terms), ("metrics", found, self.metrics)):
+            if got.keys() != wanted.keys():
+                raise ConfigError(
+                    f"task: {type(self).__name__} returned the {name} {', '.join(sorted(got)) or 'none'}, but declares "
+                    f"{', '.join(sorted(wanted))}: declare in `{name}` exactly what it returns."
+                )
+        return found

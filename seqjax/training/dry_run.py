@@ -6,7 +6,7 @@ from rich.table import Table
 from seqjax.spec import mask_name
 from seqjax.training import cost, history, progress
 from seqjax.training.experiment import Experiment
-from seqjax.training.step import make_train_step, zero_totals
+from seqjax.training.step import zero_totals
 from seqjax.types import ConfigError
 
 
@@ -24,10 +24,7 @@ def show(experiment: Experiment) -> None:
     batch = e.batches.first
     layout = e.parallel.layout(e.loader.batch_size, e.train.accumulation_steps)
     state = layout.abstract(e.shapes)
-    step = make_train_step(
-        e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay, use=layout.use,
-        trained=e.optim.trained,
-    )  # fmt: skip
+    step = e.program(layout)
     totals = zero_totals(step, state, batch)
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
     mib = lambda n: f"{n / 2**20:,.1f} MiB"

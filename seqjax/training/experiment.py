@@ -14,9 +14,11 @@ from seqjax.models import Model
 from seqjax.training import carry
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
+from seqjax.training.learners.gradient import Gradient
 from seqjax.training.optim import Optim
 from seqjax.training.origin import Init
 from seqjax.training.parallel import Parallel
+from seqjax.training.step import make_train_step
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
 
 
@@ -57,6 +59,7 @@ class Schema:
     task: Annotated[Callable, Part("seqjax.tasks", "Task")]
     model: Annotated[Callable, Part("seqjax.models", "Model")]
     train: Train
+    learner: Annotated[Callable, Part("seqjax.training.learners", "Learner")] = Gradient
     optim: Optim = dataclasses.field(default_factory=Optim)
     loader: Loader = dataclasses.field(default_factory=Loader)
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
@@ -148,7 +151,9 @@ class Experiment:
             self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
-        self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
+        tx = self.optim.build(self.train.steps, lambda params: self._matrices)
+        of = dict(task=self.task, tx=tx, trained=self.optim.trained)
+        self.learner = config.build(part["learner"], tree["learner"], "learner", **of)
 
     def _model(self, part: Part, section: dict) -> Model:
         """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""
@@ -194,12 +199,25 @@ class Experiment:
     def _matrices(self):
         return state_lib.matrices(self.model, self.task, self._zeros)
 
+    def program(self, layout=None, axis: str | None = None):
+        """The training step on the devices of `layout`, with the psum of pmap over `axis`; None: on one device."""
+        return make_train_step(
+            self.model,
+            self.task,
+            self.learner,
+            accumulate=self.train.accumulation_steps,
+            ema=self.optim.ema_decay,
+            spike=self.guard.spike,
+            axis=axis,
+            **({} if layout is None else {"use": layout.use}),
+        )
+
     @cached_property
     def make_state(self):
         """() -> the state before the first step; compiled."""
         ema = self.optim.ema_decay is not None
         spike = self.guard.spike is not None
-        make = partial(state_lib.init, self.model, self.task, self.tx, self._zeros, self.seed, ema, spike)
+        make = partial(state_lib.init, self.model, self.task, self.learner, self._zeros, self.seed, ema, spike)
         return jax.jit(make, inline=True)  # traced once, both for its shapes and for its shardings
 
     @cached_property

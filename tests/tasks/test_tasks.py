@@ -133,11 +133,14 @@ def test_the_declared_metrics_are_those_of_the_loss(name, scored):
     shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
     metrics = task.loss(jnp.zeros(shape), data)
     assert metrics.keys() == task.metrics.keys()
-    task.check(metrics)
-    with pytest.raises(ConfigError, match=r"declares accuracy, .*: declare all that are returned, as 'more' or 'less'"):
-        task.check({**metrics, "other": metrics["loss"]})
-    with pytest.raises(ConfigError, match="returned the metrics"):
-        task.check({"loss": metrics["loss"]})
+    terms = {"loss": metrics["loss"]}
+    assert task.checked(terms, metrics) == metrics
+    with pytest.raises(ConfigError, match=r"declares accuracy, .*: declare in `metrics` exactly what it returns"):
+        task.checked(terms, {**metrics, "other": metrics["loss"]})
+    with pytest.raises(ConfigError, match="returned the metrics loss, but declares accuracy"):
+        task.checked(terms, terms)
+    with pytest.raises(ConfigError, match="returned the terms none, but declares loss"):
+        task.checked({}, metrics)
 
 
 def test_tasks_refuse_data_that_they_cannot_use():

@@ -24,6 +24,7 @@ from seqjax.training import state as state_lib
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluator
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.learners.gradient import Gradient
 from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.training.workdir import Workdir
@@ -59,7 +60,7 @@ class Steps:
         self.task = NextToken(spec=source.spec, carry_state=True)
         self.batches = Streams(source, "train", Loader(batch_size=rows))
         tx = optax.sgd(rate)
-        step = make_train_step(self.model, self.task, tx, **options)
+        step = make_train_step(self.model, self.task, Gradient(task=self.task, tx=tx), **options)
         self.state = jax.jit(
             functools.partial(state_lib.init, self.model, self.task, tx, self.batches[0], 0, ema=False)
         )()

@@ -23,7 +23,7 @@ def measure(experiment: Experiment) -> dict[str, float]:
     The capacity of the states must be the length of the batch plus TOKENS.
     """
     batch = jax.device_put(experiment.batches.first)
-    train, *args = match.compiled(experiment, match.training_step(experiment), batch)
+    train, *args = match.compiled(experiment, experiment.program(), batch)
     median = lambda once: match.median(once, REPEATS, SECONDS)
     params, model = {"params": args[0].params}, experiment.model
     tokens_BL = experiment.task.reads(batch).x
