@@ -20,7 +20,7 @@ def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru
         dict(
             data=dict(name="benchmarks._characters:Source", length=length),
             task=dict(name="next_token"),
-            model=dict(name="lm", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
+            model=dict(name="stack", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
             loader=dict(batch_size=batch),
             optim=dict(learning_rate=1e-3),
             train=dict(checkpoint_every=None, **train),

@@ -100,11 +100,6 @@ def model(section: dict) -> tuple[str, str]:
     return layers + mixed, ", ".join(filter(None, [section["name"], width]))
 
 
-def sample(sample) -> tuple[str, str]:
-    """The prompt, and the generated text."""
-    return sample.prompt, sample.text
-
-
 def sampling(sample) -> str:
     """How a sample was drawn: `temperature 0.8, top-k 40, seed 0, step 4,500`."""
     settings = {

@@ -46,7 +46,7 @@ def measure(tree: dict, matched: float | None = None) -> Size:
     e = Experiment(tree)
     step = e.program()
     longest, _ = e.batches.kinds[-1]
-    program, *args = _compiled(e, step, longest)
+    program, *args = compiled(e, step, longest)
     memory = program.memory_analysis()
     return Size(
         width=tree["model"].get("width"),
@@ -82,7 +82,7 @@ def state_bytes(experiment: Experiment) -> int | None:
 def step_seconds(experiment: Experiment) -> float:
     """The median time of a few training steps, without compilation."""
     e, step = experiment, experiment.program()
-    return e.batches.mean(lambda batch: _seconds(*_compiled(e, step, batch)))
+    return e.batches.mean(lambda batch: _seconds(*compiled(e, step, batch)))
 
 
 QUANTITIES: dict[str, Callable] = {
@@ -169,18 +169,29 @@ def _flops(e: Experiment, step, state, totals) -> float:
     return e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
 
 
-def _compiled(e: Experiment, step, batch):
+def compiled(e: Experiment, step, batch):
     """A step compiled for one device, and its arguments."""
     state = e.make_state()
     totals = zero_totals(step, state, batch)
     return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch
 
 
+def timed(function, *args) -> float:
+    """The time of one call, in seconds."""
+    start = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - start
+
+
+def median(once: Callable[[], float], repeats: int, seconds: float = 0.0) -> float:
+    """The median of at least `repeats` times that `once` returns, for `seconds`; the first call does not count."""
+    once()
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(found) < repeats or time.perf_counter() < end:
+        found.append(once())
+    return statistics.median(found)
+
+
 def _seconds(program, *args) -> float:
-    jax.block_until_ready(program(*args))
-    seconds = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        jax.block_until_ready(program(*args))
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return median(lambda: timed(program, *args), TIMED)

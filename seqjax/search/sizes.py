@@ -7,22 +7,10 @@ from seqjax import config
 from seqjax.search._build import Builder
 from seqjax.search.match import QUANTITIES, Size, measure, solve
 from seqjax.search.plan import Comparison, Entry, fitted
+from seqjax.search.stages import Silent
 from seqjax.training.records import record
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError
-
-
-class Silent:
-    """A display that shows nothing. The command line uses `Display` instead."""
-
-    def stage(self, title: str, total: int) -> None:
-        """Begins a stage of `total` runs."""
-
-    def done(self, text: str) -> None:
-        """Reports that a run of the stage has ended."""
-
-    def say(self, text: str) -> None:
-        """Prints a line that stays on the screen."""
 
 
 class Solved(NamedTuple):

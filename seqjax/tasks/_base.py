@@ -2,28 +2,30 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
 
 from seqjax import lookup
+from seqjax.heads.tokenwise import Tokenwise
 from seqjax.metrics import Way
 from seqjax.spec import Spec
-from seqjax.types import Checked, ConfigError, Injected, mismatch
+from seqjax.types import Checked, ConfigError, Injected, Part, fields_of, mismatch
 
 
 class Reads(NamedTuple):
-    """What a model reads of a batch: `model.apply(variables, reads.x, state, **reads.keywords)`."""
+    """What a model reads of a batch: `model.apply(variables, reads.x, state, **reads.keywords(model))`."""
 
     x: jax.Array  # tokens (B, L) or features (B, L, F)
     mask_BL: jax.Array  # True = real
     reset_BL: jax.Array | None = None  # True where a document begins
-    side: dict[str, jax.Array] = {}  # further inputs, by the name of the model's argument
+    side: dict[str, jax.Array] = {}  # further inputs, by the name of the model's argument, such as "elapsed_BLF"
 
-    @property
-    def keywords(self) -> dict:
-        """The keyword arguments of the model."""
-        return {"mask_BL": self.mask_BL, "reset_BL": self.reset_BL, **self.side}
+    def keywords(self, model) -> dict:
+        """The keyword arguments of a model, with the side inputs that it reads."""
+        side = {name: self.side[name] for name in model.side if name in self.side}
+        return {"mask_BL": self.mask_BL, "reset_BL": self.reset_BL, **side}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Task(Checked):
 
     The loader makes a batch of examples: `tokens` (B, L) or `features` (B, L, F) padded on the right, `mask` (B, L)
     True = real, `weight` (B,) 0 for the empty rows of the last batch, and the other fields that the source gives
-    (`label`, `scored`, `reset`; `source` (B, S) and its `source_mask`).
+    (`label`, `scored`, `reset`; `source` (B, S) and its `mask_S`).
 
     Training minimises the sum over `terms` of coefficient * total / weight, with the weight of the whole batch. Each
     term is a Ratio, and a metric too.
@@ -43,12 +45,14 @@ class Task(Checked):
 
     spec: Annotated[Spec, Injected]
     monitor: str = "loss"
+    head: Annotated[Callable, Part("seqjax.heads", "Head")] = Tokenwise
 
     metrics = {"loss": "less"}  # not a field; nor are those below
     terms = {"loss": 1.0}  # what training minimises: term -> coefficient
     prompt_length = (
         math.inf
     )  # the first tokens of a document that are not predicted; a task that predicts tokens sets it
+    causal = False  # whether the model must not see later tokens
     carry_state = False  # not a field: only tasks whose batches can continue the batch before have this option
 
     def __post_init__(self):
@@ -60,9 +64,17 @@ class Task(Checked):
         if self.monitor not in self.metrics:
             near = lookup.nearest(self.monitor, self.metrics)
             raise ValueError(f"monitor={self.monitor!r} is not a metric.{near} It has {', '.join(self.metrics)}.")
+        wanted = fields_of(type(self))["head"][1].stepwise
+        head = getattr(self.head, "func", self.head)
+        if head.stepwise != wanted:
+            each = {True: "one prediction per token", False: "one prediction per sequence"}
+            raise ValueError(
+                f"head: {head.__name__} gives {each[head.stepwise]}, but {type(self).__name__} needs {each[wanted]}: "
+                "choose another head."
+            )
 
     def outputs(self) -> int:
-        """The size of the model's head."""
+        """The size of a prediction, for the head."""
         raise NotImplementedError
 
     def reads(self, batch) -> Reads:

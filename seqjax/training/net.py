@@ -44,7 +44,7 @@ class Net:
           sown: collections that modules may fill, such as "losses" and "intermediates".
         """
         rngs = None if self.key is None else {"dropout": self.key}
-        flags = dict(reads.keywords, deterministic=self.key is None, rngs=rngs)
+        flags = dict(reads.keywords(self.model), deterministic=self.key is None, rngs=rngs)
         if not sown:
             return Out(*self._apply(reads.x, carry, **flags), {})
         (prediction, carry), found = self._apply(reads.x, carry, **flags, mutable=list(sown))

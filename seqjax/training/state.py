@@ -46,7 +46,7 @@ def parameters(model, task, batch, key):
         raise ConfigError(
             f"task: {type(task).__name__} reads {read} of {L} tokens, but length({L})={task.length(L)}: return {read}."
         )
-    return model.init(key, reads.x, **reads.keywords)["params"]
+    return model.init(key, reads.x, **reads.keywords(model))["params"]
 
 
 def matrices(model, task, batch):

@@ -12,7 +12,7 @@ from inline import made_up
 
 from seqjax import config
 from seqjax.search import compare as compare_lib
-from seqjax.search import findings, match, plan, sizes
+from seqjax.search import match, plan, sizes, stages
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
 
@@ -370,7 +370,7 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
     ],
 )
 def test_the_choice_of_a_rate(rates, best, following):
-    assert findings.best_rate(rates, "loss") == best and findings.beyond(rates, best) == following
+    assert stages.best_rate(rates, "loss") == best and stages.beyond(rates, best) == following
 
 
 def test_pairs_by_hand(tmp_path):

@@ -178,8 +178,8 @@ def test_a_monitor_is_a_declared_metric():
 
 def test_a_source_is_given_to_the_model_where_there_is_one():
     task, data = NextToken(spec=SPEC), batch()
-    pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "source_mask": RNG.random((B, 3)) > 0.5}
+    pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "mask_S": RNG.random((B, 3)) > 0.5}
     given = task.reads(pairs).side
     assert set(given) == {"source_BS", "source_mask_BS"}
     np.testing.assert_array_equal(given["source_BS"], pairs["source"])
-    np.testing.assert_array_equal(given["source_mask_BS"], pairs["source_mask"])
+    np.testing.assert_array_equal(given["source_mask_BS"], pairs["mask_S"])

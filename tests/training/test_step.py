@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from built import classes, logits
 from flax import linen as nn
 from held.tasks import Both
 
@@ -17,7 +18,7 @@ from seqjax import spec
 from seqjax.lookup import find
 from seqjax.metrics import F1, Histogram, Ratio
 from seqjax.mixers import attention, gru
-from seqjax.models import classifier, lm
+from seqjax.models import stack
 from seqjax.ops import losses
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
@@ -55,12 +56,14 @@ def batch(seed=0, scored=False, features=False, lengths=(6, 0, 2, 5, 1, 6, 3, 4)
 
 
 def language_model(mixer="gru", dropout=0.0):
-    model = lm.Model(inputs=TOKENS, outputs=V, width=8, layers=1, expansion=1, mixer=MIXERS[mixer], dropout=dropout)
+    size = dict(width=8, layers=1, expansion=1, dropout=dropout)
+    model = stack.Model(inputs=TOKENS, head=logits(V), mixer=MIXERS[mixer], **size)
     return model, NextToken(spec=TOKENS)
 
 
 def class_model(mixer="gru", spec=FEATURES, **options):
-    model = classifier.Model(inputs=spec, outputs=C, width=8, layers=1, expansion=0, mixer=MIXERS[mixer], **options)
+    head = classes(C, **options)
+    model = stack.Model(inputs=spec, head=head, width=8, layers=1, expansion=0, mixer=MIXERS[mixer])
     return model, Classification(spec=spec)
 
 
@@ -227,7 +230,7 @@ class Asking(NextToken):
 
 def test_a_net_hands_out_what_modules_sow_draws_by_name_and_a_teacher():
     model, task, data = Sowing(), Asking(spec=TOKENS), batch(lengths=(6, 3, 2, 5, 1, 6, 3, 4))
-    teacher = lm.Model(inputs=TOKENS, outputs=V, width=4, layers=1, expansion=0, mixer=gru.Mixer)
+    teacher = stack.Model(inputs=TOKENS, head=logits(V), width=4, layers=1, expansion=0, mixer=gru.Mixer)
     learner = Gradient(task=task, tx=PLAIN)
     step = make_train_step(model, task, learner, others={"teacher": teacher})
     state = jax.jit(functools.partial(state_lib.init, model, task, learner, data, 0, False))()

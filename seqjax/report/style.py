@@ -1,4 +1,4 @@
-"""The HTML document around a report: one template and one style sheet, without external files."""
+"""The HTML document around a page: one template and one style sheet, without external files."""
 
 import string
 
@@ -55,29 +55,27 @@ tbody th { font-weight: 600; min-width: 8.6rem; }
 tbody th, tbody td { border-bottom: 1px solid var(--line); }
 th.n, td.n { text-align: right; white-space: nowrap; padding-left: .6rem; padding-right: .6rem; }
 .n + :not(.n) { padding-left: .6rem; }
-td small { display: block; color: var(--soft); font-size: .76rem; white-space: nowrap; }
+td small, th small { display: block; color: var(--soft); font-size: .76rem; font-weight: 400; white-space: nowrap; }
 .best {
   font-weight: 700;
   background: linear-gradient(var(--tint), var(--tint)) center / calc(100% - .5rem) calc(100% - 4px) no-repeat;
 }
-.best small { font-weight: 400; }
 .baseline th, .baseline td { font-weight: 400; color: var(--soft); padding-top: .32rem; padding-bottom: .32rem; }
 .baseline.first th, .baseline.first td { border-top: 1.5px solid var(--ink); }
 td.beaten small { color: var(--good); }
 td.unbeaten, td.unbeaten small { color: var(--bad); }
 td.unbeaten, td.failed { font-weight: 600; }
 td.failed { color: var(--bad); }
-td.failed small { font-weight: 400; }
 .swatch { width: 2.1em; height: .75em; margin-right: .5em; vertical-align: -.02em; }
 figure { margin: 1.2rem 0 0; break-inside: avoid; }
 .panels { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
-.panels.two { grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
+.panels.large { grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 .panels svg { width: 100%; height: auto; max-width: 44rem; }
-figcaption { color: var(--soft); font-size: .85rem; margin-top: .5rem; max-width: 60rem; }
+figcaption, .soft { color: var(--soft); font-size: .85rem; margin: .5rem 0 0; max-width: 60rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0 0 .6rem; padding: 0; font-size: .875rem; }
 .legend li { list-style: none; }
-.samples { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.samples h3 { margin: .2rem 0 .6rem; }
+.beside { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
+.beside h3 { margin: .2rem 0 .6rem; }
 .sample { background: var(--card); border-radius: 6px; padding: .8rem 1rem; margin: 0 0 .8rem; break-inside: avoid; }
 .sample p { margin: 0 0 .4rem; color: var(--soft); font-size: .8rem; }
 .sample b { font-weight: 700; text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: 3px; }
@@ -86,10 +84,10 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.
 .command { background: var(--card); border-radius: 6px; padding: .6rem .9rem; margin: 0 0 .5rem; }
 details { border-top: 1px solid var(--line); padding: .55rem 0; }
 details:last-of-type { border-bottom: 1px solid var(--line); }
-details > :last-child { margin-bottom: .6rem; }
+details > :last-child > :last-child { margin-bottom: .6rem; }
 summary { cursor: pointer; font-weight: 550; }
 summary + * { margin-top: .7rem; }
-.sample-more { border: 0 !important; padding: 0; }
+.beside details { border: 0 !important; padding: 0; }
 @media print {
   :root { color-scheme: light; --paper: #fff; --card: #f6f7f9; --ink: #000; --soft: #444; --line: #ccc;
     --good: #17704a; --bad: #a8410c; --tint: #0b7ad114; }
@@ -97,14 +95,19 @@ summary + * { margin-top: .7rem; }
   h2, h3, summary { break-after: avoid; }
   tr { break-inside: avoid; }
   table { font-size: 8pt; }
-  td small { font-size: 7pt; }
+  td small, th small { font-size: 7pt; }
   th, td { padding-right: .5rem; }
   .scroll { overflow: visible; background: none; }
   .panels { grid-template-columns: 1fr 1fr 1fr; }
-  .panels.two { grid-template-columns: 1fr 1fr; }
+  .panels.large { grid-template-columns: 1fr 1fr; }
   details::details-content { content-visibility: visible; display: block; }
 }
+td[class*=heat] small { color: inherit; }
 """
+# The shades of cells: heat0 is chance, heat10 is perfect.
+STYLE += "".join(
+    f".heat{i} {{ background: rgb(11 122 209 / {0.045 * i:.3f}); print-color-adjust: exact; }}\n" for i in range(1, 11)
+)
 
 PAGE = string.Template("""<!doctype html>
 <html lang="en">
@@ -121,8 +124,3 @@ $body
 </body>
 </html>
 """)
-
-
-def page(title: str, body: str) -> str:
-    """A whole HTML document; title and body must be HTML already."""
-    return PAGE.substitute(title=title, style=STYLE, body=body)

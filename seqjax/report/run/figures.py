@@ -3,8 +3,9 @@
 import math
 import statistics
 
-from seqjax.report import canvas, outcome, words
+from seqjax.report import canvas, words
 from seqjax.report.canvas import style
+from seqjax.report.run import outcome
 from seqjax.report.runs import Run
 
 POINTS = 500  # at most, of a curve; more points would only blur it
@@ -54,10 +55,7 @@ def standalone(runs: list[Run]) -> str:
             _curves(axes[2 * i + 1], group, group[0].monitor, "seconds")
             if len(groups) > 1:
                 axes[2 * i].set_title(words.clean(group[0].problem))
-        handles = []
-        for colour, dash, marker in (style(run.index) for run in runs):
-            look = {"color": colour, "linestyle": (0, dash) if dash else "-", "marker": marker, "markersize": 4}
-            handles.append(Line2D([], [], **look))
+        handles = [canvas.line(axes[0], run.index, [], [], markersize=4) for run in runs]
         handles.append(Line2D([], [], color=canvas.INK, linewidth=0.9, alpha=0.55))
         labels = [*(words.clean(run.name) for run in runs), "training (thin)"]
         figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
@@ -74,10 +72,8 @@ def _points(run: Run, split: str, key: str, against: str) -> tuple[list[float], 
 
 def _line(axes, run: Run, split: str, key: str, against: str, dashed: bool, **options):
     """Draws a run as a line in its colour, with a few markers, because dashes are hard to see in a noisy line."""
-    colour, dash, marker = style(run.index)
     x, y = _points(run, split, key, against)
-    options |= {"marker": marker, "markersize": 4, "markevery": max(1, len(x) // 8)}
-    return axes.plot(x, y, color=colour, linestyle=(0, dash) if dash and dashed else "-", **options)[0]
+    return canvas.line(axes, run.index, x, y, dashed, markersize=4, markevery=max(1, len(x) // 8), **options)
 
 
 def _finite(line) -> list[float]:
@@ -94,7 +90,7 @@ def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
         axes.set_axis_off()
         return False
     known = outcome.baselines(runs, "validation", metric)
-    rules = [axes.axhline(v, color=canvas.INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3))) for v in known.values()]
+    rules = [axes.axhline(v, **canvas.RULE) for v in known.values()]
     positive = [y for line in [*lines, *rules] for y in _finite(line)]
     steep = min(positive) > 0 and max(positive) > 30 * min(positive)
     way = runs[0].way(metric)

@@ -4,24 +4,21 @@ import itertools
 import math
 from collections.abc import Callable
 
-from seqjax.report import canvas, compare_tables, compare_words, words
+from seqjax.report import canvas, words
 from seqjax.report.canvas import style
+from seqjax.report.compare import sentences, tables
 from seqjax.search.findings import Findings, Found
 
 WIDE = 4  # an axis is logarithmic if max / min is larger than this
 BAND = 0.16  # opacity
 
 
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
 BUDGETS: dict[str, Callable[[Found], float | None]] = {
     "parameters": lambda x: x.size.parameters,
-    "FLOPs of training": compare_tables.total_flops,
+    "FLOPs of training": tables.total_flops,
 }
 COSTS: dict[str, Callable[[Found], float | None]] = {
-    "training time, s": lambda x: _mean(x.seconds()),
+    "training time, s": lambda x: tables.mean(x.seconds()),
     "memory per step, MiB": lambda x: x.size.temporary_bytes and x.size.temporary_bytes / 2**20,
     "state bytes": lambda x: x.size.state_bytes,
 }
@@ -76,12 +73,12 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], front
 
 def _front(axes, f: Findings, points) -> None:
     x, y = zip(*front(points, f.sign), strict=True)  # a front of one point draws nothing
-    axes.step(x, y, where="post", color=canvas.INK, alpha=0.45, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.step(x, y, where="post", **canvas.RULE)
 
 
 def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -> None:
     """Draws one contender: markers at its means, whiskers for its intervals, a line through the markers."""
-    colour, dash, marker = style(compare_tables.index(f, founds[0]))
+    colour, dash, marker = style(tables.index(f, founds[0]))
     y = [s.mean for s in summaries]
     whiskers = [[max(0, m - s.low) for m, s in zip(y, summaries, strict=True)]]
     whiskers.append([max(0, s.high - m) for m, s in zip(y, summaries, strict=True)])
@@ -114,7 +111,7 @@ def curves(f: Findings) -> list[str]:
                 x = [x for found in f.at(value) for x in _curve(axes, f, found, against)]
                 if not x:
                     continue
-                at = "" if value is None else f", {compare_words.key(f.comparison.axis)} {value}"
+                at = "" if value is None else f", {sentences.key(f.comparison.axis)} {value}"
                 axes.set_title(f"validation {words.metric(f.monitor, f.metrics[f.monitor])}{at}")
                 axes.set_xlabel("step" if against == "step" else "training time, s")
                 axes.xaxis.set_major_formatter(words.short)
@@ -134,12 +131,11 @@ def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
         by_step.setdefault(row["step"], []).append(row)
     end = min(max(row["step"] for row in rows) for rows in runs)  # a run that was stopped early ends before the others
     rows = [by_step[step] for step in sorted(by_step) if step <= end]
-    colour, dash, marker = style(compare_tables.index(f, found))
-    x = [_mean([row[against] for row in of_step]) for of_step in rows]
+    x = [tables.mean([row[against] for row in of_step]) for of_step in rows]
     y = [[row[f.monitor] for row in of_step] for of_step in rows]
-    look = {"color": colour, "marker": marker, "markersize": 4, "markevery": max(1, len(x) // 8), "linewidth": 1.6}
-    axes.plot(x, [_mean(values) for values in y], linestyle=(0, dash) if dash else "-", **look)
-    axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], color=colour, alpha=BAND, linewidth=0)
+    look = {"markersize": 4, "markevery": max(1, len(x) // 8), "linewidth": 1.6}
+    line = canvas.line(axes, tables.index(f, found), x, [tables.mean(values) for values in y], **look)
+    axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], color=line.get_color(), alpha=BAND, linewidth=0)
     return x
 
 
@@ -149,7 +145,7 @@ def lengths(f: Findings) -> list[str]:
     if c.axis and _numbers(c.values):
         by_name = [[x for x in f.founds if x.cell.contender == name and f.summary(x)] for name in c.contenders]
         lines = [(own, [x.cell.value for x in own], [f.summary(x) for x in own]) for own in by_name if own]
-        out.append(_lines(f, lines, compare_words.key(c.axis), "trained at each value"))
+        out.append(_lines(f, lines, sentences.key(c.axis), "trained at each value"))
     key = next(iter(c.extrapolate)) if c.extrapolate else ""
     if not (key and _numbers(c.judged_at)):
         return list(filter(None, out))
@@ -158,11 +154,11 @@ def lengths(f: Findings) -> list[str]:
         if not _numbers([home]):
             continue
         for found in f.at(value):
-            known = {v: compare_tables.away(f, found, v) for v in c.judged_at} | {home: f.summary(found)}
+            known = {v: tables.away(f, found, v) for v in c.judged_at} | {home: f.summary(found)}
             if at := sorted(v for v, s in known.items() if s):
                 lines.append(([found], at, [known[v] for v in at]))
-        other = "" if c.axis in (None, key) else f", {compare_words.key(c.axis)} {value}"
-        out.append(_lines(f, lines, compare_words.key(key), f"trained at {home:g}{other}", [home]))
+        other = "" if c.axis in (None, key) else f", {sentences.key(c.axis)} {value}"
+        out.append(_lines(f, lines, sentences.key(key), f"trained at {home:g}{other}", [home]))
     return list(filter(None, out))
 
 
@@ -178,7 +174,7 @@ def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
         for founds, x, summaries in lines:
             _points(axes, f, x, founds, summaries)
         for x in home:
-            axes.axvline(x, color=canvas.INK, alpha=0.5, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.axvline(x, **canvas.RULE)
         every = [x for _, of_line, _ in lines for x in of_line]
         _dress(axes, f, xlabel, every)
         axes.set_title(f"test {words.metric(f.metric, f.metrics[f.metric])}, {what}")
@@ -195,7 +191,7 @@ def rates(f: Findings) -> list[str]:
             every = [x for found in f.at(value) for x in _rates(axes, f, found)]
             if not every:
                 continue
-            at = "" if value is None else f", {compare_words.key(f.comparison.axis)} {value}"
+            at = "" if value is None else f", {sentences.key(f.comparison.axis)} {value}"
             canvas.logarithmic(axes, "x")
             axes.set_title(f"validation {words.metric(f.monitor, f.metrics[f.monitor])}{at}")
             axes.set_xlabel("peak learning rate")
@@ -205,10 +201,9 @@ def rates(f: Findings) -> list[str]:
 
 
 def _rates(axes, f: Findings, found: Found) -> list[float]:
-    known = {rate: _mean(values) for rate, values in found.rates.items() if None not in values}
-    colour, dash, marker = style(compare_tables.index(f, found))
-    look = {"color": colour, "marker": marker, "linewidth": 1.4, "linestyle": (0, dash) if dash else "-"}
-    axes.plot(list(known), list(known.values()), markersize=4, **look)
+    known = {rate: tables.mean(values) for rate, values in found.rates.items() if None not in values}
+    index = tables.index(f, found)
+    canvas.line(axes, index, list(known), list(known.values()), markersize=4, linewidth=1.4)
     if found.rate in known:
-        axes.plot([found.rate], [known[found.rate]], color=colour, marker=marker, markersize=9, alpha=0.6)
+        canvas.line(axes, index, [found.rate], [known[found.rate]], dashed=False, markersize=9, alpha=0.6)
     return list(known)

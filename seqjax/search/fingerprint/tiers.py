@@ -44,6 +44,10 @@ class Probe:
         """The option `length` of the source times `factor`; None if the source has no such option."""
         return factor * self.data["length"] if "length" in self.data else None
 
+    def at(self, factor: int) -> str | None:
+        """The assignment that makes examples `factor` times as long; None at the trained length."""
+        return None if factor == 1 else f"data.length={self.length(factor)}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Tier:
@@ -69,7 +73,7 @@ class Tier:
         tree = {
             "data": {**probe.data, "examples": self.examples},
             "task": {"name": "next_token", "monitor": CHOICE},
-            "model": {"name": "lm", "width": self.width, "layers": self.layers, "expansion": 2, "mixer": mixer},
+            "model": {"name": "stack", "width": self.width, "layers": self.layers, "expansion": 2, "mixer": mixer},
             "optim": {"learning_rate": peak, "warmup_steps": min(100, probe.steps // 10)},
             "loader": {"batch_size": self.batch},
             "train": {"steps": probe.steps, "log_every": every, "eval_every": every, "checkpoint_every": every},

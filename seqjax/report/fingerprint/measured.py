@@ -23,7 +23,7 @@ class Measured:
         """Name of a probe -> its record."""
         return self.tree["probes"]
 
-    def score(self, probe: str, factor: int) -> dict | None:
+    def score(self, probe: str, factor: int = 1) -> dict | None:
         """The record of a probe at a multiple of the trained length; None if it has no score there."""
         scores = self.probes.get(probe, {}).get("scores", [])
         return next((s for s in scores if s["factor"] == factor and s["accuracy"]), None)
@@ -46,7 +46,7 @@ class Measured:
         return [length for length, _ in known], [value for _, value in known]
 
 
-def measured(trees: list[dict]) -> list[Measured]:
+def read(trees: list[dict]) -> list[Measured]:
     """Fingerprints in the order of their names.
 
     Raises:

@@ -3,7 +3,7 @@
 import shlex
 
 from seqjax.report import words
-from seqjax.report.fingerprint_measured import Measured, factors, title
+from seqjax.report.fingerprint.measured import Measured, factors, title
 
 SOLVED, FAILED = 0.95, 0.1  # skills, from 0 (chance) to 1 (perfect)
 

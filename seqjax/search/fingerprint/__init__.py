@@ -7,24 +7,25 @@ probe on its test split at the trained length and at longer ones, and time and m
 killed, the same call resumes it.
 """
 
+import functools
 import re
-from collections.abc import Callable, Iterable
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
 
 from seqjax import config
-from seqjax.search import _fingerprint_cost as cost_lib
-from seqjax.search import _fingerprint_score as score
-from seqjax.search import trials as trials_lib
-from seqjax.search._fingerprint_mixers import causal, unfit
-from seqjax.search._fingerprint_tiers import CHOICE, METRIC, TIERS, Probe
+from seqjax.search import match, trials
 from seqjax.search.executors._base import Executor
 from seqjax.search.executors.local import Local
-from seqjax.search.trials import Outcome, Trial
-from seqjax.training import capacity, cost, facts
+from seqjax.search.fingerprint import cost as cost_lib
+from seqjax.search.fingerprint.mixers import causal, unfit
+from seqjax.search.fingerprint.tiers import CHOICE, METRIC, TIERS, Probe
+from seqjax.search.stages import Setting, Settled, Silent, Stages, impossible, split
+from seqjax.training import capacity, facts
+from seqjax.training.elsewhere import elsewhere
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
-from seqjax.types import ConfigError, SeqjaxError
+from seqjax.types import ConfigError, WorkdirError
 
 __all__ = ["FILE", "Fingerprint", "causal", "read"]
 
@@ -54,7 +55,7 @@ class Fingerprint:
         tier: str = "cpu",
         seeds: int = 1,
         slots: int = 1,
-        say: Callable[[str], None] = lambda line: None,
+        display: Silent | None = None,
     ):
         if tier not in TIERS:
             raise ConfigError(f"--tier {tier}: choose from {', '.join(TIERS)}.")
@@ -72,7 +73,8 @@ class Fingerprint:
                     f"--config.{override} changes the mixer from {mixer}: name the fingerprint with --name."
                 )
         self.name = name or re.sub(r"[^\w-]+", "-", mixer)
-        self.tier_name, self.tier, self.seeds, self.slots, self.say = tier, TIERS[tier], seeds, slots, say
+        self.tier_name, self.tier, self.seeds, self.slots = tier, TIERS[tier], seeds, slots
+        self.display = display or Silent()
         self.workdir = Workdir(Path(workdir) / self.name)
         self.model = self._tree(self.tier.probes[0], self.tier.peaks[0], 0)["model"]
         if why := unfit(self.model):
@@ -90,52 +92,51 @@ class Fingerprint:
         self.workdir.lock()
         try:
             found = self._begin()
+            settings = [self._setting(probe) for probe in self.tier.probes]
             with executor or Local(slots=self.slots) as executor:
-                self._train(self._first(), executor)
-                self._train(self._rest(), executor)
-            for probe in self.tier.probes:
+                stages = Stages(self.workdir, self.workdir.path, executor, (CHOICE, "less"), self.display)
+                settled = stages.settle(settings, range(self.seeds), [0])
+            for probe, result in zip(self.tier.probes, settled, strict=True):
                 if found["probes"].get(probe.name, {}).get("seeds", 0) < self.seeds:
-                    found["probes"][probe.name] = self._score(probe)
+                    found["probes"][probe.name] = self._record(probe, result)
                     self.workdir.write(FILE, found)
-                self.say(f"{self.name}  {probe.name}: {_line(found['probes'][probe.name])}")
+                self.display.say(f"{self.name}  {probe.name}: {_line(found['probes'][probe.name])}")
             for length in self.tier.lengths:
                 if str(length) not in found["costs"]:
                     found["costs"][str(length)] = self._cost(length)
                     self.workdir.write(FILE, found)
-            self.say(f"{self.name}  timed at lengths {', '.join(found['costs'])}")
+            self.display.say(f"{self.name}  timed at lengths {', '.join(found['costs'])}")
             found["finished"] = True
             self.workdir.write(FILE, found)
             return found
         finally:
             self.workdir.unlock()
 
-    @cached_property
-    def trials(self) -> dict[tuple[str, float, int], Trial]:
-        """(probe, learning rate, seed) -> the trial. Later seeds have a trial per rate; only the chosen one trains."""
-        return {
-            (probe.name, peak, seed): Trial(
-                self.workdir.path / probe.name / f"peak-{peak:g}-seed-{seed}", self._tree(probe, peak, seed)
-            )
-            for probe in self.tier.probes
-            for peak in self.tier.peaks
-            for seed in range(self.seeds)
-        }
+    def trial(self, probe: Probe, peak: float, seed: int) -> trials.Trial:
+        """One run of a probe."""
+        folder = self.workdir.path / probe.name / f"peak-{peak:g}-seed-{seed}"
+        return trials.Trial(folder, self._tree(probe, peak, seed))
+
+    def _setting(self, probe: Probe) -> Setting:
+        at = [probe.at(factor) for factor in probe.factors if factor != 1]
+        why = impossible(self._tree(probe, self.tier.peaks[0], 0), at)
+        possible = [assignment for assignment in at if assignment not in why]
+        return Setting(probe.name, functools.partial(self.trial, probe), self.tier.peaks, possible)
 
     def _tree(self, probe: Probe, peak: float, seed: int) -> dict:
         return self.tier.tree(probe, self.mixer, peak, seed, self.overrides)
 
     def _begin(self) -> dict:
         """Returns the fingerprint in the folder, or a new one that has only facts about the model and the machine."""
-        found = score.known(self.workdir, FILE)
+        found = _known(self.workdir)
         if found is None:
-            e = Experiment(next(iter(self.trials.values())).config)
             found = {
                 "name": self.name,
                 "mixer": self.mixer,
                 "overrides": self.overrides,
                 "tier": self.tier_name,
                 "model": self.model,
-                "parameters": cost.count(e.shapes.params),
+                "parameters": match.parameters(Experiment(self._tree(self.tier.probes[0], self.tier.peaks[0], 0))),
                 "rows": self.tier.rows,
                 "hardware": facts.hardware(),
                 "versions": facts.versions(),
@@ -160,70 +161,27 @@ class Fingerprint:
         tokens = lambda e: e.batches.first["mask"].size
         built = {p.name: Experiment(self._tree(p, tier.peaks[0], 0)) for p in tier.probes}
         first = built[tier.probes[0].name]
-        each = cost_lib.step_seconds(first) / tokens(first)
+        each = match.step_seconds(first) / tokens(first)
         runs = len(tier.peaks) + self.seeds - 1
         steps = sum(p.steps * each * tokens(built[p.name]) for p in tier.probes)
         return runs * len(tier.probes), runs * (steps + START * len(tier.probes))
 
-    # Training.
-
-    def _first(self):
-        return [self.trials[probe.name, peak, 0] for probe in self.tier.probes for peak in self.tier.peaks]
-
-    def _rest(self):
-        chosen = [(probe.name, self._choose(probe)) for probe in self.tier.probes]
-        return [
-            self.trials[name, peak, seed] for name, peak in chosen if peak is not None for seed in range(1, self.seeds)
-        ]
-
-    def _train(self, trials: list[Trial], executor) -> None:
-        done = 0
-
-        def on_done(trial: Trial, outcome: Outcome):
-            nonlocal done
-            done += 1
-            best = outcome.best(METRIC, "more")
-            what = f"validation {METRIC} {best:.3f}" if best is not None else outcome.error or outcome.status
-            self.say(f"{self.name}  [{done}/{len(trials)}]  {trial.folder.parent.name}  {trial.folder.name}: {what}")
-
-        trials_lib.run(trials, executor, on_done=on_done, check=self.workdir.check)
-        if failed := [trial for trial in trials if not trials_lib.outcome(trial).ended]:
-            raise SeqjaxError(
-                f"{len(failed)} of {len(trials)} runs failed, the first: {trials_lib.outcome(failed[0]).error} (see "
-                f"{failed[0].log}). The same command tries them again."
-            )
-
-    def _choose(self, probe: Probe) -> float | None:
-        """The learning rate with the lowest validation loss; None if no loss is finite."""
-        best = {peak: self._outcome(probe, peak, 0).trained(CHOICE, "less") for peak in self.tier.peaks}
-        known = {peak: loss for peak, loss in best.items() if loss is not None}
-        return min(known, key=known.get) if known else None
-
-    def _outcome(self, probe: Probe, peak: float, seed: int) -> Outcome:
-        return trials_lib.outcome(self.trials[probe.name, peak, seed])
-
-    # Scores.
-
-    def _score(self, probe: Probe) -> dict:
-        """The record of a probe: its runs, and the test scores of the chosen ones."""
-        peak = self._choose(probe)
-        outcomes = {f"{p:g}": self._outcome(probe, p, 0) for p in self.tier.peaks}
-        every = [self.trials[probe.name, peak, seed] for seed in range(self.seeds)] if peak else []
-        chosen = [trial for trial in every if trials_lib.outcome(trial).trained(CHOICE, "less") is not None]
+    def _record(self, probe: Probe, found: Settled) -> dict:
+        """The record of a probe: its runs, and the test scores of those with a finite validation loss."""
+        chosen = [run for run in found.runs.values() if run.outcome.trained(CHOICE, "less") is not None]
+        tree, outcomes = self._tree(probe, found.rate or self.tier.peaks[0], 0), [run.outcome for run in chosen]
         return {
             "about": probe.about,
             "data": probe.data,
             "steps": probe.steps,
             "seeds": self.seeds,
-            "peak": peak,
-            "config": self.trials[probe.name, peak or self.tier.peaks[0], 0].config,
-            "rates": {rate: outcome.trained(CHOICE, "less") for rate, outcome in outcomes.items()},
-            "runs": [str(trial.folder.relative_to(self.workdir.path)) for trial in chosen],
-            "diverged": len(every) - len(chosen),
-            "scores": [score.at(chosen, probe, factor) for factor in probe.factors] if chosen else [],
+            "peak": found.rate,
+            "config": tree,
+            "rates": {f"{rate:g}": values[0] for rate, values in found.rates.items()},
+            "runs": [str(run.trial.folder.relative_to(self.workdir.path)) for run in chosen],
+            "diverged": len(found.runs) - len(chosen),
+            "scores": [score(probe, tree, factor, outcomes) for factor in probe.factors if chosen],
         }
-
-    # Costs.
 
     def _cost(self, length: int) -> dict:
         """Time and memory of the same model at one length, on other data."""
@@ -232,6 +190,19 @@ class Fingerprint:
         tree["loader"]["batch_size"] = self.tier.rows
         tree["model"] = capacity.fitted(tree["model"], length + cost_lib.TOKENS)
         return cost_lib.measure(Experiment(resolve(tree)))
+
+
+def score(probe: Probe, tree: dict, factor: int, outcomes: list[trials.Outcome]) -> dict:
+    """The test scores of runs at a multiple of the trained length, and the score of chance; or an error."""
+    at, found = probe.at(factor), {"factor": factor, "length": probe.length(factor), METRIC: [], "exact_match": []}
+    try:
+        source = (elsewhere(Experiment(tree), at) if at else Experiment(tree)).source
+    except ConfigError as error:  # for example, learned positions have a maximal length
+        return found | {"error": str(error)}
+    for outcome in outcomes:
+        for name in (METRIC, "exact_match"):
+            found[name].append(outcome.results[split(at)]["metrics"][name])
+    return found | {"tokens": source.spec.length, "chance": max(source.baselines("test")[METRIC].values())}
 
 
 def _line(record: dict) -> str:
@@ -243,6 +214,18 @@ def _line(record: dict) -> str:
     return ", ".join(f"{at(s)}{mean(s):.3f}" if mean(s) is not None else f"{at(s)}-" for s in record["scores"])
 
 
+def _known(workdir: Workdir) -> dict | None:
+    """Reads the fingerprint in a folder; None if the folder has none.
+
+    Raises:
+      WorkdirError: the file is damaged, or is not a fingerprint.
+    """
+    found = workdir.read(FILE)
+    if found is not None and (missing := {"tier", "model", "probes", "costs"} - found.keys()):
+        raise WorkdirError(f"{workdir.path / FILE} lacks {', '.join(sorted(missing))}: {FIX}.")
+    return found
+
+
 def read(workdir: str | Path) -> tuple[list[dict], list[str]]:
     """Returns the finished fingerprints of a folder in order of name, and the names of the unfinished ones.
 
@@ -250,6 +233,6 @@ def read(workdir: str | Path) -> tuple[list[dict], list[str]]:
       WorkdirError: one of them is damaged.
     """
     folders = [Workdir(file.parent) for file in sorted(Path(workdir).glob(f"*/{FILE}"))]
-    found = {folder.path.name: score.known(folder, FILE) for folder in folders}
+    found = {folder.path.name: _known(folder) for folder in folders}
     unfinished = [name for name, tree in found.items() if not tree.get("finished")]
     return [tree for name, tree in found.items() if name not in unfinished], unfinished

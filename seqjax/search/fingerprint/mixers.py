@@ -2,7 +2,7 @@
 
 from seqjax import config, lookup
 from seqjax.mixers._base import Mixers
-from seqjax.search._fingerprint_tiers import TIERS
+from seqjax.search.fingerprint.tiers import TIERS
 from seqjax.types import ConfigError, Part, marker
 
 PART = marker(Mixers, Part)

@@ -1,8 +1,8 @@
 """Figures of fingerprints: skill of each probe, skill against length, time and memory against length."""
 
 from seqjax.report import canvas, words
-from seqjax.report.fingerprint_measured import Measured, factors, probes, title
-from seqjax.report.fingerprint_tables import COSTS
+from seqjax.report.fingerprint.measured import Measured, factors, probes, title
+from seqjax.report.fingerprint.tables import COSTS
 
 PANELS = {
     "time": ("train_s", "prefill_s", "decode_s"),
@@ -99,9 +99,7 @@ def _skills(mark: Measured, probe: str) -> tuple[list[int], list[float]]:
 
 
 def _line(axes, index: int, x, y, label: str | None = None):
-    colour, dash, marker = canvas.style(index)
-    look = {"linestyle": (0, dash) if dash else "-", "marker": marker, "markersize": 4.5, "linewidth": 1.6}
-    axes.plot(x, y, color=colour, label=label, clip_on=False, **look)
+    canvas.line(axes, index, x, y, label=label, clip_on=False, markersize=4.5, linewidth=1.6)
 
 
 def _against_length(axes, name: str):
@@ -109,7 +107,7 @@ def _against_length(axes, name: str):
     axes.set_xscale("log", base=2)
     axes.set_xlabel("length / trained length")
     _whole_ticks(axes)
-    axes.axhline(0, color=canvas.INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.axhline(0, **canvas.RULE)
     axes.set_ylim(-0.12, 1.04)
 
 
