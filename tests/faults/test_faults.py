@@ -251,7 +251,8 @@ def test_a_save_that_is_refused_is_never_success(meet, runs, call):
 
 def signs(*overrides, **source) -> dict:
     """A class from the sign of a feature, with a fault in some of the batches."""
-    tree = launch.tiny("task=faulty.tasks:Loud", "model.name=classifier", "train.steps=16", *overrides)
+    options = ("task=faulty.tasks:Loud", "model.name=classifier", "train.steps=16", "optim.schedule=cosine")
+    tree = launch.tiny(*options, *overrides)
     return {**tree, "data": {"name": "faulty.sources:Signs", **source}}
 
 
