@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from seqjax.metrics import grows
+from seqjax.metrics import Way
 
 NONE = "–"
 # C0 and C1 controls except tab and newline, halves of surrogate pairs, and code points that are not characters.
@@ -16,9 +16,9 @@ def clean(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
-def metric(name: str) -> str:
-    """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better, if the name does."""
-    arrow = {True: "\u00a0↑", False: "\u00a0↓", None: ""}[grows(name)]
+def metric(name: str, way: Way | None) -> str:
+    """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better, if that is known."""
+    arrow = {"more": "\u00a0↑", "less": "\u00a0↓", None: ""}[way]
     return f"{name.replace('_', ' ')}{arrow}"
 
 
@@ -98,11 +98,6 @@ def model(section: dict) -> tuple[str, str]:
     names = " + ".join(mixer["name"] if isinstance(mixer, dict) else value(mixer) for mixer in mixers)
     mixed = f"({names})" if layers and len(mixers) > 1 else names
     return layers + mixed, ", ".join(filter(None, [section["name"], width]))
-
-
-def sample(sample) -> tuple[str, str]:
-    """The prompt, and the generated text."""
-    return sample.prompt, sample.text
 
 
 def sampling(sample) -> str:

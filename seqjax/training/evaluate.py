@@ -4,7 +4,6 @@ import jax
 import numpy as np
 
 from seqjax.data import Batches, Streams
-from seqjax.metrics import Ratio
 from seqjax.training.step import make_eval_step
 
 
@@ -33,15 +32,14 @@ class Evaluator:
 
     def __call__(self, params, on_batch=lambda done, total: None, give_up=lambda: False) -> dict[str, float] | None:
         """Name -> mean; None if `give_up()` returned true before the end. Sums are float64 on the host."""
-        totals: dict[str, Ratio] = {}
+        totals = {}
         count, carry = self.batches.per_epoch, self._start
         size = self.batches.loader.batch_size
         for i, batch in enumerate(self.batches.iterate(0, count, rows=self.layout.rows(size))):
             metrics, carry = self._step(params, self.layout.place(batch, size), carry)
-            for name, ratio in jax.device_get(metrics).items():
-                value = Ratio(np.float64(ratio.total), np.float64(ratio.weight))
+            for name, value in jax.tree.map(np.float64, jax.device_get(metrics)).items():
                 totals[name] = totals[name] + value if name in totals else value
             on_batch(i + 1, count)
             if give_up():
                 return None
-        return {name: ratio.mean() for name, ratio in totals.items()}
+        return {name: sums.mean() for name, sums in totals.items()}
