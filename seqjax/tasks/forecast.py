@@ -13,6 +13,8 @@ from seqjax.metrics import Ratio
 from seqjax.tasks import _base
 from seqjax.types import Part
 
+Last = functools.partial(Pooled, pool="last")
+
 
 @dataclasses.dataclass(frozen=True)
 class Forecast(_base.Task):
@@ -25,7 +27,7 @@ class Forecast(_base.Task):
     arXiv:2205.13504, call it NLinear). Also reported: `mae`, the mean absolute error.
     """
 
-    head: Annotated[Callable, Part("seqjax.heads", "Head")] = functools.partial(Pooled, pool="last")
+    head: Annotated[Callable, Part("seqjax.heads", "Head")] = Last
     relative: bool = True
 
     metrics = {"loss": "less", "mae": "less"}
