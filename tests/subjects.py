@@ -9,14 +9,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from built import logits
+from decay import Decay
 from flax import linen as nn
 
-from seqjax import lookup, masks, spec
-from seqjax.mixers import _layers, stacked
-from seqjax.mixers._base import Mixer, check_state
+from seqjax import lookup, spec
+from seqjax.mixers import stacked
+from seqjax.mixers._base import check_state
 from seqjax.models import seq2seq, stack
 from seqjax.models._blocks import Backbone
-from seqjax.ops import linear
 
 L, D, V, S = 6, 8, 7, 4
 CONTEXT = 8
@@ -92,25 +92,6 @@ class Blocks(Backbone, kw_only=True):
         widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
         y_BLD, state = self(x_BD[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
         return y_BLD[:, 0], state
-
-
-class Decay(Mixer):
-    """h_t = exp(-elapsed_t) h_{t-1} + W x_t: a mixer that reads how much time has passed since the token before."""
-
-    side = ("elapsed_BLF",)
-
-    @nn.nowrap
-    def init_state(self, batch):
-        return jnp.zeros((batch, self.width))
-
-    @nn.compact
-    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, elapsed_BLF):
-        self.check(x_BLD, state, mask_BL, reset_BL)
-        start_BD = self.init_state(len(x_BLD)) if state is None else state
-        u_BLD = _layers.Dense(self.width, dtype=self.dtype)(masks.fill(x_BLD, mask_BL)).astype(jnp.float32)
-        keep_BLD = jnp.broadcast_to(jnp.exp(-masks.fill(elapsed_BLF, mask_BL)), u_BLD.shape)
-        h_BLD, end = linear.diagonal(keep_BLD, u_BLD, start_BD, mask_BL, reset_BL)
-        return masks.fill(h_BLD, mask_BL).astype(x_BLD.dtype), None if state is None else end
 
 
 class Timed(nn.Module):
