@@ -1,6 +1,6 @@
-"""The next 96 hours of ETTh1 from the last 336: a linear map, GRU and attention.
+"""The next 96 hours of ETTh1 from the last 336: a linear map, GRU, LRU and attention.
 
-seqjax compare --config experiments/compare/forecast.py --config.base.data.dir=DATA --workdir runs/forecasts
+SEQJAX_DATA=DATA seqjax compare --config experiments/compare/forecast.py --workdir runs/forecast
 """
 
 
@@ -19,6 +19,7 @@ def get_comparison(variant: str = ""):
         contenders={
             "linear": {},
             "gru": {"model": {**stack, "mixer": "gru"}},
+            "lru": {"model": {**stack, "mixer": "lru"}},
             "attention": {"model": {**stack, "mixer": dict(name="attention", heads=4)}},
         },
         match=None,

@@ -1,6 +1,6 @@
-"""Parts of speech at equal parameters: bidirectional LSTM, bidirectional GRU, and attention over the whole sentence.
+"""Parts of speech at equal parameters: attention, LSTM, GRU and LRU, each over the whole sentence.
 
-seqjax compare --config experiments/compare/tag.py --config.base.data.dir=DATA --workdir runs/tags
+SEQJAX_DATA=DATA seqjax compare --config experiments/compare/tag.py --workdir runs/tag
 """
 
 
@@ -20,6 +20,7 @@ def get_comparison(variant: str = ""):
             "attention": {"model.mixer": dict(name="attention", heads=4, causal=False)},
             "lstm": both("lstm"),
             "gru": both("gru"),
+            "lru": both("lru"),
         },
         match="params",
         target="attention",

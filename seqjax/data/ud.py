@@ -51,7 +51,7 @@ class UniversalDependencies(Source):
         sentences = {split: self._read(folder, name) for split, name in SPLITS.items()}
         words = [word for found in sentences["train"] for word, _ in found]
         self._known, counts = frozenset(words), collections.Counter(word.lower() for word in words)
-        self.words = ("?", *sorted(word for word, n in counts.items() if n >= self.min_count))
+        self.words = ("\N{REPLACEMENT CHARACTER}", *sorted(word for word, n in counts.items() if n >= self.min_count))
         self._ids = {word: i for i, word in enumerate(self.words)}
         characters = collections.Counter("".join(words))
         self._alphabet = Alphabet([c for c, n in characters.items() if n >= self.min_count], unknown=True)
@@ -97,12 +97,15 @@ class UniversalDependencies(Source):
         for row, (word, _) in zip(characters, sentence, strict=True):
             ids = self._alphabet.encode(word) + 1
             row[: len(ids)] = ids if len(ids) <= len(row) else np.concatenate([ids[:half], ids[half - len(row) :]])
-        return {
-            "tokens": np.array([self._ids.get(word.lower(), 0) for word, _ in sentence], np.int32),
+        example = {
+            "tokens": self.encode(" ".join(word for word, _ in sentence)),
             "characters": characters,
             "tags": np.array([number[tag] for _, tag in sentence], np.int32),
             "unknown": np.array([word not in self._known for word, _ in sentence]),
         }
+        for array in example.values():
+            array.flags.writeable = False
+        return example
 
     def size(self, split):
         return len(self._examples[split])
@@ -114,6 +117,10 @@ class UniversalDependencies(Source):
         if not 0 <= index < self.size(split):
             raise IndexError(f"{split} has sentences 0 ... {self.size(split) - 1}, got {index}.")
         return dict(self._examples[split][index])
+
+    def encode(self, text):
+        """Words with a space between them -> their ids."""
+        return np.array([self._ids.get(word.lower(), 0) for word in text.split(" ")], np.int32)
 
     def decode(self, ids):
         return " ".join(self.words[i] for i in ids)

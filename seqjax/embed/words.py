@@ -27,6 +27,14 @@ class Words(Embed, kw_only=True):
     filters: Count = 128
     word_dropout: Fraction = 0.0
 
+    def __post_init__(self):
+        super().__post_init__()
+        if missing := {"tokens", "characters"} - self.inputs.fields.keys():
+            raise ValueError(
+                f"the words embedding reads tokens and characters, this source has no {' and no '.join(missing)}: "
+                "choose another model.embed, or other data."
+            )
+
     def setup(self):
         table = lambda size, width: _layers.Embed(
             size, width, embedding_init=nn.initializers.normal(1.0), dtype=self.dtype

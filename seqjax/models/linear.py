@@ -6,6 +6,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._layers import Dense
 from seqjax.models._base import Model as _Model
+from seqjax.types import Dtype
 
 
 class Linear(_Model, kw_only=True):
@@ -21,6 +22,8 @@ class Linear(_Model, kw_only=True):
     Raises:
       ValueError: the data has no features, or the task does not ask for H values of each column.
     """
+
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         super().__post_init__()
@@ -42,8 +45,10 @@ class Linear(_Model, kw_only=True):
             )
         outputs = self.head(inputs=self.inputs, width=1, parent=None).outputs
         x_BFL = jnp.swapaxes(masks.fill(x_BLF, mask_BL), 1, 2)
-        y_BFH = Dense(outputs // self.inputs.features, kernel_init=nn.initializers.zeros, name="head")(x_BFL)
-        return jnp.swapaxes(y_BFH, 1, 2).reshape(len(x_BLF), outputs), None
+        y_BFH = Dense(
+            outputs // self.inputs.features, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="head"
+        )(x_BFL)
+        return jnp.swapaxes(y_BFH, 1, 2).reshape(len(x_BLF), outputs).astype(jnp.float32), None
 
 
 Model = Linear
