@@ -78,7 +78,7 @@ def override(tree: dict, changes: Iterable[str] | Mapping) -> dict:
     if not isinstance(changes, Mapping):
         changes = dict(map(_assignment, changes))
     for path, value in sorted(changes.items(), key=lambda change: change[0].count(".")):
-        node, keys = tree, path.split(".")
+        node, keys = tree, renamed.place(tree, path).split(".")
         if len(keys) > DEPTH:
             raise ConfigError(f"--config.{shown(path)[1:-1]}: more than {DEPTH} levels of nested sections.")
         for depth, key in enumerate(keys):
@@ -139,7 +139,9 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
             problems.append(f"{dot}{key} {why}{near} Keys{of}: {', '.join(known) or 'none'}.")
     for key, (hint, default) in known.items():
         if key in tree:
-            out[key] = _value(hint, tree[key], dot + key, problems)
+            part = marker(hint, Part)
+            value = part.named(tree[key], default) if part else tree[key]
+            out[key] = _value(hint, value, dot + key, problems)
         elif default is dataclasses.MISSING:
             problems.append(f"{dot}{key} is required and missing.")
         else:
@@ -166,7 +168,7 @@ def made(hint, value):
 
 def _default(hint, default, path, problems):
     if (part := marker(hint, Part)) and default is not None:  # the main class of its file
-        return _named(part, default.__module__.removeprefix(f"{part.package}."), path, problems)
+        return _named(part, part.named({}, default), path, problems)
     if dataclasses.is_dataclass(default):
         return _section(type(default), plain(dataclasses.asdict(default)), path, problems)
     return plain(default)

@@ -24,7 +24,7 @@ WORDS = {
     "model.expansion": "expansion expansion_factor mlp_ratio ffn_ratio mlp_expansion",
     "model.dropout": "dropout dropout_rate dropout_prob p_dropout hidden_dropout hidden_dropout_prob resid_pdrop",
     "model.norm": "norm norm_type",
-    "model.pool": "pool pooling",
+    "task.head.pool": "pool pooling",
     "model.tie_embeddings": "tied tie_weights tie_embeddings tie_word_embeddings weight_tying",
     "model.dtype": "dtype precision compute_dtype param_dtype mixed_precision amp",
     "model.dtype=bfloat16": "bf16",

@@ -100,6 +100,12 @@ class Part:
     symbol: str
     many: bool = False
 
+    def named(self, section, default):
+        """A section without a name (`{"pool": "max"}`) with the name of the default, if there is one."""
+        if not isinstance(section, dict) or "name" in section or not isinstance(default, type):
+            return section
+        return {"name": default.__module__.removeprefix(f"{self.package}."), **section}
+
 
 class Injected:
     """Marks a field that the surrounding code fills in, such as a size of the data. It is never in a config."""

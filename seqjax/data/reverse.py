@@ -36,6 +36,7 @@ class Reverse(Strings):
             self.length + 2,
             source=(self.symbols, self.length),
             scored=True,
+            end=self.symbols + 1,
             splits=SPLITS,
         )
 

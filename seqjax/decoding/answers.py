@@ -48,7 +48,7 @@ def answer(trained: Trained, split: str, *, sampling: Sampling, samples: int = 1
         raise ConfigError(str(error)) from error
     how, rows = {**dataclasses.asdict(sampling), "seed": seed, "step": trained.step}, []
     for i, drawn_L in enumerate(jax.device_get(out_BL)):
-        source = " ".join(map(str, first["source"][i][first["source_mask"][i]]))
+        source = " ".join(map(str, first["source"][i][first["mask_S"][i]]))
         wanted_L = first["tokens"][i, begin_B[i] : length_B[i]]
         wanted, text = (_words(e.source, ids) for ids in (wanted_L, drawn_L[: len(wanted_L)]))
         prompt = f"{source} \N{RIGHTWARDS ARROW} "  # for the report, which shows prompts but no sources

@@ -71,7 +71,7 @@ def sample(
     """Continues prompts by `length` tokens each.
 
     Args:
-      model: a causal model; hashable, so that one compilation serves all calls.
+      model: a causal model with a state; hashable, so that one compilation serves all calls.
       prompt_BL: int32 tokens, at least one real token per row; padding may be anywhere, under `mask_BL`.
       source_BS, source_mask_BS: the source of a seq2seq model; the prompt is then the beginning of the answers.
 
@@ -80,15 +80,14 @@ def sample(
 
     Raises:
       ValueError: the prompt is empty, `length` is below 1, or all tokens except the last exceed the model's capacity;
-        a source is given to a model that reads none, or is missing for a model that reads one.
+        the model has no state; a source is given to a model that reads none, or is missing for a model that reads one.
     """
     B, L = prompt_BL.shape
     if L == 0:
         raise ValueError("the prompt is empty: give at least one token to continue.")
     if length < 1:
         raise ValueError(f"length: got {length}, wanted at least one new token.")
-    # A user's model may have neither attribute.
-    capacity, prefix = getattr(model, "capacity", None), getattr(model, "prefix", 0)
+    capacity, prefix = model.capacity, model.prefix
     need = L + length - 1  # the model never reads the last token
     if capacity is not None and need > capacity:
         raise ValueError(
@@ -104,10 +103,8 @@ def sample(
     variables = {"params": params}
     if source_BS is None:
         state = model.init_state(B)
-    elif hasattr(model, "prefill"):
-        state = model.apply(variables, source_BS, source_mask_BS, method="prefill")
     else:
-        raise ValueError(f"{type(model).__name__} reads no source: leave source_BS out, or train model.name='seq2seq'.")
+        state = model.apply(variables, source_BS, source_mask_BS, method="prefill")
     logits_BLV, state = model.apply(variables, prompt_BL, state, mask_BL=mask_BL)
     last_B = jnp.max(jnp.where(mask_BL, jnp.arange(L)[None, :], 0), axis=1)
     logits_BV = jnp.take_along_axis(logits_BLV, last_B[:, None, None], axis=1)[:, 0]

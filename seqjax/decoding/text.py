@@ -17,13 +17,13 @@ def generate(
     tokens=None continues to the length that the model was trained on; attention has not learnt later positions.
 
     Raises:
-      ConfigError: the model has no step, its tokens are not text, the cache is too small for the length, or the tokens
+      ConfigError: the model has no state, its tokens are not text, the cache is too small for the length, or the tokens
         take more memory than there is.
       DataError: the prompt has a character that the model does not know.
     """
     e = trained.experiment
-    if e.source.spec.vocabulary is None or not hasattr(e.model, "step"):
-        raise ConfigError(f"model {e.config['model']['name']!r} cannot generate text: train model.name='lm'.")
+    if e.source.spec.vocabulary is None:
+        raise ConfigError("the data of this model have features, not tokens, so it cannot generate text.")
     if not prompt:
         raise ConfigError("the prompt is empty: give at least one character to continue.")
     if (tokens is not None and tokens < 1) or samples < 1:

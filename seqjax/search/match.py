@@ -20,7 +20,7 @@ import jax
 
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
-from seqjax.training.step import make_train_step, zero_totals
+from seqjax.training.step import zero_totals
 from seqjax.types import Checked, ConfigError
 
 TIMED = 7  # timed steps per measurement
@@ -44,7 +44,7 @@ class Size(Checked):
 def measure(tree: dict, matched: float | None = None) -> Size:
     """Builds a resolved config, compiles its step and runs it a few times."""
     e = Experiment(tree)
-    step = training_step(e)
+    step = e.program()
     longest, _ = e.batches.kinds[-1]
     program, *args = compiled(e, step, longest)
     memory = program.memory_analysis()
@@ -67,7 +67,7 @@ def parameters(experiment: Experiment) -> int:
 
 def flops(experiment: Experiment) -> float:
     """Floating-point operations of the matrix products of a training step, on average over an epoch."""
-    e, step = experiment, training_step(experiment)
+    e, step = experiment, experiment.program()
     return _flops(e, step, e.shapes, zero_totals(step, e.shapes, e.batches.first))
 
 
@@ -81,7 +81,7 @@ def state_bytes(experiment: Experiment) -> int | None:
 
 def step_seconds(experiment: Experiment) -> float:
     """The median time of a few training steps, without compilation."""
-    e, step = experiment, training_step(experiment)
+    e, step = experiment, experiment.program()
     return e.batches.mean(lambda batch: _seconds(*compiled(e, step, batch)))
 
 
@@ -167,12 +167,6 @@ def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> d
 
 def _flops(e: Experiment, step, state, totals) -> float:
     return e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
-
-
-def training_step(e: Experiment):
-    """The step that the experiment trains with."""
-    accumulate, ema = e.train.accumulation_steps, e.optim.ema_decay
-    return make_train_step(e.model, e.task, e.tx, accumulate=accumulate, ema=ema, trained=e.optim.trained)
 
 
 def compiled(e: Experiment, step, batch):

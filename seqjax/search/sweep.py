@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seqjax import config, renamed
+from seqjax import config
 from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
@@ -105,7 +105,7 @@ class Sweep:
             self.workdir.write("sweep.json", held)
         if not isinstance(held.get("study"), str):
             raise WorkdirError(f"{self.workdir.path / 'sweep.json'} does not name a study: {FIX}.")
-        held["config"] = renamed.modern(held.get("config") or {})
+        held["config"] = experiment.today(held.get("config") or {})
         for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
             raise ConfigError(
                 f"{self.workdir.path} holds another sweep, {key} is {old!r} there and {new!r} here: choose another "

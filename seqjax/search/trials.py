@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
-from seqjax import config, metrics, renamed
+from seqjax import config, metrics
 from seqjax.metrics import Way
 from seqjax.search.executors._base import Executor
 from seqjax.training import files
+from seqjax.training.experiment import today
 from seqjax.training.records import Status
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
@@ -91,8 +92,8 @@ def outcome(trial: Trial) -> Outcome:
     """
     workdir = Workdir(trial.folder)
     status = workdir.record("status.json", Status)
-    held = renamed.modern(workdir.read("config.json") or trial.config)
-    if held != trial.config:
+    held = workdir.read("config.json") or trial.config
+    if held != trial.config and (held := today(held)) != trial.config:
         key, (old, new) = next(iter(config.differences(held, trial.config).items()))
         raise ConfigError(
             f"{trial.folder} holds the run of another config, {key} is {old!r} there and {new!r} here: "

@@ -35,10 +35,12 @@ class NextToken(_base.Task):
     prompt_length: Natural = 0
     carry_state: bool = False
 
+    causal = True
+
     def __post_init__(self):
         super().__post_init__()
         if self.spec.vocabulary is None:
-            raise ValueError("next_token needs tokens, this source has features: choose task.name='classification'.")
+            raise ValueError("next_token needs tokens, this source has features: choose other data, or another task.")
         if self.prompt_length and self.carry_state:
             raise ValueError(
                 f"task.prompt_length={self.prompt_length} counts from the start of a document, but task.carry_state "
@@ -65,7 +67,7 @@ class NextToken(_base.Task):
 
     def reads(self, batch):
         reset_BL = batch["reset"][:, :-1] if "reset" in batch else None
-        side = {"source_BS": batch["source"], "source_mask_BS": batch["source_mask"]} if "source" in batch else {}
+        side = {"source_BS": batch["source"], "source_mask_BS": batch["mask_S"]} if "source" in batch else {}
         return _base.Reads(batch["tokens"][:, :-1], batch["mask"][:, :-1], reset_BL, side)
 
     def length(self, L):

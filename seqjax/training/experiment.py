@@ -8,17 +8,18 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from seqjax import config, renamed
-from seqjax.data import Batches, Loader, Source, Streams
-from seqjax.training import carry, cost
+from seqjax import config, lookup, renamed
+from seqjax.data import Batches, Loader, Source, Streams, check_memory
+from seqjax.models import Model
+from seqjax.training import carry
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
+from seqjax.training.learners.gradient import Gradient
 from seqjax.training.optim import Optim
 from seqjax.training.origin import Init
 from seqjax.training.parallel import Parallel
+from seqjax.training.step import make_train_step
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
-
-OVERHEAD = 500  # bytes of Python objects per example, at least, in addition to its numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Schema:
     task: Annotated[Callable, Part("seqjax.tasks", "Task")]
     model: Annotated[Callable, Part("seqjax.models", "Model")]
     train: Train
+    learner: Annotated[Callable, Part("seqjax.training.learners", "Learner")] = Gradient
     optim: Optim = dataclasses.field(default_factory=Optim)
     loader: Loader = dataclasses.field(default_factory=Loader)
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
@@ -92,6 +94,14 @@ def resolve(tree: dict) -> dict:
     return tree
 
 
+def today(tree: dict) -> dict:
+    """A config of an older version with today's names and defaults; unchanged if it is not valid any more."""
+    try:
+        return resolve(tree)
+    except ConfigError:
+        return tree
+
+
 class Experiment:
     """The objects that a resolved config describes: source -> task -> model -> optimiser -> batches.
 
@@ -116,12 +126,16 @@ class Experiment:
                 f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
                 f"only {', '.join(self.source.spec.splits)}: give it a validation split, or set train.eval_every=None."
             )
-        self._check_room()
-        self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
-        self.model = config.build(
-            part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
+        check_memory(
+            self.source.spec,
+            self.loader,
+            (self.loader.buckets or [self.source.spec.length])[-1],
+            batches=(self.loader.prefetch + 1) * self.train.steps_per_call,
+            rows=-(-self.loader.batch_size // jax.process_count()),
         )
-        prefix, given = getattr(self.model, "prefix", 0), self.task.prompt_length
+        self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
+        self.model = self._model(part["model"], tree["model"])
+        prefix, given = self.model.prefix, self.task.prompt_length
         if prefix > given:
             raise ConfigError(
                 f"mixer.prefix={prefix} lets the first {prefix} tokens attend to each other, but with "
@@ -137,28 +151,27 @@ class Experiment:
             self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
-        self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
+        tx = self.optim.build(self.train.steps, lambda params: self._matrices)
+        of = dict(task=self.task, tx=tx, trained=self.optim.trained)
+        self.learner = config.build(part["learner"], tree["learner"], "learner", **of)
 
-    def _check_room(self) -> None:
-        """Refuses batches or examples that are too large for the memory of this machine, which makes them."""
-        spec, loader = self.source.spec, self.loader
-        a_place = 4 * (spec.features or 1) + 2
-        example = spec.length * a_place + (spec.source_length or 0) * 5
-        row = (loader.buckets or [spec.length])[-1] * a_place + (spec.source_length or 0) * 5 + OVERHEAD
-        batches = (loader.prefetch + 1) * self.train.steps_per_call
-        # The examples of one batch are read whole, then cut.
-        rows, have = -(-loader.batch_size // jax.process_count()), cost.memory()
-        need = rows * max(example, batches * row)
-        if need > have:
-            what, also = (f"{batches:,} batches", ", loader.prefetch") if batches * row > example else ("a batch", "")
+    def _model(self, part: Part, section: dict) -> Model:
+        """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""
+        target = lookup.find(section["name"], part.package, part.symbol)
+        if not issubclass(target, Model):
+            raise ConfigError(f"model.name={section['name']!r} is not a subclass of seqjax.models.Model: make it one.")
+        head = partial(self.task.head, outputs=self.task.outputs())
+        model = config.build(part, section, "model", inputs=self.source.spec, head=head)
+        if self.task.causal and not model.causal:
             raise ConfigError(
-                f"the memory for {what} of {loader.batch_size:,} examples, up to {spec.length:,} long, is {need:,} "
-                f"bytes, but this machine has {have:,}: lower loader.batch_size{also} or data.length."
+                f"task: {type(self.task).__name__} predicts tokens that the model must not see, but {model.ahead[0]} "
+                "sees them: choose a causal mixer (model.mixer), or a task whose predictions may depend on all tokens."
             )
+        return model
 
     def _check_cuts(self, n: int) -> None:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""
-        if whole := getattr(self.model, "whole", [type(self.model).__name__]):
+        if whole := self.model.whole:
             raise ConfigError(
                 f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
                 "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
@@ -186,12 +199,25 @@ class Experiment:
     def _matrices(self):
         return state_lib.matrices(self.model, self.task, self._zeros)
 
+    def program(self, layout=None, axis: str | None = None):
+        """The training step on the devices of `layout`, with the psum of pmap over `axis`; None: on one device."""
+        return make_train_step(
+            self.model,
+            self.task,
+            self.learner,
+            accumulate=self.train.accumulation_steps,
+            ema=self.optim.ema_decay,
+            spike=self.guard.spike,
+            axis=axis,
+            **({} if layout is None else {"use": layout.use}),
+        )
+
     @cached_property
     def make_state(self):
         """() -> the state before the first step; compiled."""
         ema = self.optim.ema_decay is not None
         spike = self.guard.spike is not None
-        make = partial(state_lib.init, self.model, self.task, self.tx, self._zeros, self.seed, ema, spike)
+        make = partial(state_lib.init, self.model, self.task, self.learner, self._zeros, self.seed, ema, spike)
         return jax.jit(make, inline=True)  # traced once, both for its shapes and for its shardings
 
     @cached_property

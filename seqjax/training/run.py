@@ -17,7 +17,7 @@ from seqjax.training.journal import Journal
 from seqjax.training.loop import Loop
 from seqjax.training.records import Info
 from seqjax.training.signals import Interrupt
-from seqjax.training.step import make_train_step, stacked, traced, zero_totals
+from seqjax.training.step import stacked, traced, zero_totals
 from seqjax.training.workdir import Workdir
 from seqjax.types import Preempted, WorkdirError
 
@@ -84,13 +84,9 @@ class Run:
         cost.check_room(e.shapes)
         self.abstract = abstract = self.layout.abstract(e.shapes)
         self.data = history.fingerprint(e)
-        axis, ema = self.layout.axis, e.optim.ema_decay
-        make = lambda axis: make_train_step(
-            e.model, e.task, e.tx, accumulate=self.options.accumulation_steps, ema=ema, axis=axis, use=self.layout.use,
-            spike=e.guard.spike, trained=e.optim.trained,
-        )  # fmt: skip
-        step = make(axis)
-        alone = step if axis is None else make(None)  # the step of one device
+        axis = self.layout.axis
+        step = e.program(self.layout, axis)
+        alone = step if axis is None else e.program()
         several = self.options.steps_per_call > 1
         self.traced = traced(stacked(step) if several else step)
         self.train_step = self.layout.compile(self.traced, abstract, e.loader.batch_size, axis=int(several))
@@ -147,7 +143,7 @@ class Run:
             self.state, self.totals = self.layout.init(self.experiment.make_state), self.zeros
             if self.origin:
                 first = self.layout.gather(self.state)
-                first = self.origin.begin(first, self.experiment.tx, self.layout.shardings(self.abstract))
+                first = self.origin.begin(first, self.experiment.learner, self.layout.shardings(self.abstract))
                 self.state = self.layout.spread(first)
             self.step, self.progress = 0, history.Progress()
             return

@@ -51,7 +51,7 @@ def tree(mixer, accuracy=0.75, seeds=1, **changes):
         "mixer": mixer,
         "overrides": [],
         "tier": "cpu",
-        "model": {"name": "lm", "layers": 2, "width": 64, "mixer": {"name": mixer}},
+        "model": {"name": "stack", "layers": 2, "width": 64, "mixer": {"name": mixer}},
         "parameters": 123_456,
         "rows": 1,
         "hardware": {"platform": "cpu", "device_kind": "cpu"},

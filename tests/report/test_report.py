@@ -118,11 +118,11 @@ def test_of_what_only_some_configs_have_those_at_their_default_are_left_out():
         "attention": {"heads": 4, "window": 8, "dtype": "bfloat16"},
         "my.own:Mixer": {"size": 3},
     }
-    config = lambda name: {"seed": 0, "model": {"name": "lm", "mixer": {"name": name, **mixers[name]}}}
+    config = lambda name: {"seed": 0, "model": {"name": "stack", "mixer": {"name": name, **mixers[name]}}}
     few, more = (differences.paths([config(name) for name in list(mixers)[:n]]) for n in (2, 3))
     assert few == [f"model.mixer.{key}" for key in ("name", "dtype", "window")]
     assert more == [*few, "model.mixer.size"]  # nobody here knows the default of one's own
-    heads = [{"seed": 0, "model": {"name": "lm", "mixer": {"name": "attention", "heads": n}}} for n in (4, 2)]
+    heads = [{"seed": 0, "model": {"name": "stack", "mixer": {"name": "attention", "heads": n}}} for n in (4, 2)]
     assert differences.paths([config("gru"), *heads]) == ["model.mixer.name", "model.mixer.heads"]
 
 

@@ -34,7 +34,7 @@ def test_state_bytes_by_hand():
 
 def test_what_sees_whole_sequences_has_no_state():
     pytest.importorskip("sklearn")
-    sections = ["data={'name': 'digits'}", "task.name=classification", "model.name=classifier"]
+    sections = ["data={'name': 'digits'}", "task.name=classification"]
     assert match.state_bytes(built(*sections, "model.mixer=bidirectional")) is None
     assert match.state_bytes(built(*sections)) == 8 * 4  # of its layers
     layer = types.SimpleNamespace(init_state=functools.partial(Mixer.init_state, None))  # of a user, who wrote none
@@ -71,9 +71,9 @@ def test_buckets_cost_what_an_epoch_costs_on_average(tmp_path):
 
 @pytest.fixture(scope="module")
 def looked():
-    """Quantity -> width -> its value."""
-    with_width = {w: built(f"model.width={w}") for w in range(1, 60)}
-    return {q: {w: match.QUANTITIES[q](e) for w, e in with_width.items()} for q in ("params", "state_bytes")}
+    """Quantity -> width -> its value, far beyond the targets."""
+    widths = {"params": range(1, 25), "state_bytes": range(1, 60)}
+    return {q: {w: match.QUANTITIES[q](built(f"model.width={w}")) for w in widths[q]} for q in widths}
 
 
 @pytest.mark.parametrize("quantity", ["params", "state_bytes"])
@@ -149,7 +149,7 @@ def test_a_cache_is_as_large_as_what_is_read():
 
 
 def test_a_task_may_read_any_field(tmp_path):
-    given = launch.tiny("data=inline.fields", "task=inline.fields", "model.name=classifier", "train.steps=2")
+    given = launch.tiny("data=inline.fields", "task=inline.fields", "train.steps=2")
     given["loader"]["buckets"] = [3]
     assert launch.main("train", "--config", launch.write(tmp_path / "c.json", given), "--workdir", tmp_path).code == 0
     c = plan.Comparison(base=given, contenders={"a": {}, "b": {"model.mixer": "lstm"}}, learning_rates=[1, 2])

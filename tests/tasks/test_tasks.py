@@ -133,11 +133,14 @@ def test_the_declared_metrics_are_those_of_the_loss(name, scored):
     shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
     metrics = task.loss(jnp.zeros(shape), data)
     assert metrics.keys() == task.metrics.keys()
-    task.check(metrics)
-    with pytest.raises(ConfigError, match=r"declares accuracy, .*: declare all that are returned, as 'more' or 'less'"):
-        task.check({**metrics, "other": metrics["loss"]})
-    with pytest.raises(ConfigError, match="returned the metrics"):
-        task.check({"loss": metrics["loss"]})
+    terms = {"loss": metrics["loss"]}
+    assert task.checked(terms, metrics) == metrics
+    with pytest.raises(ConfigError, match=r"declares accuracy, .*: declare in `metrics` exactly what it returns"):
+        task.checked(terms, {**metrics, "other": metrics["loss"]})
+    with pytest.raises(ConfigError, match="returned the metrics loss, but declares accuracy"):
+        task.checked(terms, terms)
+    with pytest.raises(ConfigError, match="returned the terms none, but declares loss"):
+        task.checked({}, metrics)
 
 
 def test_tasks_refuse_data_that_they_cannot_use():
@@ -175,8 +178,8 @@ def test_a_monitor_is_a_declared_metric():
 
 def test_a_source_is_given_to_the_model_where_there_is_one():
     task, data = NextToken(spec=SPEC), batch()
-    pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "source_mask": RNG.random((B, 3)) > 0.5}
+    pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "mask_S": RNG.random((B, 3)) > 0.5}
     given = task.reads(pairs).side
     assert set(given) == {"source_BS", "source_mask_BS"}
     np.testing.assert_array_equal(given["source_BS"], pairs["source"])
-    np.testing.assert_array_equal(given["source_mask_BS"], pairs["source_mask"])
+    np.testing.assert_array_equal(given["source_mask_BS"], pairs["mask_S"])

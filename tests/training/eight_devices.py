@@ -25,11 +25,12 @@ CHAINS = (("pmap", "data"), ("all", "pmap of four"), ("tensor", "one"), ("one", 
 
 
 def tree(root: Path) -> dict:
-    """Ragged lines as documents, a recurrent and an attention layer."""
+    """Ragged lines as documents, a recurrent and an attention layer, and two terms with other weights."""
     lines = [{"t": "abcdefgh"[: 2 + i % 7] * (1 + i % 2)} for i in range(40)]
     (root / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = launch.tiny("loader.batch_size=16", "train.steps=6", "optim.schedule=constant", "model.layers=2")
     out["data"] = {"name": "table", "train": str(root / "lines.jsonl"), "text": "t"}
+    out["task"] = {"name": "held.tasks:Both"}
     out["model"] |= {"expansion": 1, "mixer": [{"name": "gru"}, {"name": "attention", "heads": 2}]}
     return out
 
@@ -93,6 +94,12 @@ def main(root: Path):
     assert launch.main("evaluate", "--workdir", root / "chained", "--checkpoint", "latest").code == 0
     result["carried"] = [launch.rows(root / name) for name in ("streams", "chained")]
     result["carried evaluated"] = json.loads((root / "chained" / "results.json").read_text())["validation"]
+    table = tree(root) | {"task": {"name": "next_token"}, "model": {"name": "held.learners:Bigram"}}
+    counting = launch.write(root / "counting.json", table | {"learner": {"name": "held.learners:Counting"}})
+    result["counted"] = {}
+    for way in ("one", "fsdp", "all", "pmap"):
+        train(root / f"counted {way}", way, "train.steps=3", config=counting)
+        result["counted"][way] = launch.rows(root / f"counted {way}")
     result["share"] = share()
     print(json.dumps(result))
 

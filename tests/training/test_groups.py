@@ -249,7 +249,7 @@ def check_norms(e, states, rows):
 
     def loss(params, batch):
         reads = e.task.reads(batch)
-        prediction, _ = e.model.apply({"params": params}, reads.x, None, **reads.keywords, deterministic=True)
+        prediction, _ = e.model.apply({"params": params}, reads.x, None, **reads.keywords(e.model), deterministic=True)
         ratio = e.task.loss(prediction, batch)["loss"]
         return ratio.total / ratio.weight
 

@@ -42,7 +42,7 @@ def test_all_ways_give_the_losses_of_one_device(runs, chain):
     assert found["starts"] == [0, 3]
     assert [row["step"] for row in found["rows"]] == [row["step"] for row in runs["one"]] == [1, 2, 3, 4, 5, 6]
     for row, wanted in zip(found["rows"], runs["one"], strict=True):
-        for name in ("loss", "grad_norm", "accuracy"):
+        for name in ("loss", "row_loss", "grad_norm", "accuracy"):
             assert row[name] == pytest.approx(wanted[name], rel=1e-5 if name != "grad_norm" else 1e-4), (row, wanted)
         assert row["skipped_steps"] == 0
 
@@ -64,6 +64,16 @@ def test_groups_of_parameters_are_the_same_everywhere(runs):
     for row, wanted in zip(chained, one, strict=True):
         for name in {"loss", "grad_norm"} & {*wanted}:
             assert row[name] == pytest.approx(wanted[name], rel=1e-5 if name == "loss" else 1e-4), (row, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["fsdp", "all", "pmap"])
+def test_a_learner_that_counts_counts_the_same_on_all_devices(runs, way):
+    for row, wanted in zip(runs["counted"][way], runs["counted"]["one"], strict=True):
+        assert row["skipped_steps"] == 0
+        assert {k: row[k] for k in ("loss", "accuracy", "grad_norm")} == pytest.approx(
+            {k: wanted[k] for k in ("loss", "accuracy", "grad_norm")}, rel=1e-6
+        )
 
 
 @pytest.mark.slow

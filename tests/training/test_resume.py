@@ -26,7 +26,7 @@ STEPS = 14
 TREE = {
     "data": {"name": "held.sources:Held"},
     "task": {"name": "held.tasks:Counted"},
-    "model": {"name": "lm", "width": 8, "layers": 1, "expansion": 1, "dropout": 0.2, "mixer": {"name": "gru"}},
+    "model": {"name": "stack", "width": 8, "layers": 1, "expansion": 1, "dropout": 0.2, "mixer": {"name": "gru"}},
     "optim": {"learning_rate": 0.01, "warmup_steps": 3, "ema_decay": 0.9, "weight_decay": 0.1},
     "loader": {"batch_size": 4, "buckets": [4, 6], "too_long": "crop"},
     "train": {"steps": STEPS, "log_every": 2, "eval_every": 4, "checkpoint_every": 3, "accumulation_steps": 2},

@@ -23,10 +23,11 @@ def measure(experiment: Experiment) -> dict[str, float]:
     The capacity of the states must be the length of the batch plus TOKENS.
     """
     batch = jax.device_put(experiment.batches.first)
-    train, *args = match.compiled(experiment, match.training_step(experiment), batch)
+    train, *args = match.compiled(experiment, experiment.program(), batch)
     median = lambda once: match.median(once, REPEATS, SECONDS)
     params, model = {"params": args[0].params}, experiment.model
-    tokens_BL, token_B = experiment.task.reads(batch).x, batch["tokens"][:, -1]
+    tokens_BL = experiment.task.reads(batch).x
+    token_B = tokens_BL[:, -1]
     empty = model.init_state(len(tokens_BL))
     prefill = jax.jit(model.apply).lower(params, tokens_BL, empty).compile()
     _, full = prefill(params, tokens_BL, empty)

@@ -73,7 +73,7 @@ class Tier:
         tree = {
             "data": {**probe.data, "examples": self.examples},
             "task": {"name": "next_token", "monitor": CHOICE},
-            "model": {"name": "lm", "width": self.width, "layers": self.layers, "expansion": 2, "mixer": mixer},
+            "model": {"name": "stack", "width": self.width, "layers": self.layers, "expansion": 2, "mixer": mixer},
             "optim": {"learning_rate": peak, "warmup_steps": min(100, probe.steps // 10)},
             "loader": {"batch_size": self.batch},
             "train": {"steps": probe.steps, "log_every": every, "eval_every": every, "checkpoint_every": every},
