@@ -59,12 +59,13 @@ class Task(Checked):
         super().__post_init__()
         if problem := mismatch(dict[str, Way], self.metrics):
             raise ValueError(f"metrics of {type(self).__name__}: {problem}.")
+        if "loss" not in self.terms:
+            raise ValueError(f"terms of {type(self).__name__} are {', '.join(self.terms)}: call the main one 'loss'.")
         if self.monitor not in self.metrics:
             near = lookup.nearest(self.monitor, self.metrics)
             raise ValueError(f"monitor={self.monitor!r} is not a metric.{near} It has {', '.join(self.metrics)}.")
-        wanted = fields_of(type(self))["head"][1].stepwise
-        head = getattr(self.head, "func", self.head)
-        if head.stepwise != wanted:
+        default, head = (getattr(made, "func", made) for made in (fields_of(type(self))["head"][1], self.head))
+        if head.stepwise != (wanted := default.stepwise):
             each = {True: "one prediction per token", False: "one prediction per sequence"}
             raise ValueError(
                 f"head: {head.__name__} gives {each[head.stepwise]}, but {type(self).__name__} needs {each[wanted]}: "
