@@ -18,7 +18,7 @@ from seqjax import spec
 from seqjax.lookup import find
 from seqjax.metrics import F1, Histogram, Ratio
 from seqjax.mixers import attention, gru
-from seqjax.models import stack
+from seqjax.models import Model, stack
 from seqjax.ops import losses
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
@@ -194,7 +194,7 @@ def test_several_terms_need_their_weights():
         Steps(model, two, batch(), PLAIN, 0, {})
 
 
-class Sowing(nn.Module):
+class Sowing(Model):
     """A model of single tokens, whose hidden features are to be small."""
 
     @nn.compact
@@ -229,7 +229,8 @@ class Asking(NextToken):
 
 
 def test_a_net_hands_out_what_modules_sow_draws_by_name_and_a_teacher():
-    model, task, data = Sowing(), Asking(spec=TOKENS), batch(lengths=(6, 3, 2, 5, 1, 6, 3, 4))
+    model, task = Sowing(inputs=TOKENS, head=logits(V)), Asking(spec=TOKENS)
+    data = batch(lengths=(6, 3, 2, 5, 1, 6, 3, 4))
     teacher = stack.Model(inputs=TOKENS, head=logits(V), width=4, layers=1, expansion=0, mixer=gru.Mixer)
     learner = Gradient(task=task, tx=PLAIN)
     step = make_train_step(model, task, learner, others={"teacher": teacher})
