@@ -21,9 +21,8 @@ from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
 from seqjax.search._build import Builder, check
-from seqjax.search._options import TRIALS, Options
 from seqjax.search._records import Summary
-from seqjax.search._study import Study
+from seqjax.search._study import TRIALS, Options, Study
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
 from seqjax.training import experiment
@@ -53,16 +52,8 @@ class Sweep:
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
         about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed")}
         about["storage"] = options.storage and hidden(options.storage)
-        self.study = Study(
-            self.workdir.path / "study.journal",
-            options.storage,
-            self._name(about),
-            space,
-            maximize=self.way == "more",
-            sampler=options.sampler,
-            pruner=options.pruner,
-            seed=options.seed,
-        )
+        journal, name = self.workdir.path / "study.journal", self._name(about)
+        self.study = Study(journal, name, space, self.way == "more", options)
         points = len(self.study.grid) if self.study.grid else None
         self.trials = min(options.trials or points or TRIALS, points or math.inf)
         self._values: dict[int, dict[int, float]] = {}  # running trials: number -> part -> value
@@ -239,7 +230,7 @@ class Sweep:
             how=", ".join([f"sampler {o.sampler}", f"pruner {o.pruner}", *(f"mean over {m}" for m in means)]),
             records=self.study.records(),
             importances=self.study.importances(),
-            logarithmic=spaces.logarithmic(self.space),
+            logarithmic=self.study.logarithmic(),
         )
         if found.best:
             values = spaces.values(self.space, found.best.params)
