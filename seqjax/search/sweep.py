@@ -28,7 +28,7 @@ from seqjax.search.trials import Outcome, Trial
 from seqjax.training import experiment
 from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
-from seqjax.types import ConfigError, Part, WorkdirError, fields_of, marker
+from seqjax.types import ConfigError, WorkdirError
 
 
 class Sweep:
@@ -64,10 +64,8 @@ class Sweep:
     def _check(self) -> None:
         """Reports problems at once that would otherwise appear only when the first trial has ended."""
         tree = self._part(self.base, 0)
-        hint, _ = fields_of(experiment.Schema)["data"]
-        source = config.build(marker(hint, Part), tree["data"], "data")
-        hint, _ = fields_of(experiment.Schema)["task"]
-        task = config.build(marker(hint, Part), tree["task"], "task", spec=source.spec)
+        source = config.build(experiment.PARTS["data"], tree["data"], "data")
+        task = config.build(experiment.PARTS["task"], tree["task"], "task", spec=source.spec)
         self.way = task.metrics[task.monitor]
         if "validation" not in source.spec.splits:
             raise ConfigError(f"data.name={tree['data']['name']!r} has no validation split to judge trials by.")
@@ -97,11 +95,7 @@ class Sweep:
         if not isinstance(held.get("study"), str):
             raise WorkdirError(f"{self.workdir.path / 'sweep.json'} does not name a study: {FIX}.")
         held["config"] = experiment.today(held.get("config") or {})
-        for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
-            raise ConfigError(
-                f"{self.workdir.path} holds another sweep, {key} is {old!r} there and {new!r} here: choose another "
-                "--workdir, or delete it."
-            )
+        trials.check_same(held, {"study": held["study"], **about}, f"{self.workdir.path} holds another sweep")
         return held["study"]
 
     def _configs(self, values: dict) -> list[dict]:

@@ -93,18 +93,24 @@ def outcome(trial: Trial) -> Outcome:
     workdir = Workdir(trial.folder)
     status = workdir.record("status.json", Status)
     held = workdir.read("config.json") or trial.config
-    if held != trial.config and (held := today(held)) != trial.config:
-        key, (old, new) = next(iter(config.differences(held, trial.config).items()))
-        raise ConfigError(
-            f"{trial.folder} holds the run of another config, {key} is {old!r} there and {new!r} here: "
-            "choose another --workdir, or delete it."
-        )
+    if held != trial.config:
+        check_same(today(held), trial.config, f"{trial.folder} holds the run of another config")
     if status is None:
         return Outcome()
     rows, _ = history(workdir)
     step = max([status.step or 0, *(of_split[-1]["step"] for of_split in rows.values())])
     results = {split: dataclasses.asdict(result) for split, result in workdir.results().items()}
     return Outcome(status.status or None, status.error, step, rows.get("validation", []), results)
+
+
+def check_same(held: dict, wanted: dict, what: str, option: str = "--workdir") -> None:
+    """Refuses a folder that holds something else (`what`): names the first key that differs; `option` avoids it.
+
+    Raises:
+      ConfigError: `held` and `wanted` differ.
+    """
+    for key, (old, new) in config.differences(held, wanted).items():
+        raise ConfigError(f"{what}, {key} is {old!r} there and {new!r} here: choose another {option}, or delete it.")
 
 
 def history(workdir: Workdir) -> tuple[dict[str, list[dict]], bool]:

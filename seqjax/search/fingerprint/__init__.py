@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from seqjax import config
 from seqjax.search import match, trials
 from seqjax.search.executors._base import Executor
 from seqjax.search.executors.local import Local
@@ -146,12 +145,8 @@ class Fingerprint:
                 "finished": False,
             }
         wanted = {"tier": self.tier_name, "model": self.model}
-        if different := config.differences({k: found[k] for k in wanted}, wanted):
-            key, (old, new) = next(iter(different.items()))
-            raise ConfigError(
-                f"{self.workdir.path} holds another fingerprint, {key} is {old!r} there and {new!r} here: "
-                "choose another --name or --workdir, or delete it."
-            )
+        what = f"{self.workdir.path} holds another fingerprint"
+        trials.check_same({k: found[k] for k in wanted}, wanted, what, "--name or --workdir")
         self.workdir.write(FILE, found)
         return found
 
