@@ -28,7 +28,7 @@ from seqjax.types import ConfigError, NumericsError, Preempted, WorkdirError
 # Preempted; or the folder was still locked by a job of a killed sweep on another machine.
 AGAIN = (Preempted.exit_code, WorkdirError.exit_code)
 RESTARTS = 10  # at most, of one trial
-LOOK = 0.5  # seconds between two polls of the running trials
+LOOK = 0.5  # seconds between two polls of the running jobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Trial:
     def log(self) -> Path:
         """The file with the output of the run."""
         return self.folder.with_name(f"{self.folder.name}.log")
+
+    def said(self) -> list[str]:
+        """The lines of its output."""
+        return self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +204,7 @@ def _ended(trial: Trial, code: int, stopped: bool) -> Outcome:
     found = outcome(trial)
     if found.status not in (None, "running"):
         return found
-    said = trial.log.read_text(errors="replace").strip().splitlines() if trial.log.exists() else []
+    said = trial.said()
     ours = [line.removeprefix("seqjax: ") for line in said if line.startswith("seqjax: ")]
     last = [*said, *ours][-1] if said else "it printed nothing"
     error = f"killed by signal {-code}: {last}" if code < 0 else last if ours else f"ended with code {code}: {last}"
