@@ -66,7 +66,7 @@ def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, bu
     tree = fitted(c, name, value, builder)
     cell = Entry(name, c.axis, value, tree)
     match = None if name == c.target else c.match
-    of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})
+    of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})[:12]
     known = _remembered(cell, of, workdir)
     if match is None:
         matched = 1.0 if name == c.target else None
