@@ -30,27 +30,6 @@ class Interval(Checked):
     def __str__(self) -> str:
         return f"{self.kind}({self.low!r}, {self.high!r})"
 
-    def suggest(self, trial, name: str):
-        """Draws a value from an Optuna trial, under this parameter name."""
-        if self.kind == "integers":
-            return trial.suggest_int(name, self.low, self.high)
-        return trial.suggest_float(name, self.low, self.high, log=self.kind == "log")
-
-    def points(self, name: str) -> list[dict]:
-        """Returns one dict of trial parameters for every value.
-
-        Raises:
-          ConfigError: there are infinitely many values.
-        """
-        if self.kind != "integers":
-            raise ConfigError(f"{name}: {self} has no grid points: write choice(...), or use another --sampler.")
-        return [{name: value} for value in range(self.low, self.high + 1)]
-
-    @property
-    def ends(self) -> list:
-        """The extreme values: a config that accepts them also accepts all values between them."""
-        return [self.low, self.high]
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -74,26 +53,6 @@ class Choice:
             json.dumps(value, default=str) if isinstance(value, (dict, list)) and not known(name) else name
             for value, name in zip(self.values, names, strict=True)
         ]
-
-    def suggest(self, trial, name: str):
-        """Draws a value from an Optuna trial, under this parameter name."""
-        labels = self.labels
-        label = trial.suggest_categorical(name, labels)
-        return suggest(self.values[labels.index(label)], trial, f"{name}({label})")
-
-    def points(self, name: str) -> list[dict]:
-        """Returns one dict of trial parameters for every value.
-
-        Raises:
-          ConfigError: there are infinitely many values.
-        """
-        pairs = zip(self.labels, self.values, strict=True)
-        return [{name: label} | inner for label, value in pairs for inner in points(value, f"{name}({label})")]
-
-    @property
-    def ends(self) -> list:
-        """The extreme values: a config that accepts them also accepts all values between them."""
-        return [end for value in self.values for end in ends(value)]
 
 
 Domain = Interval | Choice
@@ -120,18 +79,32 @@ def choice(*values) -> Choice:
 
 
 def suggest(value, trial, name: str):
-    """Returns the value with each domain in it replaced by a value that a trial draws; sections may contain domains."""
-    if isinstance(value, Domain):
-        return value.suggest(trial, name)
+    """The value with each domain in it replaced by a value that an Optuna trial draws; sections may contain domains."""
+    if isinstance(value, Interval):
+        if value.kind == "integers":
+            return trial.suggest_int(name, value.low, value.high)
+        return trial.suggest_float(name, value.low, value.high, log=value.kind == "log")
+    if isinstance(value, Choice):
+        label = trial.suggest_categorical(name, value.labels)
+        return suggest(value.values[value.labels.index(label)], trial, f"{name}({label})")
     if isinstance(value, dict):
         return {key: suggest(inner, trial, f"{name}.{key}") for key, inner in value.items()}
     return value
 
 
 def points(value, name: str) -> list[dict]:
-    """Returns the parameters of every grid point of a value: a domain, a section with domains in it, or a constant."""
-    if isinstance(value, Domain):
-        return value.points(name)
+    """The parameters of every grid point of a value: a domain, a section with domains in it, or a constant.
+
+    Raises:
+      ConfigError: there are infinitely many points.
+    """
+    if isinstance(value, Interval):
+        if value.kind != "integers":
+            raise ConfigError(f"{name}: {value} has no grid points: write choice(...), or use another --sampler.")
+        return [{name: number} for number in range(value.low, value.high + 1)]
+    if isinstance(value, Choice):
+        pairs = zip(value.labels, value.values, strict=True)
+        return [{name: label} | inner for label, some in pairs for inner in points(some, f"{name}({label})")]
     inner = value if isinstance(value, dict) else {}
     return product([points(v, f"{name}.{key}") for key, v in inner.items()])
 
@@ -151,9 +124,14 @@ def product(points: list[list[dict]]) -> list[dict]:
 
 
 def ends(value) -> list:
-    """Every end of every domain in a section or a whole space, combined with the first end of all other domains."""
-    if isinstance(value, Domain):
-        return value.ends
+    """Every end of every domain in a section or a whole space, combined with the first end of all other domains.
+
+    A config that accepts both ends of an interval also accepts all values between them.
+    """
+    if isinstance(value, Interval):
+        return [value.low, value.high]
+    if isinstance(value, Choice):
+        return [end for some in value.values for end in ends(some)]
     if not isinstance(value, dict):
         return [value]
     found = {key: ends(inner) for key, inner in value.items()}

@@ -57,7 +57,7 @@ def check(base: dict, space: dict[str, Domain]) -> None:
     """
     member: dict = {}  # key -> an end; the config accepts them together
     for key, domain in space.items():
-        for value in domain.ends:
+        for value in ends(domain):
             with contextlib.suppress(ConfigError):  # reported below
                 with_values(base, member | {key: value})
                 member[key] = value
@@ -65,7 +65,7 @@ def check(base: dict, space: dict[str, Domain]) -> None:
     problems: dict[str, None] = {}  # an ordered set
     monitor = with_values(base, {})["task"]["monitor"]
     for key, domain in space.items():
-        for value in domain.ends:
+        for value in ends(domain):
             try:
                 if (found := with_values(base, member | {key: value})["task"]["monitor"]) != monitor:
                     problems[
@@ -82,7 +82,7 @@ def check(base: dict, space: dict[str, Domain]) -> None:
 
 def suggest(space: dict[str, Domain], trial) -> dict:
     """Key -> value, drawn by an Optuna trial; values that it has already drawn stay unchanged."""
-    return {key: domain.suggest(trial, key) for key, domain in space.items()}
+    return {key: domains.suggest(domain, trial, key) for key, domain in space.items()}
 
 
 def values(space: dict[str, Domain], params: dict) -> dict:
@@ -99,7 +99,7 @@ def grid(space: dict[str, Domain]) -> list[dict]:
     """
     if (size := math.prod(map(domains.size, space.values()))) > MOST:
         raise ConfigError(f"the grid has {size:,} points, wanted at most {MOST:,}: use another --sampler.")
-    return domains.product([domain.points(key) for key, domain in space.items()])
+    return domains.product([domains.points(domain, key) for key, domain in space.items()])
 
 
 def with_values(base: dict, values: dict) -> dict:
