@@ -117,11 +117,16 @@ def resolve(schema, tree: dict) -> dict:
     """
     problems: list[str] = []
     resolved = _section(schema, settled(schema, tree), "", problems)
+    refuse(problems, "the config")
+    return resolved
+
+
+def refuse(problems: list[str], where: str) -> None:
+    """Raises a ConfigError that lists the problems, if there are any."""
     if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the config"
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in {where}"
         more = f"\n  and {len(problems) - LISTED:,} more" if len(problems) > LISTED else ""
         raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems[:LISTED]) + more)
-    return resolved
 
 
 def _section(target, tree, path: str, problems: list[str], name: str | None = None) -> dict:

@@ -122,9 +122,7 @@ def resolve(tree: dict) -> Comparison:
     tree = config.resolve(Comparison, renamed.modern(tree))
     part = marker(fields_of(Comparison)["executor"][0], Part)
     comparison = Comparison(**{**tree, "executor": config.factory(part, tree["executor"])})
-    if problems := [*_problems(comparison)] or [*_broken(comparison)]:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the comparison"
-        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems))
+    config.refuse([*_problems(comparison)] or [*_broken(comparison)], "the comparison")
     return comparison
 
 

@@ -75,9 +75,7 @@ def check(base: dict, space: dict[str, Domain]) -> None:
             except ConfigError as error:
                 head, *lines = str(error).split("\n")
                 problems |= dict.fromkeys(line.strip() for line in lines or [f"{key}={value!r}: {head}"])
-    if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the search space"
-        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems))
+    config.refuse(list(problems), "the search space")
 
 
 def suggest(space: dict[str, Domain], trial) -> dict:
