@@ -184,10 +184,7 @@ class Journal:
         found = files.read_rows(file, lambda row: None)
         if found.damage:
             raise WorkdirError(f"{file}, {found.damage[0]}: {files.FIX}.")
-        if found.torn:
-            files.write_rows(file, found.rows)
-            found = files.read_rows(file, lambda row: None)
-        self._rows, self._file = found.rows, files.Appender(file, found)
+        self._rows, self._file = found.rows, files.Appender(file, found, found.rows)
 
     def read_logs(self, log_number_from: int) -> list[dict]:
         """Returns the rows from row number `log_number_from` on."""

@@ -145,13 +145,16 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 
 class Appender:
-    """Appends rows to a .jsonl file that holds `found`, and flushes each.
+    """Appends rows to a .jsonl file that holds `found`, and flushes each. First it drops what is not in `kept`.
 
     Raises:
       WorkdirError: it cannot be written, or is a link.
     """
 
-    def __init__(self, path: Path, found: Rows):
+    def __init__(self, path: Path, found: Rows, kept: list[dict]):
+        if found.torn or found.damage or len(kept) < len(found.rows):
+            write_rows(path, kept)
+            found = read_rows(path, found.check)
         self.path, self._seal = path, found.seals[-1] if found.seals else ""
         try:
             self._file = open(path, "ab", opener=own)  # noqa: SIM115 open for the life of the run
