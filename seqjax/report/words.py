@@ -7,6 +7,7 @@ import re
 from seqjax.metrics import Way
 
 NONE = "–"
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # C0 and C1 controls except tab and newline, halves of surrogate pairs, and code points that are not characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -49,20 +50,16 @@ def count(value: float | None) -> str:
 
 def short(value: float, *_) -> str:
     """A tick of an axis: `1.5k`, `20M`, `0.001`; also a matplotlib formatter."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.6g}{unit}"
-    return f"{value:.6g}"
+    size, unit = next(((s, u) for s, u in _PREFIXES if abs(value) >= s), (1, ""))
+    return f"{value / size:.6g}{unit}"
 
 
 def flops(value: float | None) -> str:
     """`3.21e12` -> `3.21 TFLOP`."""
     if value is None or not math.isfinite(value):
         return NONE
-    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= 0.9995 * size:  # 999.5 of the unit below are 1,000 in three digits
-            return f"{three(value / size)} {unit}FLOP"
-    return f"{value:,.0f} FLOP"
+    # 999.5 of the unit below are 1,000 in three digits.
+    return next((f"{three(value / s)} {u}FLOP" for s, u in _PREFIXES[:-1] if value >= 0.9995 * s), f"{value:,.0f} FLOP")
 
 
 def three(value: float) -> str:
