@@ -44,7 +44,8 @@ class Guard(Checked):
             first = step - bad + 1
             last = first + most - 1  # the step at the limit, so that a late check gives the same result
             were = f"step {last} was" if most == 1 else f"{most} steps in a row up to step {last} were"
-            raise TooBad(first, last, f"{were} bad: {self._bad()}")
+            spike = "" if self.spike is None else f", or the gradient's norm is above {self.spike:g} x its mean"
+            raise TooBad(first, last, f"{were} bad: the loss or gradient is not finite{spike}")
 
     def check_parameters(self, step: int, params) -> None:
         """Raises TooBad if a parameter that is about to be saved is not finite."""
@@ -73,10 +74,6 @@ class Guard(Checked):
         if dtype == "float16":
             fix = f"set model.dtype='bfloat16', as float16 overflows above 65504. If that does not help, {fix}"
         return NumericsError(f"{bad}{after}; {left}: {fix}.")
-
-    def _bad(self) -> str:
-        spike = "" if self.spike is None else f", or the gradient's norm is above {self.spike:g} x its mean"
-        return "the loss or gradient is not finite" + spike
 
 
 class TooBad(Exception):
