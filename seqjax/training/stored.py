@@ -121,9 +121,7 @@ def _load(path: Path, abstract):
 def _check_same(path: Path, meta: dict, abstract) -> None:
     found, what = differences({name: kind[:2] for name, kind in meta["arrays"].items()}, describe(abstract)), "arrays"
     if not found and "empty" in meta:  # older checkpoints do not save it
-        saved, wanted = (
-            {name: ["a part", " without arrays"] for name in e} for e in (meta["empty"], empties(abstract))
-        )
+        saved, wanted = (dict.fromkeys(e, ("a part", " without arrays")) for e in (meta["empty"], empties(abstract)))
         found, what = differences(saved, wanted), "parts without arrays"
     if found:
         kind = "optimiser" if all(line.startswith(".opt_state") for line in found) else "model or optimiser"
