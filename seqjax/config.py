@@ -20,10 +20,8 @@ from pathlib import Path
 
 from seqjax import hints, lookup, renamed
 from seqjax.screen import shown
-from seqjax.types import ConfigError, Injected, Part, fields_of, listed, marker, mismatch
+from seqjax.types import LISTED, ConfigError, Injected, Part, fields_of, listed, marker, mismatch, refuse
 from seqjax.words import DEPTH, Word, opened, plain, settled
-
-LISTED = 20  # problems that an error lists
 
 
 def load(spec: str, function: str = "get_config") -> dict:
@@ -119,14 +117,6 @@ def resolve(schema, tree: dict) -> dict:
     resolved = _section(schema, settled(schema, tree), "", problems)
     refuse(problems, "the config")
     return resolved
-
-
-def refuse(problems: list[str], where: str) -> None:
-    """Raises a ConfigError that lists the problems, if there are any."""
-    if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in {where}"
-        more = f"\n  and {len(problems) - LISTED:,} more" if len(problems) > LISTED else ""
-        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems[:LISTED]) + more)
 
 
 def _section(target, tree, path: str, problems: list[str], name: str | None = None) -> dict:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from seqjax.screen import shown
 
+LISTED = 20  # problems that an error lists
 LARGEST = 2**31 - 1  # the largest int in a config: ints on a device have 32 bits
 
 
@@ -32,6 +33,14 @@ class ConfigError(SeqjaxError):
     """The config or the command line is wrong. Exit code 2."""
 
     exit_code = 2
+
+
+def refuse(problems: list[str], where: str) -> None:
+    """Raises a ConfigError that lists the problems, if there are any."""
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in {where}"
+        more = f"\n  and {len(problems) - LISTED:,} more" if len(problems) > LISTED else ""
+        raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems[:LISTED]) + more)
 
 
 class DataError(SeqjaxError):

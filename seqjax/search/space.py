@@ -22,7 +22,7 @@ from seqjax import config, lookup
 from seqjax.search import _domains as domains
 from seqjax.search._domains import Domain, choice, ends, integers, log, uniform  # for users: a sweep() calls these
 from seqjax.training import experiment
-from seqjax.types import ConfigError
+from seqjax.types import ConfigError, refuse
 
 __all__ = ["choice", "ends", "integers", "log", "uniform"]
 MOST = 100_000  # most points of a grid
@@ -75,7 +75,7 @@ def check(base: dict, space: dict[str, Domain]) -> None:
             except ConfigError as error:
                 head, *lines = str(error).split("\n")
                 problems |= dict.fromkeys(line.strip() for line in lines or [f"{key}={value!r}: {head}"])
-    config.refuse(list(problems), "the search space")
+    refuse(list(problems), "the search space")
 
 
 def suggest(space: dict[str, Domain], trial) -> dict:
