@@ -38,5 +38,5 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
         settings.append(Setting(str(cell.folder), trial, c.grid(cell.contender), at))
     stages = Stages(workdir, workdir.path / "runs", executor, monitor, display)
     settled = stages.settle(settings, c.seeds, c.learning_rate_seeds, EXTENSIONS)
-    founds = [Found(cell, size, *found) for (cell, size), found in zip(sized, settled, strict=True)]
+    founds = [Found(cell=cell, size=size, **vars(found)) for (cell, size), found in zip(sized, settled, strict=True)]
     return Findings(c, founds, task.monitor, task.metrics, lacking)

@@ -9,22 +9,18 @@ from seqjax.metrics import Way
 from seqjax.search import statistics
 from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
-from seqjax.search.stages import Run, split
+from seqjax.search.stages import Settled, split
 from seqjax.search.statistics import Summary
 
 ALPHA = 0.05
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """The results of one contender at one value of the key that varies; see `stages.Settled`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found(Settled):
+    """The results of one contender at one value of the key that varies."""
 
     cell: Entry
     size: Size
-    rates: dict[float, list[float | None]]
-    rate: float | None
-    edge: str
-    runs: dict[int, Run]
 
     def judged(self, seed: int, at: str | None = None) -> dict | None:
         """The result of a seed on test, or on the test split of other data; None if it was not evaluated."""

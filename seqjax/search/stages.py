@@ -53,7 +53,8 @@ class Run(NamedTuple):
     outcome: Outcome
 
 
-class Settled(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settled:
     """The result of a setting.
 
     `rates`: learning rate -> the best validation monitor of each rate seed, None where a run diverged. `rate`: the
@@ -102,7 +103,7 @@ class Stages:
         for tried, rate, runs in zip(searched, rates, chosen, strict=True):
             edge = "" if rate is None or beyond(tried, rate) is None else "lowest" if rate == min(tried) else "highest"
             ended = {seed: Run(trial, trials.outcome(trial)) for seed, trial in runs.items()}
-            settled.append(Settled(dict(sorted(tried.items())), rate, edge, ended))
+            settled.append(Settled(rates=dict(sorted(tried.items())), rate=rate, edge=edge, runs=ended))
         return settled
 
     def _search(self, settings: Sequence[Setting], seeds: Sequence[int], extensions: int) -> list[dict]:
@@ -177,9 +178,8 @@ def split(at: str | None = None) -> str:
 
 def impossible(tree: dict, assignments: Sequence[str]) -> dict[str, str]:
     """Assignment -> why a model cannot be evaluated there, for the assignments where it cannot."""
-    experiment, out = None, {}
+    experiment, out = Experiment(tree) if assignments else None, {}
     for assignment in assignments:
-        experiment = experiment or Experiment(tree)
         try:
             elsewhere(experiment, assignment)
         except ConfigError as error:
