@@ -19,7 +19,7 @@ from seqjax.search.executors.local import Local
 from seqjax.search.match import narrowest
 from seqjax.search.trials import Trial
 from seqjax.training import capacity, experiment
-from seqjax.types import Checked, ConfigError, Part, Positive, Seed, fields_of, marker, refuse
+from seqjax.types import Checked, ConfigError, Part, Positive, Seed, refuse
 
 LEAST_SEEDS = 3
 NAME = re.compile(r"[\w+-][\w+.-]*")  # of a contender; it is also the name of a folder
@@ -119,9 +119,7 @@ def resolve(tree: dict) -> Comparison:
     Raises:
       ConfigError: the message lists all problems of the comparison and of every config in it.
     """
-    tree = config.resolve(Comparison, renamed.modern(tree))
-    part = marker(fields_of(Comparison)["executor"][0], Part)
-    comparison = Comparison(**{**tree, "executor": config.factory(part, tree["executor"])})
+    comparison = config.made(Comparison, config.resolve(Comparison, renamed.modern(tree)))
     refuse([*_problems(comparison)] or [*_broken(comparison)], "the comparison")
     return comparison
 
