@@ -1,5 +1,6 @@
 """The cost of a model (parameters, bytes, FLOPs), counted without running it."""
 
+import functools
 import math
 import re
 
@@ -9,11 +10,13 @@ import numpy as np
 from seqjax.machine import memory
 from seqjax.types import ConfigError
 
+path_name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+
 
 def parameter_table(params) -> list[tuple[str, tuple, int]]:
     """(path, shape, size) of every parameter."""
     rows = jax.tree_util.tree_leaves_with_path(params)
-    return [(jax.tree_util.keystr(p, simple=True, separator="/"), tuple(a.shape), math.prod(a.shape)) for p, a in rows]
+    return [(path_name(path), tuple(a.shape), math.prod(a.shape)) for path, a in rows]
 
 
 def count(params) -> int:

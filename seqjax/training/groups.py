@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from seqjax import lookup
+from seqjax.training import cost
 from seqjax.types import Checked, ConfigError, Natural, NonNegative
 
 LISTED = 8  # parameters that an error lists
@@ -61,7 +62,7 @@ def rules(groups: tuple[Group, ...], layer_decay: float | None, params) -> dict[
     Raises:
       ConfigError: a group has no parameter, no parameter trains from the start, or `layer_decay` finds no blocks.
     """
-    names = _names(params)
+    names = [name for name, *_ in cost.parameter_table(params)]
     heights = {} if layer_decay is None else _heights(names)
     out = {}
     for name in names:
@@ -79,14 +80,15 @@ def rules(groups: tuple[Group, ...], layer_decay: float | None, params) -> dict[
 
 def each(function, rules: dict[str, Rule], *trees):
     """Maps `function(rule, *leaves)` over trees with one leaf for each parameter."""
-    return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(rules[_name(path)], *leaves), *trees)
+    one = lambda path, *leaves: function(rules[cost.path_name(path)], *leaves)
+    return jax.tree_util.tree_map_with_path(one, *trees)
 
 
 def told(groups: tuple[Group, ...], layer_decay: float | None, params) -> list[str]:
     """One line for each group, and for the other parameters: how many they are, and how they are trained."""
     if not groups and layer_decay is None:
         return []
-    sizes = dict(zip(_names(params), (leaf.size for leaf in jax.tree.leaves(params)), strict=True))
+    sizes = {name: size for name, _, size in cost.parameter_table(params)}
     found = rules(groups, layer_decay, params)
     lines = []
     for index in (*range(len(groups)), None):
@@ -105,14 +107,6 @@ def told(groups: tuple[Group, ...], layer_decay: float | None, params) -> list[s
             f"layer_decay: rate x {layer_decay**most:.3g} in {', '.join(low)}, rising to x 1 in {', '.join(top)}"
         )
     return lines
-
-
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _names(params) -> list[str]:
-    return [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
 
 
 def _heights(names: list[str]) -> dict[str, int]:
