@@ -52,10 +52,6 @@ class Guard(Checked):
         if not jax.device_get(_finite(params)):
             raise TooBad(step, step, f"a parameter is not finite after step {step}")
 
-    def allows_rollback(self, before: int) -> bool:
-        """Whether a run that was rolled back `before` times may be rolled back again."""
-        return self.policy == "rollback" and before < self.max_rollbacks
-
     def verdict(
         self, bad: "TooBad", rollbacks: int, checkpoints: Path, kept: bool, clip: float | None, dtype: str | None
     ) -> NumericsError:

@@ -129,14 +129,15 @@ class Run:
         """Prints what is about to be trained."""
         model = self.experiment.config["model"]["name"]
         self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
-        for note in self.experiment.source.notes:
-            self.journal.display.say(f"data: {note}")
-        for line in self.experiment.optim.told(self.abstract.params):
-            self.journal.display.say(f"optim: {line}")
+        lines = [f"data: {note}" for note in self.experiment.source.notes]
+        lines += [f"optim: {line}" for line in self.experiment.optim.told(self.abstract.params)]
         if self.origin:
-            self.journal.display.say(
-                "\n  ".join([str(self.origin), *history.other_model(self.origin.meta, self.experiment)])
-            )
+            lines += [
+                str(self.origin),
+                *(f"  {line}" for line in history.other_model(self.origin.meta, self.experiment)),
+            ]
+        for line in lines:
+            self.journal.display.say(line)
 
     def restore(self) -> None:
         """Loads the newest good checkpoint with its progress and totals, or makes the state before the first step."""
@@ -173,7 +174,7 @@ class Run:
         """
         guard, progress = self.experiment.guard, self.progress
         self.wait()
-        if not guard.allows_rollback(progress.rollbacks):
+        if guard.policy != "rollback" or progress.rollbacks >= guard.max_rollbacks:
             e, root, kept = self.experiment, self.checkpoints.root, bool(self.checkpoints.steps())
             about = e.optim.clip_norm, e.config["model"].get("dtype")
             raise guard.verdict(bad, progress.rollbacks, root, kept, *about) from bad
