@@ -23,9 +23,8 @@ class Board:
         self.sweep, self._said = sweep, len(sweep.study.ended)
         self._best, self._names = best(sweep.study.ended, sweep.way), {}
         self.console = progress.console()
-        self._live = (
-            Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
-        )
+        live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._live = live if self.console.is_terminal else None
 
     def __enter__(self):
         s = self.sweep

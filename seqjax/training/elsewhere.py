@@ -28,8 +28,7 @@ def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
             f"with {assignment} parameter {changed[0]} is not the trained one: the model cannot be evaluated there."
         )
     for kind, new, old in zip(("token", "class"), _meanings(there.source), _meanings(experiment.source), strict=True):
-        if new != old:
-            i = next(i for i, pair in enumerate(zip(new, old, strict=True)) if pair[0] != pair[1])
+        for i in (i for i, pair in enumerate(zip(new, old, strict=True)) if pair[0] != pair[1]):
             raise ConfigError(
                 f"with {assignment} {kind} {i} is {new[i]!r} and was {old[i]!r} in training: the model cannot be "
                 "evaluated there."

@@ -88,12 +88,8 @@ def join(
             f"got --initialization_timeout {timeout} --heartbeat_timeout {heartbeat}: wanted at least a second each."
         )
     who = f"process {index if index is not None else '?'} of {count or '?'}"
-    where = coordinator or f"the address that {found} gave"
-    late = threading.Timer(
-        timeout,
-        _end,
-        [f"{who} waited {timeout} s for the others at {where}: start all of them, or raise --initialization_timeout."],
-    )
+    waited = f"{who} waited {timeout} s for the others at {coordinator or f'the address that {found} gave'}"
+    late = threading.Timer(timeout, _end, [f"{waited}: start all of them, or raise --initialization_timeout."])
     late.daemon = True
     late.start()
     if found is None:  # else the launcher has numbered the processes
