@@ -13,7 +13,7 @@ class Here(Instant):
 
     commands = ()
 
-    def _start(self, job, slot):
+    def _run(self, job):
         assert job.command[1:3] == ["-m", "seqjax"]
         self.commands = (*self.commands, job.command[3:])
         done = launch.main(*job.command[3:])

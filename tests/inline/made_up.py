@@ -22,7 +22,7 @@ class MadeUp(Instant):
     last: int | None = None
     commands = ()
 
-    def _start(self, job, slot):
+    def _run(self, job):
         if self.last is not None and len(self.commands) == self.last:
             raise KeyboardInterrupt
         command = job.command[3:]

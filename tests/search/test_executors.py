@@ -226,7 +226,7 @@ def test_a_lease_that_cannot_be_read_once_is_not_gone(tmp_path, monkeypatch):
         arguments = (code, str(tmp_path / "log"), str(lease), "token", str(tmp_path))
         assert _remote.guarded(*arguments, poll=0.05) == 0
     executor = _remote.Remote()
-    executor._running["job"] = 0, _remote._Held(lease, None)
+    executor._running["job"] = 0, _remote._Held(executor, lease, None)
     monkeypatch.setattr(_remote, "RENEW", -1.0)
     monkeypatch.setattr(executor, "_result", lambda call: None)
     for error in (failing, os.utime):

@@ -7,10 +7,10 @@ from pathlib import Path
 import launch
 import numpy as np
 import pytest
+from inline import Instant
 
 from seqjax import lookup
 from seqjax.search import fingerprint, trials
-from seqjax.search.executors._base import Executor
 from seqjax.search.fingerprint import FILE, Fingerprint, cost
 from seqjax.search.fingerprint.tiers import TIERS, Probe
 from seqjax.training.experiment import Experiment, resolve
@@ -21,39 +21,31 @@ TINY = TIERS["tiny"]
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
-class Here(Executor):
+class Here(Instant):
     """Runs commands in this process, and remembers what it trained."""
 
     def __post_init__(self):
         super().__post_init__()
         self.folders = []
 
-    def _start(self, job, slot):
+    def _run(self, job):
         words = job.command[3:]  # python -m seqjax
         if words[0] == "train":
             self.folders.append("/".join(Path(words[words.index("--workdir") + 1]).parts[-2:]))
-        return launch.main(*words)
-
-    def _poll(self, handle):
-        return handle.code
-
-    def _terminate(self, handle):
-        """It has ended already."""
-
-    _kill = _terminate
+        return launch.main(*words).code
 
 
 class Broken(Here):
     """Runs nothing; every command fails."""
 
-    def _start(self, job, slot):
-        return launch.Outcome(1, "", "")
+    def _run(self, job):
+        return 1
 
 
 class Never(Here):
     """Nothing may be run."""
 
-    def _start(self, job, slot):
+    def _run(self, job):
         raise AssertionError(job.command)
 
 

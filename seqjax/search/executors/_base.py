@@ -1,6 +1,7 @@
 """The base class of executors: they take commands, run `slots` of them at a time, and return exit codes."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import signal
@@ -37,7 +38,7 @@ class Executor(Checked):
     stopped job gets SIGTERM, and is killed if it has not ended after `grace` seconds. Use an executor from one thread
     only. Its jobs end when it is closed, or when this process is killed.
 
-    A subclass implements one place to run in: `_start`, `_poll`, `_terminate`, `_kill`.
+    A subclass implements one place to run in: `_start`.
     """
 
     slots: Annotated[int, Range(least=1, most=10_000)] = 1
@@ -79,7 +80,7 @@ class Executor(Checked):
             self._ended.append((job, -signal.SIGTERM))
         elif job in self._running and job not in self._stopped:
             self._stopped[job] = time.monotonic() + self.grace
-            self._terminate(self._running[job][1])
+            self._running[job][1].terminate()
 
     def close(self) -> None:
         """Stops all jobs, and waits until they have ended."""
@@ -92,7 +93,7 @@ class Executor(Checked):
                 time.sleep(POLL)
         finally:  # a second Ctrl-C does not wait
             for _, handle in self._running.values():
-                self._kill(handle)
+                handle.kill()
 
     def __enter__(self):
         return self
@@ -108,30 +109,29 @@ class Executor(Checked):
 
     def _collect(self) -> None:
         for job, (_, handle) in list(self._running.items()):
-            code = self._poll(handle)
+            code = handle.poll()
             if code is not None:
                 del self._running[job]
                 self._stopped.pop(job, None)
                 self._ended.append((job, code))
             elif time.monotonic() > self._stopped.get(job, float("inf")):
-                self._kill(handle)
+                handle.kill()
         self._fill()
 
     def _start(self, job: Job, slot: int):
-        """Starts a job in slot 0 ... slots - 1, and returns a handle for the other three methods."""
+        """Starts a job in slot 0 ... slots - 1, and returns a handle with the methods of `Process`."""
         raise NotImplementedError
 
-    def _poll(self, handle) -> int | None:
-        """The exit code of the job, or None while it runs."""
-        raise NotImplementedError
 
-    def _terminate(self, handle) -> None:
-        """Sends SIGTERM, or the nearest equivalent; the job may have ended already."""
-        raise NotImplementedError
+class Process(subprocess.Popen):
+    """A process of this machine: `poll` returns its exit code, or None while it runs; `terminate` sends SIGTERM."""
 
-    def _kill(self, handle) -> None:
-        """Kills the job and all its child processes at once; the job may have ended already."""
-        raise NotImplementedError
+    def kill(self) -> None:
+        """Kills it and all its child processes at once; it may have ended already."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
 
 
 _MORTAL = """
@@ -148,7 +148,7 @@ except OSError as error:
 """
 
 
-def spawn(command: list[str], log: Path, **options) -> subprocess.Popen:
+def spawn(command: list[str], log: Path, **options) -> Process:
     """Starts a command that appends to `log`, in an own session, and that is killed when this process ends (Linux).
 
     A small program execs the command: code between fork and exec is unsafe with JAX's threads.
@@ -163,4 +163,4 @@ def spawn(command: list[str], log: Path, **options) -> subprocess.Popen:
         raise files.unwritten(log, error) from error
     with out:
         own = dict(stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
-        return subprocess.Popen(command, **own, **options)
+        return Process(command, **own, **options)

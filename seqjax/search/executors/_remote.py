@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -19,9 +18,27 @@ LEASE = 120.0  # a job stops if its lease is not renewed for this many seconds
 
 @dataclasses.dataclass
 class _Held:
+    """The handle of a job: its lease, and what `_call` returned."""
+
+    executor: "Remote"
     lease: Path
-    call: Any  # the handle of the subclass
+    call: Any
     cancelled: bool = False
+
+    def poll(self):
+        code = self.executor._result(self.call)
+        if code is not None:
+            self.terminate()
+        return code
+
+    def terminate(self):
+        self.lease.unlink(missing_ok=True)
+
+    def kill(self):
+        self.terminate()
+        if not self.cancelled:
+            self.cancelled = True
+            self.executor._cancel(self.call)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -40,7 +57,7 @@ class Remote(_base.Executor):
         lease, token = job.log.with_name(f"{job.log.name}.lease").absolute(), uuid.uuid4().hex
         files.write(lease, token.encode())
         args = (job.command, str(job.log.absolute()), str(lease), token, os.getcwd())
-        return _Held(lease, self._call(guarded, args, job.log.parent))
+        return _Held(self, lease, self._call(guarded, args, job.log.parent))
 
     def _collect(self):
         if time.monotonic() - self._renewed > RENEW:
@@ -49,21 +66,6 @@ class Remote(_base.Executor):
                 with contextlib.suppress(OSError):  # it is deleted, or the next renewal tries again
                     os.utime(held.lease)
         super()._collect()
-
-    def _poll(self, handle):
-        code = self._result(handle.call)
-        if code is not None:
-            handle.lease.unlink(missing_ok=True)
-        return code
-
-    def _terminate(self, handle):
-        handle.lease.unlink(missing_ok=True)
-
-    def _kill(self, handle):
-        handle.lease.unlink(missing_ok=True)
-        if not handle.cancelled:
-            handle.cancelled = True
-            self._cancel(handle.call)
 
     def _call(self, function: Callable, args: tuple, folder: Path):
         """Submits `function(*args)` to another machine and returns a handle; `folder` is for files of the subclass."""
@@ -100,12 +102,11 @@ def guarded(
                 last, seen = renewed, time.monotonic()  # our own clock: clocks of two machines may differ
             if not told and (last is None or time.monotonic() - seen > LEASE or asked()):
                 told = True
-                child.send_signal(signal.SIGTERM)
+                child.terminate()
             time.sleep(poll)
         return code
     finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
+        child.kill()
 
 
 def _read(lease: str, token: str, last: float) -> float | None:

@@ -1,9 +1,7 @@
 """Runs jobs as processes on this machine."""
 
-import contextlib
 import dataclasses
 import os
-import signal
 
 from seqjax.search.executors import _base
 from seqjax.types import ConfigError
@@ -36,18 +34,6 @@ class Local(_base.Executor):
         if self.gpus:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(self._visible[slot * self.gpus : (slot + 1) * self.gpus])
         return _base.spawn(job.command, job.log, env=env)  # Ctrl-C reaches the job only once, through the executor
-
-    def _poll(self, handle):
-        return handle.poll()
-
-    def _terminate(self, handle):
-        handle.send_signal(signal.SIGTERM)
-
-    def _kill(self, handle):
-        if handle.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(handle.pid, signal.SIGKILL)
-            handle.wait()
 
 
 Executor = Local
