@@ -4,12 +4,13 @@ Keys at their default that only some sections have are left out.
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import MISSING
 
 from seqjax import config, lookup
 from seqjax.report import words
-from seqjax.report.document import Column, Row, Table, row
+from seqjax.report.document import Code, Column, Fold, Row, Table, row
 from seqjax.training.experiment import Schema
 from seqjax.types import Part, fields_of, marker
 
@@ -20,8 +21,13 @@ def table(columns: list[Column], trees: list[dict], more: Sequence[Row] = ()) ->
     return Table("What differs between the configs", [Column("key"), *columns], [*rows, *more])
 
 
-def machines(runs: Sequence[tuple[str, dict, dict, str | None]]) -> Table:
-    """Hardware, versions and git revision of (name, hardware, versions, git); equal ones share a column."""
+def whole(title: str, tree: dict) -> Fold:
+    """A whole config, folded."""
+    return Fold(title, [Code(json.dumps(tree, indent=2, ensure_ascii=False), "json")])
+
+
+def machines(runs: Sequence[tuple[str, dict, dict, str | None]]) -> Fold:
+    """Hardware, versions and git revision of (name, hardware, versions, git), folded; equal ones share a column."""
     groups: dict[tuple, list[str]] = {}
     for name, hardware, versions, git in runs:
         facts = {**hardware, **versions, "git": git or words.NONE}
@@ -31,7 +37,7 @@ def machines(runs: Sequence[tuple[str, dict, dict, str | None]]) -> Table:
     rows = [row(key.replace("_", " "), *(tree.get(key, words.NONE) for tree in trees)) for key in keys]
     whole = len(groups) == 1 and len(runs) > 1
     columns = [Column("all runs" if whole else words.listed(names)) for names in groups.values()]
-    return Table("Hardware and versions", [Column(""), *columns], rows)
+    return Fold("Hardware and versions", [Table("Hardware and versions", [Column(""), *columns], rows)])
 
 
 def paths(trees: list[dict]) -> list[str]:

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import shlex
+from pathlib import Path
 
 from seqjax.metrics import Way
 
@@ -83,6 +85,11 @@ def seconds(value: float | None) -> str:
 def value(tree) -> str:
     """A leaf of a config: strings unchanged, all else as JSON."""
     return tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)
+
+
+def train(config: str | Path, workdir: str | Path = "NEW") -> str:
+    """The shell command that trains a config."""
+    return f"seqjax train --config {shlex.quote(str(config))} --workdir {shlex.quote(str(workdir))}"
 
 
 def model(section: dict) -> tuple[str, str]:

@@ -2,13 +2,12 @@
 
 import importlib.util
 import io
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from seqjax.report import differences, output, words
 from seqjax.report.compare import figures, sentences, tables
-from seqjax.report.document import Code, Commands, Figure, Fold, Header, Section, Text
+from seqjax.report.document import Commands, Figure, Fold, Header, Section, Text
 from seqjax.report.runs import Run, read
 from seqjax.search.findings import Findings, Found
 
@@ -57,7 +56,7 @@ def page(f: Findings, out: Path, title: str, command: str) -> list:
         Section("Sizes", [tables.sizes(f), Text(SIZES, soft=True)]),
         Section("Configs", [Fold("What differs between the configs", [tables.configs(f)]), *map(_config, f.founds)]),
         Section("Run it again", [Commands([command]), *(_commands(found, out) for found in f.founds)]),
-        Section("How it ran", [Fold("Hardware and versions", [differences.machines(machines)])]),
+        Section("How it ran", [differences.machines(machines)]),
     ]
 
 
@@ -100,7 +99,7 @@ def _lengths(f: Findings, figure) -> list[Section]:
 def _config(found: Found) -> Fold:
     """The config of a contender as it was trained, with seed 0."""
     whole = found.cell.trial(Path(), found.rate or next(iter(found.rates)), 0).config
-    return Fold(str(found.cell.folder), [Code(json.dumps(whole, indent=1), "json")])
+    return differences.whole(str(found.cell.folder), whole)
 
 
 def _commands(found: Found, out: Path) -> Fold:

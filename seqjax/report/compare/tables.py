@@ -1,7 +1,6 @@
 """The tables of a comparison."""
 
 import functools
-import shlex
 from pathlib import Path
 
 from seqjax.report import differences, words
@@ -157,4 +156,4 @@ def configs(f: Findings) -> Table:
 def replay(trial: Trial, out: Path) -> str:
     """The shell command that trains and evaluates one run again."""
     file = out / trial.folder.relative_to(out.absolute()) / "config.json"
-    return f"seqjax train --config {shlex.quote(str(file))} --workdir NEW && seqjax evaluate --workdir NEW --split test"
+    return f"{words.train(file)} && seqjax evaluate --workdir NEW --split test"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from seqjax.report import differences, output
-from seqjax.report.document import Code, Commands, Figure, Fold, Header, Section, Table, Text
+from seqjax.report.document import Commands, Figure, Fold, Header, Section, Text
 from seqjax.report.fingerprint import figures, sentences, tables
 from seqjax.report.fingerprint.measured import Measured, factors, probes, read, title
 
@@ -27,17 +27,15 @@ def one(mark: Measured) -> list:
     """The page of one mixer."""
     longer = figures.lengths(mark)
     caption = "Test accuracy" + "; skill at multiples of the trained length (dashed: chance)" * bool(longer) + "."
-    configs = {name: json.dumps(record["config"], indent=2, ensure_ascii=False) for name, record in mark.probes.items()}
+    configs = [differences.whole(f"{title(p)}: the whole config", of["config"]) for p, of in mark.probes.items()]
     return [
         Header(f"Fingerprint of {mark.name}", sentences.headline(mark), sentences.notes(mark)),
         Figure([figures.dots(mark), longer], caption, large=True),
         Section("Probes", [tables.scores(mark)]),
         Section("Time and memory", [Figure(figures.costs(mark), large=True), _timed([mark]), tables.costs(mark)]),
-        Section(
-            "Configs", [Fold(f"{title(p)}: the whole config", [Code(tree, "json")]) for p, tree in configs.items()]
-        ),
+        Section("Configs", configs),
         Section("Run it again, in the folder of this page", [Commands(sentences.commands(mark))]),
-        Section("How it ran", [Fold("Hardware and versions", [_machines([mark])])]),
+        Section("How it ran", [_machines([mark])]),
     ]
 
 
@@ -51,7 +49,7 @@ def together(marks: list[Measured]) -> list:
         *(Section(table.caption, [table]) for table in scores),
         Section("Longer than trained", [Figure(figures.multiples(marks), caption, marks)]),
         Section("Time and memory", [Figure(figures.costs_together(marks), legend=marks), _timed(marks), *costs]),
-        Section("How they ran", [Fold("Hardware and versions", [_machines(marks)])]),
+        Section("How they ran", [_machines(marks)]),
     ]
 
 
@@ -76,6 +74,6 @@ def _timed(marks: list[Measured]) -> Text:
     return Text(" ".join(sentence.format(*way) for way in ways), soft=True)
 
 
-def _machines(marks: list[Measured]) -> Table:
+def _machines(marks: list[Measured]) -> Fold:
     trees = [mark.tree for mark in marks]
     return differences.machines([(t["name"], t["hardware"], t["versions"], t.get("git")) for t in trees])

@@ -61,7 +61,5 @@ def commands(mark: Measured) -> list[str]:
     again += ["--seeds", str(max((record["seeds"] for record in mark.probes.values()), default=1)), "--workdir", "NEW"]
     again += [f"--config.{override}" for override in tree["overrides"]]
     lines = [shlex.join(again)]
-    for record in mark.probes.values():
-        for run in record["runs"]:
-            lines.append(f"seqjax train --config {shlex.quote(f'{mark.name}/{run}/config.json')} --workdir NEW")
-    return lines
+    runs = [run for record in mark.probes.values() for run in record["runs"]]
+    return lines + [words.train(f"{mark.name}/{run}/config.json") for run in runs]

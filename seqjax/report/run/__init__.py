@@ -1,9 +1,7 @@
 """The page about runs: outcome, learning curves, what differs, samples, and how to run them again."""
 
-import json
-
 from seqjax.report import differences, words
-from seqjax.report.document import Beside, Code, Column, Commands, Figure, Fold, Header, Sample, Section, Text
+from seqjax.report.document import Beside, Column, Commands, Figure, Fold, Header, Sample, Section, Text
 from seqjax.report.run import figures, outcome, tables
 from seqjax.report.runs import Run
 
@@ -20,7 +18,7 @@ def page(runs: list[Run]) -> list:
         Section("Budget spent", [tables.budget(runs)]),
         _config(runs),
         Section("Samples", [Beside([(run, _samples(run)) for run in runs if run.samples])]),
-        Section("Run it again", [Commands([tables.replay(run) for run in runs])]),
+        Section("Run it again", [Commands([words.train(run.folder / "config.json") for run in runs])]),
         Section("How it ran", _ran(runs)),
     ]
 
@@ -41,8 +39,7 @@ def _problem(runs: list[Run], level: int) -> list:
 def _config(runs: list[Run]) -> Section:
     """The differences between the configs of the runs; for a single run, the whole config, folded."""
     if len(runs) == 1:
-        whole = json.dumps(runs[0].config, indent=2, ensure_ascii=False)
-        return Section("Config", [Fold("The whole config", [Code(whole, "json")])])
+        return Section("Config", [differences.whole("The whole config", runs[0].config)])
     table = differences.table([Column(run.name, run=run.index) for run in runs], [run.config for run in runs])
     return Section("What differs between the configs", [table if table.rows else Text("The configs are equal.")])
 
@@ -58,4 +55,4 @@ def _ran(runs: list[Run]) -> list:
     machines = differences.machines([(run.name, run.info.hardware, run.info.versions, run.info.git) for run in runs])
     starts = [tables.starts(runs)] if any(run.info.starts for run in runs) else []
     arrays = [Fold(f"Parameters of {run.name}", [tables.parameters(run)]) for run in runs if run.info.parameter_table]
-    return [Fold("Hardware and versions", [machines]), Fold("Starts, restarts and changes", starts), *arrays]
+    return [machines, Fold("Starts, restarts and changes", starts), *arrays]

@@ -1,7 +1,6 @@
 """The tables of the report of runs."""
 
 import functools
-import shlex
 
 from seqjax.report import words
 from seqjax.report.document import Cell, Column, Number, Table, row, table
@@ -124,8 +123,3 @@ def parameters(run: Run) -> Table:
     found = table(f"Parameters of {run.name}", run.info.parameter_table, columns)
     total = row("all", "", words.count(sum(size for *_, size in run.info.parameter_table)))
     return found._replace(rows=[*found.rows, total])
-
-
-def replay(run: Run) -> str:
-    """The shell command that trains the same run again."""
-    return f"seqjax train --config {shlex.quote(str(run.folder / 'config.json'))} --workdir NEW"

@@ -1,7 +1,6 @@
 """The page of a sweep: the best trial, the importance of parameters, every trial, and errors."""
 
 import functools
-import shlex
 from pathlib import Path
 
 from seqjax.report import output, words
@@ -31,13 +30,14 @@ def page(summary: Summary) -> list:
     edge = f" Marks at the edge: {words.listed(marks)}." if marks else ""
     best = f"Dots: trials that are done. Line: the best value so far.{edge}"
     mattered = [Figure([figures.importances(summary)]), shares(summary), Text(IMPORTANCE, soft=True)]
+    train = words.train(summary.folder / "best.json", summary.folder / "best")
     return [
         Header(f"Sweep: {summary.problem}", headline(summary), notes(summary)),
         Figure([figures.history(summary), figures.curves(summary)], best, large=True),
         Section("What mattered", mattered if summary.importances else []),
         Section("Parameter by parameter", [Figure(figures.slices(summary), SLICES)]),
         Section("Trials", [trials(summary)]),
-        Section("Train the best", [Commands([train(summary)] if summary.best else [])]),
+        Section("Train the best", [Commands([train] if summary.best else [])]),
     ]
 
 
@@ -105,9 +105,3 @@ def shares(summary: Summary) -> Table:
     """Parameters by importance."""
     columns = {Column("parameter"): lambda item: item[0], Number("importance"): lambda item: words.number(item[1])}
     return table("Importance", summary.importances.items(), columns)
-
-
-def train(summary: Summary) -> str:
-    """The shell command that trains the best config."""
-    best, new = (shlex.quote(str(summary.folder / name)) for name in ("best.json", "best"))
-    return f"seqjax train --config {best} --workdir {new}"
