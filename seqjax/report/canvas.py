@@ -6,11 +6,13 @@ Figures are drawn in a placeholder colour, INK, which `svg` replaces by `current
 import contextlib
 import html
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable
 from typing import Literal
 
+from seqjax.metrics import Way
 from seqjax.report import words
 
 # Contrast at least 3:1 on white and on near-black; distinct for colour-blind readers, also by dashes and markers.
@@ -22,12 +24,12 @@ GREY = "#777777"  # readable on white and on near-black
 INK = "#010203"
 RULE = {"color": INK, "alpha": 0.6, "linewidth": 0.9, "linestyle": (0, (4, 3))}  # a dashed line to compare with
 _STYLE = {
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "grid.color", "xtick.color", "ytick.color"), INK
+    ),
     "svg.fonttype": "none",
     "font.size": 10,
-    "text.color": INK,
     "text.parse_math": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
     "axes.facecolor": "none",
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
@@ -36,11 +38,8 @@ _STYLE = {
     "axes.axisbelow": True,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
-    "grid.color": INK,
     "grid.alpha": 0.12,
     "grid.linewidth": 0.7,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "figure.facecolor": "none",
     "legend.frameon": False,
     "path.simplify": True,
@@ -96,6 +95,15 @@ def logarithmic(axes, which: Literal["x", "y"]) -> None:
     axis.set_major_locator(AutoLocator() if high < 5 * low else decades)
     axis.set_major_formatter(words.short)
     axis.set_minor_formatter(lambda *_: "")
+
+
+def scale(axes, values, way: Way | None) -> None:
+    """The scale and the ticks of y, after drawing: logarithmic for losses that span more than a factor of 30."""
+    finite = [value for value in values if math.isfinite(value)]
+    if way != "more" and finite and 0 < 30 * min(finite) < max(finite):
+        logarithmic(axes, "y")
+    else:
+        axes.yaxis.set_major_formatter(words.short)
 
 
 def svg(figure, ink: str, label: str, alone: bool = False) -> str:

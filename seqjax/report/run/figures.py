@@ -32,9 +32,11 @@ def progress(runs: list[Run]) -> list[str]:
         lines = [_line(axes, run, "train", key, against, dashed=False, linewidth=1) for run in runs]
         if not any(map(_finite, lines)):
             return False
-        _dress(axes, title, against, lines, log=key == "grad_norm")
+        _dress(axes, title, against, lines)
         if key != "grad_norm":
             axes.set_ylim(bottom=0)
+        elif any(y > 0 for line in lines for y in _finite(line)):
+            canvas.logarithmic(axes, "y")
         return True
 
     on = lambda key, title, against: functools.partial(draw, key=key, title=title, against=against)
@@ -90,16 +92,15 @@ def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
         return False
     known = outcome.baselines(runs, "validation", metric)
     rules = [axes.axhline(v, **canvas.RULE) for v in known.values()]
-    positive = [y for line in [*lines, *rules] for y in _finite(line)]
-    steep = min(positive) > 0 and max(positive) > 30 * min(positive)
     way = runs[0].way(metric)
-    _dress(axes, words.metric(metric, way), against, lines, log=steep and way != "more")
+    _dress(axes, words.metric(metric, way), against, lines)
+    canvas.scale(axes, [y for line in [*lines, *rules] for y in line.get_ydata()], way)
     _name(axes, known)
     return True
 
 
-def _dress(axes, title: str, against: str, lines, log: bool):
-    """Sets the title, the scales and readable ticks."""
+def _dress(axes, title: str, against: str, lines):
+    """Sets the title and readable ticks."""
     from matplotlib.ticker import MultipleLocator
 
     axes.set_title(title)
@@ -115,10 +116,7 @@ def _dress(axes, title: str, against: str, lines, log: bool):
         axes.xaxis.set_major_formatter(lambda x, _: words.short(x / size))
     else:
         axes.xaxis.set_major_formatter(words.short)
-    if log and any(y > 0 for line in lines for y in _finite(line)):
-        canvas.logarithmic(axes, "y")
-    else:
-        axes.yaxis.set_major_formatter(words.short)
+    axes.yaxis.set_major_formatter(words.short)
 
 
 def _name(axes, known: dict[str, float]):

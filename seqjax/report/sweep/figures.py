@@ -1,7 +1,6 @@
 """Figures of a sweep: the best value over trials, the importance of parameters, and the value by parameter."""
 
 import itertools
-import math
 
 from seqjax import metrics
 from seqjax.report import canvas, words
@@ -32,7 +31,7 @@ def history(summary: Summary) -> str | None:
         axes.set_title(words.metric(summary.monitor, summary.way))
         axes.set_xlabel("trial")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _scale(axes, [record.value for record in done], summary.way)
+        canvas.scale(axes, [record.value for record in done], summary.way)
 
     return canvas.panel(f"{summary.monitor} of every trial, and the best so far", draw)
 
@@ -83,7 +82,7 @@ def _slice(summary: Summary, name: str) -> str | None:
             axes.xaxis.set_major_formatter(words.short)
             if name in summary.logarithmic:
                 canvas.logarithmic(axes, "x")
-        _scale(axes, [record.value for record in records], summary.way)
+        canvas.scale(axes, [record.value for record in records], summary.way)
 
     return canvas.panel(f"{summary.monitor} against {name}", draw, width=3.9, height=2.7)
 
@@ -103,19 +102,10 @@ def curves(summary: Summary) -> str | None:
         axes.set_title(f"{words.metric(summary.monitor, summary.way)} during training")
         axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(words.short)
-        _scale(axes, [value for record in seen for value in record.curve.values()], summary.way)
+        canvas.scale(axes, [value for record in seen for value in record.curve.values()], summary.way)
 
     return canvas.panel(f"{summary.monitor} of every trial while it trained", draw)
 
 
 def _done(summary: Summary) -> list[Record]:
     return [record for record in summary.records if record.status == "done"]
-
-
-def _scale(axes, values: list[float], way: str) -> None:
-    """Makes the axis logarithmic for losses that span more than a factor of 30."""
-    finite = [value for value in values if math.isfinite(value)]
-    if way == "less" and finite and 0 < 30 * min(finite) < max(finite):
-        canvas.logarithmic(axes, "y")
-    else:
-        axes.yaxis.set_major_formatter(words.short)
