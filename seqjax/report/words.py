@@ -106,11 +106,6 @@ def model(section: dict) -> tuple[str, str]:
 
 def sampling(sample) -> str:
     """How a sample was drawn: `temperature 0.8, top-k 40, seed 0, step 4,500`."""
-    settings = {
-        "temperature": sample.temperature,
-        "top-k": sample.top_k,
-        "top-p": sample.top_p,
-        "seed": sample.seed,
-        "step": None if sample.step is None else count(sample.step),
-    }
-    return ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+    names = ("temperature", "top_k", "top_p", "seed", "step")
+    known = {name: found for name in names if (found := getattr(sample, name)) is not None}
+    return ", ".join(f"{n.replace('_', '-')} {count(found) if n == 'step' else found}" for n, found in known.items())

@@ -74,11 +74,8 @@ class Outcome:
     @property
     def ended(self) -> bool:
         """Whether another start is useless, because the run is done or diverged and would only repeat itself."""
-        return self.status == "done" or (self.status == "failed" and _diverged(self.error))
-
-
-def _diverged(error: str | None) -> bool:
-    return bool(error) and error.startswith(NumericsError.__name__)
+        diverged = (self.error or "").startswith(NumericsError.__name__)
+        return self.status == "done" or (self.status == "failed" and diverged)
 
 
 def command(trial: Trial) -> list[str]:
