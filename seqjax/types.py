@@ -220,13 +220,18 @@ def listed(hint):
     return args[0] if args and dataclasses.is_dataclass(args[0]) else None
 
 
+def _wrong(name: str, hint, value) -> list[str]:
+    """What is wrong with a value; for a dict of values, with each of them."""
+    key_hint, inner_hint = typing.get_args(hint) if typing.get_origin(hint) is dict else (None, None)
+    if key_hint and isinstance(value, dict) and all(_fits(key_hint, key) for key in value):
+        return [p for key, inner in value.items() for p in _wrong(f"{name}.{key}", inner_hint, inner)]
+    problem = mismatch(hint, value)
+    return [f"{name}: {problem}"] if problem else []
+
+
 def check_fields(obj) -> None:
     """Checks the fields of a dataclass or module against their annotations; one ValueError lists all problems."""
-    problems = [
-        f"{name}: {problem}"
-        for name, (hint, _) in fields_of(type(obj)).items()
-        if (problem := mismatch(hint, getattr(obj, name)))
-    ]
+    problems = [p for name, (hint, _) in fields_of(type(obj)).items() for p in _wrong(name, hint, getattr(obj, name))]
     if problems:
         raise ValueError(f"{type(obj).__module__}.{type(obj).__name__}: " + "; ".join(problems) + ".")
 
