@@ -138,7 +138,8 @@ def solve(
     gap = lambda width: abs(ratio(width) - 1)
     near = sorted((k * unit for k in (low, high) if k), key=gap)
     if gap(near[0]) > tolerance:
-        values = [f"width {w} with {ratio(w) * target:,.6g} ({_apart(ratio(w))})" for w in near]
+        more = lambda width: "more" if ratio(width) > 1 else "less"
+        values = [f"width {w} with {ratio(w) * target:,.6g} ({gap(w):.1%} {more(w)})" for w in near]
         steps = f" among the multiples of {unit}, which the model accepts," if unit > 1 else ""
         raise ConfigError(
             f"no width{steps} has {match} within {100 * tolerance:.3g}% of {target:,.6g}. Nearest: {', '.join(values)}."
@@ -146,10 +147,6 @@ def solve(
             "as the target, or choose a target that it can reach."
         )
     return _with(tree, near[0]), ratio(near[0])
-
-
-def _apart(ratio: float) -> str:
-    return f"{abs(ratio - 1):.1%} {'more' if ratio > 1 else 'less'}"
 
 
 def _with(tree: dict, width: int) -> dict:

@@ -73,24 +73,17 @@ def _lead(f: Findings, value) -> Pair | None:
     return next((p for p in f.pairs() if p.value == value and {p.first, p.second} == names), None)
 
 
-def _leads(f: Findings, value) -> bool:
-    """Whether the lead of the first over the second at a value is significant."""
-    pair, ranked = _lead(f, value), f.ranked(value)
-    return pair is not None and pair.adjusted <= ALPHA and pair.first == ranked[0].cell.contender
-
-
 def chance(pair: Pair, pairs: int) -> str:
     """A sentence: whether the difference of two contenders is significant in a paired permutation test."""
     over = f" (Holm's correction over {pairs} pairs)" if pairs > 1 else ""
     agree = f"{pair.first} is ahead with {pair.agree} of {pair.n} seeds"
-    if pair.adjusted <= ALPHA:
-        return f"The difference is significant in a paired permutation test, p = {pair.adjusted:.2g}{over}; {agree}."
-    if pair.floor * pairs > ALPHA:
+    if pair.adjusted > ALPHA and pair.floor * pairs > ALPHA:
         return (
             f"{agree}, but this may be chance: with {pair.n} seeds, the p of a paired permutation test is never below "
             f"{pair.floor:.2g}; a significant p needs at least {enough(pairs)} seeds{over}."
         )
-    return f"The difference is not significant in a paired permutation test, p = {pair.adjusted:.2g}{over}; {agree}."
+    significant = "significant" if pair.adjusted <= ALPHA else "not significant"
+    return f"The difference is {significant} in a paired permutation test, p = {pair.adjusted:.2g}{over}; {agree}."
 
 
 def enough(pairs: int) -> int:
@@ -111,7 +104,8 @@ def headline(f: Findings) -> str:
         return f"No contender has a finite {metric(f)}."
     name = key(f.comparison.axis)
     parts = [f"{contender} at {name} {words.listed(at)}" for contender, at in firsts.items()]
-    sure = [str(value) for value in values if _leads(f, value)]
+    leads = {value: pair for value in values if (pair := _lead(f, value)) and pair.adjusted <= ALPHA}
+    sure = [str(value) for value, pair in leads.items() if pair.first == f.ranked(value)[0].cell.contender]
     lead = f"at {name} {words.listed(sure)} the lead over the second" if sure else "no lead"
     significant = f"{lead} is significant with {len(f.comparison.seeds)} seeds"
     return f"First in mean {metric(f)}: {words.listed(parts)}; {significant}."

@@ -60,17 +60,14 @@ def headline(runs: list[Run]) -> str:
     score = first[0].score(split, metric)
     names = words.listed([r.name for r in first])
     order = "highest" if runs[0].way(metric) == "more" else "lowest"
+    has = "share" if len(first) > 1 else "has"
+    text = f"{names} {has} the {order} {what}, {words.number(score)}"
     if len(runs) == 1:
         text = f"{names} reaches a {what} of {words.number(score)}"
-    elif len(first) > 1:
-        text = f"{names} share the {order} {what}, {words.number(score)}"
-    else:
-        text = f"{names} has the {order} {what}, {words.number(score)}"
     second = winners([r for r in runs if r not in first], split, metric)
     if second:
-        text += (
-            f", ahead of {words.listed([r.name for r in second])} with {words.number(second[0].score(split, metric))}"
-        )
+        others, value = words.listed([r.name for r in second]), words.number(second[0].score(split, metric))
+        text += f", ahead of {others} with {value}"
     return text + "."
 
 
