@@ -52,15 +52,12 @@ class Board:
         self._said += len(news)
         self._best = best([self._best, *news] if self._best else news, self.sweep.way)
         for record in news:
-            self.say(self._line(record))
+            params = ", ".join(f"{key}={value(v)}" for key, v in record.params.items())
+            self.say(f"trial {record.number}  {record.status}  {self._outcome(record)}  {params}")
         if self._live:
             running = list(self.sweep.study.running.values())
             shown = [*ended[-max(1, ROWS - len(running)) :], *running]
             self._live.update(self._table(shown), refresh=True)
-
-    def _line(self, record: Record) -> str:
-        params = ", ".join(f"{key}={value(v)}" for key, v in record.params.items())
-        return f"trial {record.number}  {record.status}  {self._outcome(record)}  {params}"
 
     def _outcome(self, record: Record) -> str:
         if record.status == "failed":

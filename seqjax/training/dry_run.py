@@ -31,14 +31,11 @@ def show(experiment: Experiment) -> None:
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
     tokens, epoch = e.batches.tokens, e.batches.per_epoch
+    epochs = f"{e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else "endless data"
     rows = [
         ("matmul FLOPs", f"{flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"),
         ("memory", f"{mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state"),
-        (
-            "steps",
-            f"{e.train.steps:,} of {e.loader.batch_size} sequences, "
-            + (f"{e.train.steps / epoch:.1f} epochs of {epoch:,}" if epoch else "endless data"),
-        ),
+        ("steps", f"{e.train.steps:,} of {e.loader.batch_size} sequences, {epochs}"),
     ]
     rows += [("data", note) for note in e.source.notes]
     rows += [("optim", line) for line in e.optim.told(params)]

@@ -124,7 +124,7 @@ def _baselines(f: Findings, runs: list[tuple[Found, Run]]) -> list[tuple]:
 
 def records(f: Findings, out: Path) -> list[dict]:
     """One row per run, split and metric: all tried learning rates on validation, the chosen ones on test."""
-    rows = []
+    rows, where = [], lambda trial: str(trial.folder.relative_to(out.absolute()))
     for found in f.founds:
         size = found.size
         shared = {
@@ -140,7 +140,7 @@ def records(f: Findings, out: Path) -> list[dict]:
         for rate, values in found.rates.items():
             for seed, value in zip(f.comparison.learning_rate_seeds, values, strict=True):
                 point = {"rate": rate, "chosen": rate == found.rate, "seed": seed, "seconds": None}
-                folder = _where(found.cell.trial(out.absolute(), rate, seed), out)
+                folder = where(found.cell.trial(out.absolute(), rate, seed))
                 score = {"split": "validation", "metric": f.monitor, "score": value, "folder": folder}
                 rows.append(shared | point | score)
         for seed, run in found.runs.items():
@@ -148,10 +148,6 @@ def records(f: Findings, out: Path) -> list[dict]:
             point = {"rate": found.rate, "chosen": True, "seed": seed, "seconds": seconds}
             for split, result in run.outcome.results.items():
                 for metric, score in result["metrics"].items():
-                    where = {"split": split, "metric": metric, "score": score, "folder": _where(run.trial, out)}
-                    rows.append(shared | point | where)
+                    value = {"split": split, "metric": metric, "score": score, "folder": where(run.trial)}
+                    rows.append(shared | point | value)
     return rows
-
-
-def _where(trial, out: Path) -> str:
-    return str(trial.folder.relative_to(out.absolute()))
