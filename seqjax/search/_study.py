@@ -54,12 +54,14 @@ class Study:
         self.space, self.options, storage = space, options, options.storage
         self.grid = spaces.grid(space) if options.sampler == "grid" else None
         self._trials: dict = {}  # Optuna trials that are running
+        pruners = optuna.pruners
+        kinds = {"none": pruners.NopPruner, "median": pruners.MedianPruner, "halving": pruners.SuccessiveHalvingPruner}
         try:
             self._study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(Journal(journal)) if storage is None else storage,
                 study_name=name,
                 direction="maximize" if maximize else "minimize",
-                pruner=_pruner(optuna, options.pruner),
+                pruner=kinds[options.pruner](),
                 load_if_exists=True,
             )
         except Exception as error:  # each database driver has its own exception types
@@ -196,9 +198,3 @@ class Journal:
             self._rows.append(json.loads(json.dumps(log)))
             self._file.write(log)
         self._file.sync()
-
-
-def _pruner(optuna, name: str):
-    pruners = optuna.pruners
-    kinds = {"none": pruners.NopPruner, "median": pruners.MedianPruner, "halving": pruners.SuccessiveHalvingPruner}
-    return kinds[name]()

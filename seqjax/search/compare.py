@@ -10,14 +10,14 @@ import functools
 from seqjax.search.findings import Findings, Found
 from seqjax.search.plan import Comparison
 from seqjax.search.sizes import sizes
-from seqjax.search.stages import Setting, Silent, Stages, impossible
+from seqjax.search.stages import SILENT, Setting, Silent, Stages, impossible
 from seqjax.training.experiment import Experiment
 from seqjax.training.workdir import Workdir
 
 EXTENSIONS = 2  # most learning rates that are added to a grid
 
 
-def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings:
+def compare(c: Comparison, workdir: Workdir, executor, display: Silent = SILENT) -> Findings:
     """Runs all parts of a comparison that are not in its folder yet; the folder must be locked.
 
     Raises:
@@ -25,7 +25,6 @@ def compare(c: Comparison, workdir: Workdir, executor, display=None) -> Findings
       Preempted: a signal arrived; the running jobs have saved.
       SeqjaxError: some runs failed; call again to retry them.
     """
-    display = display or Silent()
     sized = sizes(c, workdir, display)
     task = Experiment(sized[0][0].config).task
     monitor = task.monitor, task.metrics[task.monitor]

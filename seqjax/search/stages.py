@@ -34,6 +34,9 @@ class Silent:
         """Prints a line that stays on the screen."""
 
 
+SILENT = Silent()
+
+
 class Setting(NamedTuple):
     """A config that is trained at several learning rates and with several seeds: `trial(rate, seed)` is one run.
 
@@ -78,7 +81,7 @@ class Stages:
     root: Path
     executor: Executor
     monitor: tuple[str, Way]
-    display: Silent = dataclasses.field(default_factory=Silent)
+    display: Silent = SILENT
 
     def settle(
         self, settings: Sequence[Setting], seeds: Sequence[int], rate_seeds: Sequence[int], extensions: int = 0

@@ -18,7 +18,7 @@ from seqjax.search.executors.local import Local
 from seqjax.search.fingerprint import cost as cost_lib
 from seqjax.search.fingerprint.mixers import causal, unfit
 from seqjax.search.fingerprint.tiers import CHOICE, METRIC, TIERS, Probe
-from seqjax.search.stages import Setting, Settled, Silent, Stages, impossible, split
+from seqjax.search.stages import SILENT, Setting, Settled, Silent, Stages, impossible, split
 from seqjax.training import capacity, facts, files
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.experiment import Experiment, resolve
@@ -54,7 +54,7 @@ class Fingerprint:
         tier: str = "cpu",
         seeds: int = 1,
         slots: int = 1,
-        display: Silent | None = None,
+        display: Silent = SILENT,
     ):
         if tier not in TIERS:
             raise ConfigError(f"--tier {tier}: choose from {', '.join(TIERS)}.")
@@ -62,7 +62,7 @@ class Fingerprint:
             raise ConfigError(f"got {seeds} seeds and {slots} slots, wanted at least 1 of each.")
         if name and (name in ("index", ".", "..") or "/" in name):
             raise ConfigError(f"--name {name} cannot be the name of a folder and of a page: choose another.")
-        self.mixer, self.overrides = mixer, list(overrides)
+        self.mixer, self.overrides, self.display = mixer, list(overrides), display
         for override in self.overrides:
             key = override.partition("=")[0]
             if key.startswith(OURS):
@@ -73,7 +73,6 @@ class Fingerprint:
                 )
         self.name = name or re.sub(r"[^\w-]+", "-", mixer)
         self.tier_name, self.tier, self.seeds, self.slots = tier, TIERS[tier], seeds, slots
-        self.display = display or Silent()
         self.workdir = Workdir(Path(workdir) / self.name)
         self.model = self._tree(self.tier.probes[0], self.tier.peaks[0], 0)["model"]
         if why := unfit(self.model):
