@@ -128,13 +128,10 @@ class Experiment:
                 f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
                 f"only {', '.join(self.source.spec.splits)}: give it a validation split, or set train.eval_every=None."
             )
-        check_memory(
-            self.source.spec,
-            self.loader,
-            (self.loader.buckets or [self.source.spec.length])[-1],
-            batches=(self.loader.prefetch + 1) * self.train.steps_per_call,
-            rows=-(-self.loader.batch_size // jax.process_count()),
-        )
+        longest = (self.loader.buckets or [self.source.spec.length])[-1]
+        batches = (self.loader.prefetch + 1) * self.train.steps_per_call
+        rows = -(-self.loader.batch_size // jax.process_count())
+        check_memory(self.source.spec, self.loader, longest, batches=batches, rows=rows)
         self.task = config.build(PARTS["task"], tree["task"], "task", spec=self.source.spec)
         self.model = self._model(tree["model"])
         prefix, given = self.model.prefix, self.task.prompt_length
@@ -204,16 +201,9 @@ class Experiment:
 
     def program(self, layout=None, axis: str | None = None):
         """The training step on the devices of `layout`, with the psum of pmap over `axis`; None: on one device."""
-        return make_train_step(
-            self.model,
-            self.task,
-            self.learner,
-            accumulate=self.train.accumulation_steps,
-            ema=self.optim.ema_decay,
-            spike=self.guard.spike,
-            axis=axis,
-            **({} if layout is None else {"use": layout.use}),
-        )
+        how = {"accumulate": self.train.accumulation_steps, "ema": self.optim.ema_decay, "spike": self.guard.spike}
+        how |= {} if layout is None else {"use": layout.use}
+        return make_train_step(self.model, self.task, self.learner, axis=axis, **how)
 
     @cached_property
     def make_state(self):

@@ -180,14 +180,8 @@ class Jit(Layout):
     def compile(self, train_step, state, size: int, axis: int = 0):
         """The step over this mesh, for batches with `size` rows along `axis`; the new state reuses the old buffers."""
         where, rows = self.shardings(state), self.named(*[None] * axis, ROWS)
-        compiled = self._within(
-            jax.jit(
-                train_step,
-                in_shardings=(where, self.everywhere, rows),
-                out_shardings=(where, self.everywhere),
-                donate_argnums=0,
-            )
-        )
+        places = {"in_shardings": (where, self.everywhere, rows), "out_shardings": (where, self.everywhere)}
+        compiled = self._within(jax.jit(train_step, donate_argnums=0, **places))
         if jax.process_count() == 1:  # jit places host arrays faster than `_join` does
             return compiled
         return lambda state, totals, batch: compiled(state, totals, self._join(batch, size, rows, axis))
