@@ -17,7 +17,8 @@ from seqjax.types import Part, fields_of, marker
 
 def table(columns: list[Column], trees: list[dict], more: Sequence[Row] = ()) -> Table:
     """The keys in which configs differ, one column per config, and `more` rows."""
-    rows = [row(path, *(_leaf(tree, path) for tree in trees)) for path in paths(trees)]
+    leaf = lambda value: words.NONE if value is MISSING else words.value(value)
+    rows = [row(path, *(leaf(_get(tree, path.split("."))) for tree in trees)) for path in paths(trees)]
     return Table("What differs between the configs", [Column("key"), *columns], [*rows, *more])
 
 
@@ -47,12 +48,6 @@ def paths(trees: list[dict]) -> list[str]:
     """
     found = dict.fromkeys(path for tree in trees[1:] for path in config.differences(trees[0], tree))
     return [path for path in found if _is_set(trees, path.split("."))]
-
-
-def _leaf(tree: dict, path: str) -> str:
-    """The value of a key as text, or a dash."""
-    value = _get(tree, path.split("."))
-    return words.NONE if value is MISSING else words.value(value)
 
 
 def _get(tree, keys: list[str]):

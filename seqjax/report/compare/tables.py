@@ -35,9 +35,7 @@ def results(f: Findings, baselines: list[tuple]) -> Table:
     scores = {
         Number("mean and interval", name): functools.partial(_mean, f),
         Number("median", name): lambda found: words.number(s.median) if (s := f.summary(found)) else words.NONE,
-        Number("each seed" if few else "lowest to highest", name): lambda found: _seeds(
-            list(f.scores(found).values()), few
-        ),
+        Number("each seed" if few else "lowest to highest", name): lambda x: _seeds(list(f.scores(x).values()), few),
     }
     costs = {
         Number("parameters"): lambda found: words.count(found.size.parameters),

@@ -12,12 +12,8 @@ def results(runs: list[Run]) -> Table:
     """One row per run, and below them the baselines on the same split and metric."""
     scores = _scores(runs)
     firsts = {score: outcome.winners(runs, *score) if len(runs) > 1 else [] for score in scores}
-    measured = {
-        Number(words.metric(metric, runs[0].way(metric)), split): functools.partial(
-            _score, split, metric, firsts[split, metric]
-        )
-        for split, metric in scores
-    }
+    heading = lambda split, metric: Number(words.metric(metric, runs[0].way(metric)), split)
+    measured = {heading(*score): functools.partial(_score, *score, firsts[score]) for score in scores}
     columns = {
         Column("run"): lambda run: run.name,
         Column("model"): lambda run: Cell(*words.model(run.config["model"])),
