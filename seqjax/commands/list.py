@@ -1,6 +1,6 @@
 """seqjax list."""
 
-ABOUT = "Show every mixer, embedding, head, model, task and source, or one of these kinds."
+ABOUT = "Show every mixer, embedding, head, model, task, learner and source, or one of these kinds."
 EXAMPLES = """\
   seqjax list
   seqjax list mixers"""
@@ -10,6 +10,7 @@ KINDS = {
     "heads": ("seqjax.heads", "Head"),
     "models": ("seqjax.models", "Model"),
     "tasks": ("seqjax.tasks", "Task"),
+    "learners": ("seqjax.training.learners", "Learner"),
     "sources": ("seqjax.data", "Source"),
 }
 

@@ -263,6 +263,26 @@ def test_a_net_hands_out_what_modules_sow_draws_by_name_and_a_teacher():
     assert not np.array_equal(*(jax.random.key_data(Net(model, key=key).draw(name)) for name in ("noise", "other")))
 
 
+def test_a_pass_on_given_embeddings_is_the_rest_of_a_pass():
+    """Dropout included; so that a task can move the embeddings along their gradient."""
+    model, task = language_model(dropout=0.3)
+    reads, key = task.reads(batch()), jax.random.key(1)
+    params = jax.jit(model.init)(jax.random.key(0), reads.x)["params"]
+
+    @jax.jit
+    def both(params):
+        net = Net(model, params, key)
+        x_BLD, mask_BL = net.embed(reads)
+        total = lambda x_BLD: net(reads, embedded=(x_BLD, mask_BL)).prediction.sum()
+        return net(reads).prediction, net(reads, embedded=(x_BLD, mask_BL)).prediction, jax.grad(total)(x_BLD)
+
+    whole, rest, slope_BLD = both(params)
+    equal(whole, rest)
+    assert np.any(slope_BLD[0]) and not np.any(slope_BLD[1])  # a row without tokens
+    with pytest.raises(ConfigError, match=r"Sowing has no embeddings .*: choose model\.name='stack'"):
+        Net(Sowing(inputs=TOKENS, head=logits(V)), params)(reads, embedded=(slope_BLD, None))
+
+
 class Counted(Classification):
     """With metrics that are several sums, some of them arrays."""
 
