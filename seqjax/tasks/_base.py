@@ -17,7 +17,7 @@ from seqjax.types import Checked, ConfigError, Injected, Part, fields_of, mismat
 class Reads(NamedTuple):
     """What a model reads of a batch: `model.apply(variables, reads.x, state, **reads.keywords(model))`."""
 
-    x: jax.Array  # tokens (B, L) or features (B, L, F)
+    x: jax.Array | dict  # tokens (B, L), features (B, L, F), or name -> array (B, L, ...)
     mask_BL: jax.Array  # True = real
     reset_BL: jax.Array | None = None  # True where a document begins
     side: dict[str, jax.Array] = {}  # further inputs, by the name of the model's argument, such as "elapsed_BLF"
@@ -64,9 +64,8 @@ class Task(Checked):
         if self.monitor not in self.metrics:
             near = lookup.nearest(self.monitor, self.metrics)
             raise ValueError(f"monitor={self.monitor!r} is not a metric.{near} It has {', '.join(self.metrics)}.")
-        wanted = fields_of(type(self))["head"][1].stepwise
-        head = getattr(self.head, "func", self.head)
-        if head.stepwise != wanted:
+        default, head = (getattr(made, "func", made) for made in (fields_of(type(self))["head"][1], self.head))
+        if head.stepwise != (wanted := default.stepwise):
             each = {True: "one prediction per token", False: "one prediction per sequence"}
             raise ValueError(
                 f"head: {head.__name__} gives {each[head.stepwise]}, but {type(self).__name__} needs {each[wanted]}: "

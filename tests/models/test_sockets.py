@@ -1,6 +1,7 @@
 """The laws of embeddings and heads: padding is nothing, and what stands under a mask changes nothing.
 
-A new file in seqjax/embed or seqjax/heads is found here without an entry, if it has defaults and reads one field.
+A new file in seqjax/embed or seqjax/heads is found here without an entry, if it has defaults and reads one field, or
+`tokens` and `characters`.
 """
 
 import functools
@@ -12,6 +13,7 @@ import pytest
 from gradients import close, drawn, evaluate, run
 
 from seqjax import lookup, spec
+from seqjax.spec import Field, Spec
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -19,6 +21,9 @@ B, L, D, V, F, C = 3, 6, 8, 7, 2, 5
 MASK = np.array([[1, 1, 0, 1, 1, 0], [0, 1, 1, 0, 1, 1], [1, 0, 1, 1, 1, 0]], bool)  # four real tokens in each row
 DATA = {"ids": spec.tokens(V), "real": spec.features(F)}
 embeddings, heads = lookup.names("seqjax.embed"), lookup.names("seqjax.heads")
+W = 5  # characters of a word
+WORDS = {"tokens": Field("ids", size=V), "characters": Field("ids", size=9, shape=(W,))}
+DATA[None] = Spec(WORDS, {"L": L})
 
 
 def embedding(name, dtype="float32"):
@@ -33,6 +38,11 @@ def head(name, dtype="float32"):
 def inputs(kind, shape=(B, L)):
     """An input, and two that are something else under the mask."""
     draw = np.random.default_rng(0)
+    if kind is None:
+        return [
+            {name: np.stack([x] * W, axis=-1) if DATA[None].fields[name].shape else x for name in WORDS}
+            for x in inputs("ids")
+        ]
     x, noise = (draw.integers(0, V, shape), -1) if kind == "ids" else (draw.normal(size=(*shape, F)), np.nan)
     x = x.astype(np.int32 if kind == "ids" else np.float32)
     return x, *(np.where(MASK.reshape(B, L, *(1,) * (x.ndim - 2)), x, other).astype(x.dtype) for other in (noise, V))
@@ -48,7 +58,8 @@ def test_an_embedding_reads_no_masked_token(name):
     wanted = evaluated(x)
     for other in others:
         close(evaluated(other), wanted)
-    alone, mask = run(module, params, x[MASK].reshape(B, 4, *x.shape[2:]))
+    short = jax.tree.map(lambda a: a[MASK].reshape(B, 4, *a.shape[2:]), x)
+    alone, mask = run(module, params, short)
     np.testing.assert_allclose(alone, np.asarray(wanted[0])[MASK].reshape(alone.shape), atol=1e-6)
     assert mask is None and alone.shape == (B, 4, D) and alone.dtype == np.float32
     y, mask = jax.eval_shape(embedding(name, "bfloat16").apply, params, x, MASK)

@@ -16,8 +16,7 @@ class Bigram(Model):
 
     @nn.compact
     def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        V = self.inputs.vocabulary
-        table_VV = self.param("table", nn.initializers.zeros, (V, V))
+        table_VV = self.param("table", nn.initializers.zeros, (self.inputs.vocabulary,) * 2)
         return table_VV[tokens_BL], state
 
 
