@@ -1,6 +1,6 @@
 """seqjax list."""
 
-ABOUT = "Show every mixer, model, task and source, or one of these kinds."
+ABOUT = "Show every mixer, model, task, source, decoder and evaluator, or one of these kinds."
 EXAMPLES = """\
   seqjax list
   seqjax list mixers"""
@@ -9,6 +9,8 @@ KINDS = {
     "models": ("seqjax.models", "Model"),
     "tasks": ("seqjax.tasks", "Task"),
     "sources": ("seqjax.data", "Source"),
+    "decoders": ("seqjax.decoding", "Decoder"),
+    "evaluators": ("seqjax.evaluators", "Evaluator"),
 }
 
 

@@ -37,6 +37,7 @@ class Reverse(Strings):
             source=(self.symbols, self.length),
             scored=True,
             splits=SPLITS,
+            end=self.symbols + 1,
         )
 
     def draw(self, random, split):

@@ -26,7 +26,7 @@ def show(experiment: Experiment) -> None:
         e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay, use=layout.use
     )
     totals = zero_totals(step, state, batch)
-    check_monitor(e.task, totals)
+    check_monitor(e.task, {**totals, **e.metrics})
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
     tokens, epoch = e.batches.tokens, e.batches.per_epoch

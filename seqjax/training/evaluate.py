@@ -1,47 +1,26 @@
-"""Evaluation over a whole split."""
+"""Evaluation: all evaluators of an experiment over one split."""
 
-import jax
-import numpy as np
-
-from seqjax.data import Batches, Streams
-from seqjax.metrics import Ratio
-from seqjax.training.step import make_eval_step
+from collections.abc import Callable
 
 
-class Evaluator:
-    """Means over every example of a split. Each example counts once: empty rows of the last batch have weight 0.
+class Evaluation:
+    """The metrics of all evaluators (see `seqjax.evaluators`); `examples`: how many examples the split has."""
 
-    With `task.carry_state` the rows are streams. Each stream starts with a new state and carries it to its end.
-    The rows are spread over the devices of `layout`; each process reads its own rows. The step is compiled once per
-    bucket and reused by the next call.
-    """
+    def __init__(self, evaluators, split: str, layout, write: Callable):
+        self.write = write
+        self.passes = [evaluator.over(split, layout) for evaluator in evaluators]
+        self.examples = self.passes[0].examples  # the first one is that of the loss
 
-    def __init__(self, model, task, source, loader, split: str, layout):
-        self.batches = (Streams if task.carry_state else Batches)(source, split, loader)
-        self.split, self.layout = split, layout
-        self._start = None
-        if task.carry_state:
-            self._start = jax.jit(model.init_state, static_argnums=0, out_shardings=layout.for_rows(loader.batch_size))(
-                loader.batch_size
-            )
-        self._step = layout.evaluate(make_eval_step(model, task), loader.batch_size)
-
-    @property
-    def examples(self) -> int:
-        """How many examples the split has."""
-        return self.batches.size
-
-    def __call__(self, params, on_batch=lambda done, total: None, give_up=lambda: False) -> dict[str, float] | None:
-        """Name -> mean; None if `give_up()` returned true before the end. Sums are float64 on the host."""
-        totals: dict[str, Ratio] = {}
-        count, carry = self.batches.per_epoch, self._start
-        size = self.batches.loader.batch_size
-        for i, batch in enumerate(self.batches.iterate(0, count, rows=self.layout.rows(size))):
-            metrics, carry = self._step(params, self.layout.place(batch, size), carry)
-            for name, ratio in jax.device_get(metrics).items():
-                value = Ratio(np.float64(ratio.total), np.float64(ratio.weight))
-                totals[name] = totals[name] + value if name in totals else value
-            on_batch(i + 1, count)
-            if give_up():
+    def __call__(
+        self, params, step: int, on_batch=lambda done, total: None, give_up=lambda: False
+    ) -> dict[str, float] | None:
+        """Name -> value; None if `give_up()` returned true before the end."""
+        found, before = {}, 0
+        total = sum(one.count for one in self.passes)
+        for one in self.passes:
+            on = lambda done, before=before: on_batch(before + done, total)
+            result = one(params, step, on_batch=on, give_up=give_up, write=self.write)
+            if result is None:
                 return None
-        return {name: ratio.mean() for name, ratio in totals.items()}
+            found, before = found | result, before + one.count
+        return found

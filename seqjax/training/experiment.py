@@ -1,6 +1,7 @@
 """An experiment: the schema of a config, and the objects built from it."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Annotated
@@ -63,6 +64,7 @@ class Schema:
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
     guard: Guard = dataclasses.field(default_factory=Guard)
     init: Init = dataclasses.field(default_factory=Init)
+    evaluators: Annotated[Callable | None, Part("seqjax.evaluators", "Evaluator", many=True)] = None
     seed: Seed = 0
 
 
@@ -131,7 +133,26 @@ class Experiment:
             self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
+        self.evaluators = self._evaluators(part["evaluators"])
         self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
+
+    def _evaluators(self, part: Part) -> list:
+        """The evaluator of the loss, and those of the config."""
+        listed = self.config["evaluators"] or []
+        sections = [{"name": "loss"}, *([listed] if isinstance(listed, dict) else listed)]
+        names = [section["name"] for section in sections]
+        if again := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ConfigError(f"evaluators: {again[0]!r} would run twice (the loss always runs): remove one of them.")
+        parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
+        made = [config.build(part, section, f"evaluators: {section['name']}", **parts) for section in sections]
+        for evaluator, split in itertools.product(made, ("validation", "test")):
+            evaluator.check_split(split)
+        return made
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Name -> "more" or "less", of each metric that the evaluators report in addition to the task."""
+        return {name: way for evaluator in self.evaluators for name, way in evaluator.metrics.items()}
 
     def _check_room(self) -> None:
         """Refuses batches or examples that are too large for the memory of this machine, which makes them."""

@@ -184,7 +184,7 @@ class Loop:
         run, progress = self.run, self.run.progress
         params = run.layout.gather(run.state).eval_params
         on_batch = self.display.evaluating("validation")
-        result = run.evaluator(params, on_batch, give_up=lambda: self.interrupt.asked)
+        result = run.evaluator(params, run.step, on_batch, give_up=lambda: self.interrupt.asked)
         progress.owed = result is None
         if result is None:
             return False
