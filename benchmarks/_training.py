@@ -20,7 +20,7 @@ def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru
         dict(
             data=dict(name="benchmarks._characters:Source", length=length),
             task=dict(name="next_token"),
-            model=dict(name="lm", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
+            model=dict(name="stack", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
             loader=dict(batch_size=batch),
             optim=dict(learning_rate=1e-3),
             train=dict(checkpoint_every=None, **train),
@@ -46,25 +46,23 @@ def stepping(tree: dict, plain: bool = False) -> Callable[[int], float]:
     The step is the one that the loop compiles, or (`plain`) only gradient and optimiser.
     """
     import jax
-    import optax
 
     from seqjax.training.experiment import Experiment
-    from seqjax.training.step import make_train_step, zero_totals
+    from seqjax.training.net import Net
+    from seqjax.training.step import zero_totals
 
     e = Experiment(tree)
     layout, batch = e.parallel.layout(e.loader.batch_size, 1), jax.device_put(e.batches.first)
-    whole = make_train_step(e.model, e.task, e.tx, use=layout.use)
+    whole = e.program(layout)
     state, totals = layout.init(e.make_state), zero_totals(whole, e.shapes, e.batches.first)
 
     def bare(held, batch):
         def loss(params):
-            reads = e.task.reads(batch)
-            metrics = e.task.loss(e.model.apply({"params": params}, reads.x, **reads.keywords)[0], batch)
-            return metrics["loss"].total / metrics["loss"].weight
+            loss = e.task.objective(Net(e.model, params), batch, None)[0]["loss"]
+            return loss.total / loss.weight
 
         params, opt_state, step = held
-        updates, opt_state = e.tx.update(jax.grad(loss)(params), opt_state, params, step=step)
-        return optax.apply_updates(params, updates), opt_state, step + 1
+        return *e.learner.update(opt_state, jax.grad(loss)(params), params, step), step + 1
 
     if plain:
         step, held = jax.jit(bare, donate_argnums=0), (state.params, state.opt_state, state.step)

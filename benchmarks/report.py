@@ -7,7 +7,6 @@ within one machine, and the crossovers, are comparable.
 """
 
 import argparse
-import html
 import io
 import json
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from benchmarks import _curves, results, session
 
 NAME = "attention_vs_recurrence"
+TITLE = "Attention against recurrence"
 
 
 def load(folder: Path) -> list[dict]:
@@ -34,23 +34,21 @@ def machines(runs: list[dict]) -> list[list[str]]:
 
 def markdown(shown: list) -> str:
     """All tables under one title."""
-    return results.markdown({"name": "Attention against recurrence"}, shown)
+    return results.markdown({"name": TITLE}, shown)
 
 
 def page(runs: list[dict], shown: list) -> str:
     """One HTML document: a picture of each run, and the tables."""
-    from seqjax.report.page import page
+    from seqjax.report import html
+    from seqjax.report.document import Column, Figure, Header, Section, Table, row
 
-    text = lambda value: html.escape(str(value))
-    body = ["<h1>Attention against recurrence</h1>"]
-    for run in runs:
-        body.append(f"<h2>{text(results.machine(run))}</h2><figure>{svg(run)}</figure>")
-    for caption, (head, *lines) in shown:
-        row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in cells) + "</tr>"
-        cells = "".join(row(line, "td") for line in lines)
-        table = f"<table><thead>{row(head, 'th')}</thead><tbody>{cells}</tbody></table>"
-        body.append(f'<h2>{text(caption)}</h2><div class="scroll">{table}</div>')
-    return page("Attention against recurrence", "\n".join(body))
+    pictures = [Section(results.machine(run), [Figure([svg(run)], large=True)]) for run in runs]
+    cells = lambda line: map(str, line)
+    table = lambda caption, head, *lines: Table(
+        caption, list(map(Column, cells(head))), [row(*cells(x)) for x in lines]
+    )
+    tables = [Section(caption, [table(caption, *lines)]) for caption, lines in shown]
+    return html.page(TITLE, [Header(TITLE), *pictures, *tables])
 
 
 def svg(run: dict) -> str:

@@ -16,7 +16,7 @@ def get_config(variant: str = ""):
             seed=0,
             data=dict(name="copy", length=4 if tiny else 16, symbols=8),
             task=dict(name="next_token"),
-            model=dict(name="lm", width=8 if tiny else 128, layers=1, expansion=0, mixer=dict(name="gru")),
+            model=dict(name="stack", width=8 if tiny else 128, layers=1, expansion=0, mixer=dict(name="gru")),
             optim=dict(learning_rate=3e-3, warmup_steps=2 if tiny else 100),
             loader=dict(batch_size=8 if tiny else 64),
             train=dict(steps=2 if tiny else 3000, log_every=100, eval_every=500, checkpoint_every=500),

@@ -21,13 +21,12 @@ def get_config(variant: str = ""):
             seed=0,
             data=dict(name="digits"),
             # 168 validation digits: accuracy has too many ties to choose a checkpoint by.
-            task=dict(name="classification", monitor="loss"),
+            task=dict(name="classification", monitor="loss", head=dict(name="pooled", pool="mean")),
             model=dict(
-                name="classifier",
+                name="stack",
                 width=8 if tiny else 64,
                 layers=2,
                 expansion=0,
-                pool="mean",
                 dropout=0.2,
                 mixer=dict(name="gru"),
             ),

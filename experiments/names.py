@@ -14,13 +14,12 @@ def get_config(variant: str = ""):
         dict(
             seed=0,
             data=dict(name="names"),
-            task=dict(name="classification"),
+            task=dict(name="classification", head=dict(name="pooled", pool="attention")),
             model=dict(
-                name="classifier",
+                name="stack",
                 width=8 if tiny else 128,
                 layers=2,
                 expansion=0,
-                pool="attention",
                 dropout=0.3,
                 mixer=dict(name="gru"),
             ),

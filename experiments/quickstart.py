@@ -23,7 +23,7 @@ def get_config(variant: str = "gru"):
             seed=0,
             data=dict(name="reference", length=16 if tiny else 128),
             task=dict(name="next_token", monitor="bits_per_character"),
-            model=dict(name="lm", **model),
+            model=dict(name="stack", **model),
             optim=dict(learning_rate=peak, warmup_steps=2 if tiny else 100),
             loader=dict(batch_size=4 if tiny else 16),
             train=dict(steps=2 if tiny else 800, log_every=25, eval_every=400, checkpoint_every=200),

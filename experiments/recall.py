@@ -22,7 +22,7 @@ def get_config(variant: str = "attention"):
             seed=0,
             data=dict(name="recall", pairs=8, keys=16, values=16),
             task=dict(name="next_token"),
-            model=dict(name="lm", width=8 if tiny else 64, layers=2, expansion=2, mixer=mixers[variant]),
+            model=dict(name="stack", width=8 if tiny else 64, layers=2, expansion=2, mixer=mixers[variant]),
             optim=dict(learning_rate=3e-3, warmup_steps=2 if tiny else 100),
             loader=dict(batch_size=8 if tiny else 64),
             train=dict(steps=2 if tiny else 2000, log_every=100, eval_every=500, checkpoint_every=500),

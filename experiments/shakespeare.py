@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
             data=dict(name="tinyshakespeare", length=16 if tiny else 128),
             task=dict(name="next_token"),
             model=dict(
-                name="lm",
+                name="stack",
                 width=8 if tiny else 192,
                 layers=3,
                 expansion=1,

@@ -29,7 +29,7 @@ def get_config(variant: str = "carried"):
             data=dict(name="reference", length=8 if tiny else 32),
             task=dict(name="next_token", monitor="bits_per_character", carry_state=variant != "windows"),
             model=dict(
-                name="lm",
+                name="stack",
                 width=8 if tiny else 128,
                 layers=1,
                 expansion=0,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from seqjax import hints, lookup, renamed
 from seqjax.screen import shown
-from seqjax.types import ConfigError, Injected, Part, fields_of, marker, mismatch
+from seqjax.types import ConfigError, Injected, Part, fields_of, listed, marker, mismatch
 from seqjax.words import DEPTH, Word, opened, plain, settled
 
 LISTED = 20  # problems that an error lists
@@ -78,7 +78,7 @@ def override(tree: dict, changes: Iterable[str] | Mapping) -> dict:
     if not isinstance(changes, Mapping):
         changes = dict(map(_assignment, changes))
     for path, value in sorted(changes.items(), key=lambda change: change[0].count(".")):
-        node, keys = tree, path.split(".")
+        node, keys = tree, renamed.place(tree, path).split(".")
         if len(keys) > DEPTH:
             raise ConfigError(f"--config.{shown(path)[1:-1]}: more than {DEPTH} levels of nested sections.")
         for depth, key in enumerate(keys):
@@ -139,32 +139,36 @@ def _section(target, tree, path: str, problems: list[str], name: str | None = No
             problems.append(f"{dot}{key} {why}{near} Keys{of}: {', '.join(known) or 'none'}.")
     for key, (hint, default) in known.items():
         if key in tree:
-            out[key] = _value(hint, tree[key], dot + key, problems)
+            part = marker(hint, Part)
+            value = part.named(tree[key], default) if part else tree[key]
+            out[key] = _value(hint, value, dot + key, problems)
         elif default is dataclasses.MISSING:
             problems.append(f"{dot}{key} is required and missing.")
         else:
             out[key] = _default(hint, default, dot + key, problems)
     if name is None and path and len(problems) == before:
         try:
-            _object(target, out)  # only its constructor notices fields that contradict each other
+            made(target, out)  # only its constructor notices fields that contradict each other
         except ValueError as error:
             problems.append(f"{path}: {error}")
     return out
 
 
-def _object(hint, value):
+def made(hint, value):
     """Turns a checked value into its Python object: a section into an object, a part into a factory."""
     if (part := marker(hint, Part)) and value is not None:
-        made = factory(part, value)
-        return tuple(made) if isinstance(made, list) else made
+        built = factory(part, value)
+        return tuple(built) if isinstance(built, list) else built
     if dataclasses.is_dataclass(hint):
-        return hint(**{k: _object(fields_of(hint)[k][0], v) for k, v in value.items()})
+        return hint(**{k: made(fields_of(hint)[k][0], v) for k, v in value.items()})
+    if section := listed(hint):
+        return tuple(made(section, v) for v in value)
     return value
 
 
 def _default(hint, default, path, problems):
     if (part := marker(hint, Part)) and default is not None:  # the main class of its file
-        return _named(part, default.__module__.removeprefix(f"{part.package}."), path, problems)
+        return _named(part, part.named({}, default), path, problems)
     if dataclasses.is_dataclass(default):
         return _section(type(default), plain(dataclasses.asdict(default)), path, problems)
     return plain(default)
@@ -181,6 +185,12 @@ def _value(hint, value, path: str, problems: list[str]):
         if isinstance(value, dict):
             return _section(hint, value, path, problems)
         problems.append(f"{path}: got {shown(value)}, wanted a section with {', '.join(fields_of(hint))}.")
+    elif section := listed(hint):
+        if isinstance(value, list):
+            return [_value(section, v, f"{path}.{i}", problems) for i, v in enumerate(value)]
+        keys = list(fields_of(section))
+        wanted = f'wanted a list of sections with {", ".join(keys)}: write [{{"{keys[0]}": ...}}]'
+        problems.append(f"{path}: got {shown(value)}, {wanted}.")
     elif problem := mismatch(hint, value):
         problems.append(f"{path}: {problem}.")
     return value

@@ -24,7 +24,7 @@ WORDS = {
     "model.expansion": "expansion expansion_factor mlp_ratio ffn_ratio mlp_expansion",
     "model.dropout": "dropout dropout_rate dropout_prob p_dropout hidden_dropout hidden_dropout_prob resid_pdrop",
     "model.norm": "norm norm_type",
-    "model.pool": "pool pooling",
+    "task.head.pool": "pool pooling",
     "model.tie_embeddings": "tied tie_weights tie_embeddings tie_word_embeddings weight_tying",
     "model.dtype": "dtype precision compute_dtype param_dtype mixed_precision amp",
     "model.dtype=bfloat16": "bf16",
@@ -43,6 +43,12 @@ WORDS = {
     "optim.clip_norm": "clip clip_norm clip_grad clip_grad_norm grad_clip grad_clip_norm gradient_clip "
     "gradient_clipping gradient_clip_val max_grad_norm global_clip_norm",
     "optim.ema_decay": "ema ema_decay ema_rate",
+    "optim.groups=LIST": "groups param_groups parameter_groups freeze frozen freeze_layers freeze_embedding "
+    "freeze_embeddings freeze_encoder trainable unfreeze gradual_unfreezing",
+    "optim.groups.rate": "lr_mult lr_scale lr_factor lr_multiplier rate_mult",
+    "optim.groups.decay": "decay_mult wd_mult weight_decay_mult",
+    "optim.groups.from_step": "unfreeze_at unfreeze_step thaw thaw_at freeze_steps freeze_until",
+    "optim.layer_decay": "layer_decay layerwise_decay llrd layer_lr_decay layerwise_lr_decay",
     "optim.options.b1": "b1 beta1 adam_beta1",
     "optim.options.b2": "b2 beta2 adam_beta2",
     "optim.options.eps": "eps epsilon adam_eps adam_epsilon",

@@ -1,26 +1,38 @@
-"""A metric is a sum and a weight; it is divided only when it is reported."""
+"""Metrics as sums: they add up over batches, steps and devices, and are divided only when they are reported.
 
+A metric is a NamedTuple of float32 sums with `+` and `mean()`. So accumulation, psum and a stack of steps treat all
+metrics alike, as trees of arrays.
+"""
+
+import collections
 import math
-import re
-from typing import NamedTuple
+import operator
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-# Words in the names of metrics that grow or shrink as a model gets better. A name with both kinds of words shrinks.
-GROWING = ("accuracy", "auc", "bleu", "correlation", "f1", "match", "precision", "r2", "recall", "reward", "score")
-SHRINKING = ("bits", "distance", "error", "loss", "mae", "mse", "negative", "nll", "perplexity", "rmse", "wer")
+Way = Literal["more", "less"]  # which way a metric is better
+ORDERS = 4  # n-grams of BLEU: 1 to 4
+
+# Metrics of seqjax 0.1, whose run folders do not say which way is better.
+FORMER: dict[str, Way] = {"loss": "less", "accuracy": "more", "exact_match": "more"}
+FORMER |= {f"bits_per_{unit}": "less" for unit in ("token", "character", "byte")}
 
 
-def grows(name: str) -> bool | None:
-    """Whether a metric grows as a model gets better, by the words of its name; None if they do not say.
+def is_better(way: Way | None, new: float, old: float | None) -> bool:
+    """Whether `new` is better than `old`. Every finite value is better than None.
 
-    `roc_auc`, `recall_at_5` and `my_score` do, `my_loss` and `bits_per_byte` do not.
+    The answer is False if `new` is not finite, or if it is not known which way is better (None).
     """
-    words = set(re.split("[^a-z0-9]+", name.lower()))
-    if not words.isdisjoint(SHRINKING):
+    if not math.isfinite(new) or way is None:
         return False
-    return None if words.isdisjoint(GROWING) else True
+    return old is None or (new > old if way == "more" else new < old)
+
+
+def _plus(self, other):
+    return type(self)(*map(operator.add, self, other))
 
 
 class Ratio(NamedTuple):
@@ -39,8 +51,7 @@ class Ratio(NamedTuple):
         kept = jnp.where(weight > 0, jnp.asarray(value, jnp.float32), 0.0)
         return cls(jnp.sum(kept * weight), jnp.sum(weight))
 
-    def __add__(self, other) -> "Ratio":
-        return Ratio(self.total + other.total, self.weight + other.weight)
+    __add__ = _plus
 
     def mean(self) -> float:
         """The quotient on the host; NaN if nothing was counted."""
@@ -48,12 +59,112 @@ class Ratio(NamedTuple):
         return float(self.total) / weight if weight else math.nan
 
 
-def is_better(name: str, new: float, old: float | None) -> bool:
-    """Whether `new` is better than `old`. Every finite value is better than None.
+class F1(NamedTuple):
+    """F1 = 2 tp / (2 tp + fp + fn). If the sums are arrays with one entry per class, it is the mean over classes.
 
-    The answer is False if `new` is not finite, or if the name does not say whether the metric grows or shrinks.
+    A class that neither occurs nor is predicted is left out of the mean.
     """
-    growing = grows(name)
-    if not math.isfinite(new) or growing is None:
-        return False
-    return old is None or (new > old if growing else new < old)
+
+    tp: jax.Array
+    fp: jax.Array
+    fn: jax.Array
+
+    @classmethod
+    def of(cls, predicted, actual, weight, axis=None) -> "F1":
+        """Counts two bool arrays, weighted, over `axis`: None counts all axes (micro), the others are classes."""
+        weight = jnp.asarray(weight, jnp.float32)
+        count = lambda a: jnp.sum(jnp.where(a, weight, 0.0), axis=axis)
+        return cls(count(predicted & actual), count(predicted & ~actual), count(~predicted & actual))
+
+    __add__ = _plus
+
+    def mean(self) -> float:
+        """F1 on the host; NaN if nothing was counted."""
+        tp, fp, fn = (np.asarray(a, np.float64).ravel() for a in self)
+        counted = tp + fp + fn > 0
+        f1 = 2 * tp[counted] / (2 * tp + fp + fn)[counted]
+        return float(np.mean(f1)) if counted.any() else math.nan
+
+
+class Edits(NamedTuple):
+    """Error rate: insertions, deletions and substitutions per word (WER) or character (CER) of the reference."""
+
+    errors: jax.Array
+    words: jax.Array
+
+    @classmethod
+    def of(cls, hypothesis, reference) -> "Edits":
+        """Counts, on the host, the fewest edits between two sequences. Levenshtein 1966."""
+        row = list(range(len(reference) + 1))
+        for i, word in enumerate(hypothesis, 1):
+            before, row = row, [i]
+            for j, wanted in enumerate(reference):
+                row.append(min(before[j] + (word != wanted), before[j + 1] + 1, row[j] + 1))
+        return cls(np.float32(row[-1]), np.float32(len(reference)))
+
+    __add__ = _plus
+
+    def mean(self) -> float:
+        """Errors per word of the reference, on the host; NaN if no reference has a word."""
+        return float(self.errors) / float(self.words) if self.words else math.nan
+
+
+class Bleu(NamedTuple):
+    """BLEU of a corpus, 0 to 1: the geometric mean of the precisions of 1- to 4-grams, times the brevity penalty.
+
+        BLEU = min(1, exp(1 - reference / length)) * (prod_n matches_n / totals_n)^(1/4)
+
+    Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation".
+    """
+
+    matches: jax.Array  # (4,)
+    totals: jax.Array  # (4,)
+    length: jax.Array
+    reference: jax.Array
+
+    @classmethod
+    def of(cls, hypothesis, reference) -> "Bleu":
+        """Counts, on the host, the n-grams of a sequence, and how many of them the reference has."""
+        grams = lambda words, n: collections.Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+        both = [(grams(hypothesis, n), grams(reference, n)) for n in range(1, ORDERS + 1)]
+        matches = np.array([(ours & theirs).total() for ours, theirs in both], np.float32)
+        totals = np.array([ours.total() for ours, _ in both], np.float32)
+        return cls(matches, totals, np.float32(len(hypothesis)), np.float32(len(reference)))
+
+    __add__ = _plus
+
+    def mean(self) -> float:
+        """BLEU on the host, 0 if an order has no match; NaN if nothing was counted."""
+        if not self.reference and not self.length:
+            return math.nan
+        if not np.all(np.asarray(self.matches) > 0):
+            return 0.0
+        precision = np.exp(np.mean(np.log(self.matches) - np.log(self.totals)))
+        return float(precision * min(1.0, math.exp(1 - float(self.reference) / float(self.length))))
+
+
+class Histogram(NamedTuple):
+    """The area under the ROC curve, from the scores of positive and negative examples in bins.
+
+    AUC = P(score of a positive > score of a negative) + P(both are in the same bin) / 2
+    """
+
+    positive: jax.Array  # (bins,)
+    negative: jax.Array  # (bins,)
+
+    @classmethod
+    def of(cls, score, positive, weight, bins: int = 1000) -> "Histogram":
+        """Sorts scores from 0 to 1 into bins; `positive` is a bool per score. A score with weight 0 has no effect."""
+        weight = jnp.asarray(weight, jnp.float32)
+        place = jnp.clip(jnp.where(weight > 0, score, 0.0) * bins, 0, bins - 1).astype(jnp.int32).ravel()
+        count = lambda w: jnp.zeros(bins, jnp.float32).at[place].add(w.ravel())
+        return cls(count(jnp.where(positive, weight, 0.0)), count(jnp.where(positive, 0.0, weight)))
+
+    __add__ = _plus
+
+    def mean(self) -> float:
+        """The area on the host; NaN unless both positives and negatives were counted."""
+        positive, negative = (np.asarray(a, np.float64) for a in self)
+        pairs = positive.sum() * negative.sum()
+        below = np.cumsum(negative) - negative / 2
+        return float(np.sum(positive * below) / pairs) if pairs else math.nan

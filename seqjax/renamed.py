@@ -1,4 +1,4 @@
-"""Keys that had another name in version 0.1. Configs, overrides and run folders of 0.1 stay usable."""
+"""Keys and names that were others in version 0.1. Configs, overrides and run folders of 0.1 stay usable."""
 
 import logging
 
@@ -49,6 +49,13 @@ RENAMED = {
     "conv_lstm": _RECURRENT,
 }
 
+# Array of a batch -> its old name, which the fingerprint of the data in a checkpoint keeps.
+ARRAYS = {"mask_S": "source_mask"}
+# Section -> old name -> new name.
+NAMES = {"model": {"lm": "stack", "classifier": "stack"}}
+# Old key -> new key, in another section. A model outside the package may have a key of that name.
+MOVED = {"model.pool": "task.head.pool", "model.pool_weights": "task.head.weights"}
+
 
 def told(tree: dict) -> dict:
     """As `modern`, for a file of the user: one line of the log lists the keys that were renamed.
@@ -72,14 +79,24 @@ def modern(tree: dict, said: dict[str, str] | None = None) -> dict:
     said = {} if said is None else said
     out = {key: value if key == "base" else _section(value, key, key, said) for key, value in tree.items()}
     if "contenders" not in tree:
-        return out
+        return _moved({key: _named(key, value, said) for key, value in out.items()}, said)
     out = _renamed(out, RENAMED["comparison"], "", said)
     if isinstance(out.get("base"), dict):
         out["base"] = modern(out["base"], said)
-    dotted = lambda changes: {_path(k, said): v for k, v in changes.items()} if isinstance(changes, dict) else changes
     if isinstance(out["contenders"], dict):
-        out["contenders"] = {name: dotted(changes) for name, changes in out["contenders"].items()}
+        model = out["base"].get("model") if isinstance(out.get("base"), dict) else None
+        out["contenders"] = {name: _changes(changes, model, said) for name, changes in out["contenders"].items()}
     return out
+
+
+def place(tree: dict, path: str) -> str:
+    """The new path of a key that moved, if the tree already has it: a resolved config takes old overrides, too."""
+    node = tree
+    for key in MOVED.get(path, "").split("."):
+        if not isinstance(node, dict) or key not in node:
+            return path
+        node = node[key]
+    return MOVED[path]
 
 
 def current(section: dict, kind: str, key: str) -> str:
@@ -114,6 +131,55 @@ def _renamed(section: dict, table: dict, path: str, said: dict) -> dict:
             said[f"{dot}{key}"] = f"{dot}{new}"
             value = values.get(value, value) if isinstance(value, str) else value
         out[new] = value
+    return out
+
+
+def _named(section: str, value, said: dict):
+    """A section, or only its name, with the new name."""
+    table, name = NAMES.get(section, {}), value.get("name") if isinstance(value, dict) else value
+    new = table.get(name) if isinstance(name, str) else None
+    if new is None:
+        return value
+    said[f"{section}.name={name}"] = f"{section}.name={new}"
+    return {**value, "name": new} if isinstance(value, dict) else new
+
+
+def _moved(tree: dict, said: dict) -> dict:
+    """A config in which the keys that moved are in their new section."""
+    for old, new in MOVED.items():
+        (section, key), (*path, last) = old.split("."), new.split(".")
+        inner = tree.get(section)
+        if not isinstance(inner, dict) or key not in inner or not _inside(inner):
+            continue
+        tree = {**tree, section: {k: v for k, v in inner.items() if k != key}}
+        node = tree
+        for part in path:
+            held = node.get(part, {})
+            node[part] = dict(held) if isinstance(held, dict) else {"name": held}
+            node = node[part]
+        if last in node:
+            raise ConfigError(f"{old} is called {new} now, and both are given: remove {old}.")
+        said[old], node[last] = new, inner[key]
+    return tree
+
+
+def _inside(section) -> bool:
+    """Whether a section, or its name, stands for a class of the package: names of other modules have dots or colons."""
+    return str(section.get("name", "") if isinstance(section, dict) else section).isidentifier()
+
+
+def _changes(changes, model, said: dict):
+    """The overrides of a contender; `model` is that section of the base."""
+    if not isinstance(changes, dict):
+        return changes
+    out, inside = {}, _inside(changes.get("model", changes.get("model.name", model)))
+    for path, value in changes.items():
+        section, _, key = path.partition(".")
+        if path in MOVED and inside:
+            said[path] = MOVED[path]
+            out[MOVED[path]] = value
+        else:
+            out[_path(path, said)] = _named(section, value, said) if key in ("", "name") else value
     return out
 
 

@@ -74,14 +74,14 @@ def texts(
     tokens=None continues to the length that the model was trained on; attention has not learnt later positions.
 
     Raises:
-      ConfigError: the model has no step, its tokens are not text, the cache is too small for the length, or the tokens
+      ConfigError: the model has no state, its tokens are not text, the cache is too small for the length, or the tokens
         take more memory than there is.
       DataError: the prompt has a character that the model does not know.
     """
     e = trained.experiment
     spec = e.source.spec
-    if spec.vocabulary is None or not hasattr(e.model, "step"):
-        raise ConfigError(f"model {e.config['model']['name']!r} cannot generate text: train model.name='lm'.")
+    if spec.vocabulary is None:
+        raise ConfigError("the data of this model have features, not tokens, so it cannot generate text.")
     if not prompt:
         raise ConfigError("the prompt is empty: give at least one character to continue.")
     try:
@@ -97,7 +97,7 @@ def texts(
         out = decode(trained.params, Reads(x_BL, jnp.ones(x_BL.shape, bool)), jax.random.key(seed))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    how = {**generate.options(made), "seed": seed, "step": trained.step}
+    how = {**made.options, "seed": seed, "step": trained.step}
     rows = [
         {"prompt": prompt, "text": e.source.decode(ids[real]), "score": float(score), **how}
         for ids, real, score in zip(*(a[0] for a in jax.device_get(out)), strict=True)

@@ -100,6 +100,12 @@ class Part:
     symbol: str
     many: bool = False
 
+    def named(self, section, default):
+        """A section without a name (`{"pool": "max"}`) with the name of the default, if there is one."""
+        if not isinstance(section, dict) or "name" in section or not isinstance(default, type):
+            return section
+        return {"name": default.__module__.removeprefix(f"{self.package}."), **section}
+
 
 class Injected:
     """Marks a field that the surrounding code fills in, such as a size of the data. It is never in a config."""
@@ -128,6 +134,8 @@ def hint_name(hint) -> str:
         return ", or ".join("None" if a is type(None) else hint_name(a) for a in args)
     if origin in (tuple, list):
         return f"a list, each {hint_name(args[0])}"
+    if origin is dict:
+        return f"names, each with {hint_name(args[1])}"
     return {int: "an int", float: "a float", str: "a str"}.get(hint, getattr(hint, "__name__", str(hint)))
 
 
@@ -155,6 +163,8 @@ def _fits(hint, value) -> bool:
         return any(_fits(a, value) for a in args)
     if origin in (tuple, list):
         return isinstance(value, (tuple, list)) and all(_fits(args[0], v) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(args[0], k) and _fits(args[1], v) for k, v in value.items())
     if hint is Any:
         return True
     if hint is bool:
@@ -192,6 +202,12 @@ def marker(hint, kind):
         if isinstance(arg, kind) or arg is kind:
             return arg
     return None
+
+
+def listed(hint):
+    """The dataclass of the sections in a list (`tuple[Group, ...]`), or None if it is no list of sections."""
+    args = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
+    return args[0] if args and dataclasses.is_dataclass(args[0]) else None
 
 
 def check_fields(obj) -> None:

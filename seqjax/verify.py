@@ -58,6 +58,8 @@ def shortened(tree: dict, steps: int, kills: int) -> dict:
     train.update(steps=whole(steps), log_every=2 * k, checkpoint_every=odd * k, patience=None)
     train["eval_every"] = min(train["eval_every"], whole(steps // 3)) if train["eval_every"] else None
     tree["optim"]["warmup_steps"] = min(tree["optim"]["warmup_steps"], train["steps"])
+    for group in tree["optim"]["groups"]:
+        group["from_step"] = min(group["from_step"], train["steps"] // 2)
     return resolve(tree)
 
 

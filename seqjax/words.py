@@ -68,22 +68,27 @@ def settled(hint, value):
         return read(hint, value)
     if isinstance(value, dict):
         hints = _hints(hint, value)
-        return {key: settled(hints.get(key, Any), inner) for key, inner in value.items()}
+        return {key: _of_key(*hints.get(key, (Any, None)), inner) for key, inner in value.items()}
     if isinstance(value, list):
         inner = hint if marker(hint, Part) else (*typing.get_args(hint), Any)[0]
         return [settled(inner, one) for one in value]
     return value
 
 
+def _of_key(hint, default, value):
+    part = marker(hint, Part)
+    return settled(hint, part.named(value, default) if part else value)
+
+
 def _hints(hint, section: dict) -> dict:
-    """The types of the keys of a section."""
+    """The types and defaults of the keys of a section."""
     if part := marker(hint, Part):
         hint = None
         with contextlib.suppress(ConfigError):  # the check of the section reports it later
             hint = lookup.find(str(section.get("name")), part.package, part.symbol)
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
-        return {"name": str} if part else {}
-    return {key: kind for key, (kind, _) in fields_of(hint).items()} | ({"name": str} if part else {})
+        return {"name": (str, None)} if part else {}
+    return fields_of(hint) | ({"name": (str, None)} if part else {})
 
 
 def opened(word: str):

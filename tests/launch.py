@@ -21,7 +21,7 @@ from seqjax.words import settled
 TINY = {
     "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
     "task": {"name": "next_token"},
-    "model": {"name": "lm", "width": 8, "layers": 1, "expansion": 0, "mixer": {"name": "gru"}},
+    "model": {"name": "stack", "width": 8, "layers": 1, "expansion": 0, "mixer": {"name": "gru"}},
     "optim": {"learning_rate": 0.01},
     "loader": {"batch_size": 4},
     "train": {"steps": 4, "log_every": 1},

@@ -18,7 +18,7 @@ LAWS, CONTRACT = "tests/test_laws.py", "tests/test_contract.py"
 CELLS, ORACLES = "tests/ops/test_cells.py", "tests/ops/test_oracles.py"
 ATTENTION, LINEAR, STEP = "tests/ops/test_attention.py", "tests/ops/test_linear.py", "tests/training/test_step.py"
 LINEAR_ATTENTION, WEIGHTS = "tests/ops/test_linear_attention.py", "tests/ops/test_weights.py"
-MASKS, LOADER = "tests/test_masks.py", "tests/data/test_loader.py"
+MASKS, LOADER, FIELDS = "tests/test_masks.py", "tests/data/test_loader.py", "tests/data/test_fields.py"
 
 # File, what stands there, what is put there, which tests see it.
 MUTATIONS = (
@@ -68,14 +68,17 @@ MUTATIONS = (
     ("mixers/attention.py", "y_BLHK = masks.fill(y_BLHK, fits_BL, jnp.nan)", "y_BLHK = masks.fill(y_BLHK, fits_BL)", LAWS + " -k attention-2"),
     ("mixers/attention.py", "return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), state", "return y_BLD.astype(x_BLD.dtype), state", LAWS + " -k attention-2"),
     ("mixers/attention.py", "masks.positions((B, L), mask_BL, reset_BL, start_B)", "masks.positions((B, L), mask_BL, reset_BL)", LAWS + " -k attention-2"),
-    ("models/_blocks.py", "return masks.fill(x_BLD, mask_BL).astype(dtype), state", "return x_BLD.astype(dtype), state", LAWS + " -k stack"),
+    ("models/_blocks.py", "return masks.fill(x_BLD, mask_BL).astype(dtype), state", "return x_BLD.astype(dtype), state", LAWS + " -k blocks"),
     # loader
     ("data/_loader.py", "np.random.Philox(key=[self.seed, epoch])", "np.random.Philox(key=[self.seed, 0])", LOADER),
     ("data/_loader.py", "start = (self.seed << 32) + step * B", "start = step * B", LOADER),
-    ("data/_loader.py", "(np.arange(B) < len(examples)).astype", "(np.arange(B) <= len(examples)).astype", LOADER),
+    ("data/_padding.py", "batch[\"weight\"][at] = 1", "batch[\"weight\"][: len(at) + 1] = 1", LOADER),
     ("data/_loader.py", "members[bucket][k * B : (k + 1) * B]", "members[bucket][k * B : (k + 1) * B - 1]", LOADER),
     ("data/_loader.py", "(length - longest + 1)", "(length - longest)", LOADER),
-    ("data/_loader.py", "return np.arange(length)[None, :] < lengths", "return np.arange(length)[None, :] <= lengths", LOADER),
+    ("data/_padding.py", "np.less(", "np.less_equal(", LOADER),
+    ("data/_padding.py", "value.astype(np.int64) - start", "value.astype(np.int64)", FIELDS),
+    ("data/_padding.py", "(value >= length)", "(value > length)", FIELDS),
+    ("data/_padding.py", "np.where(observed, flat, 0)", "flat", FIELDS),
     # step
     ("training/step.py", "jnp.where(metrics[\"loss\"].weight > 0, metrics[\"loss\"].weight, 1.0)", "metrics[\"loss\"].weight", STEP),
     ("training/step.py", "ok = jnp.isfinite(metrics[\"loss\"].total) & jnp.isfinite(norm)", "ok = jnp.isfinite(norm) | True", STEP),

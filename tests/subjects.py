@@ -8,12 +8,15 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from built import logits
 from flax import linen as nn
 
-from seqjax import lookup, spec
-from seqjax.mixers._base import check_state
-from seqjax.models import lm, seq2seq
+from seqjax import lookup, masks, spec
+from seqjax.mixers import _layers, stacked
+from seqjax.mixers._base import Mixer, check_state
+from seqjax.models import seq2seq, stack
 from seqjax.models._blocks import Backbone
+from seqjax.ops import linear
 
 L, D, V, S = 6, 8, 7, 4
 CONTEXT = 8
@@ -73,12 +76,12 @@ OPTIONS = {
 }
 
 
-class Stack(Backbone, kw_only=True):
+class Blocks(Backbone, kw_only=True):
     """The blocks of a model and nothing else: features in, features out."""
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         if state is not None:
-            check_state("Stack", state, self.init_state, x_BLD.shape[0])
+            check_state("Blocks", state, self.init_state, x_BLD.shape[0])
         after = []
         for block, before in zip(self.blocks, state or [None] * self.layers, strict=True):
             x_BLD, new = block(x_BLD, before, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
@@ -89,6 +92,47 @@ class Stack(Backbone, kw_only=True):
         widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
         y_BLD, state = self(x_BD[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
         return y_BLD[:, 0], state
+
+
+class Decay(Mixer):
+    """h_t = exp(-elapsed_t) h_{t-1} + W x_t: a mixer that reads how much time has passed since the token before."""
+
+    side = ("elapsed_BLF",)
+
+    @nn.nowrap
+    def init_state(self, batch):
+        return jnp.zeros((batch, self.width))
+
+    @nn.compact
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, elapsed_BLF):
+        self.check(x_BLD, state, mask_BL, reset_BL)
+        start_BD = self.init_state(len(x_BLD)) if state is None else state
+        u_BLD = _layers.Dense(self.width, dtype=self.dtype)(masks.fill(x_BLD, mask_BL)).astype(jnp.float32)
+        keep_BLD = jnp.broadcast_to(jnp.exp(-masks.fill(elapsed_BLF, mask_BL)), u_BLD.shape)
+        h_BLD, end = linear.diagonal(keep_BLD, u_BLD, start_BD, mask_BL, reset_BL)
+        return masks.fill(h_BLD, mask_BL).astype(x_BLD.dtype), None if state is None else end
+
+
+class Timed(nn.Module):
+    """A model of mixers that read a side input, which follows from the tokens."""
+
+    dtype: str = "float32"
+
+    capacity = None
+    elapsed = staticmethod(lambda x: jnp.float32(x % 3)[..., None] / 2)
+
+    def setup(self):
+        mixers = (Decay, functools.partial(stacked.Stacked, mixer=Decay))
+        self.inner = stack.Model(**TOKENS, layers=2, mixer=mixers, dtype=self.dtype)
+
+    def init_state(self, batch):
+        return self.inner.init_state(batch)
+
+    def __call__(self, x, state=None, **flags):
+        return self.inner(x, state, **flags, elapsed_BLF=self.elapsed(x))
+
+    def step(self, x, state, **flags):
+        return self.inner.step(x, state, **flags, elapsed_BF=self.elapsed(x))
 
 
 class Given(nn.Module):
@@ -128,9 +172,9 @@ def mixer(name, options):
     return functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
 
 
-TOKENS = dict(inputs=spec.tokens(V), outputs=V, width=D, expansion=0.0)
+TOKENS = dict(inputs=spec.tokens(V), head=logits(V), width=D, expansion=0.0)
 PAIRS = TOKENS | dict(inputs=spec.tokens(V, source=(V, S)), encoder_layers=1)
-FEATURES = dict(inputs=spec.features(D), outputs=D, width=D, expansion=1.0)
+FEATURES = dict(inputs=spec.features(D), head=logits(D), width=D, expansion=1.0)
 GRU, HEADS = mixer("gru", {}), mixer("attention", ATTENTION[0])
 
 
@@ -139,7 +183,7 @@ def model(name):
     only = dict(mixer=mixer(name, OPTIONS.get(name, [{}])[0]), layers=1)
     if lookup.find(name, "seqjax.mixers", "Mixer").memory:
         return Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross_attention=None))
-    return lm.Model(**TOKENS, **only)
+    return stack.Model(**TOKENS, **only)
 
 
 SUBJECTS, FIRST = {}, []  # the latter: one for each mixer, and the models
@@ -154,12 +198,13 @@ for name in MIXERS:  # the others: tests/mixers/test_bidirectional.py
         FIRST += [words] if variant == 0 else []
         DAILY += [words] if variant == 0 or (name == "attention" and variant in (2, 3)) else []
 MODELS = {
-    "lm(gru)": model("gru"),
-    "lm(attention)": model("attention"),
-    "lm(stacked)": model("stacked"),
+    "stack(gru)": model("gru"),
+    "stack(attention)": model("attention"),
+    "stack(stacked)": model("stacked"),
+    "stack(decay)": Timed(),
     "seq2seq(cross_attention)": model("cross_attention"),
-    "stack(gru,attention)": Stack(**FEATURES, mixer=(GRU, HEADS), layers=2),
-    "lm(attention,gru)": lm.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
+    "blocks(gru,attention)": Blocks(**FEATURES, mixer=(GRU, HEADS), layers=2),
+    "stack(attention,gru)": stack.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
     "seq2seq(attention,gru)": Given(functools.partial(seq2seq.Model, **PAIRS, mixer=(HEADS, GRU))),
 }
 SUBJECTS |= MODELS

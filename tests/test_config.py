@@ -31,7 +31,7 @@ class Schema:
     speed: Speed = dataclasses.field(default_factory=Speed)
 
 
-TREE = {"model": {"name": "lm", "mixer": {"name": "gru"}}, "steps": 3}
+TREE = {"model": {"name": "stack", "mixer": {"name": "gru"}}, "steps": 3}
 
 
 def problems(tree) -> str:
@@ -51,7 +51,7 @@ def test_defaults_are_filled_in_and_json_round_trips():
 
 def test_a_part_has_a_default_and_its_own_defaults():
     mixer = {"name": "stacked", "layers": 3}
-    resolved = config.resolve(Schema, TREE | {"model": {"name": "lm", "mixer": mixer}})["model"]["mixer"]
+    resolved = config.resolve(Schema, TREE | {"model": {"name": "stack", "mixer": mixer}})["model"]["mixer"]
     assert resolved["layers"] == 3 and resolved["mixer"]["name"] == "lstm" and resolved["mixer"]["zoneout"] == 0.0
     built = config.factory(Part("seqjax.mixers", "Mixer"), resolved)(width=4)
     assert [type(m).__name__ for m in built.stack()] == ["LSTM"] * 3
@@ -60,7 +60,7 @@ def test_a_part_has_a_default_and_its_own_defaults():
 def test_all_problems_are_listed_at_once():
     text = problems(
         {
-            "model": {"name": "lm", "widht": 3, "layers": True, "inputs": 7, "mixer": {"name": "grru"}},
+            "model": {"name": "stack", "widht": 3, "layers": True, "inputs": 7, "mixer": {"name": "grru"}},
             "stpes": 3,
             "speed": {"rate": -1, "most": None},
         }
@@ -85,12 +85,12 @@ def test_all_problems_are_listed_at_once():
         ({"speed": 3}, "speed: got 3, wanted a section with rate, most"),
         ({"speed": {"rate": 99}}, "speed: rate=99 is above most=9"),
         ({"speed": {"name": "x"}}, "speed.name is not a key"),
-        ({"model": 3}, "model: got 3, wanted a section whose name is one of classifier, lm"),
+        ({"model": 3}, "model: got 3, wanted a section whose name is one of seq2seq, stack"),
         ({"model": {"mixer": "gru"}}, "model.name is required"),
-        ({"model": {"name": "lm", "mixer": [{"name": "gru"}, {"name": "lstm", "heads": 2}]}}, "model.mixer.1.heads"),
-        ({"model": {"name": "lm", "mixer": []}}, "model.mixer: got []"),
-        ({"model": {"name": "lm", "mixer": "rnn:scan"}}, "wanted a dataclass or a module like Mixer"),
-        ({"model": {"name": "lm"}}, "model.mixer is required and missing"),
+        ({"model": {"name": "stack", "mixer": [{"name": "gru"}, {"name": "lstm", "heads": 2}]}}, "model.mixer.1.heads"),
+        ({"model": {"name": "stack", "mixer": []}}, "model.mixer: got []"),
+        ({"model": {"name": "stack", "mixer": "rnn:scan"}}, "wanted a dataclass or a module like Mixer"),
+        ({"model": {"name": "stack"}}, "model.mixer is required and missing"),
     ],
 )
 def test_each_problem(change, words):
@@ -118,7 +118,7 @@ def test_sections_in_sections_and_parts_that_may_be_missing_round_trip(tree):
 
 
 def test_a_name_alone_is_a_section():
-    tree = {**TREE, "model": {"name": "lm", "mixer": ["gru", "attention"]}}
+    tree = {**TREE, "model": {"name": "stack", "mixer": ["gru", "attention"]}}
     assert [m["name"] for m in config.resolve(Schema, tree)["model"]["mixer"]] == ["gru", "attention"]
 
 

@@ -104,9 +104,9 @@ def fresh(s):
 grow = lambda a, axis: np.concatenate([a, np.take(a, [0], axis)], axis)
 ones_BL = np.ones((B, L), bool)
 WRONG = {
-    "width or rank": (lambda s: dict(x=grow(s.x, 2) if s.real else s.x[..., None]), "[20, 6, ", "wants [B, L, 8]"),
+    "width or rank": (lambda s: dict(x=grow(s.x, 2) if s.real else s.x[..., None]), "[20, 6, ", "wants {x}"),
     "dtype": (lambda s: dict(x=s.x.astype("int32" if s.real else "float32")), "32[20, 6", "wants"),
-    "no time axis": (lambda s: dict(x=s.x[:, 0]), "[20, 8]", "wants [B, L, 8]"),
+    "no time axis": (lambda s: dict(x=s.x[:, 0]), "{no_time}", "wants {x}"),
     "no tokens": (lambda s: dict(x=s.x[:, :0]), "[20, 0", "at least one row and one token"),
     "no rows": (lambda s: dict(x=s.x[:0]), "[0, ", "at least one row and one token"),
     "mask length": (lambda s: dict(mask=grow(ones_BL, 1)), "bool[20, 7]", "wanted bool[20, 6]"),
@@ -126,11 +126,16 @@ WRONG = {
 }
 
 
+TOKENS = dict(x="[B, L] integers", no_time=f"int32[{B}]")
+
+
 def refuse(subject, case):
     wrong, got, wanted = WRONG[case]
     arguments = dict(x=subject.x) | wrong(subject)
     with pytest.raises(ValueError) as error:
         jax.eval_shape(functools.partial(apply, subject.module), subject.params, **arguments)
+    real = dict(x=f"[B, L, {D}]", no_time=f"[{B}, {D}]")
+    got, wanted = (words.format(**real if subject.real else TOKENS) for words in (got, wanted))
     assert got in str(error.value) and wanted in str(error.value)
 
 

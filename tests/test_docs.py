@@ -43,7 +43,7 @@ def test_what_the_guide_builds_learns(mine, monkeypatch, tmp_path):
     words = shlex.split(command)[1:-2]
     monkeypatch.chdir(ROOT)
     done = launch.main(*words, "--workdir", tmp_path / "run", "--config.train.eval_every=100")
-    assert done.code == 0 and launch.rows(tmp_path / "run")[-1]["sure_score"] > 0.9, done
+    assert done.code == 0 and launch.rows(tmp_path / "run")[-1]["sure"] > 0.9, done
 
 
 def test_the_guide_names_every_key():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from built import classes, logits
 from jax.extend import core
 from subjects import OPTIONS, mixer
 
@@ -21,20 +22,22 @@ D, V, S, CONTEXT = 16, 32, 16, 128
 SMOOTH = {"local_p": dict(radius=S, weights="softmax")}
 FEATURES, TOKENS = spec.features(D), spec.tokens(V)
 PAIRS = spec.tokens(V, source=(V, S))
-BUILT = dict(width=D, outputs=V, mixer=(mixer("attention", dict(heads=2, max_length=CONTEXT)), mixer("gru", {})))
+BUILT = dict(width=D, mixer=(mixer("attention", dict(heads=2, max_length=CONTEXT)), mixer("gru", {})))
 MODELS = {
-    "lm": [dict(inputs=TOKENS), dict(inputs=TOKENS, tie_embeddings=True, norm="rms")],
-    "classifier": [
-        dict(inputs=FEATURES, pool="attention", pool_weights="sigmoid"),
-        dict(inputs=TOKENS, pool="last"),
+    "stack": [
+        dict(inputs=TOKENS, head=logits(V)),
+        dict(inputs=TOKENS, head=logits(V), tie_embeddings=True, norm="rms"),
+        dict(inputs=FEATURES, head=classes(V, pool="attention", weights="sigmoid")),
+        dict(inputs=TOKENS, head=classes(V, pool="last")),
     ],
-    "seq2seq": [dict(inputs=PAIRS, encoder_layers=1)],
+    "seq2seq": [dict(inputs=PAIRS, head=logits(V), encoder_layers=1)],
 }
 
 
 def named(name, options):
-    shown = {k: v for k, v in options.items() if k not in ("max_length", "inputs")}
-    return "-".join([name, *map(str, shown.values())])
+    shown = {k: v for k, v in options.items() if k not in ("max_length", "inputs", "head")}
+    head = options["head"].keywords if "head" in options else {}
+    return "-".join([name, *map(str, shown.values()), *(str(v) for k, v in head.items() if k != "outputs")])
 
 
 def subjects():
@@ -92,7 +95,7 @@ def compare(name, B, L):
     return {jax.tree_util.keystr(path): e for path, e in jax.tree.leaves_with_path(jax.tree.map(far, wanted, got))}
 
 
-@pytest.mark.parametrize("name", ["lm", "bidirectional", "rg_lru"])
+@pytest.mark.parametrize("name", ["stack", "bidirectional", "rg_lru"])
 def test_gradients_of_many_tokens_are_those_of_float32(name):
     """8,192 tokens: an embedding, biases, recurrent and attention kernels."""
     far = compare(name, 512, 16)

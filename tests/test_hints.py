@@ -8,13 +8,14 @@ import pytest
 from seqjax import hints, lookup
 from seqjax.search.plan import Comparison
 from seqjax.training.experiment import Schema
-from seqjax.types import Injected, Part, fields_of, marker
+from seqjax.types import Injected, Part, fields_of, listed, marker
 
 
 def exists(hint, keys) -> bool:
     """Whether a section can have a key, given the annotation of the section."""
     if not keys or hint is dict:
         return True
+    hint = listed(hint) or hint
     part = marker(hint, Part)
     targets = [lookup.find(n, part.package, part.symbol) for n in lookup.names(part.package)] if part else [hint]
     found = [fields_of(target)[keys[0]][0] for target in targets if keys[0] in fields_of(target)]

@@ -244,7 +244,7 @@ def test_a_subject_compiles_few_programs(subject, request):
     assert programs.subjects[request.node.location[0], name] <= BUDGET + READING * (name in READERS)
 
 
-@pytest.mark.parametrize("name", each(["gru", "attention-2", "lm(gru)"]))
+@pytest.mark.parametrize("name", each(["gru", "attention-2", "stack(gru)"]))
 def test_without_jit_nothing_changes(name):
     """Nor do parameters, where it is `step` that makes them."""
     subject = of(name)

@@ -7,7 +7,7 @@ import pytest
 
 from seqjax import lookup, renamed
 from seqjax.report import runs
-from seqjax.search import plan
+from seqjax.search import plan, trials
 from seqjax.search.space import with_values
 from seqjax.training.experiment import Schema, resolve
 from seqjax.training.trained import Trained
@@ -33,7 +33,7 @@ NEW = {
     "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
     "task": {"name": "next_token", "prompt_length": 1},
     "model": {
-        "name": "lm",
+        "name": "stack",
         "width": 8,
         "tie_embeddings": True,
         "mixer": [
@@ -80,6 +80,61 @@ def test_the_table_leads_to_keys_that_exist(name):
 def test_a_config_with_old_keys_is_the_one_with_new_keys():
     assert renamed.modern(OLD) == NEW == renamed.modern(NEW)
     assert resolve(OLD) == resolve(NEW)
+
+
+POOLED = {"model": {"name": "classifier", "width": 8, "pool": "attention", "pool_weights": "hard", "mixer": "gru"}}
+
+
+def test_a_key_that_moved_is_found_in_its_new_section():
+    new = {"model": {"name": "stack", "width": 8, "mixer": "gru"}}
+    head = {"pool": "attention", "weights": "hard"}
+    said = {}
+    got = renamed.modern({"task": "classification", **POOLED}, said)
+    assert got == {"task": {"name": "classification", "head": head}, **new}
+    assert said == {
+        "model.name=classifier": "model.name=stack",
+        "model.pool": "task.head.pool",
+        "model.pool_weights": "task.head.weights",
+    }
+    section = {"name": "classification", "head": {"name": "pooled"}}
+    assert renamed.modern({"task": section, **POOLED})["task"]["head"] == {"name": "pooled", **head}
+    assert section == {"name": "classification", "head": {"name": "pooled"}}, "the tree of the caller is not changed"
+    with pytest.raises(ConfigError, match=r"model\.pool is called task\.head\.pool now, and both are given: remove"):
+        renamed.modern({"task": {"name": "classification", "head": {"pool": "max"}}, **POOLED})
+    own = {"model": {"name": "mine:Net", "pool": 3}}
+    assert renamed.modern(own) == own, "a key of a model outside the package"
+
+
+def test_a_moved_key_in_overrides_sweeps_and_comparisons():
+    tree = launch.tiny("task=classification", "model=classifier", "model.mixer=gru", "model.pool=last")
+    tree["data"] = {"name": "digits"}
+    assert tree["model"]["name"] == "classifier"
+    base = resolve(tree)
+    assert base["model"]["name"] == "stack" and "pool" not in base["model"]
+    assert base["task"]["head"] == {"name": "pooled", "pool": "last", "weights": "softmax"}
+    assert with_values(base, {"model.pool": "max"})["task"]["head"]["pool"] == "max"
+    with pytest.raises(ConfigError, match="pool is not a key"):
+        with_values(resolve(NEW), {"model.pool": "max"})
+    changes = {"a": {"model.pool": "max"}, "b": {"model": "mine:Net", "model.pool": 3}, "c": {"model.name": "lm"}}
+    got = renamed.modern({"base": {**tree, "model": {**tree["model"], "mixer": "gru"}}, "contenders": changes})
+    assert got["contenders"] == {
+        "a": {"task.head.pool": "max"},
+        "b": {"model": "mine:Net", "model.pool": 3},
+        "c": {"model.name": "stack"},
+    }
+
+
+def test_a_run_of_before_is_the_run_of_a_comparison(tmp_path):
+    """Its config has old names, and no key that was added later."""
+    now = resolve(NEW)
+    old = {**now, **OLD, "model": {k: v for k, v in now["model"].items() if k != "embed"} | {"name": "lm"}}
+    old["task"] = {"name": "next_token", "given": 1, "monitor": "loss"}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert trials.outcome(trials.Trial(tmp_path, now)) == trials.Outcome()
+    old["seed"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match="holds the run of another config, seed is 5 there"):
+        trials.outcome(trials.Trial(tmp_path, now))
 
 
 def test_a_key_under_both_names_is_refused():

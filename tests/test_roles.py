@@ -42,15 +42,10 @@ TABLE = {
         "layers_0/kernel layers_0/recurrent layers_1/kernel layers_1/recurrent",
         "layers_0/bias layers_1/bias",
     ),
-    "classifier": (
+    "stack": (
         "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/up/kernel score/kernel",
         "embedding/bias head/bias mlp/down/bias mlp/up/bias norm_mixer/bias norm_mixer/scale norm_mlp/bias "
         "norm_mlp/scale norm_out/bias norm_out/scale score/bias",
-    ),
-    "lm": (
-        "embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel",
-        "head/bias mlp/down/bias mlp/up/bias norm_mixer/bias norm_mixer/scale norm_mlp/bias norm_mlp/scale "
-        "norm_out/bias norm_out/scale",
     ),
     "seq2seq": (
         "embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel source_embedding/embedding",
@@ -76,7 +71,7 @@ def roles(module, given) -> dict[str, bool]:
     """Parameter -> whether it is a matrix."""
     init = lambda key, *_, **__: module.init(key, *given, method=forward)
     task = types.SimpleNamespace(reads=lambda batch: Reads(batch["mask"], batch["mask"]), length=lambda L: L)
-    found = state.matrices(types.SimpleNamespace(init=init), task, {"mask": jnp.ones((1, 1), bool)})
+    found = state.matrices(types.SimpleNamespace(init=init, side=()), task, {"mask": jnp.ones((1, 1), bool)})
     return {jax.tree_util.keystr(p, simple=True, separator="/"): it for p, it in jax.tree.leaves_with_path(found)}
 
 
@@ -102,7 +97,7 @@ def test_what_a_mixer_calls_a_vector_neither_decays_nor_is_turned():
         )
         params = jax.tree.map(lambda s: jnp.full(s.shape, 0.1), e.shapes.params)
         gradients = jax.tree.map(lambda p: jnp.full(p.shape, gradient), params)
-        return e.tx.update(gradients, e.tx.init(params), params, step=0)[0]["blocks_0"]["mixer"]
+        return e.learner.tx.update(gradients, e.learner.init(params), params, step=0)[0]["blocks_0"]["mixer"]
 
     for optimiser in ("adamw", "muon"):
         still = [name for name, update in moved(optimiser, 0.0).items() if not jnp.any(update)]

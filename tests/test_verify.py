@@ -157,6 +157,8 @@ def test_what_is_trained_is_the_config_but_for_its_length():
     )
     short = verify.shortened(tree, 42, 3)
     assert (short["train"]["steps"], short["optim"]["warmup_steps"]) == (40, 40)
+    tree["optim"]["groups"] = [{"match": "head/.*", "rate": 1.0, "decay": 1.0, "from_step": step} for step in (3, 900)]
+    assert [group["from_step"] for group in verify.shortened(tree, 42, 3)["optim"]["groups"]] == [3, 20]
 
 
 def test_a_run_that_fails_by_itself_says_why(tmp_path):

@@ -14,9 +14,9 @@ import numpy as np
 import programs
 import pytest
 from gradients import close, pull, zeros
-from subjects import SUBJECTS, D, Given, L, V
+from subjects import SUBJECTS, D, Given, L, Timed, V
 
-from seqjax.models import lm
+from seqjax.models import stack
 
 # Each row is a string, in which each letter is a token:
 #     x real    R real, a new document starts here    . masked    r masked, with a reset that must not count
@@ -96,7 +96,7 @@ def only(names, daily=()):
 def drawn(name):
     """A module and an input for it."""
     module, draw = SUBJECTS[name], np.random.default_rng(0)
-    if issubclass(module.make.func if isinstance(module, Given) else type(module), lm.Model):
+    if issubclass(module.make.func if isinstance(module, Given) else type(module), (stack.Model, Timed)):
         return module, draw.integers(0, V, (B, L), np.int32)
     return module, draw.normal(size=(B, L, D)).astype("float32")
 

@@ -14,7 +14,7 @@ def get_comparison(variant: str = ""):
         base=dict(
             data=dict(name="reference", length=64),
             task=dict(name="next_token", monitor="bits_per_character"),
-            model=dict(name="lm", width=16 if tiny else 64, layers=1 if tiny else 2, expansion=2, mixer="gru"),
+            model=dict(name="stack", width=16 if tiny else 64, layers=1 if tiny else 2, expansion=2, mixer="gru"),
             optim=dict(warmup_steps=1 if tiny else 50),
             loader=dict(batch_size=64 if tiny else 16),
             train=dict(steps=2 if tiny else 600, log_every=100, eval_every=1 if tiny else 200, checkpoint_every=300),

@@ -13,13 +13,12 @@ def get_comparison(variant: str = ""):
     return dict(
         base=dict(
             data=dict(name="digits"),
-            task=dict(name="classification", monitor="loss"),
+            task=dict(name="classification", monitor="loss", head=dict(name="pooled", pool="mean")),
             model=dict(
-                name="classifier",
+                name="stack",
                 width=16 if tiny else 64,
                 layers=1 if tiny else 2,
                 expansion=2,
-                pool="mean",
                 dropout=0.1,
                 mixer="gru",
             ),

@@ -15,7 +15,7 @@ def get_comparison(variant: str = ""):
         base=dict(
             data=dict(name="recall", pairs=2 if tiny else 4, keys=8, values=8, examples=16 if tiny else 512),
             task=dict(name="next_token"),
-            model=dict(name="lm", width=8 if tiny else 32, layers=1 if tiny else 2, expansion=1, mixer="gru"),
+            model=dict(name="stack", width=8 if tiny else 32, layers=1 if tiny else 2, expansion=1, mixer="gru"),
             optim=dict(warmup_steps=1 if tiny else 50),
             loader=dict(batch_size=8 if tiny else 32),
             train=dict(steps=2 if tiny else 800, log_every=100, eval_every=1 if tiny else 200, checkpoint_every=500),

@@ -41,26 +41,26 @@ def run(args) -> None:
     from seqjax import runtime
     from seqjax.report import fingerprint as pages
     from seqjax.search import fingerprint
-    from seqjax.training import progress
+    from seqjax.search._display import Display
 
     runtime.setup()
     mixers = mixers or fingerprint.causal()
     if args.name and len(mixers) > 1:
         raise ConfigError(f"--name {args.name} is for one mixer, got {len(mixers)}: name one mixer at a time.")
     slots = args.slots if args.slots is not None else 1 if args.tier == "gpu" else os.cpu_count() or 1
-    options = dict(name=args.name, overrides=args.overrides, tier=args.tier, seeds=args.seeds, slots=slots)
-    say = progress.console(soft_wrap=True).print
-    prints = [fingerprint.Fingerprint(mixer, args.workdir, **options, say=say) for mixer in mixers]
-    for taken in prints:
-        if args.dry_run:
-            _show(taken)
-            continue
-        taken.run()
-        finished, unfinished = fingerprint.read(args.workdir)
-        path = pages.write(Path(args.workdir), finished)
-        if unfinished:
-            say(f"not finished, so not on the pages: {', '.join(unfinished)}")
-        say(f"report: {path.with_name(f'{taken.name}.html')}, side by side: {path}")
+    with Display() as display:
+        options = dict(name=args.name, overrides=args.overrides, tier=args.tier, seeds=args.seeds, slots=slots)
+        prints = [fingerprint.Fingerprint(mixer, args.workdir, **options, display=display) for mixer in mixers]
+        for taken in prints:
+            if args.dry_run:
+                _show(taken)
+                continue
+            taken.run()
+            finished, unfinished = fingerprint.read(args.workdir)
+            path = pages.write(Path(args.workdir), finished)
+            if unfinished:
+                display.say(f"not finished, so not on the pages: {', '.join(unfinished)}")
+            display.say(f"report: {path.with_name(f'{taken.name}.html')}, side by side: {path}")
 
 
 def _show(taken) -> None:

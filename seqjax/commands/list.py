@@ -1,11 +1,13 @@
 """seqjax list."""
 
-ABOUT = "Show every mixer, model, task, source, decoder and evaluator, or one of these kinds."
+ABOUT = "Show every mixer, embedding, head, model, task, source, decoder and evaluator, or one kind."
 EXAMPLES = """\
   seqjax list
   seqjax list mixers"""
 KINDS = {
     "mixers": ("seqjax.mixers", "Mixer"),
+    "embeddings": ("seqjax.embed", "Embed"),
+    "heads": ("seqjax.heads", "Head"),
     "models": ("seqjax.models", "Model"),
     "tasks": ("seqjax.tasks", "Task"),
     "sources": ("seqjax.data", "Source"),

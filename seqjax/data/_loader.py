@@ -10,14 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from seqjax import lookup
 from seqjax.data import _checks
 from seqjax.data._ahead import read
+from seqjax.data._padding import cut, pad
 from seqjax.data._random import philox
 from seqjax.data._source import Source
+from seqjax.spec import Spec
 from seqjax.types import Checked, ConfigError, Count, DataError, Positive, Processes
-
-PADDED = ("tokens", "features", "scored", "reset")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,9 @@ class Loader(Checked):
     Sequences are padded on the right to the shortest bucket that holds them. All rows of a batch share a bucket, and
     the model is compiled once per bucket. The default is one bucket of `spec.length`. An example longer than the last
     bucket is an error, is cut at the end (`truncate`), or loses a random start and end (`crop`; in validation and test
-    it is cut at the end). A `source` is padded to `spec.source_length` under `source_mask`, and never cut.
+    it is cut at the end). A `place` into a cut sequence moves with it; an example with a place in what was cut off is
+    dropped: its row is empty. Other axes are padded to `spec.lengths[axis]`, and never cut. Each axis has its mask:
+    `mask` for L, `mask_S` for S.
 
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. An endless source has no epochs: each seed reads its own range of indices.
@@ -57,14 +58,17 @@ class Batches:
         if split not in source.spec.splits:
             raise ConfigError(f"no split {split!r} in this source; it has {', '.join(source.spec.splits)}.")
         self.buckets = tuple(loader.buckets) or (source.spec.length,)
+        self.spec = self._spec()
         self.size = self._count()
-        _checks.sizes(source.spec, split, self.size, loader.batch_size, self.buckets[-1])
+        batches, rows = loader.prefetch + 1, loader.batch_size
+        _checks.check_memory(self.spec, loader, self.buckets[-1], batches=batches, rows=rows)
         self._order = (None, None)  # epoch, its order
         if self.size is None:
             if split != "train":
                 raise DataError(f"split {split!r} is endless, only train may be: return a number from size({split!r}).")
             self.per_epoch = None
             return
+        _checks.order(split, self.size)
         if self.size == 0 or (shuffle and self.size < loader.batch_size):
             raise DataError(
                 f"split {split!r} has {self.size} examples, a batch takes {loader.batch_size}: "
@@ -76,6 +80,10 @@ class Batches:
         # The batches of one epoch, each as (bucket, number within the bucket).
         self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch_size))]
         self.per_epoch = len(self._plan)
+
+    def _spec(self) -> Spec:
+        """The fields of a batch."""
+        return self.source.spec
 
     def _count(self) -> int | None:
         return self.source.size(self.split)
@@ -107,13 +115,10 @@ class Batches:
         bucket, indices, epoch = self._rows(step)
         B = self.loader.batch_size if rows is None else len(rows)
         mine = indices if rows is None else indices[rows[rows < len(indices)]]
-        # If none of these rows is real, an example of another row gives the shapes of empty rows.
-        read = mine if len(mine) else indices[:1]
-        examples = [self._example(int(i)) for i in read]
-        _checks.values(examples, [self._where(int(i)) for i in read], self.source.spec)
-        examples = [self._cut(example, int(i), epoch) for example, i in zip(examples, read, strict=True)]
-        batch = self._collate(examples, read, self.buckets[bucket], B)
-        return batch if len(mine) else {key: np.zeros_like(array) for key, array in batch.items()}
+        examples = [self._example(int(i)) for i in mine]
+        _checks.values(examples, mine, self.spec, self._where)
+        examples = [self._cut(example, int(i), epoch) for example, i in zip(examples, mine, strict=True)]
+        return pad(examples, self.spec, self.spec.lengths | {"L": self.buckets[bucket]}, B)
 
     def _rows(self, step: int):
         """The bucket, the indices of the examples and the epoch of batch `step`."""
@@ -145,7 +150,9 @@ class Batches:
         where = self._where(index)
         try:
             example = self.source.example(self.split, index)
-            _checks.shapes(example, self.source.spec, where)
+            _checks.names(example, self.spec, where)
+            example = {name: np.asarray(value) for name, value in example.items()}
+            _checks.shapes(example, self.spec, where)
         except (DataError, MemoryError):
             raise
         except Exception as error:
@@ -153,8 +160,7 @@ class Batches:
         return example
 
     def _cut(self, example, index: int, epoch: int):
-        longest = self.buckets[-1]
-        length = len(example["tokens"] if "tokens" in example else example["features"])
+        longest, length = self.buckets[-1], len(example[self.spec.axes["L"]])
         if length <= longest:
             return example
         if self.loader.too_long == "error":
@@ -163,34 +169,7 @@ class Batches:
         if self.loader.too_long == "crop" and self.shuffle:
             bits = philox([self.seed, epoch], [index, 1, 0, 0])
             start = int(bits.random_raw() % (length - longest + 1))
-        return {k: v[start : start + longest] if k in PADDED else v for k, v in example.items()}
-
-    def _collate(self, examples, indices, length: int, B: int):
-        batch = {}
-        for index, example in zip(indices, examples, strict=True):
-            if example.keys() != examples[0].keys():
-                raise DataError(
-                    f"record {index} of split {self.split!r} has {lookup.listed(example)}, "
-                    f"record {indices[0]} has {lookup.listed(examples[0])}: give all records the same fields."
-                )
-        padded = {**dict.fromkeys(PADDED, length), "source": self.source.spec.source_length}
-        for key, first in examples[0].items():
-            first = np.asarray(first)
-            shape = (B, padded[key], *first.shape[1:]) if key in padded else (B, *first.shape)
-            dtype = np.int32 if first.dtype.kind in "iu" else np.float32 if first.dtype.kind == "f" else first.dtype
-            out = np.zeros(shape, dtype)
-            for row, example in enumerate(examples):
-                value = np.asarray(example[key])
-                if key in padded:
-                    out[row, : len(value)] = value
-                else:
-                    out[row] = value
-            batch[key] = out
-        batch["mask"] = _mask(examples, "tokens" if "tokens" in batch else "features", B, length)
-        if "source" in batch:
-            batch["source_mask"] = _mask(examples, "source", B, padded["source"])
-        batch["weight"] = (np.arange(B) < len(examples)).astype(np.float32)
-        return batch
+        return cut(example, self.spec, start, longest)
 
     @functools.cached_property
     def first(self) -> dict[str, np.ndarray]:
@@ -204,7 +183,7 @@ class Batches:
             return [(self.first, 1.0)]
         buckets, counts = np.unique([bucket for bucket, _ in self._plan], return_counts=True)
         as_long = lambda a, length: a[:, np.arange(length) % a.shape[1]]
-        padded = {key: a for key, a in self.first.items() if key in PADDED or key == "mask"}
+        padded = {key: self.first[key] for key, column in self.spec.columns.items() if column.axis == "L"}
         return [
             ({**self.first, **{key: as_long(a, self.buckets[b]) for key, a in padded.items()}}, n / self.per_epoch)
             for b, n in zip(buckets, counts, strict=True)
@@ -240,10 +219,3 @@ class Batches:
     def _read(self, steps, part: Callable, give_up: Callable):
         loader = self.loader
         return read(steps, part, loader.num_workers, loader.prefetch, loader.timeout, give_up)
-
-
-def _mask(examples, field: str, B: int, length: int):
-    """True where a padded field is real: (B, length)."""
-    lengths = np.zeros(B, np.int32)
-    lengths[: len(examples)] = [len(e[field]) for e in examples]
-    return np.arange(length)[None, :] < lengths[:, None]

@@ -12,14 +12,15 @@ from seqjax.types import Checked
 class Source(Checked):
     """Gives examples by split and index. `example` is pure: the same split and index give the same arrays.
 
-    An example is a dict of unpadded arrays:
+    An example is a dict of unpadded arrays: exactly the fields of `self.spec`, each of shape ([length], *field.shape).
+    Fields along the same axis have the same length. These names have a meaning for the tasks and models here:
 
-        tokens    int32 (L,)          ids in 0 ... spec.vocabulary - 1
-        features  float32 (L, F)      instead of tokens
-        label     int                 class in 0 ... spec.classes - 1, if the source has classes
-        scored    bool (L,)           optional: which predicted tokens count; if absent, all count
-        reset     bool (L,)           optional: where a document begins; the first token needs no mark
-        source    int32 (S,)          ids in 0 ... spec.source_vocabulary - 1, if there is a source sequence
+        tokens    ids (L,)            or
+        features  real (L, F)         the sequence that the model reads
+        label     ids ()              the class of the sequence
+        scored    bool (L,)           which predicted tokens count; if absent, all count
+        reset     bool (L,)           where a document begins; the first token needs no mark
+        source    ids (S,)            a second sequence, which the first one answers
 
     Any other split or index is an error of the calling code, not of the user. Sources with labels also have
     `classes`, the names of the classes in order.
@@ -53,8 +54,8 @@ class Source(Checked):
 
         A source that knows the lengths without reading overrides this: then too long examples fail at the start.
         """
-        first = lambda e: len(e["tokens"] if "tokens" in e else e["features"])
-        return np.array([first(self.example(split, i)) for i in range(self.size(split))], np.int64)
+        name = self.spec.axes["L"]
+        return np.array([len(self.example(split, i)[name]) for i in range(self.size(split))], np.int64)
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """The values that a model must beat: metric -> name of the baseline -> value, computed on this split."""

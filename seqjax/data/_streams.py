@@ -1,10 +1,13 @@
 """Batches in reading order, for a state that is carried from batch to batch."""
 
+import dataclasses
+
 import numpy as np
 
 from seqjax.data import _checks
 from seqjax.data._loader import Batches, Loader
 from seqjax.data._source import Source
+from seqjax.spec import Field, Spec
 from seqjax.types import ConfigError, DataError
 
 
@@ -22,8 +25,8 @@ class Streams(Batches):
     nothing is shuffled. `reset` is True where a document begins, and at the first token of every row in an epoch.
 
     Raises:
-      ConfigError: the source has no stream, or buckets are given.
-      DataError: train has fewer windows than rows.
+      ConfigError: the source has no stream, or a field that windows cannot cut; or buckets are given.
+      DataError: train has fewer windows than rows; the stream has other fields than the spec.
     """
 
     def __init__(self, source: Source, split: str, loader: Loader):
@@ -37,6 +40,10 @@ class Streams(Batches):
         row_B = np.arange(loader.batch_size)
         self._first_B = row_B * n + np.minimum(row_B, extra)  # the first window of each row
 
+    def _spec(self) -> Spec:
+        spec = self.source.spec
+        return dataclasses.replace(spec, fields=spec.fields | {"reset": Field("bool")})
+
     def _count(self) -> int:
         self.stream, self.length = self.source.stream(self.split), self.source.spec.length - 1
         if self.stream is None:
@@ -49,6 +56,13 @@ class Streams(Batches):
                 f"task.carry_state reads windows of data.length, got loader.buckets={list(self.loader.buckets)}: "
                 "leave them out."
             )
+        for name, field in self.spec.fields.items():
+            if field.axis != "L" or field.into is not None:
+                raise ConfigError(
+                    f"task.carry_state cuts running text into windows, but the field {name!r} is not a sequence of "
+                    "values along it: leave out the field, or task.carry_state."
+                )
+        _checks.names(self.stream, self.source.spec, f"the stream of split {self.split!r}")
         return -(-(len(self.stream["tokens"]) - 1) // self.length)
 
     @property
@@ -61,8 +75,7 @@ class Streams(Batches):
     def part(self, step: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
         """Batch number `step`, counted over all epochs, with `reset` (B, L); or some rows of it."""
         batch = super().part(step, rows)
-        reset_BL = batch.setdefault("reset", np.zeros_like(batch["mask"]))
-        reset_BL[:, 0] |= step % self.per_epoch == 0
+        batch["reset"][:, 0] |= step % self.per_epoch == 0
         return batch
 
     def _rows(self, step: int):
@@ -76,5 +89,6 @@ class Streams(Batches):
     def _example(self, index: int) -> dict[str, np.ndarray]:
         begin = index * self.length
         example = {key: array[begin : begin + self.length + 1] for key, array in self.stream.items()}
-        _checks.shapes(example, self.source.spec, self._where(index))
+        example.setdefault("reset", np.zeros(len(example["tokens"]), bool))
+        _checks.shapes(example, self.spec, self._where(index))
         return example

@@ -182,7 +182,7 @@ class TextWindows(Textual):
                 ids_N[at : at + len(ids_L)] = ids_L
                 character, at = character + len(piece), at + len(ids_L)
         ids_N.flags.writeable = False  # streams are slices of it
-        self._ids, self._begins, begin = {}, {}, 0
+        self._ids, self._begins, begin, several = {}, {}, 0, len(texts) > 1
         for split, end in places.items():
             least = self.length + 1 if split == "train" else 2
             if end - begin < least:
@@ -192,12 +192,13 @@ class TextWindows(Textual):
                     f"characters, wanted at least {least}: use a longer text, or {fix}."
                 )
             self._ids[split] = ids_N[begin:end]
-            if len(texts) > 1:
+            if several:
                 self._begins[split] = np.array([0, *(b - begin for b in begins if begin < b < end)])
             begin = end
         if self.codec.size == 1:
             raise DataError(f"{where} repeats one single character, so there is nothing to predict: use another text.")
-        self.spec = spec.tokens(self.codec.size, self.length + 1, unit=self.codec.unit, splits=tuple(ends))
+        how = dict(reset=several, unit=self.codec.unit, splits=tuple(ends))
+        self.spec = spec.tokens(self.codec.size, self.length + 1, **how)
         self.notes = tuple(unlearnt(self.codec, {split: [ids_L] for split, ids_L in self._ids.items()}))
 
     def _window(self, split: str, begin: int, end: int) -> dict[str, np.ndarray]:

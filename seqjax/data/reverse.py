@@ -36,8 +36,8 @@ class Reverse(Strings):
             self.length + 2,
             source=(self.symbols, self.length),
             scored=True,
-            splits=SPLITS,
             end=self.symbols + 1,
+            splits=SPLITS,
         )
 
     def draw(self, random, split):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import masks
 from seqjax.spec import Spec
-from seqjax.types import Checked, Count, Injected
+from seqjax.types import Checked, Count, Injected, fields_of, marker
 
 
 class Decoded(NamedTuple):
@@ -33,7 +33,8 @@ class Decoder(Checked):
     but not what they score. So scores of different decoders can be compared.
 
     Raises:
-      ValueError: see `check`; a source is given to a model that reads none, or is missing for a model that reads one.
+      ValueError: see `check`; the model has no state; a source is given to a model that reads none, or is missing for a
+        model that reads one.
     """
 
     spec: Annotated[Spec, Injected]
@@ -47,6 +48,12 @@ class Decoder(Checked):
         """The largest number of new tokens of any row: the length of the result."""
         return self.max_length or max(self.spec.length - 1, 1)
 
+    @property
+    def options(self) -> dict:
+        """The options by name, for the record."""
+        kinds = fields_of(type(self)).items()
+        return {name: getattr(self, name) for name, (hint, _) in kinds if not marker(hint, Injected)}
+
     def check(self, model, L: int) -> None:
         """Refuses prompts of `L` tokens, padding included, that the model cannot continue.
 
@@ -55,8 +62,7 @@ class Decoder(Checked):
         """
         if L == 0:
             raise ValueError("the prompt is empty: give at least one token to continue.")
-        # A user's model may have neither attribute.
-        capacity, prefix = getattr(model, "capacity", None), getattr(model, "prefix", 0)
+        capacity, prefix = model.capacity, model.prefix
         new = self.max_length or max(self.spec.length - L, 1)
         need = L + new - 1  # the model never reads the last token
         if capacity is not None and need > capacity:
@@ -74,7 +80,10 @@ class Decoder(Checked):
         B, L = reads.x.shape
         self.check(net.model, L)
         masks.check(reads.mask_BL, (B, L))
-        out = net(reads._replace(side={}), net.prefill(reads))
+        side = dict(reads.side)
+        source = [side.pop(name, None) for name in ("source_BS", "source_mask_BS")]
+        state = net.model.init_state(B) if source[0] is None else net.prefill(*source)
+        out = net(reads._replace(side=side), state)
         last_B = jnp.max(jnp.where(reads.mask_BL, jnp.arange(L)[None], 0), axis=1)
         logits_BV = jnp.take_along_axis(out.prediction, last_B[:, None, None], axis=1)[:, 0]
         left_B = jnp.maximum(self.spec.length - jnp.sum(reads.mask_BL, axis=1), 1)

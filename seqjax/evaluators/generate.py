@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import math
+import operator
 from collections.abc import Callable
 from typing import Annotated
 
@@ -12,10 +12,11 @@ import numpy as np
 from seqjax.data import Batches
 from seqjax.decoding.greedy import Greedy
 from seqjax.evaluators import _base
-from seqjax.evaluators._edits import distance
-from seqjax.metrics import Ratio
+from seqjax.metrics import Edits, Ratio
 from seqjax.training.net import Net
-from seqjax.types import ConfigError, Count, Injected, Natural, Part, fields_of, marker
+from seqjax.types import ConfigError, Count, Natural, Part
+
+NAMES = ("generate_exact_match", "generate_token_error_rate", "generate_length_ratio")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,16 +39,18 @@ class Generate(_base.Evaluator):
     examples: Count = 128
     samples: Natural = 8
 
-    metrics = {"generate_exact_match": "more", "generate_token_error_rate": "less"}
+    metrics = {NAMES[0]: "more", NAMES[1]: "less"}
 
     def __post_init__(self):
         super().__post_init__()
         spec = self.source.spec
-        if spec.vocabulary is None or math.isinf(self.task.prompt_length) or not hasattr(self.model, "step"):
+        if spec.vocabulary is None or not self.task.causal:
             raise ValueError(
-                f"{type(self.model).__name__} with {type(self.task).__name__} predicts no next token, so it cannot "
-                "generate: remove the evaluator 'generate', or choose task.name='next_token'."
+                f"{type(self.task).__name__} predicts no next token, so there is nothing to generate: remove the "
+                "evaluator 'generate', or choose another task."
             )
+        if spec.source_vocabulary is None:
+            jax.eval_shape(lambda: self.model.init_state(1))  # raises if the model has no state
         if spec.end is None and self.drawn_by.max_length is None:
             raise ValueError("the data have no end token, so no answer would end: set decoder.max_length (--tokens).")
 
@@ -108,7 +111,7 @@ class Answers(_base.Pass):
         return self.layout.place(reads if rows is None else jax.tree.map(lambda a: a[rows], reads), size)
 
     def __call__(self, params, step, *, on_batch, give_up, write):
-        self.rows, found = [], []
+        self.rows, found = [], (Ratio(0, 0), Edits(0, 0), Ratio(0, 0))
         for i, (batch, begin_B, end_B) in enumerate(self.batches):
             place = np.array([step, i], np.int32)
             out = jax.device_get(self._decode(params, self._prompts(batch, begin_B), place))
@@ -119,37 +122,27 @@ class Answers(_base.Pass):
                     about = self._about(batch, row, begin_B[row], wanted_L, drawn_L)
                     self.rows.append({**about, "score": float(out.score_BN[row, 0]), "step": step})
                 if len(wanted_L):
-                    found.append(self._compare(drawn_L, wanted_L))
+                    found = tuple(map(operator.add, found, self._compare(drawn_L, wanted_L)))
             on_batch(i + 1)
             if give_up():
                 return None
         write("samples.json", self.rows)
-        right, edits, drawn, wanted = np.array(found, np.float64).reshape(-1, 4).sum(axis=0)
-        return {
-            "generate_exact_match": Ratio(right, len(found)).mean(),
-            "generate_token_error_rate": Ratio(edits, wanted).mean(),
-            "generate_length_ratio": Ratio(drawn, wanted).mean(),
-        }
+        return {name: sums.mean() for name, sums in zip(NAMES, found, strict=True)}
 
-    def _compare(self, drawn_L, wanted_L) -> tuple[bool, int, int, int]:
+    def _compare(self, drawn_L, wanted_L) -> tuple[Ratio, Edits, Ratio]:
         """Whether they are equal, the edits between them, and their lengths; all but the first without end tokens."""
-        words, wanted = (ids[ids != self.decoder.spec.end] for ids in (drawn_L, wanted_L))
-        return np.array_equal(drawn_L, wanted_L), distance(words, wanted), len(words), len(wanted)
+        words, wanted = (ids[ids != self.decoder.spec.end].tolist() for ids in (drawn_L, wanted_L))
+        equal = np.array_equal(drawn_L, wanted_L)
+        return Ratio(equal, 1), Edits(*map(float, Edits.of(words, wanted))), Ratio(len(words), len(wanted))
 
     def _about(self, batch, row: int, begin: int, wanted_L, drawn_L) -> dict:
         """A row for samples.json, in words or numbers, and how it was drawn."""
         source = self.of.source
         about = {"prompt": words(source, batch["tokens"][row, :begin])}
         if "source" in batch:
-            about = {"source": " ".join(map(str, batch["source"][row][batch["source_mask"][row]]))}
+            about = {"source": " ".join(map(str, batch["source"][row][batch["mask_S"][row]]))}
         about |= {"wanted": words(source, wanted_L), "text": words(source, drawn_L)}
-        return about | options(self.decoder) | {"seed": self.of.seed}
-
-
-def options(decoder) -> dict:
-    """How a decoder draws: its options by name."""
-    kinds = fields_of(type(decoder)).items()
-    return {name: getattr(decoder, name) for name, (hint, _) in kinds if not marker(hint, Injected)}
+        return about | self.decoder.options | {"seed": self.of.seed}
 
 
 def words(source, ids) -> str:

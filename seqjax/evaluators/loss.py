@@ -7,7 +7,6 @@ import numpy as np
 
 from seqjax.data import Batches, Streams
 from seqjax.evaluators import _base
-from seqjax.metrics import Ratio
 from seqjax.training.step import make_eval_step
 
 
@@ -37,17 +36,16 @@ class Sums(_base.Pass):
         self._step = layout.evaluate(make_eval_step(of.model, of.task), size)
 
     def __call__(self, params, step, *, on_batch, give_up, write):
-        totals: dict[str, Ratio] = {}
+        totals = {}
         carry, size = self._start, self.batches.loader.batch_size
         for i, batch in enumerate(self.batches.iterate(0, self.count, rows=self.layout.rows(size))):
             metrics, carry = self._step(params, self.layout.place(batch, size), carry)
-            for name, ratio in jax.device_get(metrics).items():
-                value = Ratio(np.float64(ratio.total), np.float64(ratio.weight))
+            for name, value in jax.tree.map(np.float64, jax.device_get(metrics)).items():
                 totals[name] = totals[name] + value if name in totals else value
             on_batch(i + 1)
             if give_up():
                 return None
-        return {name: ratio.mean() for name, ratio in totals.items()}
+        return {name: sums.mean() for name, sums in totals.items()}
 
 
 Evaluator = Loss

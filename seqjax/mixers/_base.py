@@ -33,6 +33,7 @@ class Mixer(Module):
     prefix = 0  # the first `prefix` tokens of a document all see each other, in both directions
     cuttable = False  # whether a sequence may be split over devices: `seqjax.ops.ring`
     capacity = None  # the number of tokens of one document that the state holds; None: any number
+    side = ()  # names of further inputs that it reads, such as "elapsed_BLF": keyword arguments of `__call__`
 
     @nn.nowrap
     def init_state(self, batch: int):
@@ -57,9 +58,23 @@ class Mixer(Module):
         """
         raise NotImplementedError
 
-    def step(self, x_BD, state, *, mask_B=None, reset_B=None):
-        """Mixes one token, as a sequence of length one: (B, D) -> (B, D)."""
-        return one_token(self, x_BD, state, mask_B, reset_B)
+    def step(self, x_BD, state, *, mask_B=None, reset_B=None, **side):
+        """Mixes one token, as a sequence of length one: (B, D) -> (B, D). `side` has no axis L: `elapsed_BF`."""
+        return one_token(self, x_BD, state, mask_B, reset_B, side)
+
+    @nn.nowrap
+    def pick(self, side: dict) -> dict:
+        """The side inputs that this mixer reads, out of all that are given.
+
+        Raises:
+          ValueError: one of them is not given.
+        """
+        if missing := [name for name in self.side if name not in side]:
+            raise ValueError(
+                f"{type(self).__name__} reads {missing[0]}, and it is not given: choose a task that gives it "
+                "(`Reads.side`), or another mixer."
+            )
+        return {name: side[name] for name in self.side}
 
     @nn.nowrap
     def check(self, x_BLD, state, mask_BL, reset_BL) -> None:
@@ -107,10 +122,16 @@ def check_heads(width: int, heads: int, kv_heads: int | None = None) -> None:
         )
 
 
-def one_token(module, x_BX, state, mask_B, reset_B):
+def sides(mixers) -> tuple[str, ...]:
+    """The names of the side inputs that any of the mixers reads."""
+    return tuple(dict.fromkeys(name for mixer in mixers for name in mixer.side))
+
+
+def one_token(module, x_BX, state, mask_B, reset_B, side):
     """The step of any module with the signature of a mixer: it runs a sequence of length one."""
-    widen = lambda flag_B: None if flag_B is None else flag_B[:, None]
-    y_BLX, state = module(x_BX[:, None], state, mask_BL=widen(mask_B), reset_BL=widen(reset_B))
+    widen = lambda a: None if a is None else a[:, None]
+    side = {name.replace("_B", "_BL", 1): widen(a) for name, a in side.items()}
+    y_BLX, state = module(widen(x_BX), state, mask_BL=widen(mask_B), reset_BL=widen(reset_B), **side)
     return y_BLX[:, 0], state
 
 

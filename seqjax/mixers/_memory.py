@@ -37,7 +37,7 @@ class MemoryMixer(Mixer):
     def init_state(self, batch: int):
         raise ValueError(
             f"{type(self).__name__} reads a memory, and its first state is made from that: call prefill(memory_BSD, "
-            "mask_BS), or choose model.name='seq2seq', which calls it."
+            "mask_BS), or choose a model with an encoder, which calls it."
         )
 
     @nn.nowrap
@@ -70,6 +70,6 @@ def check_alone(mixers, whole: str) -> None:
     for mixer in mixers:
         if mixer.memory:
             raise ValueError(
-                f"{type(mixer).__name__} reads a memory, and {whole} has none: choose model.name='seq2seq' and put "
-                f"{type(mixer).__name__} into model.cross_attention or model.mixer."
+                f"{type(mixer).__name__} reads a memory, and {whole} has none: choose another mixer, or put it into "
+                "the decoder of a model with an encoder."
             )

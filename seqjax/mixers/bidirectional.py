@@ -45,6 +45,10 @@ class Bidirectional(Mixer):
     def cuttable(self):
         return self._inner.cuttable
 
+    @property
+    def side(self):
+        return self._inner.side
+
     def setup(self):
         self.forward = self.mixer(width=self.width, dtype=self.dtype)
         self.backward = self.mixer(width=self.width, dtype=self.dtype)
@@ -58,12 +62,13 @@ class Bidirectional(Mixer):
             "(for example mixer.name='lstm') to run step by step."
         )
 
-    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.check(x_BLD, state, mask_BL, reset_BL)
         flip = lambda a: None if a is None else jnp.flip(a, axis=1)
         ends_BL = masks.ends(x_BLD.shape[:2], mask_BL, reset_BL)
         options = dict(deterministic=deterministic)
-        f_BLD, _ = self.forward(x_BLD, mask_BL=mask_BL, reset_BL=reset_BL, **options)
+        f_BLD, _ = self.forward(x_BLD, mask_BL=mask_BL, reset_BL=reset_BL, **options, **side)
+        options |= {name: flip(a) for name, a in side.items()}
         b_BLD, _ = self.backward(flip(x_BLD), mask_BL=flip(mask_BL), reset_BL=flip(ends_BL), **options)
         b_BLD = flip(b_BLD)
         if self.merge == "sum":

@@ -3,7 +3,7 @@
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixer, Mixers, cycle, least_capacity
+from seqjax.mixers._base import Mixer, Mixers, cycle, least_capacity, sides
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Fraction, Layers
@@ -56,17 +56,21 @@ class Stacked(Mixer):
     def capacity(self):
         return least_capacity(self.stack())
 
+    @property
+    def side(self):
+        return sides(self.stack())
+
     @nn.nowrap
     def init_state(self, batch: int):
         return tuple(mixer.init_state(batch) for mixer in self.stack())
 
-    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.check(x_BLD, state, mask_BL, reset_BL)
         flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
         x_BLD, after = masks.fill(x_BLD, mask_BL), []
         for i, mixer in enumerate(self.inner):
             dropped_BLD = self.drop(x_BLD, deterministic=deterministic) if i else x_BLD
-            y_BLD, new = mixer(dropped_BLD, None if state is None else state[i], **flags)
+            y_BLD, new = mixer(dropped_BLD, None if state is None else state[i], **flags, **mixer.pick(side))
             x_BLD = x_BLD + y_BLD if self.residual else y_BLD
             after.append(new)
         return x_BLD, None if state is None else tuple(after)

@@ -1,18 +1,17 @@
 """The pre-norm residual stack that all models share."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixers, check_state, cycle, least_capacity
+from seqjax.mixers._base import Mixers, check_state, cycle, least_capacity, sides
 from seqjax.mixers._layers import Dense
 from seqjax.mixers._memory import check_alone
-from seqjax.module import Module
+from seqjax.models._base import Model
 from seqjax.ops import ring
-from seqjax.spec import Spec
-from seqjax.types import Count, Dtype, Fraction, Injected, Layers, NonNegative
+from seqjax.types import Count, Dtype, Fraction, Layers, NonNegative
 
 Norm = Literal["layer", "rms"]
 
@@ -57,12 +56,13 @@ class Block(nn.Module):
         return self.mixer.prefill(memory_BSD, mask_BS)
 
     @nn.compact
-    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.mixer.check(x_BLD, state, mask_BL, reset_BL)
         x_BLD, dtype = masks.fill(x_BLD, mask_BL), x_BLD.dtype
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         normed_BLD = norm(self.norm, self.dtype, "norm_mixer")(x_BLD)
-        y_BLD, state = self.mixer(normed_BLD, state, mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+        y_BLD, state = self.mixer(normed_BLD, state, **flags, **side)
         x_BLD = x_BLD + drop(y_BLD)
         if self.expansion:
             normed_BLD = norm(self.norm, self.dtype, "norm_mlp")(x_BLD)
@@ -70,16 +70,13 @@ class Block(nn.Module):
         return masks.fill(x_BLD, mask_BL).astype(dtype), state
 
 
-class Backbone(Module, kw_only=True):
-    """The base class of all models: their common fields, and the stack of blocks.
+class Backbone(Model, kw_only=True):
+    """The base class of models that are a stack of blocks: their common fields, and the stack.
 
     `mixer` is a factory, called once per layer with the width: a class or a `functools.partial`. It may also be a
-    tuple of factories that the layers cycle through (a hybrid). `expansion` 0 leaves the MLPs out. `inputs` is the
-    spec of the data source, and `outputs` the number of outputs that the task needs.
+    tuple of factories that the layers cycle through (a hybrid). `expansion` 0 leaves the MLPs out.
     """
 
-    inputs: Annotated[Spec, Injected]
-    outputs: Annotated[Count, Injected]
     width: Count = 128
     layers: Layers = 2
     mixer: Mixers
@@ -88,8 +85,6 @@ class Backbone(Module, kw_only=True):
     norm: Norm = "layer"
     dtype: Dtype = "float32"
 
-    called = "a model"  # its name in error messages
-
     def __post_init__(self):
         super().__post_init__()
         self.check_reads([block.mixer for block in self.stack(parent=None)])  # builds all mixers: bad options fail now
@@ -97,11 +92,11 @@ class Backbone(Module, kw_only=True):
     @nn.nowrap
     def check_reads(self, mixers) -> None:
         """Raises ValueError if a mixer needs a second sequence or the data has one: this model reads only one."""
-        check_alone(mixers, self.called)
+        check_alone(mixers, "this model")
         if self.inputs.source_vocabulary is not None:
             raise ValueError(
-                f"the examples of this data have a source, which {self.called} does not read: choose "
-                "model.name='seq2seq'."
+                "the examples of this data have a source, which this model does not read: choose a model with an "
+                "encoder, or other data."
             )
 
     @nn.nowrap
@@ -127,9 +122,14 @@ class Backbone(Module, kw_only=True):
         return max(block.mixer.prefix for block in self.stack(parent=None))
 
     @property
-    def cuttable(self) -> bool:
-        """Whether a sequence may be split over devices: `seqjax.ops.ring`."""
-        return not self.whole
+    def ahead(self) -> list[str]:
+        """The names of the mixers that see later tokens."""
+        return [type(b.mixer).__name__ for b in self.stack(parent=None) if not b.mixer.causal]
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """The names of all side inputs that the mixers read."""
+        return sides(block.mixer for block in self.stack(parent=None))
 
     @property
     def whole(self) -> list[str]:
@@ -156,8 +156,12 @@ class Backbone(Module, kw_only=True):
         self.drop = nn.Dropout(self.dropout)
         self.norm_out = norm(self.norm, self.dtype)
 
-    def run(self, x_BLD, state, mask_BL, reset_BL, deterministic):
-        """Applies dropout, all blocks and the last norm: -> x_BLD, state."""
+    def run(self, x_BLD, state, mask_BL, reset_BL, deterministic, side: dict):
+        """Applies dropout, all blocks and the last norm: -> x_BLD, state.
+
+        Raises:
+          ValueError: a mixer reads a side input that is not given, or none reads one that is given.
+        """
         if ring.devices(x_BLD.shape[1]) > 1 and self.whole:
             raise ValueError(
                 f"{self.whole[0]} with these options needs whole sequences, but sequences are split over devices: "
@@ -168,14 +172,18 @@ class Backbone(Module, kw_only=True):
             self.check_state(state, x_BLD.shape[0])
         states = (None,) * len(self.blocks) if state is None else state
         flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
-        x_BLD, after = through(self.blocks, x_BLD, states, **flags)
+        if unknown := set(side) - set(self.side):
+            names = ", ".join(self.side) or "no side input"
+            raise ValueError(f"got {', '.join(sorted(unknown))}, but the mixers of this model read {names}.")
+        side = {name: masks.fill(ring.spread(a), mask_BL) for name, a in side.items()}
+        x_BLD, after = through(self.blocks, x_BLD, states, side, **flags)
         return self.norm_out(x_BLD), None if state is None else after
 
 
-def through(blocks, x_BLD, states, **flags):
-    """Runs x through the blocks in order, each with its own state: -> x_BLD, states."""
+def through(blocks, x_BLD, states, side: dict, **flags):
+    """Runs x through the blocks in order, each with its own state and the side inputs it reads: -> x_BLD, states."""
     after = []
     for block, before in zip(blocks, states, strict=True):
-        x_BLD, new = block(x_BLD, before, **flags)
+        x_BLD, new = block(x_BLD, before, **flags, **block.mixer.pick(side))
         after.append(new)
     return x_BLD, tuple(after)

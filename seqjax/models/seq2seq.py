@@ -3,31 +3,30 @@
 from collections.abc import Callable
 from typing import Annotated
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
+from seqjax.embed.tokens import Tokens
 from seqjax.mixers._base import Mixers, cycle, describe
-from seqjax.mixers._layers import Embed
 from seqjax.mixers._memory import check_alone
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.cross_attention import CrossAttention
 from seqjax.models._blocks import Block, norm, through
-from seqjax.models.lm import LanguageModel
+from seqjax.models.stack import Stack
 from seqjax.types import Layers, Part
 
 
-class Seq2Seq(LanguageModel, kw_only=True):
-    """An encoder and a decoder: a language model that also reads a source sequence.
+class Seq2Seq(Stack, kw_only=True):
+    """An encoder and a decoder: a stack that also reads a source sequence.
 
         memory = norm(block_i(E_s[source]))  for all layers of the encoder
-        x = E[token],   per layer:  x + mixer(norm(x)),  x + cross(norm(x), memory),  x + MLP(norm(x))
-        logits = W norm(x)
+        x = embed(fields),   per layer:  x + mixer(norm(x)),  x + cross(norm(x), memory),  x + MLP(norm(x))
+        prediction = head(norm(x))
 
     `encoder` may see the whole source, `mixer` is causal; each is one factory, or a tuple of factories that the layers
     cycle through. `cross_attention` reads the memory; set it to None if `mixer` reads the memory itself (for example a
-    recurrent network with attention). Given its source, this model has the signature and the laws of a language model,
-    except that `prefill` makes the first state from the source.
+    recurrent network with attention). Given its source, this model has the signature and the laws of a stack, except
+    that `prefill` makes the first state from the source.
 
     Sutskever et al. 2014, arXiv:1409.3215; with attention: Bahdanau et al. 2014, arXiv:1409.0473; with residual
     blocks: Vaswani et al. 2017, arXiv:1706.03762.
@@ -37,12 +36,17 @@ class Seq2Seq(LanguageModel, kw_only=True):
     encoder_layers: Layers = 2
     cross_attention: Annotated[Callable | None, Part("seqjax.mixers", "Mixer")] = CrossAttention
 
-    called = "a seq2seq model"
+    @property
+    def side(self) -> tuple[str, ...]:
+        return ("source_BS", "source_mask_BS", *super().side)
 
     @nn.nowrap
     def check_reads(self, mixers) -> None:
         if self.inputs.source_vocabulary is None:
-            raise ValueError("a seq2seq model reads a source, but this data has none: choose model.name='lm'.")
+            raise ValueError(
+                "this model reads a source, but the examples of this data have none: choose a model without an "
+                "encoder, or other data."
+            )
         check_alone([block.mixer for block in self.encoders(parent=None)], "an encoder")
         if self.cross_attention is not None and not mixers[1].memory:
             raise ValueError(
@@ -80,17 +84,14 @@ class Seq2Seq(LanguageModel, kw_only=True):
 
     def setup(self):
         super().setup()
-        init = nn.initializers.normal(1.0)
-        vocabulary = self.inputs.source_vocabulary
-        self.source_embedding = Embed(vocabulary, self.width, embedding_init=init, dtype=self.dtype)
+        self.source_embedding = Tokens(inputs=self.inputs, field="source", width=self.width, dtype=self.dtype)
         self.encoder_blocks = self.encoders()
         self.norm_memory = norm(self.norm, self.dtype)
 
     @nn.nowrap
     def init_state(self, batch: int):
         raise ValueError(
-            "a seq2seq model makes its first state from its source: call prefill(source_BS, mask_BS), or give "
-            "source_BS."
+            "this model makes its first state from its source: call prefill(source_BS, mask_BS), or give source_BS."
         )
 
     @nn.nowrap
@@ -104,18 +105,16 @@ class Seq2Seq(LanguageModel, kw_only=True):
 
     def encode(self, source_BS, mask_BS=None, deterministic=True):
         """Encodes the source into the memory: source_BS -> memory_BSD."""
-        if not jnp.issubdtype(source_BS.dtype, jnp.integer) or source_BS.ndim != 2:
-            raise ValueError(
-                f"source_BS is {source_BS.dtype}{list(source_BS.shape)}, {self.called} wants integers [B, S]."
-            )
-        masks.check(mask_BS, source_BS.shape, "source_mask_BS")
-        x_BSD = self.drop(self.source_embedding(masks.fill(source_BS, mask_BS)), deterministic=deterministic)
+        masks.check(mask_BS, source_BS.shape[:2], "source_mask_BS")
+        x_BSD, mask_BS = self.source_embedding(source_BS, mask_BS, deterministic)
+        x_BSD = self.drop(x_BSD, deterministic=deterministic)
         flags = dict(mask_BL=mask_BS, deterministic=deterministic)
-        x_BSD, _ = through(self.encoder_blocks, x_BSD, (None,) * self.encoder_layers, **flags)
+        x_BSD, _ = through(self.encoder_blocks, x_BSD, (None,) * self.encoder_layers, {}, **flags)
         return self.norm_memory(x_BSD)
 
     def prefill(self, source_BS, mask_BS=None):
         """The state before the first token: one per block; blocks that read the memory make theirs from the source."""
+        self.check_steps()
         memory_BSD = self.encode(source_BS, mask_BS)
         return self._first(memory_BSD, mask_BS, lambda block: block.init_state(len(source_BS)))
 
@@ -124,7 +123,7 @@ class Seq2Seq(LanguageModel, kw_only=True):
 
     def __call__(
         self,
-        tokens_BL,
+        x,
         state=None,
         *,
         source_BS=None,
@@ -132,21 +131,22 @@ class Seq2Seq(LanguageModel, kw_only=True):
         mask_BL=None,
         reset_BL=None,
         deterministic=True,
+        **side,
     ):
-        """tokens_BL -> logits_BLV, as in a language model. Give either `state`, or a source to start from.
+        """x -> the prediction, as in a stack. Give either `state`, or a source to start from.
 
         Raises:
           ValueError: neither or both of them are given; a mask or the state has the wrong shape.
         """
-        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
+        flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic, **side)
         if (state is None) == (source_BS is None):
             got = "neither source_BS nor a state" if state is None else "source_BS and a state"
-            raise ValueError(f"got {got}, {self.called} wants one of them: a state from prefill contains its source.")
+            raise ValueError(f"got {got}, this model wants one of them: a state from prefill contains its source.")
         if state is not None:
-            return super().__call__(tokens_BL, state, **flags)
+            return super().__call__(x, state, **flags)
         memory_BSD = self.encode(source_BS, source_mask_BS, deterministic)
         state = self._first(memory_BSD, source_mask_BS, lambda block: None)  # faster: nothing has to be cached
-        return super().__call__(tokens_BL, state, **flags)[0], None
+        return super().__call__(x, state, **flags)[0], None
 
 
 Model = Seq2Seq

@@ -1,10 +1,13 @@
-"""Makes reports of runs: tables, figures, and one self-contained HTML page."""
+"""Makes reports of runs: tables, figures, and one self-contained HTML page.
+
+The folders hold one kind of page each: `run`, `compare`, `sweep` and `fingerprint`. See `document` for a new one.
+"""
 
 from pathlib import Path
 
-from seqjax.report import figures, html, markdown
+from seqjax.report import output, run
+from seqjax.report.run import figures, outcome
 from seqjax.report.runs import read_all
-from seqjax.training import files
 
 __all__ = ["figure", "write"]
 
@@ -19,8 +22,8 @@ def write(folders: list[Path], out: Path) -> Path:
       WorkdirError: a folder is not a run, has no metrics yet, or has a damaged file; or `out` cannot be written.
     """
     runs = read_all(folders)
-    _save(Path(out) / "report.md", markdown.render(runs))
-    return _save(Path(out) / "report.html", html.render(runs))
+    title = f"{', '.join(outcome.problems(runs))}: {', '.join(r.name for r in runs)}"
+    return output.pages(Path(out), "report", title, run.page(runs))
 
 
 def figure(folders: list[Path], path: Path) -> Path:
@@ -29,13 +32,4 @@ def figure(folders: list[Path], path: Path) -> Path:
     Raises:
       ConfigError, WorkdirError: see `write`.
     """
-    return _save(Path(path), figures.standalone(read_all(folders)))
-
-
-def _save(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.unwritten(path.absolute(), error) from error
-    files.write(path.absolute(), text.encode())
-    return path
+    return output.save(Path(path), figures.standalone(read_all(folders)))

@@ -19,6 +19,7 @@ MARKERS = "osD^vPX"
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 GREY = "#777777"  # readable on white and on near-black
 INK = "#010203"
+RULE = {"color": INK, "alpha": 0.6, "linewidth": 0.9, "linestyle": (0, (4, 3))}  # a dashed line to compare with
 _STYLE = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -69,6 +70,12 @@ def figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.
 
     figure = Figure((width, height), layout="constrained")
     return figure, figure.subplots(panels // columns, columns, squeeze=False).ravel()
+
+
+def line(axes, index: int, x, y, dashed: bool = True, **look):
+    """Draws a line with the colour, the dashes and the marker of a run."""
+    colour, dash, marker = style(index)
+    return axes.plot(x, y, color=colour, linestyle=(0, dash) if dash and dashed else "-", marker=marker, **look)[0]
 
 
 def logarithmic(axes, which: Literal["x", "y"]) -> None:

@@ -1,11 +1,36 @@
-"""The config keys in which runs differ. Keys at their default that only some sections have are left out."""
+"""What differs between runs, as tables: config keys, hardware and versions.
+
+Keys at their default that only some sections have are left out.
+"""
 
 import dataclasses
+from collections.abc import Sequence
 
 from seqjax import config, lookup
 from seqjax.report import words
+from seqjax.report.document import Column, Row, Table, row
 from seqjax.training.experiment import Schema
 from seqjax.types import Part, fields_of, marker
+
+
+def table(columns: list[Column], trees: list[dict], more: Sequence[Row] = ()) -> Table:
+    """The keys in which configs differ, one column per config, and `more` rows."""
+    rows = [row(path, *(_leaf(tree, path) for tree in trees)) for path in paths(trees)]
+    return Table("What differs between the configs", [Column("key"), *columns], [*rows, *more])
+
+
+def machines(runs: Sequence[tuple[str, dict, dict, str | None]]) -> Table:
+    """Hardware, versions and git revision of (name, hardware, versions, git); equal ones share a column."""
+    groups: dict[tuple, list[str]] = {}
+    for name, hardware, versions, git in runs:
+        facts = {**hardware, **versions, "git": git or words.NONE}
+        groups.setdefault(tuple(sorted((key, words.value(fact)) for key, fact in facts.items())), []).append(name)
+    trees = [dict(facts) for facts in groups]
+    keys = dict.fromkeys([*(key for _, hardware, versions, _ in runs for key in (*hardware, *versions)), "git"])
+    rows = [row(key.replace("_", " "), *(tree.get(key, words.NONE) for tree in trees)) for key in keys]
+    whole = len(groups) == 1 and len(runs) > 1
+    columns = [Column("all runs" if whole else words.listed(names)) for names in groups.values()]
+    return Table("Hardware and versions", [Column(""), *columns], rows)
 
 
 def paths(trees: list[dict]) -> list[str]:
@@ -17,7 +42,7 @@ def paths(trees: list[dict]) -> list[str]:
     return [path for path in found if _is_set(trees, path.split("."))]
 
 
-def leaf(tree: dict, path: str) -> str:
+def _leaf(tree: dict, path: str) -> str:
     """The value of a key as text, or a dash."""
     known, value = _get(tree, path.split("."))
     return words.value(value) if known else words.NONE

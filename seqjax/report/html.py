@@ -1,94 +1,168 @@
-"""Renders the report as one self-contained HTML page."""
+"""Renders a page as one self-contained HTML document."""
 
-import json
+import functools
+import html
+import itertools
+import re
+from collections.abc import Sequence
 
-from seqjax.report import elements, figures, outcome, tables, words
-from seqjax.report.page import page
-from seqjax.report.runs import Run
-from seqjax.training.records import Sample
-
-OPEN_SAMPLES = 3  # of each run; the rest are folded
-LONG = f"Curves of more than {figures.POINTS} values show means over neighbours."
-
-
-def render(runs: list[Run]) -> str:
-    """Renders the page."""
-    groups = outcome.problems(runs)
-    body = [_problem(group, "h1" if i == 0 else "h2") for i, group in enumerate(groups.values())]
-    if panels := figures.progress(runs):
-        body.append(
-            elements.section(
-                "Speed and optimisation", elements.figure(panels, runs, f"As logged while training. {LONG}")
-            )
-        )
-    body.append(elements.section("Budget spent", elements.table(tables.budget(runs))))
-    body.append(_config(runs))
-    if any(run.samples for run in runs):
-        columns = "".join(_samples(run) for run in runs if run.samples)
-        body.append(elements.section("Samples", f'<div class="samples">{columns}</div>'))
-    body.append(elements.section("Run it again", "".join(_command(run) for run in runs)))
-    body.append(elements.section("How it ran", _ran(runs)))
-    title = f"{', '.join(groups)}: {', '.join(run.name for run in runs)}"
-    return page(elements.text(title), "\n".join(body))
+from seqjax.report import canvas, document, words
+from seqjax.report.style import PAGE, STYLE
 
 
-def _problem(runs: list[Run], level: str) -> str:
-    """Headline, results and learning curves of the runs of one problem."""
-    notes = "".join(f"<li>{elements.text(note)}</li>" for note in outcome.notes(runs))
-    parts = [
-        f"<header>\n<{level}>{elements.text(runs[0].problem)}</{level}>",
-        f'<p class="headline">{elements.text(outcome.headline(runs))}</p>',
-        f'<ul class="notes">{notes}</ul>' if notes else "",
-        "</header>",
-        elements.table(tables.results(runs), "wide"),
-    ]
-    for metric in dict.fromkeys([runs[0].monitor, "loss"]):
-        if panels := figures.curves(runs, metric):
-            dashed = "Dashed: baselines on the validation split. " * bool(outcome.baselines(runs, "validation", metric))
-            caption = (
-                f"{metric.replace('_', ' ').capitalize()} against step and against training time. Thin: training. "
-                f"With markers: validation. {dashed}{LONG}"
-            )
-            parts.append(elements.figure(panels, runs, caption, "two"))
-    return "<section>\n" + "\n".join(filter(None, parts)) + "\n</section>"
+def page(title: str, elements: Sequence) -> str:
+    """The whole document."""
+    return PAGE.substitute(title=text(title), style=STYLE, body=join(elements))
 
 
-def _config(runs: list[Run]) -> str:
-    """The differences between the configs of the runs; for a single run, the whole config, folded."""
-    if len(runs) == 1:
-        whole = json.dumps(runs[0].config, indent=2, ensure_ascii=False)
-        return elements.section("Config", elements.fold("The whole config", f"<pre>{elements.text(whole)}</pre>"))
-    table = tables.differences(runs)
-    content = elements.table(table) if table.rows else "<p>The configs are equal.</p>"
-    return elements.section("What differs between the configs", content)
+def join(elements: Sequence) -> str:
+    """The HTML of elements, one after the other."""
+    return "\n".join(filter(None, map(render, elements)))
 
 
-def _samples(run: Run) -> str:
-    shown = [_sample(sample) for sample in run.samples]
-    rest = shown[OPEN_SAMPLES:]
-    more = elements.fold(f"{len(rest)} more", "".join(rest), "sample-more") if rest else ""
-    title = elements.swatch(run.index) + elements.text(run.name)
-    return f"<div>\n<h3>{title}</h3>\n{''.join(shown[:OPEN_SAMPLES])}{more}</div>\n"
+def text(value: str) -> str:
+    """Escapes text for HTML."""
+    return html.escape(words.clean(value), quote=True)
 
 
-def _sample(sample: Sample) -> str:
-    prompt, text = words.sample(sample)
-    how = f"<p>{elements.text(words.sampling(sample))}</p>" if words.sampling(sample) else ""
-    return f'<div class="sample">{how}<pre><b>{elements.text(prompt)}</b>{elements.text(text)}</pre></div>\n'
+@functools.singledispatch
+def render(element) -> str:
+    """The HTML of one element; "" if it has no content."""
+    raise TypeError(f"got {element!r}, wanted an element of seqjax.report.document.")
 
 
-def _command(run: Run) -> str:
-    return f'<div class="command"><pre><code>{elements.text(tables.replay(run))}</code></pre></div>\n'
+@render.register
+def _(element: document.Header) -> str:
+    heading = f"<h{element.level}>{text(element.title)}</h{element.level}>"
+    headline = f'<p class="headline">{text(element.headline)}</p>\n' if element.headline else ""
+    notes = "".join(f"<li>{text(note)}</li>" for note in element.notes)
+    listed = f'<ul class="notes">{notes}</ul>\n' if notes else ""
+    return f"<header>\n{heading}\n{headline}{listed}</header>"
 
 
-def _ran(runs: list[Run]) -> str:
-    """Machines, starts and parameters, folded because few readers need them."""
-    parts = [elements.fold("Hardware and versions", elements.table(tables.machines(runs)))]
-    if any(run.info.starts for run in runs):
-        parts.append(elements.fold("Starts, restarts and changes", elements.table(tables.starts(runs))))
-    parts += [
-        elements.fold(f"Parameters of {r.name}", elements.table(tables.parameters(r)))
-        for r in runs
-        if r.info.parameter_table
-    ]
-    return "\n".join(parts)
+@render.register
+def _(element: document.Section) -> str:
+    content = join(element.elements)
+    return content and f"<section>\n<h2>{text(element.title)}</h2>\n{content}\n</section>"
+
+
+@render.register
+def _(element: document.Fold) -> str:
+    content = join(element.elements)
+    return content and f"<details>\n<summary>{text(element.title)}</summary>\n<div>{content}</div>\n</details>"
+
+
+@render.register
+def _(element: document.Text) -> str:
+    kind = ' class="soft"' if element.soft else ""
+    return f"<p{kind}>{text(element.text)}</p>"
+
+
+@render.register
+def _(element: document.Code) -> str:
+    return f"<pre>{text(element.text)}</pre>"
+
+
+@render.register
+def _(element: document.Commands) -> str:
+    return "\n".join(f'<div class="command"><pre><code>{text(line)}</code></pre></div>' for line in element.lines)
+
+
+@render.register
+def _(element: document.Sample) -> str:
+    how = f"<p>{text(element.how)}</p>" if element.how else ""
+    return f'<div class="sample">{how}<pre><b>{text(element.prompt)}</b>{text(element.text)}</pre></div>'
+
+
+@render.register
+def _(element: document.Beside) -> str:
+    columns = "".join(f"<div>\n<h3>{_named(of)}</h3>\n{join(elements)}</div>" for of, elements in element.columns)
+    return columns and f'<div class="beside">{columns}</div>'
+
+
+@render.register
+def _(element: document.Figure) -> str:
+    panels = list(filter(None, element.panels))
+    if not panels:
+        return ""
+    names = "".join(f"<li>{_named(of)}</li>" for of in element.legend)
+    legend = f'<ul class="legend" aria-label="Legend">{names}</ul>\n' if names else ""
+    drawn = "\n".join(panels if len(panels) > 1 else [*panels, "<div></div>"])  # a single panel would fill the page
+    kind = "panels large" if element.large else "panels"
+    caption = f"<figcaption>{text(element.caption)}</figcaption>\n" if element.caption else ""
+    return f'<figure>\n{legend}<div class="{kind}">\n{drawn}\n</div>\n{caption}</figure>'
+
+
+@render.register
+def _(element: document.Table) -> str:
+    """An accessible table with a caption and scoped headings; the first cell of a row is its heading."""
+    groups = [(name, list(members)) for name, members in itertools.groupby(element.columns, key=lambda c: c.group)]
+    grouped, top, bottom = any(name for name, _ in groups), "", ""
+    for name, members in groups:
+        if name:
+            top += f'<th scope="colgroup" colspan="{len(members)}"><span>{text(name)}</span></th>'
+            bottom += "".join(map(_heading, members))
+        else:
+            top += "".join(_heading(column, tall=grouped) for column in members)
+    head = f"<tr>{top}</tr>" + (f"<tr>{bottom}</tr>" if bottom else "")
+    before = [None, *element.rows]
+    rows = "".join(_row(row, element.columns, grouped, last) for row, last in zip(element.rows, before, strict=False))
+    caption, kind = text(element.caption), ' class="wide"' if element.wide else ""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">\n'
+        f"<table{kind}>\n<caption>{caption}</caption>\n<thead>{head}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>"
+    )
+
+
+def _heading(column: document.Column, tall: bool = False) -> str:
+    number = ' class="n"' if column.number else ""
+    span = ' rowspan="2"' if tall else ""
+    name = re.sub(r"(?<=[a-z_)])(?=[.(][a-z])", "<wbr>", text(column.name))  # model.mixer(attention).heads may wrap
+    return f'<th scope="col"{number}{span}>{_swatch(column.run)}{name}</th>'
+
+
+def _row(row: document.Row, columns: list[document.Column], grouped: bool, before: document.Row | None) -> str:
+    baseline = row.run is None and grouped
+    first = baseline and before is not None and before.run is not None
+    kind = f' class="baseline{" first" * first}"' if baseline else ""
+    cells = f'<th scope="row">{_swatch(row.run)}{_noted(row.cells[0])}</th>'
+    cells += "".join(_cell(cell, column) for cell, column in zip(row.cells[1:], columns[1:], strict=True))
+    return f"<tr{kind}>{cells}</tr>\n"
+
+
+def _cell(cell: document.Cell, column: document.Column) -> str:
+    kinds = " ".join(filter(None, ["n" if column.number else "", cell.mark]))
+    kind = f' class="{kinds}"' if kinds else ""
+    return f"<td{kind}>{_noted(cell)}</td>"
+
+
+def _noted(cell: document.Cell) -> str:
+    return text(cell.text) + (f"<small>{text(cell.note)}</small>" if cell.note else "")
+
+
+def _named(of) -> str:
+    """The name of a run after a piece of its line."""
+    return _swatch(of.index) + text(of.name)
+
+
+def _swatch(index: int | None) -> str:
+    """A short piece of the line of a run, for legends and tables; "" without a run."""
+    if index is None:
+        return ""
+    colour, dash, marker = canvas.style(index)
+    dashes = f' stroke-dasharray="{" ".join(str(2 * d) for d in dash)}"' if dash else ""
+    return (
+        f'<svg class="swatch" viewBox="0 0 42 14" aria-hidden="true" fill="{colour}">'
+        f'<path d="M0 7H42" stroke="{colour}" stroke-width="3.4"{dashes}/>{_MARKERS[marker]}</svg>'
+    )
+
+
+_MARKERS = {
+    "o": '<circle cx="21" cy="7" r="5"/>',
+    "s": '<path d="M16 2h10v10h-10z"/>',
+    "D": '<path d="M21 0l7 7l-7 7l-7-7z"/>',
+    "^": '<path d="M21 1l6 11h-12z"/>',
+    "v": '<path d="M21 13l6-11h-12z"/>',
+    "P": '<path d="M19 1h4v4h4v4h-4v4h-4v-4h-4v-4h4z"/>',
+    "X": '<path d="M16 0l5 4.5l5-4.5l2 2l-4.5 5l4.5 5l-2 2l-5-4.5l-5 4.5l-2-2l4.5-5l-4.5-5z"/>',
+}

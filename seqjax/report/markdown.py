@@ -1,41 +1,20 @@
-"""Renders the report as markdown, with the same tables and samples."""
+"""Renders a page as markdown, without figures."""
 
-import json
+import functools
 import re
+from collections.abc import Sequence
 
-from seqjax.report import outcome, tables, words
-from seqjax.report.runs import Run
-from seqjax.report.tables import Cell, Table
+from seqjax.report import document, html, words
 
 
-def render(runs: list[Run]) -> str:
-    """Renders the document."""
-    parts = []
-    for i, (name, group) in enumerate(outcome.problems(runs).items()):
-        parts += [f"{'#' if i == 0 else '##'} {text(name)}", f"**{text(outcome.headline(group))}**"]
-        if notes := outcome.notes(group):
-            parts.append("\n".join(f"- {text(note)}" for note in notes))
-        parts.append(table(tables.results(group)))
-    parts += ["## Budget spent", table(tables.budget(runs))]
-    if len(runs) == 1:
-        parts += ["## Config", fence(json.dumps(runs[0].config, indent=2, ensure_ascii=False), "json")]
-    else:
-        rows = tables.differences(runs)
-        parts += ["## What differs between the configs", table(rows) if rows.rows else "The configs are equal."]
-    if any(run.samples for run in runs):
-        parts.append("## Samples")
-        for run in runs:
-            for sample in run.samples:
-                title = ", ".join(filter(None, [run.name, words.sampling(sample)]))
-                parts += [f"**{text(title)}**", fence("".join(words.sample(sample)), "text")]
-    parts += ["## Run it again", fence("\n".join(tables.replay(run) for run in runs), "sh")]
-    parts += ["## How it ran", table(tables.machines(runs))]
-    if any(run.info.starts for run in runs):
-        parts.append(table(tables.starts(runs)))
-    for run in runs:
-        if run.info.parameter_table:
-            parts += [f"### Parameters of {text(run.name)}", table(tables.parameters(run))]
-    return "\n\n".join(parts) + "\n"
+def page(elements: Sequence) -> str:
+    """The whole document."""
+    return join(elements) + "\n"
+
+
+def join(elements: Sequence) -> str:
+    """The markdown of elements, one after the other."""
+    return "\n\n".join(filter(None, map(render, elements)))
 
 
 def text(value: str) -> str:
@@ -51,14 +30,71 @@ def fence(value: str, language: str) -> str:
     return f"{ticks}{language}\n{words.clean(value)}\n{ticks}"
 
 
-def table(content: Table) -> str:
-    """A table with its headings."""
-    heads = [" ".join(filter(None, [c.group, c.name])) for c in content.columns]
-    lines = [map(text, heads), ("---:" if c.number else "---" for c in content.columns)]
-    lines += [map(_cell, row.cells) for row in content.rows]
+@functools.singledispatch
+def render(element) -> str:
+    """The markdown of one element; "" if it has no content."""
+    raise TypeError(f"got {element!r}, wanted an element of seqjax.report.document.")
+
+
+@render.register
+def _(element: document.Header) -> str:
+    headline = f"**{text(element.headline)}**" if element.headline else ""
+    notes = "\n".join(f"- {text(note)}" for note in element.notes)
+    return "\n\n".join(filter(None, [f"{'#' * element.level} {text(element.title)}", headline, notes]))
+
+
+@render.register
+def _(element: document.Section) -> str:
+    content = join(element.elements)
+    return content and f"## {text(element.title)}\n\n{content}"
+
+
+@render.register
+def _(element: document.Fold) -> str:
+    content = join(element.elements)
+    title = html.text(" ".join(element.title.split()))
+    return content and f"<details>\n<summary>{title}</summary>\n\n{content}\n\n</details>"
+
+
+@render.register
+def _(element: document.Text) -> str:
+    return text(element.text)
+
+
+@render.register
+def _(element: document.Code) -> str:
+    return fence(element.text, element.language)
+
+
+@render.register
+def _(element: document.Commands) -> str:
+    return fence("\n".join(element.lines), "sh") if element.lines else ""
+
+
+@render.register
+def _(element: document.Sample) -> str:
+    how = f"{text(element.how)}\n\n" if element.how else ""
+    return how + fence(element.prompt + element.text, "text")
+
+
+@render.register
+def _(element: document.Beside) -> str:
+    return "\n\n".join(f"### {text(of.name)}\n\n{join(elements)}" for of, elements in element.columns)
+
+
+@render.register
+def _(element: document.Figure) -> str:
+    return ""
+
+
+@render.register
+def _(element: document.Table) -> str:
+    heads = [" ".join(filter(None, [c.group, c.name])) for c in element.columns]
+    lines = [map(text, heads), ("---:" if c.number else "---" for c in element.columns)]
+    lines += [map(_cell, row.cells) for row in element.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: document.Cell) -> str:
     shown = f"**{text(cell.text)}**" if cell.mark == "best" else text(cell.text)
     return f"{shown} ({text(cell.note)})" if cell.note else shown

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 
 from seqjax import renamed
-from seqjax.metrics import is_better
+from seqjax.metrics import FORMER, Way, is_better
 from seqjax.training import files
 from seqjax.training.records import Info, Result, Sample, Start, Status, record
 from seqjax.training.workdir import Workdir
@@ -34,6 +34,10 @@ class Run:
         """The metric by which the run is judged."""
         return self.config["task"]["monitor"]
 
+    def way(self, metric: str) -> Way | None:
+        """Which way a metric is better; None if the run does not say."""
+        return (self.info.metrics or FORMER).get(metric)
+
     @property
     def problem(self) -> str:
         """The task, the data and the monitor; only runs of the same problem are compared."""
@@ -59,7 +63,7 @@ class Run:
         """The validation row with the best monitored value, the first if several are equal; None if none is finite."""
         best = None
         for row in self.metrics.get("validation", []):
-            if is_better(self.monitor, row.get(self.monitor, math.nan), best and best[self.monitor]):
+            if is_better(self.way(self.monitor), row.get(self.monitor, math.nan), best and best[self.monitor]):
                 best = row
         return best
 

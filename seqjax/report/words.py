@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from seqjax.metrics import grows
+from seqjax.metrics import Way
 
 NONE = "–"
 # C0 and C1 controls except tab and newline, halves of surrogate pairs, and code points that are not characters.
@@ -16,9 +16,9 @@ def clean(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
-def metric(name: str) -> str:
-    """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better, if the name does."""
-    arrow = {True: "\u00a0↑", False: "\u00a0↓", None: ""}[grows(name)]
+def metric(name: str, way: Way | None) -> str:
+    """`bits_per_byte` -> `bits per byte ↓`: the arrow says which way is better, if that is known."""
+    arrow = {"more": "\u00a0↑", "less": "\u00a0↓", None: ""}[way]
     return f"{name.replace('_', ' ')}{arrow}"
 
 
@@ -100,9 +100,9 @@ def model(section: dict) -> tuple[str, str]:
     return layers + mixed, ", ".join(filter(None, [section["name"], width]))
 
 
-def sample(sample) -> tuple[str, str]:
-    """The prompt or the source, and the generated text."""
-    return sample.prompt if sample.source is None else f"{sample.source} \N{RIGHTWARDS ARROW} ", sample.text
+def given(sample) -> str:
+    """The prompt of a sample, or the source that it answers."""
+    return sample.prompt if sample.source is None else f"{sample.source} \N{RIGHTWARDS ARROW} "
 
 
 def sampling(sample) -> str:

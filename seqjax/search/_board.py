@@ -21,7 +21,7 @@ class Board:
 
     def __init__(self, sweep: Sweep):
         self.sweep, self._said = sweep, len(sweep.study.ended)
-        self._best, self._names = best(sweep.study.ended, sweep.monitor), {}
+        self._best, self._names = best(sweep.study.ended, sweep.way), {}
         self.console = progress.console()
         self._live = (
             Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
@@ -51,7 +51,7 @@ class Board:
         ended = self.sweep.study.ended
         news = ended[self._said :]
         self._said += len(news)
-        self._best = best([self._best, *news] if self._best else news, self.sweep.monitor)
+        self._best = best([self._best, *news] if self._best else news, self.sweep.way)
         for record in news:
             self.say(self._line(record))
         if self._live:

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Literal
 
-from seqjax.metrics import is_better
+from seqjax.metrics import Way, is_better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Summary:
     folder: Path
     problem: str  # the task, the data and the monitor of the trials
     monitor: str
+    way: Way  # which way the monitor is better
     how: str  # how the trials were drawn
     records: list[Record]
     importances: dict[str, float]
@@ -42,7 +43,7 @@ class Summary:
     @property
     def best(self) -> Record | None:
         """The best of the trials that are done, the first if several are equal."""
-        return best(self.records, self.monitor)
+        return best(self.records, self.way)
 
     @property
     def params(self) -> list[str]:
@@ -50,10 +51,10 @@ class Summary:
         return list(dict.fromkeys(name for record in self.records for name in record.params))
 
 
-def best(records: list[Record], monitor: str) -> Record | None:
+def best(records: list[Record], way: Way) -> Record | None:
     """The best of the trials that are done, the first if several are equal; None if no trial is done."""
     found = None
     for record in records:
-        if record.status == "done" and is_better(monitor, record.value, found and found.value):
+        if record.status == "done" and is_better(way, record.value, found and found.value):
             found = record
     return found

@@ -5,30 +5,19 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from seqjax.metrics import grows, is_better
+from seqjax.metrics import Way
 from seqjax.search import statistics
 from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
+from seqjax.search.stages import Run, split
 from seqjax.search.statistics import Summary
-from seqjax.search.trials import Outcome, Trial
 
 ALPHA = 0.05
 
 
-class Run(NamedTuple):
-    """One seed at the chosen learning rate."""
-
-    trial: Trial
-    outcome: Outcome
-
-
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The results of one contender at one value of the key that varies.
-
-    `rates`: learning rate -> the best validation monitor of each rate seed, None where a run diverged. `rate`: the
-    chosen one, None if all diverged. `edge`: "lowest" or "highest" if it is still at an edge of the grid, else "".
-    """
+    """The results of one contender at one value of the key that varies; see `stages.Settled`."""
 
     cell: Entry
     size: Size
@@ -39,7 +28,7 @@ class Found:
 
     def judged(self, seed: int, at: str | None = None) -> dict | None:
         """The result of a seed on test, or on the test split of other data; None if it was not evaluated."""
-        return self.runs[seed].outcome.results.get(f"test at {at}" if at else "test") if seed in self.runs else None
+        return self.runs[seed].outcome.results.get(split(at)) if seed in self.runs else None
 
     def score(self, seed: int, metric: str, at: str | None = None) -> float | None:
         """A metric of the result of a seed; None if it has no finite value."""
@@ -80,11 +69,16 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """All results of a comparison. `impossible`: (contender, value, assignment) -> why it cannot be evaluated there."""
+    """All results of a comparison.
+
+    `metrics`: metric -> which way is better. `impossible`: (contender, value, assignment) -> why it cannot be evaluated
+    there.
+    """
 
     comparison: Comparison
     founds: list[Found]
     monitor: str
+    metrics: dict[str, Way]
     impossible: dict[tuple, str]
 
     @property
@@ -95,7 +89,7 @@ class Findings:
     @property
     def sign(self) -> int:
         """1 if a higher metric is better, else -1."""
-        return 1 if grows(self.metric) else -1
+        return 1 if self.metrics[self.metric] == "more" else -1
 
     def at(self, value) -> list[Found]:
         """All contenders at a value, in the order of the file."""
@@ -153,28 +147,3 @@ class Findings:
                 )
         adjusted = statistics.holm([pair.p for pair in rough])
         return [pair._replace(adjusted=p) for pair, p in zip(rough, adjusted, strict=True)]
-
-
-def best_rate(rates: dict[float, list[float | None]], monitor: str) -> float | None:
-    """The learning rate with the best mean over its seeds; a rate that diverged with any seed does not count."""
-    best, best_mean = None, None
-    for rate in sorted(rates):
-        values = rates[rate]
-        if None in values:
-            continue
-        mean = sum(values) / len(values)
-        if is_better(monitor, mean, best_mean):
-            best, best_mean = rate, mean
-    return best
-
-
-def beyond(rates: dict[float, list[float | None]], best: float | None) -> float | None:
-    """The next learning rate if the best is at an edge of the grid, or a lower one if all diverged; else None."""
-    grid = sorted(rates)
-    if best is None or best == grid[0]:
-        following = grid[0] ** 2 / grid[1]
-    elif best == grid[-1]:
-        following = grid[-1] ** 2 / grid[-2]
-    else:
-        return None
-    return float(f"{following:.3g}")

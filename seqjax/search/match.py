@@ -20,7 +20,7 @@ import jax
 
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
-from seqjax.training.step import make_train_step, zero_totals
+from seqjax.training.step import zero_totals
 from seqjax.types import Checked, ConfigError
 
 TIMED = 7  # timed steps per measurement
@@ -38,16 +38,15 @@ class Size(Checked):
     state_bytes: int | None  # of one sequence; None: a layer has no state, it reads whole sequences
     temporary_bytes: int | None  # peak of a training step, without parameters, optimiser and batch
     step_seconds: float  # median, with nothing else running on this machine
-    metrics: tuple[str, ...]
     matched: float | None = None
 
 
 def measure(tree: dict, matched: float | None = None) -> Size:
     """Builds a resolved config, compiles its step and runs it a few times."""
     e = Experiment(tree)
-    step = _step(e)
+    step = e.program()
     longest, _ = e.batches.kinds[-1]
-    program, *args = _compiled(e, step, longest)
+    program, *args = compiled(e, step, longest)
     memory = program.memory_analysis()
     return Size(
         width=tree["model"].get("width"),
@@ -57,7 +56,6 @@ def measure(tree: dict, matched: float | None = None) -> Size:
         state_bytes=state_bytes(e),
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
         step_seconds=_seconds(program, *args) if len(e.batches.kinds) == 1 else step_seconds(e),
-        metrics=_names(args[1]),
         matched=matched,
     )
 
@@ -69,7 +67,7 @@ def parameters(experiment: Experiment) -> int:
 
 def flops(experiment: Experiment) -> float:
     """Floating-point operations of the matrix products of a training step, on average over an epoch."""
-    e, step = experiment, _step(experiment)
+    e, step = experiment, experiment.program()
     return _flops(e, step, e.shapes, zero_totals(step, e.shapes, e.batches.first))
 
 
@@ -83,8 +81,8 @@ def state_bytes(experiment: Experiment) -> int | None:
 
 def step_seconds(experiment: Experiment) -> float:
     """The median time of a few training steps, without compilation."""
-    e, step = experiment, _step(experiment)
-    return e.batches.mean(lambda batch: _seconds(*_compiled(e, step, batch)))
+    e, step = experiment, experiment.program()
+    return e.batches.mean(lambda batch: _seconds(*compiled(e, step, batch)))
 
 
 QUANTITIES: dict[str, Callable] = {
@@ -94,16 +92,6 @@ QUANTITIES: dict[str, Callable] = {
     "step_time": step_seconds,
 }
 FIELDS = {"params": "parameters", "flops": "flops", "state_bytes": "state_bytes", "step_time": "step_seconds"}
-
-
-def metrics(experiment: Experiment) -> tuple[str, ...]:
-    """The names of the metrics of the training step.
-
-    Raises:
-      ConfigError: the model does not accept the data.
-    """
-    e = experiment
-    return _names(zero_totals(_step(e), e.shapes, e.batches.first))
 
 
 def solve(
@@ -177,30 +165,33 @@ def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> d
     raise ConfigError(f"no model.width from 1 to 512 is accepted: {refused}")
 
 
-def _names(totals) -> tuple[str, ...]:
-    return tuple(sorted(set(totals) - {"skipped", "bad"}))
-
-
 def _flops(e: Experiment, step, state, totals) -> float:
     return e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
 
 
-def _step(e: Experiment):
-    return make_train_step(e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay)
-
-
-def _compiled(e: Experiment, step, batch):
+def compiled(e: Experiment, step, batch):
     """A step compiled for one device, and its arguments."""
     state = e.make_state()
     totals = zero_totals(step, state, batch)
     return jax.jit(step).lower(state, totals, batch).compile(), state, totals, batch
 
 
+def timed(function, *args) -> float:
+    """The time of one call, in seconds."""
+    start = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - start
+
+
+def median(once: Callable[[], float], repeats: int, seconds: float = 0.0) -> float:
+    """The median of at least `repeats` times that `once` returns, for `seconds`; the first call does not count."""
+    once()
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(found) < repeats or time.perf_counter() < end:
+        found.append(once())
+    return statistics.median(found)
+
+
 def _seconds(program, *args) -> float:
-    jax.block_until_ready(program(*args))
-    seconds = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        jax.block_until_ready(program(*args))
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return median(lambda: timed(program, *args), TIMED)

@@ -25,6 +25,7 @@ LEAST_SEEDS = 3
 NAME = re.compile(r"[\w+-][\w+.-]*")  # of a contender; it is also the name of a folder
 SEARCHED = {"seed": "seeds", "optim.learning_rate": "learning_rates"}  # keys that a comparison sets itself
 SHARED = ("data", "task", "loader")  # sections in which contenders may not differ
+OWN = "task.head."  # except these keys, which are options of the model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ def _problems(c: Comparison):
         if c.vary and _sets(changes, c.axis):
             yield f"{where} sets {c.axis}, but vary sets it for all contenders: remove it from one of the two."
         for section in SHARED:
-            if _sets(changes, section):
+            if _sets({key: value for key, value in changes.items() if not f"{key}.".startswith(OWN)}, section):
                 yield f"{where} sets keys of {section}, which must be equal for all contenders: set them in base."
 
 

@@ -4,27 +4,13 @@ import dataclasses
 from typing import NamedTuple
 
 from seqjax import config
-from seqjax.metrics import grows
-from seqjax.search import match as match_lib
 from seqjax.search._build import Builder
 from seqjax.search.match import QUANTITIES, Size, measure, solve
 from seqjax.search.plan import Comparison, Entry, fitted
+from seqjax.search.stages import Silent
 from seqjax.training.records import record
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError
-
-
-class Silent:
-    """A display that shows nothing. The command line uses `Display` instead."""
-
-    def stage(self, title: str, total: int) -> None:
-        """Begins a stage of `total` runs."""
-
-    def done(self, text: str) -> None:
-        """Reports that a run of the stage has ended."""
-
-    def say(self, text: str) -> None:
-        """Prints a line that stays on the screen."""
 
 
 class Solved(NamedTuple):
@@ -33,7 +19,6 @@ class Solved(NamedTuple):
     cell: Entry
     of: str  # digest of the inputs that the size depends on
     matched: float | None
-    metrics: tuple[str, ...]
     known: Size | None
 
 
@@ -65,7 +50,7 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[t
                     break
     if problems:
         raise ConfigError("\n".join(problems))
-    _check_metric(c.metric, next(iter(solved.values())).metrics)
+    _check_metric(c.metric, builder(next(iter(solved.values())).cell.config).metrics)
     display.stage("sizes", len(solved))
     for key, found in solved.items():
         size = sized[key] = sized.get(key) or _measured(found, workdir)
@@ -87,23 +72,21 @@ def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, bu
         tree, matched = solve(tree, match, target, c.tolerance, builder)
     else:
         tree, matched = {**tree, "model": {**tree["model"], "width": known.width}}, known.matched
-    metrics = known.metrics if known else match_lib.metrics(builder(tree))
-    return Solved(dataclasses.replace(cell, config=tree), of, matched, metrics, known)
+    if known is None:
+        builder(tree).shapes  # noqa: B018 some errors appear only when the model is traced
+    return Solved(dataclasses.replace(cell, config=tree), of, matched, known)
 
 
-def _check_metric(metric: str | None, metrics: tuple[str, ...]) -> None:
-    if metric is not None and metric not in metrics:
-        raise ConfigError(f"metric={metric!r} is not a metric; this task has {', '.join(metrics)}.")
-    if metric is not None and grows(metric) is None:
-        raise ConfigError(f"metric={metric!r}: its name does not tell whether higher is better: see metrics.grows.")
+def _check_metric(metric: str | None, known: dict) -> None:
+    if metric is not None and metric not in known:
+        raise ConfigError(f"metric={metric!r} is not a metric; this task has {', '.join(sorted(known))}.")
 
 
 def _remembered(cell: Entry, of: str, workdir: Workdir | None) -> Size | None:
     entry = None if workdir is None else workdir.read("sizes.json", {}).get(str(cell.folder))
     if not isinstance(entry, dict) or entry.get("of") != of:
         return None
-    size = record(Size, entry, workdir.path / "sizes.json")
-    return dataclasses.replace(size, metrics=tuple(size.metrics))
+    return record(Size, entry, workdir.path / "sizes.json")
 
 
 def _measured(found: Solved, workdir: Workdir | None) -> Size:

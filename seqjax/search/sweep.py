@@ -16,8 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seqjax import config, renamed
-from seqjax.metrics import grows
+from seqjax import config
 from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
@@ -27,7 +26,7 @@ from seqjax.search._records import Summary
 from seqjax.search._study import Study
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
-from seqjax.training import experiment
+from seqjax.training import evaluate, experiment
 from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Part, WorkdirError, fields_of, marker
@@ -59,7 +58,7 @@ class Sweep:
             options.storage,
             self._name(about),
             space,
-            maximize=bool(grows(self.monitor)),
+            maximize=self.way == "more",
             sampler=options.sampler,
             pruner=options.pruner,
             seed=options.seed,
@@ -76,6 +75,9 @@ class Sweep:
         tree = self._part(self.base, 0)
         hint, _ = fields_of(experiment.Schema)["data"]
         source = config.build(marker(hint, Part), tree["data"], "data")
+        hint, _ = fields_of(experiment.Schema)["task"]
+        task = config.build(marker(hint, Part), tree["task"], "task", spec=source.spec)
+        self.way = evaluate.metrics(tree, task)[task.monitor]
         if "validation" not in source.spec.splits:
             raise ConfigError(f"data.name={tree['data']['name']!r} has no validation split to judge trials by.")
         if self.options.pruner != "none" and self.runs == 1 and not tree["train"]["eval_every"]:
@@ -103,7 +105,7 @@ class Sweep:
             self.workdir.write("sweep.json", held)
         if not isinstance(held.get("study"), str):
             raise WorkdirError(f"{self.workdir.path / 'sweep.json'} does not name a study: {FIX}.")
-        held["config"] = renamed.modern(held.get("config") or {})
+        held["config"] = experiment.today(held.get("config") or {})
         for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
             raise ConfigError(
                 f"{self.workdir.path} holds another sweep, {key} is {old!r} there and {new!r} here: choose another "
@@ -189,7 +191,7 @@ class Sweep:
     def _close(self, trial: Trial, found: Outcome) -> None:
         number, part = self._parts[trial.folder]
         name = f"{trial.folder.name}: " if self.runs > 1 else ""
-        value = found.best(self.monitor)
+        value = found.best(self.monitor, self.way)
         if found.status == "preempted" and number in self._pruned:
             self._prune(number)
         elif found.status != "done":
@@ -221,8 +223,8 @@ class Sweep:
     def under_way(self, number: int) -> tuple[int, float | None]:
         """The step that a running trial has reached, and its best value so far."""
         seen = [self._seen[folder] for folder, (n, _) in self._parts.items() if n == number and folder in self._seen]
-        values = [value for outcome in seen if (value := outcome.best(self.monitor)) is not None]
-        best = max if grows(self.monitor) else min
+        values = [value for outcome in seen if (value := outcome.best(self.monitor, self.way)) is not None]
+        best = max if self.way == "more" else min
         return max((outcome.step for outcome in seen), default=0), best(values, default=None)
 
     def summary(self) -> Summary:
@@ -233,6 +235,7 @@ class Sweep:
             folder=self.workdir.path,
             problem=f"{task} on {data}, judged by {self.monitor}",
             monitor=self.monitor,
+            way=self.way,
             how=", ".join([f"sampler {o.sampler}", f"pruner {o.pruner}", *(f"mean over {m}" for m in means)]),
             records=self.study.records(),
             importances=self.study.importances(),

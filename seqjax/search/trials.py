@@ -2,7 +2,7 @@
 
     with Local(slots=2) as executor:
         run([Trial(folder / "gru", gru), Trial(folder / "attention", attention)], executor)
-    outcome(trial).best("accuracy")
+    outcome(trial).best("accuracy", "more")
 
 Next to each run folder are `<folder>.json`, the config of the run, and `<folder>.log`, its output. The state of the
 trials is read from the folders, so after a kill the same call resumes.
@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
-from seqjax import config, renamed
-from seqjax.metrics import is_better
+from seqjax import config
+from seqjax.metrics import Way, is_better
 from seqjax.search.executors._base import Executor
 from seqjax.training import files
+from seqjax.training.experiment import today
 from seqjax.training.records import Status
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
@@ -58,18 +59,18 @@ class Outcome:
     rows: list[dict] = dataclasses.field(default_factory=list)  # validation, one per evaluation
     results: dict = dataclasses.field(default_factory=dict)  # results.json
 
-    def best(self, metric: str) -> float | None:
+    def best(self, metric: str, way: Way) -> float | None:
         """The best validation value, which also decides the best checkpoint; None if no value is finite."""
         best = None
         for row in self.rows:
             value = row.get(metric)
-            if value is not None and is_better(metric, value, best):
+            if value is not None and is_better(way, value, best):
                 best = value
         return best
 
-    def trained(self, metric: str) -> float | None:
+    def trained(self, metric: str, way: Way) -> float | None:
         """The best validation value of a run that is done; None if it diverged, even if it had good values before."""
-        return self.best(metric) if self.status == "done" else None
+        return self.best(metric, way) if self.status == "done" else None
 
     @property
     def ended(self) -> bool:
@@ -96,8 +97,8 @@ def outcome(trial: Trial) -> Outcome:
     """
     workdir = Workdir(trial.folder)
     status = workdir.record("status.json", Status)
-    held = renamed.modern(workdir.read("config.json") or trial.config)
-    if held != trial.config:
+    held = workdir.read("config.json") or trial.config
+    if held != trial.config and (held := today(held)) != trial.config:
         key, (old, new) = next(iter(config.differences(held, trial.config).items()))
         raise ConfigError(
             f"{trial.folder} holds the run of another config, {key} is {old!r} there and {new!r} here: "

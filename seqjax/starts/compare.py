@@ -13,7 +13,7 @@ def get_comparison():
         base=dict(  # the config that all have in common
             data=dict(name="reference", length=64),  # your own: dict(name="text", path="text.txt", length=64)
             task=dict(name="next_token", monitor="bits_per_character"),
-            model=dict(name="lm", width=64, layers=2, expansion=2, mixer="gru"),
+            model=dict(name="stack", width=64, layers=2, expansion=2, mixer="gru"),
             optim=dict(warmup_steps=50),
             loader=dict(batch_size=16),
             train=dict(steps=600, log_every=100, eval_every=200, checkpoint_every=300),

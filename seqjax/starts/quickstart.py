@@ -23,7 +23,7 @@ def get_config():
             data=dict(name="reference", length=128),  # predictions in a window
             task=dict(name="next_token", monitor="bits_per_character"),  # the metric that chooses the best checkpoint
             model=dict(
-                name="lm",
+                name="stack",
                 width=256,
                 layers=1,
                 expansion=0,  # no MLP after the mixer

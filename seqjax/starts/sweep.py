@@ -19,7 +19,7 @@ def get_config():
             seed=0,
             data=dict(name="reference", length=64),  # your own: dict(name="text", path="text.txt", length=64)
             task=dict(name="next_token", monitor="bits_per_character"),  # this metric on validation ranks the trials
-            model=dict(name="lm", width=64, layers=1, expansion=2, mixer=dict(name="gru")),
+            model=dict(name="stack", width=64, layers=1, expansion=2, mixer=dict(name="gru")),
             optim=dict(learning_rate=3e-3, warmup_steps=20),
             loader=dict(batch_size=16),
             train=dict(steps=300, log_every=50, eval_every=100, checkpoint_every=100),

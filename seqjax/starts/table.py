@@ -26,13 +26,16 @@ def get_config():
                 label="label",  # the column to predict
                 tokenizer="character",  # or "byte"; not for features
             ),
-            task=dict(name="classification", monitor="loss"),  # with many records: monitor="accuracy"
+            task=dict(
+                name="classification",
+                monitor="loss",  # with many records: "accuracy"
+                head=dict(name="pooled", pool="mean"),  # or "last", "max", "attention"
+            ),
             model=dict(
-                name="classifier",
+                name="stack",
                 width=128,
                 layers=2,
                 expansion=0,  # no MLP after the mixer
-                pool="mean",  # or "last", "max", "attention"
                 dropout=0.2,
                 mixer=dict(name="bidirectional"),  # two GRUs, one in each direction
             ),

@@ -28,7 +28,7 @@ def get_config():
             ),
             task=dict(name="next_token"),
             model=dict(
-                name="lm",
+                name="stack",
                 width=256,
                 layers=2,
                 expansion=0,  # no MLP after the mixer

@@ -1,12 +1,16 @@
 """Predict the class of a whole sequence."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Annotated
 
 import jax.numpy as jnp
 
+from seqjax.heads.pooled import Pooled
 from seqjax.metrics import Ratio
 from seqjax.ops import losses
 from seqjax.tasks._base import Task as _Task
+from seqjax.types import Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +23,14 @@ class Classification(_Task):
     """
 
     monitor: str = "accuracy"
+    head: Annotated[Callable, Part("seqjax.heads", "Head")] = Pooled
+
+    metrics = {"loss": "less", "accuracy": "more"}
 
     def __post_init__(self):
         super().__post_init__()
         if self.spec.classes is None:
-            raise ValueError("classification needs labels, this source has none: choose task.name='next_token'.")
+            raise ValueError("classification needs labels, this source has none: choose other data, or another task.")
 
     def outputs(self) -> int:
         return self.spec.classes

@@ -35,10 +35,12 @@ class NextToken(_base.Task):
     prompt_length: Natural = 0
     carry_state: bool = False
 
+    causal = True
+
     def __post_init__(self):
         super().__post_init__()
         if self.spec.vocabulary is None:
-            raise ValueError("next_token needs tokens, this source has features: choose task.name='classification'.")
+            raise ValueError("next_token needs tokens, this source has features: choose other data, or another task.")
         if self.prompt_length and self.carry_state:
             raise ValueError(
                 f"task.prompt_length={self.prompt_length} counts from the start of a document, but task.carry_state "
@@ -55,12 +57,17 @@ class NextToken(_base.Task):
                 f" has {length}: choose at most {length - 1}."
             )
 
+    @property
+    def metrics(self):
+        scored = {"exact_match": "more"} if "scored" in self.spec.fields else {}
+        return {"loss": "less", "accuracy": "more", f"bits_per_{self.spec.unit}": "less", **scored}
+
     def outputs(self) -> int:
         return self.spec.vocabulary
 
     def reads(self, batch):
         reset_BL = batch["reset"][:, :-1] if "reset" in batch else None
-        side = {"source_BS": batch["source"], "source_mask_BS": batch["source_mask"]} if "source" in batch else {}
+        side = {"source_BS": batch["source"], "source_mask_BS": batch["mask_S"]} if "source" in batch else {}
         return _base.Reads(batch["tokens"][:, :-1], batch["mask"][:, :-1], reset_BL, side)
 
     def length(self, L):

@@ -14,13 +14,11 @@ def check(model, source, loader) -> None:
       DataError: there is too little data.
     """
     streams = [Streams(source, split, loader) for split in source.spec.splits]
-    if not hasattr(model, "init_state"):
-        raise ConfigError(f"task.carry_state needs a model with a state: {type(model).__name__} has no init_state.")
     try:
         jax.eval_shape(lambda: model.init_state(loader.batch_size))
-    except (NotImplementedError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"task.carry_state needs a model with a state: {error}") from error
-    most = getattr(model, "capacity", None)
+    most = model.capacity
     for stream in streams:
         if most is not None and stream.longest > most:
             raise ConfigError(

@@ -3,9 +3,10 @@
 import jax
 from rich.table import Table
 
+from seqjax.spec import mask_name
 from seqjax.training import cost, history, progress
 from seqjax.training.experiment import Experiment
-from seqjax.training.step import check_monitor, make_train_step, zero_totals
+from seqjax.training.step import zero_totals
 from seqjax.types import ConfigError
 
 
@@ -17,16 +18,14 @@ def show(experiment: Experiment) -> None:
     """
     e, console = experiment, progress.console(soft_wrap=True)
     params = e.shapes.params
-    console.print(progress.parameters(cost.parameter_table(params)))
+    notes = e.optim.rules(params).values() if e.optim.told(params) else ()
+    console.print(progress.parameters(cost.parameter_table(params), notes))
 
     batch = e.batches.first
     layout = e.parallel.layout(e.loader.batch_size, e.train.accumulation_steps)
     state = layout.abstract(e.shapes)
-    step = make_train_step(
-        e.model, e.task, e.tx, accumulate=e.train.accumulation_steps, ema=e.optim.ema_decay, use=layout.use
-    )
+    step = e.program(layout)
     totals = zero_totals(step, state, batch)
-    check_monitor(e.task, {**totals, **e.metrics})
     flops = e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
     mib = lambda n: f"{n / 2**20:,.1f} MiB"
     tokens, epoch = e.batches.tokens, e.batches.per_epoch
@@ -40,6 +39,7 @@ def show(experiment: Experiment) -> None:
         ),
     ]
     rows += [("data", note) for note in e.source.notes]
+    rows += [("optim", line) for line in e.optim.told(params)]
     try:
         cost.check_room(state)
     except ConfigError:
@@ -54,10 +54,10 @@ def show(experiment: Experiment) -> None:
         rows += [("", line) for line in history.other_model(origin.meta, e)]
     if carried := cost.nbytes(e.shapes.carry):
         rows.append(("carried state", f"{carried:,} bytes, in {e.loader.batch_size} streams of {epoch:,} windows"))
-    if "source" in batch:
-        rows.append(("first source", str(batch["source"][0][batch["source_mask"][0]][:32].tolist())))
-    if e.source.spec.vocabulary is not None:
-        rows.append(("first row", _readable(e.source, batch["tokens"][0][batch["mask"][0]])))
+    for name, field in e.source.spec.fields.items():
+        if field.kind == "ids" and field.axis is not None:
+            ids = batch[name][0][batch[mask_name(field.axis)][0]]
+            rows.append((f"first {name}", _readable(e.source, ids) if name == "tokens" else _numbers(ids)))
     _print(console, rows)
     table = Table("batch[0]", "dtype", "shape", "range", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for key, value in batch.items():
@@ -74,4 +74,8 @@ def _readable(source, ids) -> str:
     try:
         return repr(source.decode(ids)[:160])
     except NotImplementedError:
-        return str(ids[:32].tolist())
+        return _numbers(ids)
+
+
+def _numbers(ids) -> str:
+    return str(ids[:32].tolist())

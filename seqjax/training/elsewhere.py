@@ -19,7 +19,7 @@ def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
         raise ConfigError(f"got {assignment}, wanted a key of data, such as data.length=512.")
     tree = resolve(config.override(experiment.config, [assignment]))
     there = Experiment(tree)
-    slots, have = tokens_read(there), getattr(there.model, "capacity", None)
+    slots, have = tokens_read(there), there.model.capacity
     if have is not None and have < slots:
         there = Experiment({**tree, "model": fitted(tree["model"], slots)})
     new, old = (cost.parameter_table(e.shapes.params) for e in (there, experiment))

@@ -1,7 +1,6 @@
 """An experiment: the schema of a config, and the objects built from it."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Annotated
@@ -9,17 +8,18 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from seqjax import config, renamed
-from seqjax.data import Batches, Loader, Source, Streams
-from seqjax.training import carry, cost
+from seqjax import config, lookup, renamed
+from seqjax.data import Batches, Loader, Source, Streams, check_memory
+from seqjax.models import Model
+from seqjax.training import carry, evaluate
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
+from seqjax.training.learners.gradient import Gradient
 from seqjax.training.optim import Optim
 from seqjax.training.origin import Init
 from seqjax.training.parallel import Parallel
+from seqjax.training.step import make_train_step
 from seqjax.types import Checked, ConfigError, Count, Part, Seed, fields_of, marker
-
-OVERHEAD = 500  # bytes of Python objects per example, at least, in addition to its numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +59,13 @@ class Schema:
     task: Annotated[Callable, Part("seqjax.tasks", "Task")]
     model: Annotated[Callable, Part("seqjax.models", "Model")]
     train: Train
+    learner: Annotated[Callable, Part("seqjax.training.learners", "Learner")] = Gradient
     optim: Optim = dataclasses.field(default_factory=Optim)
     loader: Loader = dataclasses.field(default_factory=Loader)
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
     guard: Guard = dataclasses.field(default_factory=Guard)
     init: Init = dataclasses.field(default_factory=Init)
-    evaluators: Annotated[Callable | None, Part("seqjax.evaluators", "Evaluator", many=True)] = None
+    evaluators: Annotated[Callable | None, evaluate.PART] = None
     seed: Seed = 0
 
 
@@ -80,12 +81,26 @@ def resolve(tree: dict) -> dict:
         raise ConfigError(
             f"optim.warmup_steps={optim['warmup_steps']} is longer than train.steps={train['steps']}: lower it."
         )
+    for i, group in enumerate(optim["groups"]):
+        if group["from_step"] >= train["steps"]:
+            raise ConfigError(
+                f"optim.groups.{i}.from_step={group['from_step']} is after the last step of train.steps="
+                f"{train['steps']}: lower it, or write rate=0 to freeze for the whole run."
+            )
     if train["steps_per_call"] > 1 and len(tree["loader"]["buckets"]) > 1:
         raise ConfigError(
             f"train.steps_per_call={train['steps_per_call']} needs batches of one length, got "
             f"loader.buckets={tree['loader']['buckets']}: remove one of the two keys."
         )
     return tree
+
+
+def today(tree: dict) -> dict:
+    """A config of an older version with today's names and defaults; unchanged if it is not valid any more."""
+    try:
+        return resolve(tree)
+    except ConfigError:
+        return tree
 
 
 class Experiment:
@@ -103,7 +118,7 @@ class Experiment:
         self.config = tree
         self.seed = tree["seed"]
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
-        self.optim, self.parallel = Optim(**tree["optim"]), Parallel(**tree["parallel"])
+        self.optim, self.parallel = config.made(Optim, tree["optim"]), Parallel(**tree["parallel"])
         self.guard, self.init = Guard(**tree["guard"]), Init(**tree["init"])
         part = {k: marker(hint, Part) for k, (hint, _) in fields_of(Schema).items()}
         self.source = config.build(part["data"], tree["data"], "data") if source is None else source
@@ -112,12 +127,16 @@ class Experiment:
                 f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
                 f"only {', '.join(self.source.spec.splits)}: give it a validation split, or set train.eval_every=None."
             )
-        self._check_room()
-        self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
-        self.model = config.build(
-            part["model"], tree["model"], "model", inputs=self.source.spec, outputs=self.task.outputs()
+        check_memory(
+            self.source.spec,
+            self.loader,
+            (self.loader.buckets or [self.source.spec.length])[-1],
+            batches=(self.loader.prefetch + 1) * self.train.steps_per_call,
+            rows=-(-self.loader.batch_size // jax.process_count()),
         )
-        prefix, given = getattr(self.model, "prefix", 0), self.task.prompt_length
+        self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
+        self.model = self._model(part["model"], tree["model"])
+        prefix, given = self.model.prefix, self.task.prompt_length
         if prefix > given:
             raise ConfigError(
                 f"mixer.prefix={prefix} lets the first {prefix} tokens attend to each other, but with "
@@ -133,47 +152,30 @@ class Experiment:
             self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
-        self.evaluators = self._evaluators(part["evaluators"])
-        self.tx = self.optim.build(self.train.steps, lambda params: self._matrices)
-
-    def _evaluators(self, part: Part) -> list:
-        """The evaluator of the loss, and those of the config."""
-        listed = self.config["evaluators"] or []
-        sections = [{"name": "loss"}, *([listed] if isinstance(listed, dict) else listed)]
-        names = [section["name"] for section in sections]
-        if again := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise ConfigError(f"evaluators: {again[0]!r} would run twice (the loss always runs): remove one of them.")
+        tx = self.optim.build(self.train.steps, lambda params: self._matrices)
+        of = dict(task=self.task, tx=tx, trained=self.optim.trained)
+        self.learner = config.build(part["learner"], tree["learner"], "learner", **of)
+        self.metrics = evaluate.metrics(tree, self.task)
         parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
-        made = [config.build(part, section, f"evaluators: {section['name']}", **parts) for section in sections]
-        for evaluator, split in itertools.product(made, ("validation", "test")):
-            evaluator.check_split(split)
-        return made
+        self.evaluators = evaluate.evaluators(tree, **parts)
 
-    @property
-    def metrics(self) -> dict[str, str]:
-        """Name -> "more" or "less", of each metric that the evaluators report in addition to the task."""
-        return {name: way for evaluator in self.evaluators for name, way in evaluator.metrics.items()}
-
-    def _check_room(self) -> None:
-        """Refuses batches or examples that are too large for the memory of this machine, which makes them."""
-        spec, loader = self.source.spec, self.loader
-        a_place = 4 * (spec.features or 1) + 2
-        example = spec.length * a_place + (spec.source_length or 0) * 5
-        row = (loader.buckets or [spec.length])[-1] * a_place + (spec.source_length or 0) * 5 + OVERHEAD
-        batches = (loader.prefetch + 1) * self.train.steps_per_call
-        # The examples of one batch are read whole, then cut.
-        rows, have = -(-loader.batch_size // jax.process_count()), cost.memory()
-        need = rows * max(example, batches * row)
-        if need > have:
-            what, also = (f"{batches:,} batches", ", loader.prefetch") if batches * row > example else ("a batch", "")
+    def _model(self, part: Part, section: dict) -> Model:
+        """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""
+        target = lookup.find(section["name"], part.package, part.symbol)
+        if not issubclass(target, Model):
+            raise ConfigError(f"model.name={section['name']!r} is not a subclass of seqjax.models.Model: make it one.")
+        head = partial(self.task.head, outputs=self.task.outputs())
+        model = config.build(part, section, "model", inputs=self.source.spec, head=head)
+        if self.task.causal and not model.causal:
             raise ConfigError(
-                f"the memory for {what} of {loader.batch_size:,} examples, up to {spec.length:,} long, is {need:,} "
-                f"bytes, but this machine has {have:,}: lower loader.batch_size{also} or data.length."
+                f"task: {type(self.task).__name__} predicts tokens that the model must not see, but {model.ahead[0]} "
+                "sees them: choose a causal mixer (model.mixer), or a task whose predictions may depend on all tokens."
             )
+        return model
 
     def _check_cuts(self, n: int) -> None:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""
-        if whole := getattr(self.model, "whole", [type(self.model).__name__]):
+        if whole := self.model.whole:
             raise ConfigError(
                 f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
                 "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
@@ -201,12 +203,25 @@ class Experiment:
     def _matrices(self):
         return state_lib.matrices(self.model, self.task, self._zeros)
 
+    def program(self, layout=None, axis: str | None = None):
+        """The training step on the devices of `layout`, with the psum of pmap over `axis`; None: on one device."""
+        return make_train_step(
+            self.model,
+            self.task,
+            self.learner,
+            accumulate=self.train.accumulation_steps,
+            ema=self.optim.ema_decay,
+            spike=self.guard.spike,
+            axis=axis,
+            **({} if layout is None else {"use": layout.use}),
+        )
+
     @cached_property
     def make_state(self):
         """() -> the state before the first step; compiled."""
         ema = self.optim.ema_decay is not None
         spike = self.guard.spike is not None
-        make = partial(state_lib.init, self.model, self.task, self.tx, self._zeros, self.seed, ema, spike)
+        make = partial(state_lib.init, self.model, self.task, self.learner, self._zeros, self.seed, ema, spike)
         return jax.jit(make, inline=True)  # traced once, both for its shapes and for its shardings
 
     @cached_property
@@ -214,11 +229,13 @@ class Experiment:
         """Shapes and dtypes of the state.
 
         Raises:
-          ConfigError: the model refuses the data.
+          ConfigError: the model refuses the data, or `optim.groups` do not fit its parameters.
         """
         make = self.make_state  # reads a batch, whose errors are not those of the model
         try:
-            return jax.eval_shape(make)
+            shapes = jax.eval_shape(make)
         except ValueError as error:
             reason = str(error).split("\n-----")[0]  # what JAX adds about its own traceback
             raise ConfigError(f"model: {reason}") from error
+        self.optim.rules(shapes.params)
+        return shapes

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from seqjax import config
+from seqjax import config, renamed
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.records import Status
@@ -94,7 +94,7 @@ def _of_data(key: str) -> bool:
 
 
 def _of_model(key: str) -> bool:
-    return key.startswith("model.") and not key.endswith(FREE)
+    return key.startswith(("model.", "task.head.")) and not key.endswith(FREE)
 
 
 def apart(meta: dict, experiment: Experiment, workdir: Workdir | None) -> dict[str, tuple]:
@@ -184,8 +184,8 @@ def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
 def fingerprint(experiment: Experiment) -> dict:
     """A fingerprint that distinguishes training data under the same config: the number of records, a hash of the first
     batch, and the meanings of its tokens and classes."""
-    h = hashlib.sha256()
-    for name, array in sorted(experiment.batches.first.items()):
+    h, first = hashlib.sha256(), experiment.batches.first
+    for name, array in sorted((renamed.ARRAYS.get(name, name), array) for name, array in first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     source = experiment.source
     return {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}

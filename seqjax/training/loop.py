@@ -188,8 +188,9 @@ class Loop:
         progress.owed = result is None
         if result is None:
             return False
-        monitor, patience = self.experiment.task.monitor, self.options.patience
-        better = metrics.is_better(monitor, result[monitor], progress.best)
+        e, patience = self.experiment, self.options.patience
+        monitor = e.task.monitor
+        better = metrics.is_better(e.metrics[monitor], result[monitor], progress.best)
         progress.stale = 0 if better else progress.stale + 1
         if better:
             progress.best, progress.best_step = result[monitor], run.step

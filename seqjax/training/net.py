@@ -1,39 +1,67 @@
-"""A model with its parameters: the only caller of `model.apply` outside models and converters."""
+"""A model with its parameters: what a task, a learner, an evaluator and a decoder hold of it."""
 
 import dataclasses
+import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import jax
 
 
 class Out(NamedTuple):
-    """What a model makes of its reads, and the state after them."""
+    """What one pass returns. `sown`: collection -> what modules sowed, for the collections that were asked for."""
 
     prediction: Any
-    carry: Any = None
+    carry: Any
+    sown: dict
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Net:
-    """A model with its parameters. `prefill` is the state before the first token, made from `reads.side` if it has one.
+    """A model with its parameters; the only caller of `model.apply` outside the models.
 
-    Raises:
-      ValueError: the reads have a source, but the model reads none.
+    `key` is the random key of the step and micro-batch: every draw is a pure function of it. None: nothing is dropped,
+    and all batches draw the same numbers. `others`: further nets by name, such as a teacher. `use` maps the parameters
+    to those that the model reads.
     """
 
     model: Any
-    params: Any
+    params: Any = None
+    key: jax.Array | None = None
+    others: dict[str, "Net"] = dataclasses.field(default_factory=dict)
+    use: Callable = lambda params: params
 
-    def __call__(self, reads, carry=None) -> Out:
-        return Out(*self._apply(reads.x, carry, **reads.keywords))
+    def at(self, params, key=None) -> "Net":
+        """The same net with other parameters and another key."""
+        return dataclasses.replace(self, params=params, key=key)
 
-    def step(self, token_B, state):
-        return self._apply(token_B, state, method="step")
+    def __call__(self, reads, carry=None, *, sown: tuple[str, ...] = ()) -> Out:
+        """Reads a batch, or continues from `carry`; two calls drop the same features.
 
-    def prefill(self, reads):
-        if not reads.side:
-            return self.model.init_state(len(reads.x))
-        if not hasattr(self.model, "prefill"):
-            raise ValueError(f"{type(self.model).__name__} reads no source: leave it out, or train a seq2seq model.")
-        return self._apply(*reads.side.values(), method="prefill")
+        Args:
+          reads: what the model reads (`tasks.Reads`).
+          carry: the state of the model after the tokens before; None: it starts new and returns None.
+          sown: collections that modules may fill, such as "losses" and "intermediates".
+        """
+        rngs = None if self.key is None else {"dropout": self.key}
+        flags = dict(reads.keywords(self.model), deterministic=self.key is None, rngs=rngs)
+        if not sown:
+            return Out(*self._apply(reads.x, carry, **flags), {})
+        (prediction, carry), found = self._apply(reads.x, carry, **flags, mutable=list(sown))
+        return Out(prediction, carry, found)
 
-    def _apply(self, *args, **options):
-        return self.model.apply({"params": self.params}, *args, **options)
+    def step(self, token_B, carry, **flags):
+        """Reads one token: -> prediction and the state after it."""
+        return self._apply(token_B, carry, method="step", **flags)
+
+    def prefill(self, source_BS, mask_BS=None):
+        """The state before the first token of a model that reads a second sequence."""
+        return self._apply(source_BS, mask_BS, method="prefill")
+
+    def draw(self, name: str) -> jax.Array:
+        """A random key of this name: another one for each name, step and micro-batch."""
+        key = jax.random.key(0) if self.key is None else self.key
+        return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+    def _apply(self, *args, **flags):
+        return self.model.apply({"params": self.use(self.params)}, *args, **flags)

@@ -4,13 +4,16 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from seqjax import lookup
-from seqjax.types import Checked, Fraction, Natural, NonNegative, Positive
+from seqjax.training import groups
+from seqjax.training.groups import Group, Rule
+from seqjax.types import Checked, Fraction, Natural, NonNegative, Positive, Range
 
 # adamw is adam here: `Optim.build` adds the weight decay, in the same way for all optimisers.
 OPTIMISERS = {
@@ -47,6 +50,13 @@ class Optim(Checked):
     tables. Biases, scales of norms, states and the `vectors` of a module are no matrices (`vectors` have several axes,
     but hold one vector for each head or gate). "muon" updates matrices of two axes and leaves the rest to adam.
     `ema_decay` keeps an exponential moving average of the parameters, which is then used to evaluate and decode.
+
+    `groups` give parameters other rates, freeze them, or start them later (see `groups.Group`). With `layer_decay`, the
+    rate falls from the head to the embedding (Howard and Ruder 2018, arXiv:1801.06146):
+
+        lr_i(step) = layer_decay^(n - i) * lr(step)     for block i = 0, ..., n - 1 of a stack of n blocks
+
+    The exponent is n + 1 for embeddings, where n is the size of the largest stack, and 0 for all other parameters.
     """
 
     name: Literal["adamw", "adam", "sgd", "rmsprop", "adafactor", "lion", "muon"] = "adamw"
@@ -57,6 +67,8 @@ class Optim(Checked):
     weight_decay: NonNegative = 0.0
     clip_norm: Positive | None = 1.0
     ema_decay: Fraction | None = None
+    groups: tuple[Group, ...] = ()
+    layer_decay: Annotated[float, Range(above=0, below=1)] | None = None
     options: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -70,9 +82,9 @@ class Optim(Checked):
             if isinstance(known[key], (int, float)) and not isinstance(value, (int, float)):
                 raise ValueError(f"options.{key}: got {value!r}, wanted a number or a bool, as in {known[key]!r}.")
         if self.options:
-            tx, some = self.build(1), jax.ShapeDtypeStruct((2, 2), "float32")
+            tx, some = self._optimiser(by_rank), jax.ShapeDtypeStruct((2, 2), "float32")
             try:
-                jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, step=0), some)
+                jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), some)
             except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
                 raise ValueError(f"options={self.options}: {self.name} refuses them: {error}") from error
         if self.name == "adam" and self.weight_decay:
@@ -99,21 +111,88 @@ class Optim(Checked):
 
         `matrices` maps parameters to whether each is a matrix: see `seqjax.training.state.matrices`.
         """
-        roles = {"muon_weight_dimension_numbers": _turned_by_muon(matrices)} if self.name == "muon" else {}
         return optax.chain(
+            *([_stateless(self.trained)] if self.groups else []),
             optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
-            OPTIMISERS[self.name](learning_rate=1.0, **self.options, **roles),
-            # The update of the optimiser already has a negative sign.
-            optax.add_decayed_weights(-self.weight_decay, mask=matrices) if self.weight_decay else optax.identity(),
-            _scale_by(self.rate(steps)),
+            self._parted(self._optimiser(matrices)),
+            *(self._decays(matrices) if self.weight_decay else [optax.identity()]),
+            _stateless(self._scaled(self.rate(steps))),
         )
 
+    def rules(self, params) -> dict[str, Rule]:
+        """Path -> how each parameter is trained.
 
-def _scale_by(rate) -> optax.GradientTransformationExtraArgs:
-    def update(updates, state, params=None, *, step, **_):
-        return jax.tree.map(lambda u: (rate(step) * u).astype(u.dtype), updates), state
+        Raises:
+          ConfigError: `groups` or `layer_decay` do not fit the parameters.
+        """
+        return groups.rules(self.groups, self.layer_decay, params)
 
+    def told(self, params) -> list[str]:
+        """What `groups` and `layer_decay` do with the parameters: one line each."""
+        return groups.told(self.groups, self.layer_decay, params)
+
+    def trained(self, step, new, old=None):
+        """`new` for the parameters that train at `step`, and `old` (None: zero) for those that are frozen then."""
+        if not self.groups:
+            return new
+
+        def one(rule, new, old):
+            if not rule.start:
+                return old if rule.start is None else new
+            return jnp.where(step >= rule.start, new, old)
+
+        return groups.each(one, self.rules(new), new, jax.tree.map(jnp.zeros_like, new) if old is None else old)
+
+    def _optimiser(self, matrices: Callable) -> optax.GradientTransformation:
+        roles = {"muon_weight_dimension_numbers": _turned_by_muon(matrices)} if self.name == "muon" else {}
+        return OPTIMISERS[self.name](learning_rate=1.0, **self.options, **roles)
+
+    def _parted(self, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+        """The optimiser; if `groups` start at several steps, one for each step, and none for frozen parameters."""
+        starts = sorted({group.from_step for group in self.groups} | {0})
+        frozen = any(not group.rate for group in self.groups)
+        if starts == [0] and not frozen:
+            return tx
+        label = lambda rule, _: "frozen" if rule.start is None else f"from_{rule.start}"
+        parts = {f"from_{start}": _from(start, tx) for start in starts} | {"frozen": optax.set_to_zero()}
+        return optax.partition(parts, lambda updates: groups.each(label, self.rules(updates), updates))
+
+    def _decays(self, matrices: Callable) -> list[optax.GradientTransformation]:
+        """Weight decay, once for each factor in `groups`. The update of the optimiser already has a negative sign."""
+
+        def mask(factor, params):
+            one = lambda rule, is_matrix: is_matrix and rule.decay == factor
+            return groups.each(one, self.rules(params), matrices(params))
+
+        factors = sorted({group.decay for group in self.groups if group.decay} | {1.0})
+        return [optax.add_decayed_weights(-self.weight_decay * f, functools.partial(mask, f)) for f in factors]
+
+    def _scaled(self, schedule: Callable) -> Callable:
+        def scaled(step, updates):
+            rate = schedule(step)
+            one = lambda rule, u: ((rate if rule.rate == 1 else rule.rate * rate) * u).astype(u.dtype)
+            return self.trained(step, groups.each(one, self.rules(updates), updates))
+
+        return scaled
+
+
+def _stateless(function: Callable) -> optax.GradientTransformationExtraArgs:
+    """A transformation that maps (step, updates) to updates."""
+    update = lambda updates, state, params=None, *, step, **_: (function(step, updates), state)
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _from(start: int, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The transformation, whose state stays the initial one before the step `start`."""
+    if not start:
+        return tx
+    tx = optax.with_extra_args_support(tx)
+
+    def update(updates, state, params=None, *, step, **more):
+        updates, new = tx.update(updates, state, params, step=step, **more)
+        return updates, jax.tree.map(lambda n, o: jnp.where(step >= start, n, o), new, state)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
 def _turned_by_muon(matrices: Callable) -> Callable:

@@ -97,7 +97,7 @@ class Origin:
         """The entry for run.json."""
         return {"run": self.init.run, "step": self.step, "fresh": list(self.init.fresh)}
 
-    def begin(self, state: State, tx, shardings) -> State:
+    def begin(self, state: State, learner, shardings) -> State:
         """Puts these parameters into `state`, before its first step.
 
         Raises:
@@ -109,7 +109,7 @@ class Origin:
         def replaced(state, taken):
             params = _tree({**_flat(state.params), **_flat(taken)})
             ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-            return state.replace(params=params, opt_state=tx.init(params), ema=ema)
+            return state.replace(params=params, opt_state=learner.init(params), ema=ema)
 
         return jax.jit(replaced, out_shardings=shardings)(state, processes.together(read))
 

@@ -111,11 +111,12 @@ class Display:
         return on_batch
 
 
-def parameters(rows) -> Table:
-    """The parameter table, from `cost.parameter_table`."""
-    table = Table("parameter", "shape", "size", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for path, shape, size in rows:
-        table.add_row(path, str(list(shape)), f"{size:,}")
+def parameters(rows, notes=()) -> Table:
+    """The parameter table, from `cost.parameter_table`. `notes`: how each parameter is trained, or nothing."""
+    heads = ["parameter", "shape", "size"] + ["training"] * bool(notes)
+    table = Table(*heads, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for (path, shape, size), *note in zip(rows, notes, strict=True) if notes else ((row,) for row in rows):
+        table.add_row(path, str(list(shape)), f"{size:,}", *map(str, note))
     table.add_row("total", "", f"{sum(size for _, _, size in rows):,}", style="bold")
     return table
 

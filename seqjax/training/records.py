@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from seqjax.metrics import Way
 from seqjax.training.files import FIX
 from seqjax.types import Checked, Natural, WorkdirError, fields_of, mismatch
 
@@ -46,6 +47,7 @@ class Info(Checked):
     tokens_per_step: int | None = None
     carried_bytes: int = 0
     baselines: dict = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Way] = dataclasses.field(default_factory=dict)  # which way is better; {} in folders of 0.1
     versions: dict = dataclasses.field(default_factory=dict)
     hardware: dict = dataclasses.field(default_factory=dict)
     git: str | None = None

@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import logging
 
+import jax
 import jax.numpy as jnp
 
-from seqjax.metrics import Ratio
 from seqjax.training import cost, facts, history, processes
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluation
@@ -17,7 +17,7 @@ from seqjax.training.journal import Journal
 from seqjax.training.loop import Loop
 from seqjax.training.records import Info
 from seqjax.training.signals import Interrupt
-from seqjax.training.step import check_monitor, make_train_step, stacked, traced, zero_totals
+from seqjax.training.step import stacked, traced, zero_totals
 from seqjax.training.workdir import Workdir
 from seqjax.types import Preempted, WorkdirError
 
@@ -84,18 +84,13 @@ class Run:
         cost.check_room(e.shapes)
         self.abstract = abstract = self.layout.abstract(e.shapes)
         self.data = history.fingerprint(e)
-        axis, ema = self.layout.axis, e.optim.ema_decay
-        make = lambda axis: make_train_step(
-            e.model, e.task, e.tx, accumulate=self.options.accumulation_steps, ema=ema, axis=axis, use=self.layout.use,
-            spike=e.guard.spike,
-        )  # fmt: skip
-        step = make(axis)
-        alone = step if axis is None else make(None)  # the step of one device
+        axis = self.layout.axis
+        step = e.program(self.layout, axis)
+        alone = step if axis is None else e.program()
         several = self.options.steps_per_call > 1
         self.traced = traced(stacked(step) if several else step)
         self.train_step = self.layout.compile(self.traced, abstract, e.loader.batch_size, axis=int(several))
         zeros = zero_totals(alone, abstract, batch)
-        check_monitor(e.task, {**zeros, **e.metrics})
         self.zeros = self.layout.spread(zeros)
         begins = restart or not self.checkpoints.used()
         self.origin = e.init.origin(abstract.params, self.workdir.path) if begins else None
@@ -134,6 +129,8 @@ class Run:
         self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
         for note in self.experiment.source.notes:
             self.journal.display.say(f"data: {note}")
+        for line in self.experiment.optim.told(self.abstract.params):
+            self.journal.display.say(f"optim: {line}")
         if self.origin:
             self.journal.display.say(
                 "\n  ".join([str(self.origin), *history.other_model(self.origin.meta, self.experiment)])
@@ -146,7 +143,7 @@ class Run:
             self.state, self.totals = self.layout.init(self.experiment.make_state), self.zeros
             if self.origin:
                 first = self.layout.gather(self.state)
-                first = self.origin.begin(first, self.experiment.tx, self.layout.shardings(self.abstract))
+                first = self.origin.begin(first, self.experiment.learner, self.layout.shardings(self.abstract))
                 self.state = self.layout.spread(first)
             self.step, self.progress = 0, history.Progress()
             return
@@ -155,7 +152,9 @@ class Run:
         history.check_data(meta["data"], self.data, f", {history.RESTART}")
         self.state = self.layout.spread(state)
         self.step, self.progress = meta["step"], history.Progress(**meta["progress"])
-        self.totals = self.layout.spread({k: Ratio(*map(jnp.float32, v)) for k, v in meta["totals"].items()})
+        known = {name: zeros for name, zeros in self.zeros.items() if name in meta["totals"]}
+        sums = {name: type(zeros)(*map(jnp.float32, meta["totals"][name])) for name, zeros in known.items()}
+        self.totals = {**self.zeros, **self.layout.spread(sums)}
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Starts to save the state. The current best is kept while the run may roll back to this state."""
@@ -195,7 +194,7 @@ class Run:
             "data": self.data,
             "progress": dataclasses.asdict(self.progress),
             # Totals of the current log interval, so that a resumed run logs the same rows.
-            "totals": {k: [float(x) for x in v] for k, v in self.layout.fetch(self.totals).items()},
+            "totals": jax.tree.map(lambda a: a.tolist(), self.layout.fetch(self.totals)),
             "config": self.experiment.config,
             "versions": facts.versions(),
         }

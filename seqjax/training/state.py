@@ -20,6 +20,7 @@ class State:
     ema: moving average of params, or None. bad: int32, bad steps in a row up to this one (see `guard.Guard`).
     carry: the model's state after the last batch, one row per row of the batch, or None if it is not carried.
     norms: running mean of gradient norms, or None if the guard does not check for spikes.
+    aux: further arrays by name, such as the parameters of a frozen teacher; cut over devices like parameters.
     """
 
     step: jax.Array
@@ -30,6 +31,7 @@ class State:
     bad: jax.Array
     carry: Any = None
     norms: Norms | None = None
+    aux: dict = struct.field(default_factory=dict)
 
     @property
     def eval_params(self):
@@ -44,7 +46,7 @@ def parameters(model, task, batch, key):
         raise ConfigError(
             f"task: {type(task).__name__} reads {read} of {L} tokens, but length({L})={task.length(L)}: return {read}."
         )
-    return model.init(key, reads.x, **reads.keywords)["params"]
+    return model.init(key, reads.x, **reads.keywords(model))["params"]
 
 
 def matrices(model, task, batch):
@@ -62,7 +64,7 @@ def matrices(model, task, batch):
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
-def init(model, task, tx, batch, seed: int, ema: bool, spike: bool = False) -> State:
+def init(model, task, learner, batch, seed: int, ema: bool, spike: bool = False) -> State:
     """The state before the first step; jit it, or `jax.eval_shape` it for only the shapes."""
     key = jax.random.key(seed)
     init_key, run_key = jax.random.split(key)
@@ -70,7 +72,7 @@ def init(model, task, tx, batch, seed: int, ema: bool, spike: bool = False) -> S
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=tx.init(params),
+        opt_state=learner.init(params),
         key=jax.random.key_data(run_key),
         ema=jax.tree.map(jnp.copy, params) if ema else None,
         bad=jnp.zeros((), jnp.int32),

@@ -45,9 +45,10 @@ def describe(state) -> dict[str, list]:
 
 
 def empties(state) -> list[str]:
-    """Names of the parts of a state that contain no array, such as the state of a gradient clipper."""
+    """Names of the parts of a state that contain no array, such as the state of a gradient clipper; not `.aux`."""
     ends = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda x: jax.tree.structure(x).num_nodes == 1)
-    return [jax.tree_util.keystr(path) for path, end in ends if not jax.tree.leaves(end)]
+    names = [jax.tree_util.keystr(path) for path, end in ends if not jax.tree.leaves(end)]
+    return [name for name in names if name != ".aux"]  # older checkpoints do not have it
 
 
 def digest(state) -> str:
@@ -98,11 +99,22 @@ def load(path: Path, abstract) -> tuple:
     meta = metadata(path)
     _check_same(path, meta, abstract)
     with reading(path):
-        from orbax.checkpoint import v1 as ocp  # takes a second to import: only when something is read
-
-        state = ocp.load(path, abstract)
+        if getattr(abstract, "aux", None) == {}:  # older checkpoints do not have it, and orbax would want it
+            parts = {name: part for name, part in vars(abstract).items() if name != "aux"}
+            state = abstract.replace(**_load(path, parts))
+        else:
+            state = _load(path, abstract)
         _check(path, meta, _named(state))
     return state, meta
+
+
+def _load(path: Path, abstract):
+    """The parts of a saved state that `abstract` has."""
+    from orbax.checkpoint import v1 as ocp  # takes a second to import: only when something is read
+
+    options = ocp.options.PyTreeOptions
+    with ocp.Context(pytree_options=options(loading=options.Loading(partial_load=True))):
+        return ocp.load(path, abstract)
 
 
 def _check_same(path: Path, meta: dict, abstract) -> None:
@@ -135,11 +147,7 @@ def load_field(path: Path, meta: dict, field: str, abstract):
       WorkdirError: the arrays cannot be read.
     """
     with reading(path):
-        from orbax.checkpoint import v1 as ocp
-
-        options = ocp.options.PyTreeOptions
-        with ocp.Context(pytree_options=options(loading=options.Loading(partial_load=True))):
-            part = ocp.load(path, {field: abstract})[field]
+        part = _load(path, {field: abstract})[field]
         _check(path, meta, {f".{field}{name}": array for name, array in _named(part).items()})
     return part
 

@@ -79,7 +79,7 @@ def test_what_cannot_be_cut(table, options, words):
 def test_a_section_around_a_section(table):
     """As a config writes it; a wrong key inside is found."""
     data = {"name": "folds", "of": {"name": "table", **table.keywords}, "folds": 3}
-    tree = {"data": data, "task": "classification", "model": {"name": "classifier", "width": 8, "layers": 1,
+    tree = {"data": data, "task": "classification", "model": {"name": "stack", "width": 8, "layers": 1,
             "mixer": "gru"}, "train": {"steps": 1}}  # fmt: skip
     assert resolve(tree)["data"]["of"]["text"] == "text"
     with pytest.raises(ConfigError, match=r"data\.of\.txet is not a key\. Did you mean 'text'"):

@@ -31,7 +31,7 @@ class Numbered(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = spec.tokens(2**31 - 1, 8, classes=2**31 - 1, splits=("train", "validation"))
+        self.spec = spec.tokens(2**31 - 1, 8, classes=2**31 - 1, scored=True, splits=("train", "validation"))
 
     def size(self, split):
         return None if self.endless and split == "train" else self.count
@@ -50,7 +50,8 @@ class Given(Source):
     def __post_init__(self):
         super().__post_init__()
         features = self.records and not callable(self.records[0]) and "features" in self.records[0]
-        self.spec = spec.features(2, 4, classes=3) if features else spec.tokens(V, 4, classes=3)
+        tokens = spec.tokens(V, 4, classes=3, scored=True, reset=True)
+        self.spec = spec.features(2, 4, classes=3) if features else tokens
 
     def size(self, split):
         return len(self.records)
@@ -235,24 +236,24 @@ def test_cropping_takes_a_window_that_changes_with_epoch_and_seed():
     assert any(found[0] != found[1] for found in long)
 
 
-GOOD = {"tokens": np.array([1, 2], np.int32), "label": 0}
+GOOD = {"tokens": np.array([1, 2], np.int32), "label": 0, "scored": np.ones(2, bool), "reset": np.zeros(2, bool)}
 SEEN = {"features": np.zeros((3, 2), np.float32), "label": 0}
 
 
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({"tokens": np.array([1, V, 2])}, ("record 2", "tokens[1]", f"is {V}", f"0 to {V - 1}")),
+        ({"tokens": np.array([1, V])}, ("record 2", "tokens[1]", f"is {V}", f"0 to {V - 1}")),
         ({"tokens": np.array([-1, 2])}, ("record 2", "tokens[0]", "is -1", f"0 to {V - 1}")),
         ({"label": 3}, ("record 2", "label", "is 3", "0 to 2")),
         ({"label": -1}, ("record 2", "label", "is -1", "0 to 2")),
         ({"label": 1.0}, ("record 2", "label", "float64", "integers")),
-        ({"tokens": np.array([1.0])}, ("record 2", "tokens", "float64", "integers")),
+        ({"tokens": np.array([1.0, 2.0])}, ("record 2", "tokens", "float64", "integers")),
         ({"tokens": np.array([True, False])}, ("record 2", "tokens", "bool", "integers")),
         ({"tokens": np.array([[1, 2]])}, ("record 2", "tokens", "[1, 2]", "wanted [1]")),
         ({"scored": np.array([True])}, ("record 2", "scored", "[1]", "wanted [2]")),
         ({"reset": np.array([True])}, ("record 2", "reset", "[1]", "wanted [2]")),
-        ({"other": 1}, ("record 2", "record 0", "other")),
+        ({"other": 1}, ("record 2", "'other'", "add it to spec.fields")),
     ],
 )
 def test_bad_tokens_and_labels_are_named(bad, words):
@@ -430,7 +431,12 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     [
         ({"length": 10**9}, {}, ConfigError, ("loader.batch_size=64 rows of 2,000,000,001 tokens", "loader.buckets")),
         ({"length": 10**9}, {"batch_size": 1}, ConfigError, ("lower loader.batch_size or data.length",)),
-        ({}, {"batch_size": 2 * 10**9}, ConfigError, ("a sixteenth of the memory",)),
+        (
+            {},
+            {"batch_size": 2 * 10**9},
+            ConfigError,
+            ("5 batches are held at once", "at most half of what this machine has"),
+        ),
         ({}, {"buckets": (8, 10**9)}, ConfigError, ("rows of 1,000,000,000 tokens",)),
         ({"symbols": 2**31 - 1}, {}, ValueError, ("size: got 2147483648",)),
         ({"examples": 2 * 10**9}, {}, DataError, ("'validation' has 2,000,000,000 examples", "half the memory")),

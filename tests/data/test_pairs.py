@@ -43,15 +43,15 @@ def test_sources_are_padded_to_their_own_length_in_every_bucket():
         seen = 0
         of = batches([np.array(s, np.int32) for s in given], **loader)
         for batch in of.iterate(0, of.per_epoch):
-            assert batch["source"].shape == batch["source_mask"].shape == (4, LONGEST)
-            assert batch["source"].dtype == np.int32 and batch["source_mask"].dtype == bool
+            assert batch["source"].shape == batch["mask_S"].shape == (4, LONGEST)
+            assert batch["source"].dtype == np.int32 and batch["mask_S"].dtype == bool
             for row in range(4):
-                source = batch["source"][row][batch["source_mask"][row]]
-                rest = batch["source"][row][~batch["source_mask"][row]]
+                source = batch["source"][row][batch["mask_S"][row]]
+                rest = batch["source"][row][~batch["mask_S"][row]]
                 wanted = given[int(batch["mask"][row].sum()) - 1] if batch["weight"][row] else []
                 if "too_long" not in loader:  # then the number of tokens tells no more which one it is
                     np.testing.assert_array_equal(source, wanted)
-                assert not rest.any() and list(batch["source_mask"][row]) == sorted(batch["source_mask"][row])[::-1]
+                assert not rest.any() and list(batch["mask_S"][row]) == sorted(batch["mask_S"][row])[::-1]
                 seen += len(source)
         assert seen == sum(map(len, given))
 
@@ -63,7 +63,7 @@ def test_sources_are_padded_to_their_own_length_in_every_bucket():
         (np.array([1, V]), "source[1] is 9, wanted 0 to 8"),
         (np.array([-1]), "source[0] is -1, wanted 0 to 8"),
         (np.array([1.0]), "source is float64, wanted integers"),
-        (np.array([[1, 2]]), "source has shape [1, 2], wanted [2]"),
+        (np.array([[1, 2]]), "source has shape [1, 2], wanted [1]"),
         (None, "its spec promises 'source'"),
     ],
 )
@@ -76,14 +76,14 @@ def test_a_bad_source_is_named(bad, words, overlong):
 
 
 def test_a_source_that_the_spec_does_not_know_is_refused():
-    with pytest.raises(DataError, match=r"record 0 .* has a source, but its spec has none"):
+    with pytest.raises(DataError, match=r"record 0 .* has a field 'source' .* add it to spec\.fields"):
         batches([np.arange(3)] * 4, source_vocabulary=None)[0]
     assert "source" not in batches([None] * 4, source_vocabulary=None)[0]
 
 
 def test_reverse_is_backwards_between_its_marks():
     source = reverse.Source(length=6, min_length=2, symbols=4, examples=50)
-    assert (source.spec.vocabulary, source.spec.source_vocabulary) == (6, 4)
+    assert (source.spec.vocabulary, source.spec.source_vocabulary, source.spec.end) == (6, 4, 5)
     assert (source.spec.length, source.spec.source_length) == (8, 6)
     for split, few in (("train", 2), ("validation", 6), ("test", 6)):
         counts = set()

@@ -22,7 +22,7 @@ class Counted(Source):
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = spec.tokens(self.count, self.length + 1, splits=("train", "validation"))
+        self.spec = spec.tokens(self.count, self.length + 1, reset=bool(self.begins), splits=("train", "validation"))
 
     def stream(self, split):
         tokens_N = np.arange(self.count, dtype=np.int32)

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from built import logits
 from gradients import init, run
 
 from seqjax import spec
 from seqjax.decoding.sample import Sample
 from seqjax.mixers.attention import Attention
-from seqjax.models.lm import LanguageModel
+from seqjax.models.stack import Stack
 from seqjax.tasks._base import Reads
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -86,7 +87,7 @@ def compilations(caplog, run) -> int:
 @each_kind
 def test_other_prompts_of_the_same_shape_compile_nothing(kind, caplog):
     attention = functools.partial(Attention, heads=4, max_length=L + MORE, **KINDS[kind])
-    model = LanguageModel(inputs=spec.tokens(5), outputs=5, width=D, layers=1, mixer=attention, expansion=0)
+    model = Stack(inputs=spec.tokens(5), head=logits(5), width=D, layers=1, mixer=attention, expansion=0)
     prompts = np.random.default_rng(0).integers(0, 5, (3, B, L))
     params = jax.jit(model.init)(jax.random.key(1), jnp.asarray(prompts[0]))["params"]
     keys = list(jax.random.split(jax.random.key(2), 3))

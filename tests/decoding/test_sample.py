@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from built import logits
 from decoders import decode, program
 from gradients import run
 
@@ -14,13 +15,13 @@ from seqjax.decoding.greedy import Greedy
 from seqjax.decoding.sample import Sample
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
-from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
+from seqjax.models.stack import Stack
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 V, KEY = 6, jax.random.key(0)
-WORDS = dict(inputs=spec.tokens(V), outputs=V, width=8, expansion=0)
+WORDS = dict(inputs=spec.tokens(V), head=logits(V), width=8, expansion=0)
 
 
 def greedy(length, **words):
@@ -36,7 +37,7 @@ def trained(name: str):
     """A model with logits far enough apart for an argmax to be safe."""
     attention = functools.partial(Attention, heads=2, max_length=16)
     mixers = {"gru": (GRU,), "attention": (attention,), "hybrid": (attention, GRU)}[name]
-    model = LanguageModel(**WORDS, layers=len(mixers), mixer=mixers)
+    model = Stack(**WORDS, layers=len(mixers), mixer=mixers)
     params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 2), jnp.int32))["params"]
     return model, jax.tree.map(lambda p: p * 3, params)
 
@@ -213,7 +214,7 @@ def test_what_cannot_be_continued():
     assert decode(model, params, [[0] * 4], greedy(13)).tokens_BNL.shape == (1, 1, 13)
     with pytest.raises(ValueError, match="max_length: got 0, wanted an int of at least 1"):
         greedy(0)
-    prefix = LanguageModel(**WORDS, mixer=functools.partial(Attention, heads=2, prefix=5), layers=1)
+    prefix = Stack(**WORDS, mixer=functools.partial(Attention, heads=2, prefix=5), layers=1)
     with pytest.raises(
         ValueError, match="the model reads the first 5 tokens as a whole, the prompt has 4: give a longer one"
     ):
@@ -234,7 +235,13 @@ def test_one_compilation_serves_all_calls():
 def pair():
     mixers = (functools.partial(Attention, heads=2, max_length=16), GRU)
     model = Seq2Seq(
-        inputs=spec.tokens(V, source=(4, 3)), outputs=V, width=8, layers=2, mixer=mixers, encoder_layers=1, expansion=0
+        inputs=spec.tokens(V, source=(4, 3)),
+        head=logits(V),
+        width=8,
+        layers=2,
+        mixer=mixers,
+        encoder_layers=1,
+        expansion=0,
     )
     source, mask = jnp.array([[1, 2, 3], [0, 3, 99]]), jnp.array([[True, True, True], [True, True, False]])
     given = dict(source_BS=source, source_mask_BS=mask)
@@ -267,7 +274,7 @@ def test_a_source_is_neither_forgotten_nor_ignored():
     model, params, given = pair()
     with pytest.raises(ValueError, match="makes its first state from its source: call prefill"):
         decode(model, params, [[1], [1]], greedy(1))
-    with pytest.raises(ValueError, match="LanguageModel reads no source: leave it out"):
+    with pytest.raises(ValueError, match="Stack reads no second sequence: leave source_BS out"):
         decode(*trained("gru"), [[1], [1]], greedy(1), **given)
     with pytest.raises(ValueError, match="need 17 places, the attention cache has 16"):
         decode(model, params, [[1], [1]], greedy(17), **given)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import launch
 import numpy as np
 import pytest
-from flax import linen as nn
+from built import logits
 
 from seqjax.data import Loader, reverse
 from seqjax.decoding.greedy import Greedy
 from seqjax.decoding.sample import Sample
-from seqjax.evaluators._edits import distance
 from seqjax.evaluators.generate import Generate
+from seqjax.models import Model
 from seqjax.tasks.next_token import NextToken
 from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment, resolve
@@ -25,34 +25,11 @@ LENGTH, SYMBOLS = 4, 3
 END, V = SYMBOLS + 1, SYMBOLS + 2
 
 
-def slow_distance(one, other):
-    """By its definition."""
-
-    @functools.cache
-    def d(i, j):
-        if not i or not j:
-            return i + j
-        return min(d(i - 1, j) + 1, d(i, j - 1) + 1, d(i - 1, j - 1) + (one[i - 1] != other[j - 1]))
-
-    return d(len(one), len(other))
-
-
-def test_edits_are_those_of_the_definition():
-    draw = np.random.default_rng(0)
-    for _ in range(200):
-        one, other = (draw.integers(0, 3, draw.integers(0, 9)) for _ in range(2))
-        assert distance(one, other) == slow_distance(tuple(one), tuple(other)) == distance(other, one)
-    assert distance(list("kitten"), list("sitting")) == 3
-
-
-class Answerer(nn.Module):
+class Answerer(Model):
     """Writes the source as it stands: `late` tokens more or fewer than it should, and then it ends."""
 
     late: int = 0
-    capacity = None
-
-    def init_state(self, batch):
-        raise ValueError("call prefill")
+    side = ("source_BS", "source_mask_BS")
 
     def prefill(self, source_BS, mask_BS):
         return jnp.zeros(len(source_BS), int), jnp.where(mask_BS, source_BS, -1), mask_BS.sum(axis=1)
@@ -61,7 +38,7 @@ class Answerer(nn.Module):
         logits_BV, state = self.step(x_BL[:, 0], state)
         return jnp.repeat(logits_BV[:, None], x_BL.shape[1], axis=1), state
 
-    def step(self, token_B, state):
+    def step(self, token_B, state, **flags):
         place_B, source_BS, length_B = state
         token_B = jnp.take_along_axis(source_BS, jnp.clip(place_B, 0, length_B - 1)[:, None], axis=1)[:, 0]
         token_B = jnp.where(place_B >= length_B + self.late, END, token_B)
@@ -71,7 +48,14 @@ class Answerer(nn.Module):
 def evaluation(late, written=None, source=None, **options):
     source = source or reverse.Source(length=LENGTH, min_length=1, symbols=SYMBOLS, examples=10, seed=5)
     task = NextToken(spec=source.spec)
-    one = Generate(model=Answerer(late), task=task, source=source, loader=Loader(batch_size=4), seed=0, **options)
+    one = Generate(
+        model=Answerer(inputs=source.spec, head=logits(V), late=late),
+        task=task,
+        source=source,
+        loader=Loader(batch_size=4),
+        seed=0,
+        **options,
+    )
     over = one.over("validation", Parallel().layout(4, 1))
     return lambda step=0: over(
         {}, step, on_batch=lambda done: None, give_up=lambda: False, write=lambda name, rows: written.append(rows)
@@ -139,15 +123,15 @@ PAIRS = dict(
             {
                 "data": {"name": "digits"},
                 "task": {"name": "classification"},
-                "model": {"name": "classifier", "mixer": "gru"},
+                "model": {"name": "stack", "mixer": "gru"},
             },
             "generate",
-            "evaluators: generate: Classifier with Classification predicts no next token",
+            "evaluators: generate: Classification predicts no next token",
         ),
         (
             PAIRS | {"task": {"name": "next_token", "monitor": "generated_exact_match"}},
             {"name": "generate", "examples": 4},
-            "task.monitor='generated_exact_match'",
+            "task: monitor='generated_exact_match' is not a metric. Did you mean 'generate_exact_match'?",
         ),
     ],
     ids=lambda value: str(value)[-20:],

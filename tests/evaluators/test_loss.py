@@ -5,11 +5,12 @@ import math
 import jax
 import numpy as np
 import pytest
+from built import logits
 
 from seqjax.data import Batches, Loader, copy
 from seqjax.evaluators.loss import Loss
 from seqjax.mixers import gru
-from seqjax.models import lm
+from seqjax.models import stack
 from seqjax.tasks.next_token import NextToken
 from seqjax.training.evaluate import Evaluation
 from seqjax.training.parallel import Parallel
@@ -33,7 +34,9 @@ class Ragged(copy.Source):
 @pytest.fixture(scope="module")
 def parts():
     source = Ragged(length=4, symbols=3, examples=N)
-    model = lm.Model(inputs=source.spec, outputs=4, width=8, layers=1, expansion=0, mixer=gru.Mixer, dropout=0.5)
+    model = stack.Model(
+        inputs=source.spec, head=logits(4), width=8, layers=1, expansion=0, mixer=gru.Mixer, dropout=0.5
+    )
     task = NextToken(spec=source.spec)
     params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), np.int32))["params"]
     return source, model, task, params

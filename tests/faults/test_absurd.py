@@ -14,6 +14,7 @@ from test_bad_input import check
 
 from seqjax import config, lookup
 from seqjax.commands.list import KINDS
+from seqjax.data import _files
 from seqjax.search import space
 from seqjax.training import cost, dry_run
 from seqjax.training.experiment import Experiment, Schema, resolve
@@ -91,6 +92,7 @@ def test_large_numbers_are_refused_or_borne(tmp_path, monkeypatch, key, value):
     """Nothing is allocated, nothing grows with the number of steps, and what does not fit is told in a sentence."""
     monkeypatch.setattr(dry_run, "show", described)
     monkeypatch.setattr(cost, "memory", lambda: 2**30)
+    monkeypatch.setattr(_files, "memory", lambda: 2**30)
     file = launch.write(tmp_path / "c.json", launch.tiny())
     outcome = launch.main("train", "--config", file, "--dry_run", f"--config.{key}={value}")
     assert outcome.code == 0 or len(outcome.err.splitlines()) <= 3
@@ -101,10 +103,10 @@ def test_large_numbers_are_refused_or_borne(tmp_path, monkeypatch, key, value):
 
 def test_long_examples_that_are_cut_are_counted_whole(monkeypatch):
     """A batch of them is in memory before it is cut to its bucket."""
-    monkeypatch.setattr(cost, "memory", lambda: 2**30)
+    monkeypatch.setattr(_files, "memory", lambda: 2**30)
     cut = ("loader.buckets=[8]", "loader.too_long=truncate", "data.length=10000000")
     with pytest.raises(
-        ConfigError, match=r"a batch of 64 examples, up to 20,000,001 long, is .* lower loader\.batch_size or"
+        ConfigError, match=r"=64 rows of 20,000,001 tokens take .*\(1 batch is held .* lower loader\.batch_size or"
     ):
         Experiment(resolve(launch.tiny(*cut, "loader.batch_size=64")))
     Experiment(resolve(launch.tiny(*cut, "loader.batch_size=4")))

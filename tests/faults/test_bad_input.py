@@ -10,7 +10,7 @@ import pytest
 from seqjax.data import Batches, Loader, copy
 from seqjax.training.experiment import Experiment, resolve
 
-CLASSES = ("task.name=classification", "model.name=classifier")
+CLASSES = ("task.name=classification",)
 FAULTY = ("data=faulty.sources:Faulty", *CLASSES, "train.steps=2")
 
 
@@ -210,7 +210,7 @@ CONFIG = {
     "huge seed": (f"seed={2**31}", ("seed", 2**31, "below")),
     "unknown optimiser": ("optim.name=adamx", ("optim.name", "'adamx'", "'adamw'", "'lion'")),
     "unknown option": ("optim.options={'b3': 1}", ("optim", "options.b3", "b2")),
-    "unknown model": ("model.name=lmm", ("model.name", "'lmm'", "'lm'", "classifier")),
+    "unknown model": ("model.name=lmm", ("model.name", "'lmm'", "seq2seq", "stack")),
     "unknown mixer": ("model.mixer.name=lstn", ("model.mixer.name", "'lstn'", "'lstm'")),
     "unknown class in a mixer": ("model.mixer.name=gru:GRUU", ("model.mixer.name", "'GRUU'", "'GRU'")),
     "unknown source": ("data.name=cpoy", ("data.name", "'cpoy'", "'copy'")),
@@ -223,6 +223,12 @@ CONFIG = {
     "patience alone": ("train.patience=3", ("patience", "eval_every")),
     "contradicting data": ("data.min_length=9", ("data", "min_length=9", "length=3")),
     "a task without labels": ("task.name=classification", ("classification", "labels")),
+    "a head for whole sequences": ("task.head=pooled", ("task", "head", "Pooled", "per sequence", "per token")),
+    "a head of another kind": ("task.head=gru", ("task.head.name", "'gru'", "pooled", "tokenwise")),
+    "an option of another head": ("task.head.pool=max", ("task.head.pool", "'tokenwise'")),
+    "an embedding of features": ("model.embed=features", ("model", "features", "tokens")),
+    "a model without the contract": ("model=flax.linen:LayerNorm", ("model.name", "seqjax.models.Model")),
+    "a mixer that sees too much": ("model.mixer=bidirectional", ("task", "Bidirectional", "model.mixer", "causal")),
     "an empty list of mixers": ("model.mixer=[]", ("model.mixer",)),
     "an index too far": ("model.mixer.0.heads=2", ("model.mixer.0",)),
     "a path through a value": ("seed.deep=1", ("seed", "'deep'", "int")),
@@ -247,7 +253,7 @@ def test_a_context_shorter_than_the_data(tmp_path):
 
 CARRIED = {
     "independent examples": (("data=copy",), 2, ("task.carry_state", "independent", "data.name='text'")),
-    "no state": (("model.name=classifier",), 2, ("task.carry_state", "classifier", "no state", "'lm'")),
+    "no state": (("model=faulty.models:Bag",), 2, ("task.carry_state", "Bag", "no state")),
     "a bounded cache": (
         ("model.mixer=attention", "model.mixer.max_length=8"),
         2,

@@ -5,15 +5,20 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import launch
 import numpy as np
 import pytest
+from built import classes
 from gradients import call, close, drawn, evaluate, run
+from subjects import Decay
 
 from seqjax import lookup, spec
 from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.stacked import Stacked
-from seqjax.models import classifier, lm
+from seqjax.models.stack import Stack
+from seqjax.training.experiment import Experiment, resolve
+from seqjax.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -99,13 +104,27 @@ def test_there_is_no_state(subject):
     assert not module.causal
 
 
-def test_a_language_model_refuses_it_and_a_classifier_takes_it():
-    options = dict(inputs=spec.tokens(5, classes=3), outputs=3, width=D, mixer=(GRU, Bidirectional))
-    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Bidirectional does"):
-        lm.Model(**options)
-    with pytest.raises(ValueError, match="must not see the tokens that it predicts, but Stacked does"):
-        lm.Model(**options | {"mixer": functools.partial(Stacked, mixer=Bidirectional)})
-    model = classifier.Model(**options)
+def test_a_side_input_is_read_in_both_directions():
+    """With one time for all tokens of a row, a row read backwards is the row with the two mixers exchanged."""
+    module = Bidirectional(width=D, mixer=Decay, merge="sum")
+    draw = np.random.default_rng(0)
+    x_BLD, elapsed_BLF = draw.normal(size=(2, 5, D)).astype(np.float32), np.float32(draw.random((2, 5, 1)))
+    params = drawn(module, x_BLD, elapsed_BLF=elapsed_BLF)
+    y_BLD, _ = run(module, params, x_BLD, elapsed_BLF=elapsed_BLF)
+    swapped = {"params": {a: params["params"][b] for a, b in (("forward", "backward"), ("backward", "forward"))}}
+    flip = lambda a: np.flip(a, 1).copy()
+    got_BLD, _ = run(module, swapped, flip(x_BLD), elapsed_BLF=flip(elapsed_BLF))
+    assert module.side == ("elapsed_BLF",)
+    np.testing.assert_allclose(flip(got_BLD), y_BLD, atol=1e-6)
+
+
+def test_a_causal_task_refuses_it_and_another_takes_it():
+    options = dict(inputs=spec.tokens(5, classes=3), head=classes(3), width=D, mixer=(GRU, Bidirectional))
+    model = Stack(**options)
     tokens_BL = jnp.zeros((2, 4), jnp.int32)
     logits_BC, _ = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0), x), x), tokens_BL)
     assert logits_BC.shape == (2, 3)
+    assert not model.causal and model.ahead == ["Bidirectional"]
+    assert Stack(**options | {"mixer": functools.partial(Stacked, mixer=Bidirectional)}).ahead == ["Stacked"] * 2
+    with pytest.raises(ConfigError, match="NextToken predicts tokens that the model must not see, but Bidirectional "):
+        Experiment(resolve(launch.tiny("model.mixer=bidirectional")))

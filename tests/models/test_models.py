@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from built import classes, logits
 from gradients import init, run
+from subjects import Decay
 
 from seqjax import spec
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
-from seqjax.models.classifier import Classifier
-from seqjax.models.lm import LanguageModel
+from seqjax.models.stack import Stack
+from seqjax.tasks import Reads
 from seqjax.training import cost
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -23,11 +25,11 @@ HEADS2 = functools.partial(Attention, heads=2)
 
 
 def lm(**options):
-    return LanguageModel(**{"inputs": TOKENS, "outputs": 7, "width": 8, "layers": 2, "mixer": GRU, **options})
+    return Stack(**{"inputs": TOKENS, "head": logits(7), "width": 8, "layers": 2, "mixer": GRU, **options})
 
 
-def classifier(**options):
-    return Classifier(**{"inputs": TOKENS, "outputs": 3, "width": 8, "layers": 1, "mixer": HEADS2, **options})
+def classifier(inputs=TOKENS, **head):
+    return Stack(inputs=inputs, head=classes(3, **head), width=8, layers=1, mixer=HEADS2)
 
 
 def draw(spec, B, L):
@@ -44,7 +46,7 @@ def draw(spec, B, L):
     ],
 )
 def test_padding_changes_no_class(pool, weights, spec):
-    model, x = classifier(pool=pool, pool_weights=weights, inputs=spec), draw(spec, 2, 6)
+    model, x = classifier(pool=pool, weights=weights, inputs=spec), draw(spec, 2, 6)
     params = init(model, x)
     wanted, state = run(model, params, x)
     assert wanted.shape == (2, 3) and wanted.dtype == jnp.float32 and state is None
@@ -56,7 +58,7 @@ def test_padding_changes_no_class(pool, weights, spec):
 
 
 def test_the_weights_of_pooling_are_handed_out():
-    model, x = classifier(pool="attention", pool_weights="sparsemax"), draw(TOKENS, 2, 6)
+    model, x = classifier(pool="attention", weights="sparsemax"), draw(TOKENS, 2, 6)
     mask = np.array([[1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 0]], bool)
     (_, _), found = run(model, init(model, x), x, mask_BL=mask, mutable=("intermediates",))
     weights_BL = found["intermediates"]["weights"][0]
@@ -71,13 +73,18 @@ def test_an_empty_row_has_a_class_all_the_same():
 
 
 def test_a_classifier_has_no_state_and_says_so():
-    with pytest.raises(ValueError, match=r"no state: use model\.name='lm'"):
-        classifier().init_state(2)
+    model, tokens_BL = classifier(), draw(TOKENS, 2, 4)
+    with pytest.raises(ValueError, match="the head Pooled reads whole sequences, so this model has no state"):
+        model.init_state(2)
+    with pytest.raises(ValueError, match="cannot run step by step"):
+        model.init(jax.random.key(0), tokens_BL, (jnp.zeros((2, 8)),))
+    with pytest.raises(ValueError, match="Stack reads no second sequence: leave source_BS out"):
+        model.prefill(tokens_BL)
 
 
 def test_features_of_another_width_are_refused():
     model, x = classifier(inputs=FEATURES), draw(FEATURES, 2, 4)
-    with pytest.raises(ValueError, match=r"\[2, 4, 3\], wanted \[B, L, 2\]: use as many"):
+    with pytest.raises(ValueError, match=r"features: got float32\[2, 4, 3\], the embedding wants \[B, L, 2\]"):
         model.init(jax.random.key(0), np.concatenate([x, x[..., :1]], axis=-1))
 
 
@@ -100,7 +107,11 @@ def test_a_tied_head_is_the_embedding():
     tied, free = (init(lm(tie_embeddings=t), x)["params"] for t in (True, False))
     assert cost.count(free) - cost.count(tied) == 8 * 7 + 7
     with pytest.raises(ValueError, match=r"as many outputs as input tokens, got 6 .* a vocabulary of 7:"):
-        lm(tie_embeddings=True, outputs=6)
+        lm(tie_embeddings=True, head=logits(6))
+    with pytest.raises(ValueError, match="can share one table, got Tokens and Pooled"):
+        lm(tie_embeddings=True, head=classes(7))
+    with pytest.raises(ValueError, match="can share one table, got Features and Tokenwise"):
+        lm(tie_embeddings=True, inputs=FEATURES)
 
 
 def test_dropout_is_drawn_only_when_asked_for():
@@ -122,6 +133,23 @@ def test_the_layers_of_a_hybrid_cycle_through_its_mixers():
     one = lambda mixer: cost.count(init(lm(layers=1, mixer=mixer), x)["params"])
     none = 7 * 8 + 8 * 7 + 7 + 2 * 8  # embedding, head, last norm
     assert cost.count(params) == none + 2 * (one(GRU) - none) + (one(HEADS2) - none)
+
+
+def test_a_side_input_reaches_the_mixers_that_read_it():
+    """And no other; a missing one and an unknown one are errors. The laws run `stack(decay)`."""
+    model, x = lm(mixer=(GRU, Decay)), draw(TOKENS, 2, 4)
+    elapsed_BLF = np.ones((2, 4, 1), np.float32)
+    params = init(model, x, elapsed_BLF=elapsed_BLF)
+    y, _ = run(model, params, x, elapsed_BLF=elapsed_BLF)
+    assert np.any(y != run(model, params, x, elapsed_BLF=2 * elapsed_BLF)[0])
+    assert model.side == ("elapsed_BLF",) and lm().side == ()
+    with pytest.raises(ValueError, match="Decay reads elapsed_BLF, and it is not given: choose a task that gives it"):
+        model.apply(params, x)
+    with pytest.raises(ValueError, match="got elapsed_BLF, but the mixers of this model read no side input"):
+        jax.eval_shape(functools.partial(lm().init, elapsed_BLF=elapsed_BLF), jax.random.key(0), x)
+    reads = Reads(x, x >= 0, side={"elapsed_BLF": elapsed_BLF, "other_BL": x})
+    assert set(reads.keywords(model)) == {"mask_BL", "reset_BL", "elapsed_BLF"}
+    assert set(reads.keywords(lm())) == {"mask_BL", "reset_BL"}
 
 
 def test_layers_do_not_share_parameters():
@@ -150,8 +178,7 @@ def test_half_precision_keeps_parameters_and_logits_in_float32():
             lambda: lm(expansion=0.1),
             r"model.expansion=0.1 times model.width=8 is less than one feature: raise model.expansion, or set it to 0",
         ),
-        (lambda: lm(inputs=FEATURES), "reads tokens, but this data source has features"),
-        (lambda: classifier(pool_weights="hard"), "pool_weights='hard' needs model.pool='attention', got 'mean'"),
+        (lambda: classifier(weights="hard"), "head.weights='hard' needs task.head.pool='attention', got 'mean'"),
         (lambda: classifier(pool="sum"), "pool: got 'sum', wanted one of 'mean'"),
     ],
 )

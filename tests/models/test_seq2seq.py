@@ -1,13 +1,16 @@
 """What the laws do not say about encoder and decoder: how they are built, trained and asked, and what they refuse."""
 
 import functools
+import hashlib
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import launch
 import numpy as np
 import pytest
+from built import logits
 from gradients import init, run
 
 from seqjax import spec
@@ -15,9 +18,10 @@ from seqjax.mixers.attention import Attention
 from seqjax.mixers.cross_attention import CrossAttention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.rnn import Elman
-from seqjax.models.classifier import Classifier
-from seqjax.models.lm import LanguageModel
 from seqjax.models.seq2seq import Seq2Seq
+from seqjax.models.stack import Stack
+from seqjax.training import history
+from seqjax.training.experiment import Experiment, resolve
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -29,7 +33,7 @@ SECOND = dict(source_BS=SOURCE_BS, source_mask_BS=MASK_BS)
 
 
 def seq2seq(**options):
-    return Seq2Seq(**{"inputs": SPEC, "outputs": 7, "width": 8, "mixer": GRU, "layers": 1, **options})
+    return Seq2Seq(**{"inputs": SPEC, "head": logits(7), "width": 8, "mixer": GRU, "layers": 1, **options})
 
 
 @functools.cache
@@ -111,13 +115,12 @@ def test_dropout_is_drawn_in_the_encoder_too():
         (lambda: seq2seq(encoder=CrossAttention), "CrossAttention reads a memory, and an encoder has none"),
         (lambda: seq2seq(encoder=()), "model.encoder is an empty list"),
         (lambda: seq2seq(mixer=()), "model.mixer is an empty list"),
-        (lambda: seq2seq(inputs=spec.tokens(7)), "this data has none: choose model.name='lm'"),
+        (lambda: seq2seq(inputs=spec.tokens(7)), "the examples of this data have none: choose a model without an"),
         (
             lambda: seq2seq(cross_attention=functools.partial(CrossAttention, heads=3)),
             "heads=3 does not divide model.width=8",
         ),
-        (lambda: LanguageModel(inputs=SPEC, outputs=7, mixer=GRU), "which a language model does not read: choose"),
-        (lambda: Classifier(inputs=SPEC, outputs=7, mixer=GRU), "which a classifier does not read: choose"),
+        (lambda: Stack(inputs=SPEC, head=logits(7), mixer=GRU), "which this model does not read: choose a model with"),
     ],
 )
 def test_what_is_refused_when_it_is_built(build, words):
@@ -130,9 +133,9 @@ def test_what_is_refused_when_it_is_built(build, words):
     [
         (
             dict(source_BS=SOURCE_BS[..., None]),
-            r"int32\[2, 4, 1\], a seq2seq model wants integers \[B, S\]",
+            r"source: got int32\[2, 4, 1\], the embedding wants \[B, L\] integers",
         ),
-        (dict(source_BS=SOURCE_BS.astype("float32")), r"source_BS is float32\[2, 4\]"),
+        (dict(source_BS=SOURCE_BS.astype("float32")), r"source: got float32\[2, 4\]"),
         (
             dict(source_BS=SOURCE_BS, source_mask_BS=MASK_BS[:, 1:]),
             r"source_mask_BS is bool\[2, 3\], wanted",
@@ -197,8 +200,8 @@ def test_an_answer_of_which_every_token_counts_begins_behind_the_first(tmp_path,
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        (dict(model=dict(name="lm", mixer="gru")), "model: the examples of this data have a source"),
-        (dict(data=dict(name="copy")), "model: a seq2seq model reads a source, but this data has none"),
+        (dict(model=dict(name="stack", mixer="gru")), "model: the examples of this data have a source"),
+        (dict(data=dict(name="copy")), "model: this model reads a source, but the examples of this data have none"),
         (
             dict(model=dict(name="seq2seq", mixer="gru", cross_attention=None)),
             "model: neither model.mixer nor model.cross_attention",
@@ -213,7 +216,17 @@ def test_a_config_that_does_not_fit_is_a_sentence(tmp_path, sections, words):
 
 def test_a_dry_run_shows_a_source(tmp_path):
     done = launch.main("train", "--config", config(tmp_path), "--dry_run")
-    assert done.code == 0 and "first source" in done.out and "source_mask" in done.out
+    assert done.code == 0 and "first source" in done.out and "mask_S" in done.out
+
+
+def test_the_fingerprint_of_data_is_that_of_older_checkpoints(tmp_path):
+    """In which the mask of a source had another name."""
+    e = Experiment(resolve(json.loads(Path(config(tmp_path)).read_text())))
+    batch, digest = dict(e.batches[0]), hashlib.sha256()
+    batch["source_mask"] = batch.pop("mask_S")
+    for name in sorted(batch):
+        digest.update(f"{name} {batch[name].dtype} {batch[name].shape}".encode() + batch[name].tobytes())
+    assert history.fingerprint(e)["first"] == digest.hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import math
 import os
 import re
 
+import built
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +20,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from seqjax import lookup, masks, spec
 from seqjax.mixers.attention import Attention
-from seqjax.models.classifier import Classifier
-from seqjax.models.lm import LanguageModel
+from seqjax.models.stack import Stack
 from seqjax.ops import _backends, attention, linear, linear_attention, losses, positions, ring
 
 RNG = np.random.default_rng(0)
@@ -76,9 +76,12 @@ def of_linear_attention(kernel="product", cut=True):
     )
 
 
-def of_model(L=16, model=LanguageModel, outputs=7, **options):
+LOGITS = built.logits(7)
+
+
+def of_model(L=16, head=LOGITS, **options):
     """The summed loss of a model in training, as tasks make it, and its parameters; documents packed."""
-    module = model(inputs=spec.tokens(7), outputs=outputs, width=8, **options)
+    module = Stack(inputs=spec.tokens(7), head=head, width=8, **options)
     tokens = RNG.integers(7, size=(B, L + 1))
     mask, reset = flags(L + 1)
     shapes = jax.eval_shape(module.init, jax.random.key(0), tokens[:, :-1])["params"]
@@ -87,7 +90,7 @@ def of_model(L=16, model=LanguageModel, outputs=7, **options):
     def f(params, tokens, mask, reset):
         x_BL, flags = tokens[:, :-1], dict(mask_BL=mask[:, :-1], reset_BL=reset[:, :-1])
         logits, _ = module.apply({"params": params}, x_BL, **flags)
-        if model is Classifier:
+        if not head.func.stepwise:
             return losses.cross_entropy(logits, tokens[:, -1])
         return jnp.where(mask[:, 1:], losses.cross_entropy(logits, tokens[:, 1:]), 0)
 
@@ -134,10 +137,13 @@ GROUPS = {
         "linear attention, tensor=2": part(of_linear_attention, "taylor", cut=False),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
         "bidirectional": part(
-            of_model, model=Classifier, mixer=mixer("bidirectional", mixer=mixer("lru")), pool="attention", layers=1
+            of_model,
+            head=built.classes(7, pool="attention"),
+            mixer=mixer("bidirectional", mixer=mixer("lru")),
+            layers=1,
         ),
         **{
-            f"pool {pool}": part(of_model, model=Classifier, mixer=mixer("min_gru"), pool=pool, layers=1)
+            f"pool {pool}": part(of_model, head=built.classes(7, pool=pool), mixer=mixer("min_gru"), layers=1)
             for pool in ("mean", "last")
         },
     },
@@ -359,7 +365,7 @@ def test_mixers_say_whether_their_sequences_can_be_cut(name):
     ],
 )
 def test_models_can_be_cut_if_all_their_mixers_can(over_four, made, cuttable):
-    model = Classifier(inputs=spec.tokens(7), outputs=7, width=8, mixer=(mixer("min_gru"), made))
+    model = Stack(inputs=spec.tokens(7), head=LOGITS, width=8, mixer=(mixer("min_gru"), made))
     assert model.cuttable == cuttable
     init = part(jax.eval_shape, model.init, jax.random.key(0))
     init(np.zeros((B, 1), int))

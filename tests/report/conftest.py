@@ -17,7 +17,7 @@ def _write(folder, name="gru", *, final=1.4, steps=1000, rows=None, **config):
         "seed": 0,
         "data": {"name": "shakespeare", "length": 128},
         "task": {"name": "next_token", "monitor": "loss"},
-        "model": {"name": "lm", "width": 64, "layers": 2, "mixer": {"name": name}},
+        "model": {"name": "stack", "width": 64, "layers": 2, "mixer": {"name": name}},
         "optim": {"learning_rate": 0.003, "warmup_steps": 100},
         "loader": {"batch_size": 32},
         "train": {"steps": steps},
@@ -97,7 +97,7 @@ def two(tmp_path):
 
 
 def _two(tmp_path):
-    mixer = {"name": "lm", "width": 64, "layers": 2, "mixer": {"name": "attention", "heads": 8, "dilation": 1}}
+    mixer = {"name": "stack", "width": 64, "layers": 2, "mixer": {"name": "attention", "heads": 8, "dilation": 1}}
     return [
         _write(tmp_path / "runs" / "gru"),
         _write(tmp_path / "runs" / "attention", "attention", final=1.6, model=mixer),

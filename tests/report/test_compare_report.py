@@ -9,10 +9,14 @@ import pytest
 from inline import made_up
 from test_report import Page
 
-from seqjax.report import canvas, compare_figures, compare_tables, compare_words
+from seqjax.report import canvas
 from seqjax.report import compare as page
+from seqjax.report.compare import figures as compare_figures
+from seqjax.report.compare import sentences as compare_words
+from seqjax.report.compare import tables as compare_tables
+from seqjax.report.document import Figure, Section
 from seqjax.search import compare as compare_lib
-from seqjax.search import match, plan, sizes, statistics
+from seqjax.search import plan, sizes, statistics
 from seqjax.search.findings import Pair
 from seqjax.training.workdir import Workdir
 
@@ -31,14 +35,13 @@ FILE = {
 
 def measure(tree, matched=None):
     parameters, flops, state, seconds = COSTS[tree["model"]["mixer"]["name"]]
-    return sizes.Size(8, parameters, flops, 9, state, 2**20, seconds, ("accuracy", "loss"), matched)
+    return sizes.Size(8, parameters, flops, 9, state, 2**20, seconds, matched)
 
 
 def findings(out, monkeypatch, **changes):
     """Those of a comparison of made-up runs."""
     monkeypatch.setattr(sizes, "measure", measure)
     monkeypatch.setattr(sizes, "solve", lambda tree, *_: (tree, 1.01))
-    monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
     tree = {k: v for k, v in (FILE | changes).items() if v is not ...}
     workdir = Workdir(out).lock()
     with made_up.MadeUp() as executor:
@@ -268,7 +271,7 @@ def test_curves_end_where_the_first_seed_was_stopped(tmp_path, monkeypatch):
     assert len(ends) == 2 and compare_figures._curve(axes, found, found.founds[0], "step")[-1] == min(ends)
 
 
-def test_a_front_is_named_where_one_is_drawn(written):
+def test_a_front_is_named_where_one_is_drawn(written, folder):
     """Where all cost the same it is a point; where a worse one costs less, a line."""
     found, text, *_ = written
     assert not compare_figures.fronts(found) and "Pareto" not in text
@@ -276,7 +279,9 @@ def test_a_front_is_named_where_one_is_drawn(written):
     founds = [dataclasses.replace(x, size=size) for x, size in zip(found.founds, cheap, strict=True)]
     other = dataclasses.replace(found, founds=founds)
     assert compare_figures.fronts(other)
-    assert any("Dashed: the Pareto front." in caption for *_, caption in page._parts(other, []))
+    sections = [part for part in page.page(other, folder, "recall", "seqjax compare") if isinstance(part, Section)]
+    shown = [element for section in sections for element in section.elements if isinstance(element, Figure)]
+    assert any("Dashed: the Pareto front." in figure.caption for figure in shown)
 
 
 def test_what_is_not_equal_is_not_called_so(written):

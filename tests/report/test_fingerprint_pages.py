@@ -8,8 +8,11 @@ import pytest
 from test_report import Page
 
 from seqjax import cli
-from seqjax.report import fingerprint, fingerprint_measured, fingerprint_tables, fingerprint_words
-from seqjax.search._fingerprint_tiers import TIERS
+from seqjax.report import fingerprint, style
+from seqjax.report.fingerprint import measured as fingerprint_measured
+from seqjax.report.fingerprint import sentences as fingerprint_words
+from seqjax.report.fingerprint import tables as fingerprint_tables
+from seqjax.search.fingerprint.tiers import TIERS
 from seqjax.types import WorkdirError
 
 TIER = TIERS["cpu"]
@@ -48,7 +51,7 @@ def tree(mixer, accuracy=0.75, seeds=1, **changes):
         "mixer": mixer,
         "overrides": [],
         "tier": "cpu",
-        "model": {"name": "lm", "layers": 2, "width": 64, "mixer": {"name": mixer}},
+        "model": {"name": "stack", "layers": 2, "width": 64, "mixer": {"name": mixer}},
         "parameters": 123_456,
         "rows": 1,
         "hardware": {"platform": "cpu", "device_kind": "cpu"},
@@ -122,13 +125,13 @@ def test_skill_is_what_is_left_above_chance(accuracy, chance, skill):
     for record in found["probes"].values():
         for score in record["scores"]:
             score["chance"] = chance
-    (mark,) = fingerprint_measured.measured([found])
+    (mark,) = fingerprint_measured.read([found])
     assert mark.skill("parity") == skill
 
 
 def test_commands_can_be_typed():
     found = tree("gru", name="a b", overrides=["model.mixer.reset_after=false"])
-    (mark,) = fingerprint_measured.measured([found])
+    (mark,) = fingerprint_measured.read([found])
     first, *runs = (shlex.split(line) for line in fingerprint_words.commands(mark))
     args, rest = cli._parser().parse_known_args(first[1:])
     assert args.mixer == ["gru"] and args.name == "a b" and args.tier == "cpu" and args.seeds == 1
@@ -158,5 +161,5 @@ def test_half_a_fingerprint_is_refused(tmp_path):
 
 
 def test_shades_are_legible_on_white_and_on_black():
-    shades = re.findall(r"\.heat\d+ \{ background: rgb\(11 122 209 / ([\d.]+)\)", fingerprint.HEAT)
+    shades = re.findall(r"\.heat\d+ \{ background: rgb\(11 122 209 / ([\d.]+)\)", style.STYLE)
     assert len(shades) == 10 and [float(s) for s in shades] == sorted(map(float, shades)) and float(shades[-1]) <= 0.5

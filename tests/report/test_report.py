@@ -8,7 +8,8 @@ import re
 import pytest
 
 from seqjax import report
-from seqjax.report import differences, outcome, runs, words
+from seqjax.report import differences, runs, words
+from seqjax.report.run import outcome
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect", "circle", "wbr"}
 
@@ -117,11 +118,11 @@ def test_of_what_only_some_configs_have_those_at_their_default_are_left_out():
         "attention": {"heads": 4, "window": 8, "dtype": "bfloat16"},
         "my.own:Mixer": {"size": 3},
     }
-    config = lambda name: {"seed": 0, "model": {"name": "lm", "mixer": {"name": name, **mixers[name]}}}
+    config = lambda name: {"seed": 0, "model": {"name": "stack", "mixer": {"name": name, **mixers[name]}}}
     few, more = (differences.paths([config(name) for name in list(mixers)[:n]]) for n in (2, 3))
     assert few == [f"model.mixer.{key}" for key in ("name", "dtype", "window")]
     assert more == [*few, "model.mixer.size"]  # nobody here knows the default of one's own
-    heads = [{"seed": 0, "model": {"name": "lm", "mixer": {"name": "attention", "heads": n}}} for n in (4, 2)]
+    heads = [{"seed": 0, "model": {"name": "stack", "mixer": {"name": "attention", "heads": n}}} for n in (4, 2)]
     assert differences.paths([config("gru"), *heads]) == ["model.mixer.name", "model.mixer.heads"]
 
 
@@ -250,7 +251,7 @@ def test_results_of_another_step_than_the_best_do_not_decide(write_run, tmp_path
     assert note.startswith("old: the test result is of step 500, but the best checkpoint is of step 1,000: ")
 
 
-def test_a_metric_whose_name_does_not_say_what_is_better_has_no_winner(write_run, tmp_path):
+def test_a_metric_that_no_task_declared_has_no_winner(write_run, tmp_path):
     folders = [write_run(tmp_path / name) for name in ("a", "b")]
     for folder, coverage in zip(folders, (0.9, 0.1), strict=True):
         rewrite(folder / "results.json", test={"step": 1000, "metrics": {"loss": 1.0, "coverage": coverage}})
@@ -261,10 +262,15 @@ def test_a_metric_whose_name_does_not_say_what_is_better_has_no_winner(write_run
     assert outcome.winners(both, "test", "coverage") == [] and not any(
         outcome.beats(run, "test", "coverage", 0.5) for run in both
     )
-    assert words.metric("coverage") == "coverage" and words.metric("my_score") == "my score\u00a0↑"
-    table = report.tables.results(both)
+    assert words.metric("my_score", None) == "my score" and words.metric("my_score", "more") == "my score\u00a0↑"
+    table = report.run.tables.results(both)
     (column,) = (i for i, c in enumerate(table.columns) if c.name == "coverage")
     assert [row.cells[column].mark for row in table.rows if row.cells[column].text] == ["", "", ""]
+    for folder in folders:
+        rewrite(folder / "run.json", metrics={"loss": "less", "coverage": "more"})
+    both = runs.read_all(folders)
+    assert outcome.winners(both, "test", "coverage") == both[:1]
+    assert [outcome.beats(run, "test", "coverage", 0.5) for run in both] == [True, False]
 
 
 def test_names_stand_in_figures_as_they_are(write_run, tmp_path):
@@ -299,10 +305,10 @@ def test_figure_reads_on_white_and_on_dark(two, tmp_path):
 
 
 def test_long_series_are_drawn_as_means(write_run, tmp_path):
-    rows = [{"step": s, "split": "train", "loss": s % 2, "seconds": s} for s in range(10 * report.figures.POINTS)]
+    rows = [{"step": s, "split": "train", "loss": s % 2, "seconds": s} for s in range(10 * report.run.figures.POINTS)]
     run = runs.read_all([write_run(tmp_path / "a", rows=rows)])[0]
-    x, y = report.figures._points(run, "train", "loss", "step")
-    assert len(x) == report.figures.POINTS and x[0] == 4.5 and set(y) == {0.5}
+    x, y = report.run.figures._points(run, "train", "loss", "step")
+    assert len(x) == report.run.figures.POINTS and x[0] == 4.5 and set(y) == {0.5}
 
 
 def test_styles_of_runs_differ():

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from seqjax.report import canvas, sweep
+from seqjax.report import html as renderer
 from seqjax.search._records import Record, Summary
 
 BAD = "model: <heads=3> does not | divide `width`"
@@ -37,7 +38,9 @@ def summary(tmp_path):
     ]
     shares = {"optim.learning_rate": 0.8, "model.layers": 0.2}
     problem = "next_token on <b>copy</b>, judged by loss"
-    return Summary(tmp_path, problem, "loss", "sampler tpe, pruner none", records, shares, {"optim.learning_rate"})
+    return Summary(
+        tmp_path, problem, "loss", "less", "sampler tpe, pruner none", records, shares, {"optim.learning_rate"}
+    )
 
 
 class Page(html.parser.HTMLParser):
@@ -93,13 +96,15 @@ def test_numbers_are_as_short_as_they_are_read(summary):
     """Ticks are text, also on logarithmic axes of little range; a value in the headline has four digits."""
     values = ((0, 0.0145344867321581, 40.0), (1, 0.012, 0.5), (2, 0.013, 1.0))
     records = [record(number, peak, value=value) for number, peak, value in values]
-    text = sweep.html(dataclasses.replace(summary, records=records))
+    text = renderer.join(sweep.page(dataclasses.replace(summary, records=records)))
     ticks = set(re.findall(r"<text[^>]*>([^<]*)</text>", text))
     assert "mathdefault" not in text and {"1", "10", "0.012", "0.013"} <= ticks
     best = dataclasses.replace(summary, records=[record(0, 0.0145344867321581, value=1.0)])
     assert "optim.learning_rate\u00a0=\u00a00.01453, " in sweep.headline(best)
-    assert sweep.notes(best)[0].startswith("1 trial: 1 done. ") and "Marks at the edge" not in sweep.html(best)
-    assert "Marks at the edge: pruned (|) and failed (x)." in sweep.html(summary)
+    assert sweep.notes(best)[0].startswith("1 trial: 1 done. ") and "Marks at the edge" not in renderer.join(
+        sweep.page(best)
+    )
+    assert "Marks at the edge: pruned (|) and failed (x)." in renderer.join(sweep.page(summary))
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-4, 1.0), (2e-3, 9e-2), (2e-3, 9e-3), (0.0115, 0.0132), (3.0, 3.1)])
@@ -155,5 +160,5 @@ def test_a_sweep_with_little_to_show(summary, count):
 
 
 def test_higher_is_better_where_it_is(summary):
-    up = dataclasses.replace(summary, monitor="accuracy")
+    up = dataclasses.replace(summary, monitor="accuracy", way="more")
     assert sweep.headline(up).startswith("Trial 0 has the highest validation accuracy, 1.5000:")

@@ -12,7 +12,7 @@ from inline import made_up
 
 from seqjax import config
 from seqjax.search import compare as compare_lib
-from seqjax.search import findings, match, plan, sizes
+from seqjax.search import match, plan, sizes, stages
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
 
@@ -44,13 +44,10 @@ def problems(**changes):
 def quick(monkeypatch):
     """Sizes without compiling."""
     size = dict(width=8, parameters=10, flops=1e6, tokens=9, state_bytes=32, temporary_bytes=2**20, step_seconds=0.1)
-    measure = lambda tree, matched=None: sizes.Size(
-        **size | {"width": tree["model"]["width"]}, metrics=("accuracy", "loss"), matched=matched
-    )
+    measure = lambda tree, matched=None: sizes.Size(**size | {"width": tree["model"]["width"]}, matched=matched)
     monkeypatch.setattr(sizes, "measure", measure)
     double = lambda tree, *_: ({**tree, "model": {**tree["model"], "width": 16}}, 1.01)
     monkeypatch.setattr(sizes, "solve", double)
-    monkeypatch.setattr(match, "metrics", lambda experiment: ("accuracy", "loss"))
 
 
 def run(folder, comparison=None, **options):
@@ -153,7 +150,7 @@ def test_a_comparison_needs_validation_and_test(tmp_path):
 
 
 def test_an_unknown_metric_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="metric='accurate' is not a metric; this task has accuracy, loss"):
+    with pytest.raises(ConfigError, match="metric='accurate' is not a metric; this task has accuracy, bits_per_token"):
         run(tmp_path, read(metric="accurate"))
 
 
@@ -373,7 +370,7 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
     ],
 )
 def test_the_choice_of_a_rate(rates, best, following):
-    assert findings.best_rate(rates, "loss") == best and findings.beyond(rates, best) == following
+    assert stages.best_rate(rates, "loss") == best and stages.beyond(rates, best) == following
 
 
 def test_pairs_by_hand(tmp_path):

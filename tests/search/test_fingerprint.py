@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 
 from seqjax import lookup
-from seqjax.search import _fingerprint_cost as cost
-from seqjax.search import _fingerprint_score as score
-from seqjax.search import fingerprint
-from seqjax.search._fingerprint_tiers import TIERS, Probe
+from seqjax.search import fingerprint, trials
 from seqjax.search.executors._base import Executor
-from seqjax.search.fingerprint import FILE, Fingerprint
-from seqjax.search.trials import Trial
+from seqjax.search.fingerprint import FILE, Fingerprint, cost
+from seqjax.search.fingerprint.tiers import TIERS, Probe
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, SeqjaxError
@@ -25,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 class Here(Executor):
-    """Runs commands in this process, and remembers which."""
+    """Runs commands in this process, and remembers what it trained."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -33,7 +30,8 @@ class Here(Executor):
 
     def _start(self, job, slot):
         words = job.command[3:]  # python -m seqjax
-        self.folders.append("/".join(Path(words[words.index("--workdir") + 1]).parts[-2:]))
+        if words[0] == "train":
+            self.folders.append("/".join(Path(words[words.index("--workdir") + 1]).parts[-2:]))
         return launch.main(*words)
 
     def _poll(self, handle):
@@ -155,7 +153,10 @@ def test_more_seeds_train_at_the_chosen_rate_alone(taken):
 
 
 def test_runs_that_fail_end_it_and_are_tried_again(tmp_path):
-    with pytest.raises(SeqjaxError, match=r"4 of 4 runs failed, the first: ended with code 1.*tries them again"):
+    with pytest.raises(
+        SeqjaxError,
+        match=r"4 of 4 runs failed; the same command tries them again:\n  recall/peak-0.01-seed-0: ended with code 1",
+    ):
         Fingerprint("gru", tmp_path, tier="tiny").run(Broken())
     assert json.loads((tmp_path / "gru" / FILE).read_text())["probes"] == {}
     assert fingerprint.read(tmp_path) == ([], ["gru"])
@@ -228,11 +229,14 @@ def test_every_probe_of_every_tier_is_a_config_at_every_length(tier):
 def test_learned_positions_end_where_they_end(tmp_path):
     probe = TINY.probes[1]
     options = ["model.mixer.positions=learned", "model.mixer.max_length=5"]
-    trial = Trial(tmp_path / "run", TINY.tree(probe, "attention", 1e-2, 0, options))
-    file = launch.write(tmp_path / "c.json", trial.config)
+    tree = TINY.tree(probe, "attention", 1e-2, 0, options)
+    trial = trials.Trial(tmp_path / "run", tree)
+    file = launch.write(tmp_path / "c.json", tree)
     assert launch.main("train", "--config", file, "--workdir", trial.folder, "--quiet").code == 0
-    assert len(score.at([trial], probe, 1)["accuracy"]) == 1
-    further = score.at([trial], probe, 2)
+    assert launch.main("evaluate", "--workdir", trial.folder, "--split", "test").code == 0
+    outcomes = [trials.outcome(trial)]
+    assert len(fingerprint.score(probe, tree, 1, outcomes)["accuracy"]) == 1
+    further = fingerprint.score(probe, tree, 2, outcomes)
     assert further["accuracy"] == [] and "places" in further["error"]
 
 

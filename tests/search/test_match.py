@@ -34,7 +34,7 @@ def test_state_bytes_by_hand():
 
 def test_what_sees_whole_sequences_has_no_state():
     pytest.importorskip("sklearn")
-    sections = ["data={'name': 'digits'}", "task.name=classification", "model.name=classifier"]
+    sections = ["data={'name': 'digits'}", "task.name=classification"]
     assert match.state_bytes(built(*sections, "model.mixer=bidirectional")) is None
     assert match.state_bytes(built(*sections)) == 8 * 4  # of its layers
     layer = types.SimpleNamespace(init_state=functools.partial(Mixer.init_state, None))  # of a user, who wrote none
@@ -54,8 +54,6 @@ def test_measure_says_what_the_parts_say():
     assert (size.width, size.parameters, size.matched) == (8, match.parameters(e), 0.5)
     assert size.flops == match.flops(e) and size.state_bytes == match.state_bytes(e)
     assert size.tokens == e.batches.first["mask"].size and size.temporary_bytes > 0 and size.step_seconds > 0
-    assert size.metrics == match.metrics(e)
-    assert {"loss", "accuracy"} < set(size.metrics) and not {"bad", "skipped"} & set(size.metrics)
 
 
 def test_buckets_cost_what_an_epoch_costs_on_average(tmp_path):
@@ -151,7 +149,7 @@ def test_a_cache_is_as_large_as_what_is_read():
 
 
 def test_a_task_may_read_any_field(tmp_path):
-    given = launch.tiny("data=inline.fields", "task=inline.fields", "model.name=classifier", "train.steps=2")
+    given = launch.tiny("data=inline.fields", "task=inline.fields", "train.steps=2")
     given["loader"]["buckets"] = [3]
     assert launch.main("train", "--config", launch.write(tmp_path / "c.json", given), "--workdir", tmp_path).code == 0
     c = plan.Comparison(base=given, contenders={"a": {}, "b": {"model.mixer": "lstm"}}, learning_rates=[1, 2])

@@ -352,7 +352,7 @@ def test_a_trial_that_ended_unseen_is_not_run_again(tmp_path):
 def table(folder) -> dict:
     """A config that classifies the records of t.csv."""
     data = {"name": "table", "train": str(folder / "t.csv"), "text": "text", "label": "class"}
-    model = {"name": "classifier", "width": 4, "layers": 1, "mixer": "gru"}
+    model = {"name": "stack", "width": 4, "layers": 1, "mixer": "gru"}
     sections = {"data": data, "task": {"name": "classification", "monitor": "loss"}, "model": model}
     return resolve(launch.tiny() | sections)
 

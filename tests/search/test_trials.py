@@ -48,8 +48,8 @@ def test_what_has_ended_is_not_run_again(tmp_path):
         "6": "failed",
     }
     assert first["2"].error == "DataError: no such thing"
-    assert first["0.01"].best("loss") == 1 / 4 and first["0.1"].best("loss") == 1 + 1 / 4
-    assert first["0.01"].best("accuracy") == 0.8 and first["0.01"].step == 4
+    assert first["0.01"].best("loss", "less") == 1 / 4 and first["0.1"].best("loss", "less") == 1 + 1 / 4
+    assert first["0.01"].best("accuracy", "more") == 0.8 and first["0.01"].step == 4
     again = run(some)
     assert again == first
     assert [fake.starts(t.folder) for t in some] == [1, 1, 2, 1]
@@ -63,7 +63,7 @@ def test_one_that_fails_does_not_end_the_rest(tmp_path):
     assert {name for name, o in ended.items() if o.status == "done"} == {"never", "fine"}
     assert ended["crashed"].error == "ended with code 1: RuntimeError: boom"
     assert ended["killed"].error == "killed by signal 9: it printed nothing"
-    assert ended["never"].best("loss") is None and math.isnan(ended["never"].rows[0]["loss"])
+    assert ended["never"].best("loss", "less") is None and math.isnan(ended["never"].rows[0]["loss"])
     assert {name: outcome(t).error for name, t in some.items()} == {name: o.error for name, o in ended.items()}
 
 

@@ -10,6 +10,8 @@ import pytest
 from seqjax import lookup, spec
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
+from seqjax.training import evaluate
+from seqjax.types import ConfigError
 
 RNG = np.random.default_rng(0)
 B, L, V = 4, 6, 5
@@ -123,6 +125,25 @@ def test_the_monitored_metric_is_one_of_the_task(name):
     assert task.monitor in task.loss(jnp.zeros(shape), data)
 
 
+@pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
+@pytest.mark.parametrize("scored", [False, True])
+def test_the_declared_metrics_are_those_of_the_loss(name, scored):
+    table = spec.tokens(V, L, classes=V, scored=scored)
+    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=table)
+    data = {key: jnp.asarray(a) for key, a in batch().items() if key != "scored" or scored}
+    shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
+    metrics = task.loss(jnp.zeros(shape), data)
+    assert metrics.keys() == task.metrics.keys()
+    terms = {"loss": metrics["loss"]}
+    assert task.checked(terms, metrics) == metrics
+    with pytest.raises(ConfigError, match=r"declares accuracy, .*: declare in `metrics` exactly what it returns"):
+        task.checked(terms, {**metrics, "other": metrics["loss"]})
+    with pytest.raises(ConfigError, match="returned the metrics loss, but declares accuracy"):
+        task.checked(terms, terms)
+    with pytest.raises(ConfigError, match="returned the terms none, but declares loss"):
+        task.checked({}, metrics)
+
+
 def test_tasks_refuse_data_that_they_cannot_use():
     with pytest.raises(ValueError, match="this source has features"):
         NextToken(spec=spec.features(2))
@@ -142,19 +163,27 @@ def test_next_token_refuses_what_leaves_nothing_to_predict():
     )  # of 4 rows
 
 
-def test_a_monitor_says_which_way_is_better():
-    for monitor in ("roc_auc", "my_loss", "quality_score"):
-        assert Classification(spec=SPEC, monitor=monitor).monitor == monitor
-    with pytest.raises(ValueError, match=r"monitor='quality' is no .* higher is better\. End .* in _score"):
-        Classification(spec=SPEC, monitor="quality")
-    with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
-        NextToken(spec=SPEC, monitor="acuracy")
+def test_a_monitor_is_a_declared_metric():
+    class Ranking(Classification):
+        metrics = {**Classification.metrics, "ndcg_10": "more"}
+
+    judged = lambda task, **evaluators: evaluate.metrics({"evaluators": None} | evaluators, task)
+    assert judged(Ranking(spec=SPEC, monitor="ndcg_10")) == Ranking.metrics
+    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, ndcg_10"):
+        judged(Ranking(spec=SPEC, monitor="quality"))
+    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. .* ndcg_10, generate_exact_match, "):
+        judged(Ranking(spec=SPEC, monitor="quality"), evaluators=[{"name": "generate"}])
+    Ranking.metrics = {"loss": "down"}
+    with pytest.raises(ValueError, match=r"metrics of Ranking: got .*, wanted names, each with one of 'more', 'less'"):
+        Ranking(spec=SPEC, monitor="loss")
+    with pytest.raises(ConfigError, match="Did you mean 'accuracy'"):
+        judged(NextToken(spec=SPEC, monitor="acuracy"))
 
 
 def test_a_source_is_given_to_the_model_where_there_is_one():
     task, data = NextToken(spec=SPEC), batch()
-    pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "source_mask": RNG.random((B, 3)) > 0.5}
+    pairs = {**data, "source": RNG.integers(0, V, (B, 3)), "mask_S": RNG.random((B, 3)) > 0.5}
     given = task.reads(pairs).side
     assert set(given) == {"source_BS", "source_mask_BS"}
     np.testing.assert_array_equal(given["source_BS"], pairs["source"])
-    np.testing.assert_array_equal(given["source_mask_BS"], pairs["source_mask"])
+    np.testing.assert_array_equal(given["source_mask_BS"], pairs["mask_S"])

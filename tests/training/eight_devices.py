@@ -20,15 +20,17 @@ WAYS = {
     "pmap of two": ("mode=pmap", "data=2"),
 }
 # One way for the first three steps, another for the last three, from the checkpoint of the first.
+GROUPS = "optim.groups=[{'match':'embedding/.*','rate':0},{'match':'head/.*','rate':0.5,'from_step':1}]"
 CHAINS = (("pmap", "data"), ("all", "pmap of four"), ("tensor", "one"), ("one", "fsdp"))
 
 
 def tree(root: Path) -> dict:
-    """Ragged lines as documents, a recurrent and an attention layer."""
+    """Ragged lines as documents, a recurrent and an attention layer, and two terms with other weights."""
     lines = [{"t": "abcdefgh"[: 2 + i % 7] * (1 + i % 2)} for i in range(40)]
     (root / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = launch.tiny("loader.batch_size=16", "train.steps=6", "optim.schedule=constant", "model.layers=2")
     out["data"] = {"name": "table", "train": str(root / "lines.jsonl"), "text": "t"}
+    out["task"] = {"name": "held.tasks:Both"}
     out["model"] |= {"expansion": 1, "mixer": [{"name": "gru"}, {"name": "attention", "heads": 2}]}
     return out
 
@@ -66,6 +68,11 @@ def main(root: Path):
         folder = root / f"begun {way}"
         train(folder, way, "train.steps=2", f"init.run={root / 'one to fsdp'}", "init.checkpoint=latest")
         result["begun"][way] = launch.rows(folder)
+    grouped = (GROUPS, "optim.ema_decay=0.9", "optim.weight_decay=0.1", "optim.layer_decay=0.8")
+    train(root / "grouped", "one", "train.steps=4", *grouped)
+    train(root / "grouped chain", "all", "train.steps=2", *grouped)
+    train(root / "grouped chain", "pmap", "train.steps=4", *grouped)
+    result["grouped"] = [launch.rows(root / name) for name in ("grouped", "grouped chain")]
     result["evaluated"] = []
     for name in ("one", "one to fsdp"):
         outcome = launch.main("evaluate", "--workdir", root / name, "--checkpoint", "latest", "--split", "train")
@@ -87,6 +94,12 @@ def main(root: Path):
     assert launch.main("evaluate", "--workdir", root / "chained", "--checkpoint", "latest").code == 0
     result["carried"] = [launch.rows(root / name) for name in ("streams", "chained")]
     result["carried evaluated"] = json.loads((root / "chained" / "results.json").read_text())["validation"]
+    table = tree(root) | {"task": {"name": "next_token"}, "model": {"name": "held.learners:Bigram"}}
+    counting = launch.write(root / "counting.json", table | {"learner": {"name": "held.learners:Counting"}})
+    result["counted"] = {}
+    for way in ("one", "fsdp", "all", "pmap"):
+        train(root / f"counted {way}", way, "train.steps=3", config=counting)
+        result["counted"][way] = launch.rows(root / f"counted {way}")
     result["share"] = share()
     print(json.dumps(result))
 

@@ -12,11 +12,12 @@ import launch
 import numpy as np
 import optax
 import pytest
+from built import logits
 
 from seqjax.data import Loader, Streams, text
 from seqjax.evaluators.loss import Loss
 from seqjax.mixers import attention, gru, lstm
-from seqjax.models import lm
+from seqjax.models import Model, stack
 from seqjax.tasks.next_token import NextToken
 from seqjax.training import carry
 from seqjax.training import run as training_run
@@ -24,6 +25,7 @@ from seqjax.training import state as state_lib
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.learners.gradient import Gradient
 from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
 from seqjax.training.workdir import Workdir
@@ -48,9 +50,9 @@ class Steps:
     """A compiled step over the streams of a split, and the state before it."""
 
     def __init__(self, source, mixer="gru", rate=0.0, rows=B, **options):
-        self.model = lm.Model(
+        self.model = stack.Model(
             inputs=source.spec,
-            outputs=source.spec.vocabulary,
+            head=logits(source.spec.vocabulary),
             width=8,
             layers=2 if mixer == "hybrid" else 1,
             expansion=0,
@@ -59,7 +61,7 @@ class Steps:
         self.task = NextToken(spec=source.spec, carry_state=True)
         self.batches = Streams(source, "train", Loader(batch_size=rows))
         tx = optax.sgd(rate)
-        step = make_train_step(self.model, self.task, tx, **options)
+        step = make_train_step(self.model, self.task, Gradient(task=self.task, tx=tx), **options)
         self.state = jax.jit(
             functools.partial(state_lib.init, self.model, self.task, tx, self.batches[0], 0, ema=False)
         )()
@@ -103,8 +105,8 @@ def test_an_error_inside_a_model_is_not_a_missing_state(source):
 
     with pytest.raises(AttributeError, match="shpae"):
         carry.check(types.SimpleNamespace(init_state=init_state), source, Loader(batch_size=B))
-    with pytest.raises(ConfigError, match=r"task\.carry_state needs a model with a state: object has no init_state"):
-        carry.check(object(), source, Loader(batch_size=B))
+    with pytest.raises(ConfigError, match=r"task\.carry_state needs a model with a state: Model has no state"):
+        carry.check(Model(inputs=source.spec, head=logits(5)), source, Loader(batch_size=B))
 
 
 @pytest.mark.parametrize("mixer", MIXERS)

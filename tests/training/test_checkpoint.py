@@ -8,15 +8,18 @@ import os
 import random
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import launch
 import numpy as np
 import pytest
+from flax import struct
 
 from seqjax.training import damage, processes
 from seqjax.training.checkpoint import Checkpoints, chosen
+from seqjax.training.state import State
 from seqjax.training.stored import checksums, describe, digest
 from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, WorkdirError
@@ -68,6 +71,24 @@ def root(saved, tmp_path):
 
 def files(root, step):
     return sorted(f for f in (root / str(step)).rglob("*") if f.is_file())
+
+
+def test_further_arrays_come_back_and_older_checkpoints_have_none(tmp_path):
+    """The state of before had no field `aux`."""
+    of = dict(step=jnp.int32(3), params={"a": jnp.ones(3)}, opt_state=(), key=jnp.zeros(2, jnp.uint32), ema=None,
+              bad=jnp.int32(0), carry=None, norms=None)  # fmt: skip
+    before = type("State", (struct.PyTreeNode,), {"__annotations__": dict.fromkeys(of, Any)})(**of)
+    now, more = State(**of), State(**of, aux={"teacher": {"a": jnp.full(2, 7.0)}})
+    abstract = lambda state: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state)
+    for i, saved in enumerate((before, now, more)):
+        checkpoints = Checkpoints(tmp_path / str(i), 5)
+        checkpoints.save(saved, {"step": 3})
+        checkpoints.wait()
+        wanted = more if saved is more else now
+        state, _ = checkpoints.restore(abstract(wanted))
+        assert digest(state) == digest(wanted) and jax.tree.structure(state) == jax.tree.structure(wanted)
+    with pytest.raises(CheckpointError, match=r"\.aux\['teacher'\]\['a'\]: saved nothing, wanted float32\[2\]"):
+        Checkpoints(tmp_path / "0", 5).restore(abstract(more))
 
 
 def test_every_bit_comes_back(root):

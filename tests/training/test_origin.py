@@ -68,7 +68,7 @@ def test_a_run_begins_with_the_evaluated_parameters_of_another(origin, tmp_path,
     wanted = Trained.load(origin, checkpoint or "best")
     assert wanted.step == step and state.ema is None and int(state.step) == 0
     same(state.params, wanted.params)
-    same(state.opt_state, e.tx.init(wanted.params))
+    same(state.opt_state, e.learner.init(wanted.params))
     (start,) = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
     assert start["origin"] == {"run": str(origin), "step": step, "fresh": []}
 

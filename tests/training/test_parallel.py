@@ -42,7 +42,7 @@ def test_all_ways_give_the_losses_of_one_device(runs, chain):
     assert found["starts"] == [0, 3]
     assert [row["step"] for row in found["rows"]] == [row["step"] for row in runs["one"]] == [1, 2, 3, 4, 5, 6]
     for row, wanted in zip(found["rows"], runs["one"], strict=True):
-        for name in ("loss", "grad_norm", "accuracy"):
+        for name in ("loss", "row_loss", "grad_norm", "accuracy"):
             assert row[name] == pytest.approx(wanted[name], rel=1e-5 if name != "grad_norm" else 1e-4), (row, wanted)
         assert row["skipped_steps"] == 0
 
@@ -54,6 +54,26 @@ def test_another_run_is_a_beginning_in_all_ways(runs, way):
     assert one[0]["loss"] < 0.95 * runs["one"][0]["loss"]
     for row, wanted in zip(runs["begun"][way], one, strict=True):
         assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_groups_of_parameters_are_the_same_everywhere(runs):
+    """One device; and a mesh of 2 x 2 x 2, then pmap."""
+    one, chained = runs["grouped"]
+    assert [row["step"] for row in one if row["split"] == "train"] == [1, 2, 3, 4]
+    for row, wanted in zip(chained, one, strict=True):
+        for name in {"loss", "grad_norm"} & {*wanted}:
+            assert row[name] == pytest.approx(wanted[name], rel=1e-5 if name == "loss" else 1e-4), (row, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["fsdp", "all", "pmap"])
+def test_a_learner_that_counts_counts_the_same_on_all_devices(runs, way):
+    for row, wanted in zip(runs["counted"][way], runs["counted"]["one"], strict=True):
+        assert row["skipped_steps"] == 0
+        assert {k: row[k] for k in ("loss", "accuracy", "grad_norm")} == pytest.approx(
+            {k: wanted[k] for k in ("loss", "accuracy", "grad_norm")}, rel=1e-6
+        )
 
 
 @pytest.mark.slow

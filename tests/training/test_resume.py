@@ -1,7 +1,8 @@
 """A run that is stopped anywhere and started again ends with the same bits and the same metrics.
 
 Everything that could tell two runs apart is on: dropout, shuffling, random crops, buckets with partial batches,
-accumulation, a moving average, the mean of gradient norms, warm-up, and intervals that do not divide each other.
+accumulation, metrics of every kind, a moving average, the mean of gradient norms, warm-up, and intervals that do not
+divide each other.
 """
 
 import json
@@ -24,8 +25,8 @@ from seqjax.training.workdir import Workdir
 STEPS = 14
 TREE = {
     "data": {"name": "held.sources:Held"},
-    "task": {"name": "next_token"},
-    "model": {"name": "lm", "width": 8, "layers": 1, "expansion": 1, "dropout": 0.2, "mixer": {"name": "gru"}},
+    "task": {"name": "held.tasks:Counted"},
+    "model": {"name": "stack", "width": 8, "layers": 1, "expansion": 1, "dropout": 0.2, "mixer": {"name": "gru"}},
     "optim": {"learning_rate": 0.01, "warmup_steps": 3, "ema_decay": 0.9, "weight_decay": 0.1},
     "loader": {"batch_size": 4, "buckets": [4, 6], "too_long": "crop"},
     "train": {"steps": STEPS, "log_every": 2, "eval_every": 4, "checkpoint_every": 3, "accumulation_steps": 2},
@@ -133,7 +134,7 @@ def test_asked_to_stop(config, undisturbed, tmp_path, number, examples):
         hold.unlink()
     outcome = launch.end(process)
     assert outcome.code == 75
-    (line,) = (line for line in outcome.err.splitlines() if not line.startswith("INFO imported held.sources from "))
+    (line,) = (line for line in outcome.err.splitlines() if not line.startswith("INFO imported held."))
     assert number.name in line and "run the same command again" in line and str(folder) in line
     stopped_at = status(folder)["step"]
     assert status(folder)["status"] == "preempted" and 3 <= stopped_at < STEPS

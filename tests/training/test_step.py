@@ -1,24 +1,34 @@
 """The training step: what it computes from a batch, whichever way it is cut."""
 
+import dataclasses
 import functools
 import math
+import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from built import classes, logits
+from flax import linen as nn
+from held.tasks import Both
 
 from seqjax import spec
 from seqjax.lookup import find
+from seqjax.metrics import F1, Histogram, Ratio
 from seqjax.mixers import attention, gru
-from seqjax.models import classifier, lm
+from seqjax.models import stack
+from seqjax.ops import losses
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Norms
+from seqjax.training.learners.gradient import Gradient
+from seqjax.training.net import Net
 from seqjax.training.optim import Optim
 from seqjax.training.step import make_eval_step, make_train_step, zero_totals
+from seqjax.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -46,12 +56,14 @@ def batch(seed=0, scored=False, features=False, lengths=(6, 0, 2, 5, 1, 6, 3, 4)
 
 
 def language_model(mixer="gru", dropout=0.0):
-    model = lm.Model(inputs=TOKENS, outputs=V, width=8, layers=1, expansion=1, mixer=MIXERS[mixer], dropout=dropout)
+    size = dict(width=8, layers=1, expansion=1, dropout=dropout)
+    model = stack.Model(inputs=TOKENS, head=logits(V), mixer=MIXERS[mixer], **size)
     return model, NextToken(spec=TOKENS)
 
 
 def class_model(mixer="gru", spec=FEATURES, **options):
-    model = classifier.Model(inputs=spec, outputs=C, width=8, layers=1, expansion=0, mixer=MIXERS[mixer], **options)
+    head = classes(C, **options)
+    model = stack.Model(inputs=spec, head=head, width=8, layers=1, expansion=0, mixer=MIXERS[mixer])
     return model, Classification(spec=spec)
 
 
@@ -73,7 +85,7 @@ class Steps:
     """A compiled step and the state before it."""
 
     def __init__(self, model, task, data, tx, seed, options):
-        step = make_train_step(model, task, tx, **options)
+        step = make_train_step(model, task, Gradient(task=task, tx=tx), **options)
         looks = [options.get(name) is not None for name in ("ema", "spike")]
         init = functools.partial(state_lib.init, model, task, tx, data, seed, *looks)
         self.state = jax.jit(init)()
@@ -121,10 +133,165 @@ def test_the_step_is_gradient_descent_on_the_mean_loss(make):
 def test_micro_batches_change_nothing(accumulate, scored):
     """Although they hold different numbers of tokens, down to none: the mean is over the batch, not over means."""
     model, task = language_model()
+    task = dataclasses.replace(task, spec=spec.tokens(V, L, scored=scored))
     data = batch(scored=scored)
     one, parts = (steps_of(model, task, data, accumulate=n)(data) for n in (1, accumulate))
     close(parts[0].params, one[0].params)
     close(parts[1], one[1])
+
+
+def two_terms():
+    """The objective adds up a mean over tokens and a mean over rows."""
+    model, _ = language_model()
+    return model, Both(spec=TOKENS)
+
+
+@functools.cache
+def slope_of_two_terms():
+    """The gradient of the unsplit batch, from the formula, and the batch."""
+    (model, task), data = two_terms(), batch()
+    params = steps_of(model, task, data).state.params
+
+    def objective(params):
+        metrics = make_eval_step(model, task)(params, data)[0]
+        return sum(c * metrics[k].total / metrics[k].weight for k, c in task.terms.items())
+
+    return params, jax.jit(jax.grad(objective))(params), data
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_terms_of_other_weights_have_the_gradient_of_the_whole_batch(accumulate):
+    """Although micro-batches hold other shares of tokens than of rows."""
+    (params, slope, data), (model, task) = slope_of_two_terms(), two_terms()
+    state, totals = steps_of(model, task, data, accumulate=accumulate)(data)
+    close(state.params, jax.tree.map(jnp.subtract, params, slope))
+    norm = math.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(slope)))
+    assert totals["grad_norm"].mean() == pytest.approx(norm, rel=1e-4)
+    for name, weight in task.weights(data).items():
+        assert totals[name].weight == weight
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_terms_of_other_weights_have_it_on_several_devices(accumulate):
+    """A vmap with a name stands for pmap: each device has two rows; `test_parallel.py` has real devices."""
+    (params, slope, data), (model, task) = slope_of_two_terms(), two_terms()
+    step = make_train_step(model, task, Gradient(task=task, tx=PLAIN), accumulate=accumulate, axis="data")
+    parts = jax.tree.map(lambda a: a.reshape(4, 2, *a.shape[1:]), data)
+    start = steps_of(model, task, data)
+    on_all = jax.vmap(step, in_axes=(None, None, 0), axis_name="data")
+    state, totals = jax.jit(on_all)(start.state, start.zeros, parts)
+    for device in range(4):
+        mine = jax.tree.map(lambda a, device=device: a[device], (state.params, totals))
+        close(mine[0], jax.tree.map(jnp.subtract, params, slope))
+        assert mine[1]["row_loss"].weight == 7
+
+
+def test_several_terms_need_their_weights():
+    model, task = language_model()
+    two = dataclasses.replace(task)
+    object.__setattr__(two, "terms", {"loss": 1.0, "accuracy": -0.5})
+    with pytest.raises(ConfigError, match=r"NextToken has the terms loss, accuracy: define `weights\(batch\)`"):
+        Steps(model, two, batch(), PLAIN, 0, {})
+
+
+class Sowing(nn.Module):
+    """A model of single tokens, whose hidden features are to be small."""
+
+    @nn.compact
+    def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
+        x_BLD = nn.Embed(V, 4, name="embedding")(tokens_BL)
+        self.sow("losses", "size", jnp.sum(jnp.square(x_BLD) * mask_BL[..., None]))
+        x_BLD = nn.Dropout(0.5, deterministic=deterministic)(x_BLD)
+        return nn.Dense(V, name="head")(x_BLD), state
+
+
+class Asking(NextToken):
+    """Asks the net for all that it has: what modules sow, a draw by name, and a teacher."""
+
+    terms = {"loss": 1.0, "size": 0.1, "apart": 2.0}
+    metrics = {"loss": "less", "size": "less", "apart": "less"}
+
+    def weights(self, batch):
+        tokens, rows = jnp.float32(batch["mask"][:, :-1].sum()), jnp.sum(batch["weight"])
+        return {"loss": batch["mask"][:, 1:].sum() * 1.0, "size": tokens, "apart": rows}
+
+    def objective(self, net, batch, carry):
+        reads, weights = self.reads(batch), self.weights(batch)
+        prediction, carry, sown = net(reads, carry, sown=("losses",))
+        noise_BLV = jax.random.normal(net.draw("noise"), prediction.shape)
+        nll_BL = losses.cross_entropy(prediction + 0.1 * noise_BLV, batch["tokens"][:, 1:])
+        apart_BLV = jnp.square(prediction - net.others["teacher"](reads).prediction)
+        return {
+            "loss": Ratio.of(nll_BL, batch["mask"][:, 1:]),
+            "size": Ratio(sum(jax.tree.leaves(sown["losses"])), weights["size"]),
+            "apart": Ratio(jnp.sum(apart_BLV.mean((1, 2)) * batch["weight"]), weights["apart"]),
+        }, {}, carry  # fmt: skip
+
+
+def test_a_net_hands_out_what_modules_sow_draws_by_name_and_a_teacher():
+    model, task, data = Sowing(), Asking(spec=TOKENS), batch(lengths=(6, 3, 2, 5, 1, 6, 3, 4))
+    teacher = stack.Model(inputs=TOKENS, head=logits(V), width=4, layers=1, expansion=0, mixer=gru.Mixer)
+    learner = Gradient(task=task, tx=PLAIN)
+    step = make_train_step(model, task, learner, others={"teacher": teacher})
+    state = jax.jit(functools.partial(state_lib.init, model, task, learner, data, 0, False))()
+    aux = {"teacher": jax.jit(teacher.init)(jax.random.key(5), data["tokens"])["params"]}
+    state = state.replace(aux=aux)
+    compiled, zeros = jax.jit(step), zero_totals(step, state, data)
+    after, totals = compiled(state, zeros, data)
+    equal(after.aux, aux)  # a teacher is frozen
+    _, other = compiled(state.replace(aux=jax.tree.map(lambda a: a + 1, aux)), zeros, data)
+    assert other["apart"].total != totals["apart"].total and compiled._cache_size() == 1  # its parameters are arguments
+
+    key, reads = jax.random.fold_in(jax.random.wrap_key_data(state.key), 0), task.reads(data)
+    noise_BLV = jax.random.normal(jax.random.fold_in(key, zlib.crc32(b"noise")), (B, L - 1, V))
+    real_BL = data["mask"][:, 1:]
+
+    def objective(params):
+        rngs = {"dropout": key}
+        logits_BLV = model.apply({"params": params}, reads.x, mask_BL=reads.mask_BL, deterministic=False, rngs=rngs)[0]
+        logp_BLV = jax.nn.log_softmax(logits_BLV + 0.1 * noise_BLV)
+        nll_BL = -jnp.take_along_axis(logp_BLV, data["tokens"][:, 1:, None], axis=2)[..., 0]
+        size = jnp.sum(jnp.square(params["embedding"]["embedding"][reads.x]) * reads.mask_BL[..., None])
+        theirs_BLV = teacher.apply({"params": aux["teacher"]}, reads.x, mask_BL=reads.mask_BL)[0]
+        apart_B = jnp.square(logits_BLV - theirs_BLV).mean((1, 2))
+        parts = jnp.sum(nll_BL * real_BL) / real_BL.sum(), size / reads.mask_BL.sum(), apart_B @ data["weight"] / 7
+        return jnp.dot(jnp.stack(parts), jnp.array([1.0, 0.1, 2.0]))
+
+    slope = jax.jit(jax.grad(objective))(state.params)
+    close(after.params, jax.tree.map(jnp.subtract, state.params, slope))
+    assert not np.array_equal(*(jax.random.key_data(Net(model, key=key).draw(name)) for name in ("noise", "other")))
+
+
+class Counted(Classification):
+    """With metrics that are several sums, some of them arrays."""
+
+    metrics = {**Classification.metrics, "f1": "more", "auc": "more"}
+
+    def loss(self, prediction, batch):
+        one_hot = lambda a: jax.nn.one_hot(a, C, dtype=bool)
+        weight_BC = jnp.repeat(batch["weight"][:, None], C, axis=1)
+        f1 = F1.of(one_hot(jnp.argmax(prediction, axis=1)), one_hot(batch["label"]), weight_BC, axis=0)
+        auc = Histogram.of(jax.nn.softmax(prediction)[:, 0], batch["label"] == 0, batch["weight"], bins=5)
+        return {**super().loss(prediction, batch), "f1": f1, "auc": auc}
+
+
+def test_metrics_of_several_sums_add_up_and_a_bad_step_adds_nothing():
+    model, task = class_model()[0], Counted(spec=FEATURES)
+    data = batch(features=True)
+    one, parts = (steps_of(model, task, data, accumulate=n) for n in (1, 4))
+    whole = one(data)
+    close(parts(data)[1], whole[1])
+    assert whole[1]["f1"].tp.shape == (C,) and type(whole[1]["auc"]) is Histogram
+    both = one({**data, "features": data["features"] * np.inf}, state=whole[0])
+    equal(both[1]["f1"], one.zeros["f1"])
+    close(one(data, data)[1]["auc"].positive.sum(), 2 * whole[1]["auc"].positive.sum())
+
+
+def test_a_metric_that_is_not_declared_is_refused():
+    model, task = class_model()[0], Counted(spec=FEATURES)
+    object.__setattr__(task, "metrics", Classification.metrics)
+    with pytest.raises(ConfigError, match=r"Counted returned the metrics accuracy, auc, f1, loss, but"):
+        Steps(model, task, batch(features=True), PLAIN, 0, {})
 
 
 def test_totals_add_up_over_steps():

@@ -1,23 +1,18 @@
 """Small models with something wrong in them."""
 
-from typing import Annotated
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.module import Module
-from seqjax.spec import Spec
-from seqjax.types import Count, Dtype, Injected
+from seqjax.models import Model
+from seqjax.types import Count, Dtype
 
 SHORT = 4  # tokens; what is longer brings out the fault
 
 
-class Bag(Module):
+class Bag(Model):
     """A model of single tokens, as sound as it is dull; its parameters have the dtype that the config asks for."""
 
-    inputs: Annotated[Spec, Injected]
-    outputs: Annotated[int, Injected]
     width: Count = 4
     param_dtype: Dtype = "float32"
 
@@ -25,7 +20,8 @@ class Bag(Module):
     def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         x_BLD = nn.Embed(self.inputs.vocabulary, self.width, param_dtype=self.param_dtype)(tokens_BL)
         self.fault(tokens_BL, deterministic)
-        return nn.Dense(self.outputs, param_dtype=self.param_dtype)(x_BLD.astype(jnp.float32)), state
+        head = self.head(inputs=self.inputs, width=self.width, parent=None)
+        return nn.Dense(head.outputs, param_dtype=self.param_dtype)(x_BLD.astype(jnp.float32)), state
 
     def fault(self, tokens_BL, deterministic):
         """Nothing here."""

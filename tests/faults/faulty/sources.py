@@ -6,6 +6,7 @@ import numpy as np
 
 from seqjax import spec
 from seqjax.data import Source
+from seqjax.spec import Field, Spec
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -53,18 +54,18 @@ class Signs(Source):
     """Endless: one feature at three places, whose sign is the label; batch number n holds records n * batch and on.
 
     In the batches `huge` a feature is 3e38, which no sum survives; in those `loud` the field of that name is 1e4; of
-    those `empty` nothing is left; those `more` have another field.
+    those `empty` nothing is left.
     """
 
     batch: int = 4
     huge: tuple[int, ...] = ()
     loud: tuple[int, ...] = ()
     empty: tuple[int, ...] = ()
-    more: tuple[int, ...] = ()
 
     def __post_init__(self):
         super().__post_init__()
-        self.spec = spec.features(1, 3, classes=2)
+        loud = Field("real", axis=None)
+        self.spec = Spec({**spec.features(1, classes=2).fields, "loud": loud}, {"L": 3})
 
     def size(self, split):
         return None
@@ -76,8 +77,7 @@ class Signs(Source):
             features[:] = 3e38
         if number in self.empty:
             features = features[:0]
-        out = {"features": features, "label": label, "loud": np.float32(1e4 if number in self.loud else 1)}
-        return out | ({"more": 1} if number in self.more else {})
+        return {"features": features, "label": label, "loud": np.float32(1e4 if number in self.loud else 1)}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -110,7 +110,7 @@ class TwoDocuments(Source):
         tokens, reset = np.arange(12 * 4 + 1, dtype=np.int32) % 3, np.zeros(12 * 4 + 1, bool)
         reset[[0, 18]], tokens[17:25] = True, 3
         self.whole = {"tokens": tokens, "reset": reset}
-        self.spec = spec.tokens(4, 5, splits=("train",))
+        self.spec = spec.tokens(4, 5, reset=True, splits=("train",))
 
     def size(self, split):
         return None

@@ -1,0 +1,27 @@
+"""The contract of a head."""
+
+from typing import Annotated
+
+from seqjax.module import Module
+from seqjax.spec import Spec
+from seqjax.types import Count, Dtype, Injected
+
+
+class Head(Module, kw_only=True):
+    """Map of the vectors of a sequence to a prediction. The task gives `outputs`, the size of the prediction.
+
+    A masked token has no effect, and its prediction is zero. Products run in `dtype`, predictions are float32.
+    """
+
+    inputs: Annotated[Spec, Injected]
+    outputs: Annotated[Count, Injected]
+    width: Annotated[Count, Injected]
+    dtype: Annotated[Dtype, Injected] = "float32"
+
+    stepwise = True  # whether there is one prediction per token, of its vector only; False: one per sequence
+    tieable = False  # whether `Embed.attend` may take its place
+    outermost = False  # whether its parameters are beside those of the embedding, not in "head"
+
+    def __call__(self, x_BLD, mask_BL=None):
+        """x_BLD -> the prediction, in float32; mask_BL is bool, True = real, None: all are real."""
+        raise NotImplementedError

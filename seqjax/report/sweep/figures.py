@@ -1,0 +1,123 @@
+"""Figures of a sweep: the best value over trials, the importance of parameters, and the value by parameter."""
+
+import math
+
+from seqjax.metrics import is_better
+from seqjax.report import canvas, words
+from seqjax.search._records import Record, Summary
+
+DONE, FAILED = canvas.COLOURS[0], canvas.COLOURS[1]
+WIDTH, HEIGHT = 3.9, 2.7
+LONG = 28  # most letters of a label under a panel
+
+
+def history(summary: Summary) -> str | None:
+    """The value of every trial that is done, and the best so far; failed and pruned trials are marks at the edge."""
+    done = _done(summary)
+    if not done:
+        return None
+    best, line = None, []
+    for record in done:
+        best = record.value if is_better(summary.way, record.value, best) else best
+        line.append(best)
+    with canvas.drawing("sweep/history"):
+        figure, (axes,) = canvas.figure(1)
+        last = summary.records[-1].number
+        axes.step([*(r.number for r in done), last], [*line, best], where="post", color=DONE, linewidth=1.7)
+        for record in done:
+            axes.errorbar(
+                record.number, record.value, record.spread, fmt="o", color=DONE, markersize=4, elinewidth=0.9, alpha=0.7
+            )
+        low = 0.0 if summary.way == "more" else 1.0  # the edge where bad values would be
+        for status, marker, colour in (("pruned", "|", canvas.INK), ("failed", "x", FAILED)):
+            at = [record.number for record in summary.records if record.status == status]
+            look = {"color": colour, "markersize": 6, "clip_on": False}
+            axes.plot(at, [low] * len(at), marker, transform=axes.get_xaxis_transform(), **look)
+        axes.set_title(words.metric(summary.monitor, summary.way))
+        axes.set_xlabel("trial")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _scale(axes, [record.value for record in done], summary.way)
+        return canvas.svg(figure, "currentColor", f"{summary.monitor} of every trial, and the best so far")
+
+
+def importances(summary: Summary) -> str | None:
+    """A bar for the importance of every parameter; None if the importances are not known."""
+    shares = sorted(summary.importances.items(), key=lambda item: item[1])
+    if not shares:
+        return None
+    with canvas.drawing("sweep/importances"):
+        figure, (axes,) = canvas.figure(1, height=max(1.6, 0.8 + 0.36 * len(shares)))
+        axes.barh(range(len(shares)), [share for _, share in shares], color=DONE, height=0.6)
+        axes.set_yticks(range(len(shares)), [words.clean(name) for name, _ in shares])
+        axes.set_xlim(0, 1)
+        axes.set_title("importance of a parameter")
+        axes.grid(axis="y", visible=False)
+        return canvas.svg(figure, "currentColor", "Importance of each parameter")
+
+
+def slices(summary: Summary) -> list[str]:
+    """One panel per parameter: its value in every trial that is done, against the trial's value."""
+    return [panel for name in summary.params if (panel := _slice(summary, name))]
+
+
+def _slice(summary: Summary, name: str) -> str | None:
+    records = [record for record in _done(summary) if name in record.params]
+    if not records:
+        return None
+    values = [record.params[name] for record in records]
+    numbers = all(type(value) in (int, float) for value in values)
+    labels = list(dict.fromkeys(sorted(map(words.value, values))))
+    x = values if numbers else [labels.index(words.value(value)) for value in values]
+    with canvas.drawing(f"sweep/slice/{name}"):
+        figure, (axes,) = canvas.figure(1, width=WIDTH, height=HEIGHT)
+        axes.plot(x, [record.value for record in records], "o", color=DONE, markersize=4, alpha=0.6)
+        if summary.best in records:
+            at = records.index(summary.best)
+            axes.plot(x[at], records[at].value, "o", markersize=10, fillstyle="none", color=FAILED)
+        axes.set_title(words.metric(summary.monitor, summary.way))
+        axes.set_xlabel(words.clean(name if len(name) <= LONG else f"…{name[1 - LONG :]}"))
+        if not numbers:
+            axes.set_xticks(range(len(labels)), [words.clean(label)[:20] for label in labels])
+            axes.set_xlim(-0.5, len(labels) - 0.5)
+        else:
+            if all(type(value) is int for value in values):
+                axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_formatter(words.short)
+            if name in summary.logarithmic:
+                canvas.logarithmic(axes, "x")
+        _scale(axes, [record.value for record in records], summary.way)
+        return canvas.svg(figure, "currentColor", f"{summary.monitor} against {name}")
+
+
+def curves(summary: Summary) -> str | None:
+    """The values of every trial that the pruner used; None without a pruner."""
+    seen = [record for record in summary.records if len(record.curve) > 1]
+    if not seen:
+        return None
+    with canvas.drawing("sweep/curves"):
+        figure, (axes,) = canvas.figure(1)
+        for record in sorted(seen, key=lambda record: record == summary.best):
+            first = record == summary.best
+            look = {"color": DONE, "linewidth": 2.2} if first else {"color": canvas.INK, "linewidth": 0.8, "alpha": 0.4}
+            steps = sorted(record.curve)
+            axes.plot(
+                steps, [record.curve[step] for step in steps], marker="." if record.status == "pruned" else "", **look
+            )
+        axes.set_title(f"{words.metric(summary.monitor, summary.way)} during training")
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_formatter(words.short)
+        _scale(axes, [value for record in seen for value in record.curve.values()], summary.way)
+        return canvas.svg(figure, "currentColor", f"{summary.monitor} of every trial while it trained")
+
+
+def _done(summary: Summary) -> list[Record]:
+    return [record for record in summary.records if record.status == "done"]
+
+
+def _scale(axes, values: list[float], way: str) -> None:
+    """Makes the axis logarithmic for losses that span more than a factor of 30."""
+    finite = [value for value in values if math.isfinite(value)]
+    if way == "less" and finite and 0 < 30 * min(finite) < max(finite):
+        canvas.logarithmic(axes, "y")
+    else:
+        axes.yaxis.set_major_formatter(words.short)
