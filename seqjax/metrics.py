@@ -7,6 +7,7 @@ metrics alike, as trees of arrays.
 import collections
 import math
 import operator
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import jax
@@ -29,6 +30,16 @@ def is_better(way: Way | None, new: float, old: float | None) -> bool:
     if not math.isfinite(new) or way is None:
         return False
     return old is None or (new > old if way == "more" else new < old)
+
+
+def best(way: Way | None, items: Iterable, value: Callable = lambda item: item):
+    """The item with the best value, the first of several; None if no value is finite, or the way is not known."""
+    found, top = None, None
+    for item in items:
+        new = value(item)
+        if new is not None and is_better(way, new, top):
+            found, top = item, new
+    return found
 
 
 def _plus(self, other):

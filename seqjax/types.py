@@ -101,10 +101,11 @@ class Part:
     many: bool = False
 
     def named(self, section, default):
-        """A section without a name (`{"pool": "max"}`) with the name of the default, if there is one."""
-        if not isinstance(section, dict) or "name" in section or not isinstance(default, type):
+        """A section without a name (`{"pool": "max"}`) with the name and options of the default, if there is one."""
+        target, options = getattr(default, "func", default), getattr(default, "keywords", {})
+        if not isinstance(section, dict) or "name" in section or not isinstance(target, type):
             return section
-        return {"name": default.__module__.removeprefix(f"{self.package}."), **section}
+        return {"name": target.__module__.removeprefix(f"{self.package}."), **options, **section}
 
 
 class Injected:

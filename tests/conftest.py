@@ -1,9 +1,12 @@
 """Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept."""
 
+import functools
 import gc
 import os
+import shutil
 
 import jax
+import launch
 import programs
 import pytest
 
@@ -72,6 +75,19 @@ def pytest_collection_finish():
     """Thousands of tests are much to look through for garbage, and tracing calls for that often."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """`trained(task)` is the folder of the run of a task, for all workers; `copied(task)` a copy of it."""
+    base = tmp_path_factory.getbasetemp()
+    return functools.partial(launch.trained, base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """`copied(task)` copies the run of a task to `tmp_path / "run"`, to be gone on with or written to."""
+    return lambda task: shutil.copytree(trained(task), tmp_path / "run")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -57,7 +57,7 @@ def zeros(tree):
 
 def evaluate(f, params, x):
     """y = f(params, x), and the gradients of <y, c>, for a fixed random c, by params and by x if that is real."""
-    real = jnp.issubdtype(x.dtype, jnp.floating)
+    real = all(jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(x))
 
     @jax.jit
     def both(params, x):

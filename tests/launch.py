@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import fcntl
 import io
 import json
 import os
@@ -22,7 +23,7 @@ TINY = {
     "data": {"name": "copy", "length": 3, "symbols": 4, "examples": 10},
     "task": {"name": "next_token"},
     "model": {"name": "stack", "width": 8, "layers": 1, "expansion": 0, "mixer": {"name": "gru"}},
-    "optim": {"learning_rate": 0.01},
+    "optim": {"learning_rate": 0.01, "schedule": "constant"},  # any number of steps by the same program
     "loader": {"batch_size": 4},
     "train": {"steps": 4, "log_every": 1},
 }
@@ -37,6 +38,41 @@ def write(path: Path, tree: dict) -> str:
     """Writes a config file and returns its name."""
     path.write_text(json.dumps(tree))
     return str(path)
+
+
+def text_tree(folder: Path) -> dict:
+    """A language model of characters; its text is put into the folder."""
+    (folder / "a.txt").write_text("the cat sat on the mat. " * 20)
+    tree = tiny()
+    tree["data"] = {"name": "text", "path": str(folder / "a.txt"), "length": 8}
+    tree["model"]["mixer"] = {"name": "attention", "heads": 2, "max_length": 40}
+    return tree
+
+
+PAIRS = {
+    "data": {"name": "reverse", "length": 3, "symbols": 3, "examples": 8},
+    "model": {"name": "seq2seq", "width": 16, "layers": 1, "encoder_layers": 1, "expansion": 0, "mixer": "gru",
+              "encoder": "gru"},
+}  # fmt: skip
+TASKS = {"copy": lambda folder: tiny(), "text": text_tree, "pairs": lambda folder: tiny() | PAIRS}
+
+
+def trained(root: Path, task: str) -> Path:
+    """The folder of a run of a task, which all tests share: copy it before anything is written to it.
+
+    It takes four steps, and evaluates and saves at every second one. Of all processes, the first to ask makes it.
+    """
+    with open(root / f"{task}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = root / task
+        if not (folder / "done").exists():
+            folder.mkdir()
+            every = ("--config.train.eval_every=2", "--config.train.checkpoint_every=2")
+            file = write(folder / "c.json", TASKS[task](folder))
+            outcome = main("train", "--config", file, "--workdir", folder / "run", *every)
+            assert outcome.code == 0, outcome
+            (folder / "done").touch()
+    return folder / "run"
 
 
 class Outcome(NamedTuple):

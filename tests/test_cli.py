@@ -23,16 +23,9 @@ def config(tmp_path, *overrides, **sections):
 
 
 @pytest.fixture(scope="module")
-def text_run(tmp_path_factory):
+def text_run(trained, tmp_path_factory):
     """The folder of a language model of text, trained for a moment."""
-    folder = tmp_path_factory.mktemp("text")
-    (folder / "a.txt").write_text("the cat sat on the mat. " * 20)
-    tree = launch.tiny("train.steps=4", "train.eval_every=2", "train.checkpoint_every=2")
-    tree["data"] = {"name": "text", "path": str(folder / "a.txt"), "length": 8}
-    tree["model"]["mixer"] = {"name": "attention", "heads": 2, "max_length": 40}
-    outcome = launch.main("train", "--config", launch.write(folder / "c.json", tree), "--workdir", folder / "run")
-    assert outcome.code == 0, outcome
-    return folder / "run"
+    return shutil.copytree(trained("text"), tmp_path_factory.mktemp("text") / "run")
 
 
 # Help.
@@ -309,10 +302,8 @@ def test_results_that_are_no_object_are_a_sentence(text_run, tmp_path):
     assert outcome.code == 5 and f"{tmp_path / 'run' / 'results.json'} holds a list, wanted an object" in outcome.err
 
 
-def test_only_text_is_generated(tmp_path):
-    file = config(tmp_path, "train.steps=1")
-    assert launch.main("train", "--config", file, "--workdir", tmp_path / "run").code == 0
-    outcome = launch.main("generate", "--workdir", tmp_path / "run", "--prompt", "a")
+def test_only_text_is_generated(copied):
+    outcome = launch.main("generate", "--workdir", copied("copy"), "--prompt", "a")
     assert outcome.code == 2 and "'copy'" in outcome.err and "text" in outcome.err
 
 

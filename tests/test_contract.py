@@ -61,11 +61,12 @@ def test_calls_hold_all_pairs():
 
 def test_state_in_state_out_and_none_in_none_out(subject):
     """With and without mask and reset, with any dtype of the input, in any declared dtype."""
+    modules = {declared: subject.module.clone(dtype=declared) for declared, *_ in CALLS}
+    begun = {k: jax.eval_shape(functools.partial(start, module), subject.params) for k, module in modules.items()}
     for declared, dtype, *has in CALLS:
-        module = subject.module.clone(dtype=declared)
+        module, fresh = modules[declared], begun[declared]
         x = subject.x.astype(jax.numpy.dtype(dtype)) if subject.real else subject.x
         out = x if subject.real else jax.ShapeDtypeStruct((B, L, V), "float32")
-        fresh = jax.eval_shape(functools.partial(start, module), subject.params)
         state, *flags = (a if given else None for a, given in zip((fresh, MASK, RESET), has, strict=True))
         y, after = jax.eval_shape(functools.partial(apply, module), subject.params, x, state, *flags)
         assert like((y, after)) == like((out, state))

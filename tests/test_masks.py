@@ -77,8 +77,19 @@ SIGHTS = {
 @pytest.mark.parametrize("name", SIGHTS)
 def test_sights(name):
     """Pair by pair from the words; and what a range of places may see holds what any of them sees."""
-    pattern, n = SIGHTS[name], 40
-    drawn = np.array(jax.device_get(pattern.blocks.drawn(jnp.arange(n)) if pattern.blocks else [])).reshape(-1, n)
+    pattern, n, sizes = SIGHTS[name], 40, (1, 5, 8)
+
+    @jax.jit
+    def ways(place):
+        def may(size):
+            low, high = place[::size], place[size - 1 :: size]
+            return pattern.may(low[:, None], high[:, None], low[None], high[None], size)
+
+        sees = pattern.sees(place[:, None], place[None]) & jnp.ones((n, n), bool)
+        return pattern.blocks.drawn(place) if pattern.blocks else [], sees, [may(size) for size in sizes]
+
+    drawn, sees, ranges = jax.device_get(ways(np.arange(n)))
+    drawn = np.array(drawn).reshape(-1, n)
     wanted = np.zeros((n, n), bool)
     for q, k in np.ndindex(n, n):
         fine = (q >= k or not pattern.causal) and (q - k) % pattern.dilation == 0
@@ -89,13 +100,10 @@ def test_sights(name):
             one, other = drawn[:, i], drawn[:, j]
             fine &= abs(i - j) <= near or min(i, j) < everywhere or j in one or i in other
         wanted[q, k] = fine or k < pattern.prefix
-    place = jnp.arange(n)
-    np.testing.assert_array_equal(pattern.sees(place[:, None], place[None]) & True, wanted)
-    for size in (1, 5, 8):
-        low, high = place[::size], place[size - 1 :: size]
-        pairs = (low[:, None], high[:, None], low[None], high[None])
+    np.testing.assert_array_equal(sees, wanted)
+    for size, may in zip(sizes, ranges, strict=True):
         met = wanted.reshape(n // size, size, n // size, size).any(axis=(1, 3))
-        may = np.broadcast_to(pattern.may(*pairs, size), met.shape)
+        may = np.broadcast_to(may, met.shape)
         assert not np.any(met & ~may)
         if size == 1 and pattern.dilation == 1:
             np.testing.assert_array_equal(may, met)
@@ -103,12 +111,13 @@ def test_sights(name):
 
 def test_random_blocks_lie_further_back_and_differ():
     blocks = masks.BlockPattern(size=4, local_blocks=1, global_blocks=2, random_blocks=3)
-    drawn = np.stack(blocks.drawn(jnp.arange(300)), axis=1)
+    draw = lambda blocks: np.stack(jax.device_get(jax.jit(blocks.drawn)(np.arange(300))), axis=1)
+    drawn = draw(blocks)
     assert np.all(drawn[:4] == -1) and np.all(drawn[4:] >= 2)
     assert np.all(drawn[4:] < np.arange(4, 300)[:, None] - 1)
     share = drawn[4:] / (np.arange(4, 300)[:, None] - 3)
     np.testing.assert_allclose(np.histogram(share, 4, (0, 1))[0] / share.size, 0.25, atol=0.05)
-    assert np.any(drawn != np.stack(blocks._replace(seed=1).drawn(jnp.arange(300)), axis=1))
+    assert np.any(drawn != draw(blocks._replace(seed=1)))
 
 
 def test_from_lengths():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics import F1, Bleu, Edits, Histogram, Ratio, is_better
+from seqjax.metrics import F1, Bleu, Edits, Histogram, Ratio, best, is_better
 
 RNG = np.random.default_rng(0)
 
@@ -136,3 +136,9 @@ def test_metrics_are_trees_of_float32_sums():
 )
 def test_is_better(way, new, old, better):
     assert is_better(way, new, old) is better
+
+
+@pytest.mark.parametrize(("way", "first"), [("more", (3.0, "c")), ("less", (1.0, "b")), (None, None)])
+def test_the_best_is_the_first_that_no_other_beats(way, first):
+    items = [(None, "a"), (1.0, "b"), (3.0, "c"), (math.nan, "d"), (3.0, "e"), (1.0, "f"), (math.inf, "g")]
+    assert best(way, items, lambda item: item[0]) == first and best(way, []) is None

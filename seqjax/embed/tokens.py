@@ -22,6 +22,7 @@ class Tokens(Embed, kw_only=True):
         nn.share_scope(self, self.table)
 
     def __call__(self, x, mask_BL=None, deterministic=True):
+        x = x[self.field] if isinstance(x, dict) else x  # of several fields, it reads one
         if not jnp.issubdtype(x.dtype, jnp.integer) or x.ndim != 2:
             raise ValueError(
                 f"{self.field}: got {x.dtype}{list(x.shape)}, the embedding wants [B, L] integers, one id per place."

@@ -10,7 +10,8 @@ from seqjax.types import Count, Dtype, Injected
 class Head(Module, kw_only=True):
     """Map of the vectors of a sequence to a prediction. The task gives `outputs`, the size of the prediction.
 
-    A masked token has no effect, and its prediction is zero. Products run in `dtype`, predictions are float32.
+    A masked token has no effect, if its vector is finite, as after a norm. The prediction of a masked token is zero.
+    Products run in `dtype`, predictions are float32.
     """
 
     inputs: Annotated[Spec, Injected]

@@ -9,6 +9,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.embed.features import Features
 from seqjax.embed.tokens import Tokens
+from seqjax.embed.words import Words
 from seqjax.models._blocks import Backbone
 from seqjax.types import Part
 
@@ -43,7 +44,8 @@ class Stack(Backbone, kw_only=True):
     @nn.nowrap
     def make_embedding(self, **kwargs):
         """The embedding; unbound unless called in `setup`."""
-        make = self.embed or (Tokens if "tokens" in self.inputs.fields else Features)
+        fields = self.inputs.fields
+        make = self.embed or (Words if "characters" in fields else Tokens if "tokens" in fields else Features)
         return make(inputs=self.inputs, width=self.width, dtype=self.dtype, tied=self.tie_embeddings, **kwargs)
 
     @nn.nowrap

@@ -7,7 +7,9 @@ import statistics
 from pathlib import Path
 
 from seqjax import renamed
-from seqjax.metrics import FORMER, Way, is_better
+from seqjax.metrics import FORMER, Way
+from seqjax.metrics import best as best_of
+from seqjax.search import trials
 from seqjax.training import files
 from seqjax.training.records import Info, Result, Sample, Start, Status, record
 from seqjax.training.workdir import Workdir
@@ -61,11 +63,7 @@ class Run:
     @functools.cached_property
     def best(self) -> dict | None:
         """The validation row with the best monitored value, the first if several are equal; None if none is finite."""
-        best = None
-        for row in self.metrics.get("validation", []):
-            if is_better(self.way(self.monitor), row.get(self.monitor, math.nan), best and best[self.monitor]):
-                best = row
-        return best
+        return best_of(self.way(self.monitor), self.metrics.get("validation", []), lambda row: row.get(self.monitor))
 
     @property
     def step(self) -> int:
@@ -121,27 +119,12 @@ def read(folder: Path, name: str, index: int) -> Run:
     for section, key in (("data", "name"), ("task", "name"), ("task", "monitor"), ("model", "name")):
         if not isinstance(config.get(section), dict) or not isinstance(config[section].get(key), str):
             raise ConfigError(f"{(folder / 'config.json').absolute()}: {section}.{key} is missing, wanted a string.")
-    metrics, torn = _metrics(workdir)
+    metrics, torn = trials.history(workdir)
+    if not metrics:
+        raise WorkdirError(f"{workdir.path} has no metrics yet: wait for its first log line in metrics.jsonl.")
     info = workdir.record("run.json", Info) or Info()
     info = dataclasses.replace(info, starts=[record(Start, s, workdir.path / "run.json") for s in info.starts])
     status = workdir.record("status.json", Status) or Status("", None)
     path = workdir.path / "samples.json"
     samples = [record(Sample, s, path) for s in files.read_json(path, list) or []]
     return Run(name, index, folder, config, metrics, torn, info, status, workdir.results(), samples)
-
-
-def _metrics(workdir: Workdir) -> tuple[dict[str, list[dict]], bool]:
-    """Split -> rows, and whether the last line was cut off by a kill.
-
-    A resumed run repeats the steps since its checkpoint: a row replaces those of its split at the same or later steps.
-    """
-    found = workdir.whole()
-    metrics: dict[str, list[dict]] = {}
-    for row in found.rows:
-        rows = metrics.setdefault(row.pop("split"), [])
-        while rows and rows[-1]["step"] >= row["step"]:
-            rows.pop()
-        rows.append({k: math.nan if v is None else v for k, v in row.items()})  # null: not finite
-    if not metrics:
-        raise WorkdirError(f"{workdir.path} has no metrics yet: wait for its first log line in metrics.jsonl.")
-    return metrics, found.torn

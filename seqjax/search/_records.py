@@ -5,7 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Literal
 
-from seqjax.metrics import Way, is_better
+from seqjax import metrics
+from seqjax.metrics import Way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,4 @@ class Summary:
 
 def best(records: list[Record], way: Way) -> Record | None:
     """The best of the trials that are done, the first if several are equal; None if no trial is done."""
-    found = None
-    for record in records:
-        if record.status == "done" and is_better(way, record.value, found and found.value):
-            found = record
-    return found
+    return metrics.best(way, [record for record in records if record.status == "done"], lambda record: record.value)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seqjax.metrics import Way, is_better
+from seqjax import metrics
+from seqjax.metrics import Way
 from seqjax.search import trials
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
@@ -192,15 +193,8 @@ def impossible(tree: dict, assignments: Sequence[str]) -> dict[str, str]:
 
 def best_rate(rates: dict[float, list[float | None]], way: Way) -> float | None:
     """The learning rate with the best mean over its seeds; a rate that diverged with any seed does not count."""
-    best, best_mean = None, None
-    for rate in sorted(rates):
-        values = rates[rate]
-        if None in values:
-            continue
-        mean = sum(values) / len(values)
-        if is_better(way, mean, best_mean):
-            best, best_mean = rate, mean
-    return best
+    means = {rate: sum(values) / len(values) for rate, values in sorted(rates.items()) if None not in values}
+    return metrics.best(way, means, means.get)
 
 
 def beyond(rates: dict[float, list[float | None]], best: float | None) -> float | None:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
-from seqjax import config
-from seqjax.metrics import Way, is_better
+from seqjax import config, metrics
+from seqjax.metrics import Way
 from seqjax.search.executors._base import Executor
 from seqjax.training import files
 from seqjax.training.experiment import today
@@ -61,12 +61,7 @@ class Outcome:
 
     def best(self, metric: str, way: Way) -> float | None:
         """The best validation value, which also decides the best checkpoint; None if no value is finite."""
-        best = None
-        for row in self.rows:
-            value = row.get(metric)
-            if value is not None and is_better(way, value, best):
-                best = value
-        return best
+        return metrics.best(way, [row.get(metric) for row in self.rows])
 
     def trained(self, metric: str, way: Way) -> float | None:
         """The best validation value of a run that is done; None if it diverged, even if it had good values before."""
@@ -106,11 +101,24 @@ def outcome(trial: Trial) -> Outcome:
         )
     if status is None:
         return Outcome()
-    rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in workdir.whole().rows]
-    step = max([status.step or 0, *(row["step"] for row in rows[-1:])])
-    validation = [row for row in rows if row["split"] == "validation"]
+    rows, _ = history(workdir)
+    step = max([status.step or 0, *(of_split[-1]["step"] for of_split in rows.values())])
     results = {split: dataclasses.asdict(result) for split, result in workdir.results().items()}
-    return Outcome(status.status or None, status.error, step, validation, results)
+    return Outcome(status.status or None, status.error, step, rows.get("validation", []), results)
+
+
+def history(workdir: Workdir) -> tuple[dict[str, list[dict]], bool]:
+    """The rows of metrics.jsonl by split, and whether a kill cut off the last line. Values that are not finite are NaN.
+
+    A resumed run repeats the steps since its checkpoint: a row replaces those of its split at the same or later steps.
+    """
+    found, by_split = workdir.whole(), {}
+    for row in found.rows:
+        rows = by_split.setdefault(row.pop("split"), [])
+        while rows and rows[-1]["step"] >= row["step"]:
+            rows.pop()
+        rows.append({k: math.nan if v is None else v for k, v in row.items()})
+    return by_split, found.torn
 
 
 def run(

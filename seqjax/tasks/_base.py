@@ -59,9 +59,10 @@ class Task(Checked):
         super().__post_init__()
         if problem := mismatch(dict[str, Way], self.metrics):
             raise ValueError(f"metrics of {type(self).__name__}: {problem}.")
-        wanted = fields_of(type(self))["head"][1].stepwise
-        head = getattr(self.head, "func", self.head)
-        if head.stepwise != wanted:
+        if "loss" not in self.terms:
+            raise ValueError(f"terms of {type(self).__name__} are {', '.join(self.terms)}: call the main one 'loss'.")
+        default, head = (getattr(made, "func", made) for made in (fields_of(type(self))["head"][1], self.head))
+        if head.stepwise != (wanted := default.stepwise):
             each = {True: "one prediction per token", False: "one prediction per sequence"}
             raise ValueError(
                 f"head: {head.__name__} gives {each[head.stepwise]}, but {type(self).__name__} needs {each[wanted]}: "

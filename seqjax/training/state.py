@@ -42,7 +42,7 @@ class State:
 def parameters(model, task, batch, key):
     """The parameters before the first step. Raises ConfigError unless `task.length` fits `task.reads`."""
     reads, (_, L) = task.reads(batch), batch["mask"].shape
-    if (read := reads.x.shape[1]) != task.length(L):
+    if (read := jax.tree.leaves(reads.x)[0].shape[1]) != task.length(L):
         raise ConfigError(
             f"task: {type(task).__name__} reads {read} of {L} tokens, but length({L})={task.length(L)}: return {read}."
         )

@@ -45,6 +45,48 @@ def write_names():
 
 
 @pytest.fixture(scope="session")
+def write_ett():
+    def write(folder: Path, hours: int = 14_500):
+        """Two columns of noise with a daily rhythm, of other sizes."""
+        path = folder / "ett" / "ETTh1.csv.gz"
+        path.parent.mkdir()
+        time, draw = np.arange(hours), np.random.default_rng(0)
+        columns = [scale * (np.sin(time / 24 * 2 * np.pi) + draw.normal(size=hours)) for scale in (1, 30)]
+        lines = ["date,A,B", *(f"hour {t},{a:.3f},{b:.3f}" for t, a, b in zip(time, *columns, strict=True))]
+        path.write_bytes(gzip.compress("\n".join(lines).encode()))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_treebank():
+    def write(folder: Path):
+        """A treebank whose test split has a word that train lacks."""
+        path = folder / "ud_toy"
+        path.mkdir()
+        tags = {"the": "DET DT", "The": "DET DT", "dog": "NOUN NN", "runs": "VERB VBZ", "unbelievably": "ADV RB"}
+        tags |= {"cat": "NOUN NN", "sees": "VERB VBZ", "bird": "NOUN NN"}
+        texts = {
+            "train": "The dog runs|dog sees the dog|The cat runs unbelievably",
+            "dev": "the cat sees the dog",
+            "test": "The unbelievably dog bird runs",
+        }
+        for split, text in texts.items():
+            lines = []
+            for sentence in text.split("|"):
+                lines += ["# text", "1-2\tboth\t" + "\t".join("_" * 8)]
+                for i, word in enumerate(sentence.split(), start=1):
+                    upos, xpos = tags[word].split()
+                    lines.append("\t".join([str(i), word, "_", upos, xpos, *"_____"]))
+                lines.append("")
+            (path / f"toy-ud-{split}.conllu").write_text("\n".join(lines))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """The folder of real datasets: SEQJAX_DATA, or shared/data next to the checkout."""
     beside = Path(__file__).parents[3] / "shared" / "data"

@@ -15,6 +15,7 @@ CASES = {
     "copy": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
     "digits": [{}],
     "dyck": [{}, {"length": 20, "min_length": 20, "kinds": 3, "depth": 9, "examples": 30}],
+    "ett": [{"dir": "FOLDER"}, {"dir": "FOLDER", "lookback": 5, "horizon": 3}],
     "folds": [{"of": Digits, "folds": 4, "fold": 2}],
     "modular_addition": [{}, {"length": 16, "min_length": 16, "modulus": 12, "seed": 7, "examples": 30}],
     "names": [{"dir": "FOLDER"}],
@@ -34,6 +35,7 @@ CASES = {
         {"path": "FOLDER/some.txt", "length": 7, "tokenizer": "byte", "test": 0.0, "validation": 0.3},
     ],
     "tinyshakespeare": [{"dir": "FOLDER", "length": 16}],
+    "ud": [{"dir": "FOLDER", "treebank": "ud_toy"}, {"dir": "FOLDER", "treebank": "ud_toy", "column": "xpos"}],
 }
 
 
@@ -44,11 +46,13 @@ def cases():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, fake_text, write_shakespeare, write_names):
+def folder(tmp_path_factory, fake_text, write_shakespeare, write_names, write_ett, write_treebank):
     folder = tmp_path_factory.mktemp("data")
     (folder / "some.txt").write_text(fake_text, encoding="utf-8")
     write_shakespeare(folder, fake_text)
     write_names(folder)
+    write_ett(folder)
+    write_treebank(folder)
     lines = ["text,class", *(f'"record {i}, of train",{"abc"[i % 3]}' for i in range(30))]
     (folder / "train.csv").write_text("\n".join(lines))
     for part in range(2):
@@ -150,6 +154,9 @@ def test_values_fit_the_spec(source):
         assert example.keys() == spec.fields.keys()
         for name, field in spec.fields.items():
             value = example[name]
+            if field.axis is None and field.kind == "real":
+                assert value.dtype == np.float32 and value.shape == field.shape and np.isfinite(value).all()
+                continue
             if field.axis is None:
                 assert isinstance(value, (int, np.integer)) and 0 <= value < field.size
                 continue
@@ -188,13 +195,13 @@ def test_finite_splits_share_no_example(source):
 
 
 def test_text_survives_encoding(source):
-    if source.spec.unit not in ("character", "byte"):
+    if source.spec.unit not in ("character", "byte", "word"):
         with pytest.raises(NotImplementedError, match="has no text"):
             source.encode("a")
         with pytest.raises(NotImplementedError, match="has no text"):
             source.decode(np.zeros(1, np.int32))
         return
-    for index in range(5):
+    for index in indices(source, "train", 5):
         text = source.decode(source.example("train", index)["tokens"])
         ids = source.encode(text)
         assert ids.dtype == np.int32
@@ -204,5 +211,5 @@ def test_text_survives_encoding(source):
 def test_baselines_are_numbers(source):
     for split in finite(source):
         for metric, values in source.baselines(split).items():
-            assert metric in ("accuracy", f"bits_per_{source.spec.unit}")
+            assert metric in ("accuracy", "unknown_accuracy", "loss", f"bits_per_{source.spec.unit}")
             assert all(isinstance(v, float) and 0 < v < 50 for v in values.values())

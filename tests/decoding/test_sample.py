@@ -38,8 +38,27 @@ def trained(name: str):
     attention = functools.partial(Attention, heads=2, max_length=16)
     mixers = {"gru": (GRU,), "attention": (attention,), "hybrid": (attention, GRU)}[name]
     model = Stack(**WORDS, layers=len(mixers), mixer=mixers)
-    params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 2), jnp.int32))["params"]
-    return model, jax.tree.map(lambda p: p * 3, params)
+    init = lambda tokens: jax.tree.map(lambda p: p * 3, model.init(jax.random.key(1), tokens)["params"])
+    return model, jax.jit(init)(np.zeros((1, 2), "int32"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def filtered(sampling, logits):
+    return sampling.filter(logits)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def drawn(sampling, logits):
+    return sampling.choose(KEY, logits)
+
+
+def by_full_passes(model, params, tokens, count, **given):
+    """The `count` likeliest tokens, one after the other. Those that are still to come are zeros, which nobody sees."""
+    full_pass = jax.jit(lambda tokens: model.apply({"params": params}, tokens, **given)[0])
+    first, tokens = tokens.shape[1], np.pad(tokens, ((0, 0), (0, count)))
+    for t in range(first, first + count):
+        tokens[:, t] = np.argmax(np.asarray(full_pass(tokens))[:, t - 1], axis=-1)
+    return tokens[:, first:]
 
 
 MODELS = pytest.mark.parametrize("name", ["gru", "attention", "hybrid"])
@@ -50,11 +69,7 @@ def test_greedy_is_the_argmax_of_full_passes(name):
     model, params = trained(name)
     tokens = np.array([[1, 2, 3], [4, 0, 5]])
     got = decode(model, params, tokens, greedy(5)).tokens_BNL[:, 0]
-    full_pass = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])
-    for _ in range(5):
-        logits = full_pass(tokens)
-        tokens = np.concatenate([tokens, np.argmax(logits[:, -1:], axis=-1)], axis=1)
-    np.testing.assert_array_equal(got, tokens[:, 3:])
+    np.testing.assert_array_equal(got, by_full_passes(model, params, tokens, 5))
 
 
 @MODELS
@@ -135,7 +150,7 @@ def test_the_likeliest_alone_is_greedy():
 def test_filters_against_a_loop(top_k, top_p):
     random = np.random.default_rng(0)
     logits = np.concatenate([random.normal(size=(20, V)), random.integers(0, 3, (20, V))])  # with ties, too
-    kept = np.isfinite(sampling(top_k=top_k, top_p=top_p).filter(jnp.asarray(logits, jnp.float32)))
+    kept = np.isfinite(filtered(sampling(top_k=top_k, top_p=top_p), np.float32(logits)))
     for row, got in zip(logits, kept, strict=True):
         likeliest = sorted(range(V), key=lambda token: (-row[token], token))[:top_k]
         p, wanted, total = np.exp(row) / np.exp(row[likeliest]).sum(), set(), 0.0
@@ -154,9 +169,9 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_top_p(whole):
     shares = random.multinomial(whole, random.dirichlet(np.full(V, 0.3)), 20)
     shares[0, :4], shares[0, 4:] = np.array([3, 1, 1, 5]) * whole // 10, 0
     with np.errstate(divide="ignore"):
-        logits = jnp.asarray(np.log(shares / whole), jnp.float32)
+        logits = np.float32(np.log(shares / whole))
     for tenths in (1, 5, 8, 9):
-        kept = np.isfinite(sampling(top_p=tenths / 10).filter(logits))
+        kept = np.isfinite(filtered(sampling(top_p=tenths / 10), logits))
         for row, got in zip(shares, kept, strict=True):
             wanted, total = set(), 0
             for token in sorted(range(len(row)), key=lambda token: (-row[token], token)):
@@ -171,7 +186,7 @@ def test_the_nucleus_of_any_distribution_is_that_of_a_loop_in_float64():
     random = np.random.default_rng(0)
     logits = random.normal(0, random.uniform(0.1, 8, (200, 1)), (200, 50)).astype(np.float32)
     top_p = float(random.uniform(0.05, 0.999))
-    kept = np.isfinite(sampling(top_p=top_p).filter(jnp.asarray(logits)))
+    kept = np.isfinite(filtered(sampling(top_p=top_p), logits))
     for row, got in zip(logits.astype(np.float64), kept, strict=True):
         p, wanted, total = np.exp(row) / np.exp(row).sum(), set(), 0.0
         for token in np.argsort(-p):
@@ -184,20 +199,20 @@ def test_the_nucleus_of_any_distribution_is_that_of_a_loop_in_float64():
 @pytest.mark.parametrize("temperature", [2e-38, 1e-38, 1e-39, 1e-300])
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
 def test_no_temperature_is_too_low(temperature, top_p):
-    logits = jnp.tile(jnp.array([[5.0, 10.0, 9.0]]), (50, 1))
-    assert set(np.asarray(sampling(temperature=temperature, top_p=top_p).choose(KEY, logits))) == {1}
+    logits = np.tile(np.float32([[5, 10, 9]]), (50, 1))
+    assert set(np.asarray(drawn(sampling(temperature=temperature, top_p=top_p), logits))) == {1}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_many_equal_tokens_are_drawn_alike_in_half_precision(dtype):
-    draws = sampling().choose(KEY, jnp.zeros((4000, 1000), dtype))
+    draws = drawn(sampling(), jnp.zeros((4000, 1000), dtype))
     assert abs(np.mean(np.asarray(draws) < 500) - 0.5) < 0.05
 
 
 def test_temperature_sharpens():
-    logits = jnp.log(jnp.array([[0.5, 0.3, 0.2]]))
+    logits = np.log(np.float32([[0.5, 0.3, 0.2]]))
     for temperature in (1.0, 0.5):
-        draws = sampling(temperature=temperature).choose(KEY, jnp.tile(logits, (20_000, 1)))
+        draws = drawn(sampling(temperature=temperature), np.tile(logits, (20_000, 1)))
         wanted = np.array([0.5, 0.3, 0.2]) ** (1 / temperature)
         share = np.bincount(draws, minlength=3) / 20_000
         np.testing.assert_allclose(share, wanted / wanted.sum(), atol=0.02)
@@ -245,19 +260,15 @@ def pair():
     )
     source, mask = jnp.array([[1, 2, 3], [0, 3, 99]]), jnp.array([[True, True, True], [True, True, False]])
     given = dict(source_BS=source, source_mask_BS=mask)
-    params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((2, 2), jnp.int32), **given)["params"]
-    return model, jax.tree.map(lambda p: p * 3, params), given
+    init = lambda tokens: jax.tree.map(lambda p: p * 3, model.init(jax.random.key(1), tokens, **given)["params"])
+    return model, jax.jit(init)(np.zeros((2, 2), "int32")), given
 
 
 def test_an_answer_is_the_argmax_of_full_passes():
     model, params, given = pair()
     tokens = np.array([[1, 2], [3, 0]])
     got = decode(model, params, tokens, greedy(5), **given).tokens_BNL[:, 0]
-    full_pass = jax.jit(lambda tokens: model.apply({"params": params}, tokens, **given)[0])
-    for _ in range(5):
-        logits = full_pass(tokens)
-        tokens = np.concatenate([tokens, np.argmax(logits[:, -1:], axis=-1)], axis=1)
-    np.testing.assert_array_equal(got, tokens[:, 2:])
+    np.testing.assert_array_equal(got, by_full_passes(model, params, tokens, 5, **given))
 
 
 def test_each_row_answers_its_own_source():

@@ -145,7 +145,13 @@ def test_a_model_that_no_machine_holds_is_told_with_its_bytes(tmp_path):
 
 def test_steps_cost_nothing_before_they_are_taken():
     """The learning rates of log lines come in blocks, the calls of the step by number."""
-    e = Experiment(resolve(launch.tiny("train.steps=2147483647", "train.log_every=7", "optim.warmup_steps=5000")))
+    e = Experiment(
+        resolve(
+            launch.tiny(
+                "train.steps=2147483647", "train.log_every=7", "optim.schedule=cosine", "optim.warmup_steps=5000"
+            )
+        )
+    )
     steps = Loop.__new__(Loop)
     steps.experiment, steps.options = e, e.train
     steps._schedule, steps._rates = jax.jit(jax.vmap(e.optim.rate(e.train.steps))), (-1, None)

@@ -251,7 +251,7 @@ def test_a_save_that_is_refused_is_never_success(meet, runs, call):
 
 def signs(*overrides, **source) -> dict:
     """A class from the sign of a feature, with a fault in some of the batches."""
-    tree = launch.tiny("task=faulty.tasks:Loud", "train.steps=16", *overrides)
+    tree = launch.tiny("task=faulty.tasks:Loud", "train.steps=16", "optim.schedule=cosine", *overrides)
     return {**tree, "data": {"name": "faulty.sources:Signs", **source}}
 
 

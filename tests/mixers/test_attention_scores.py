@@ -93,11 +93,11 @@ def test_weights_are_those_of_the_scores(kind):
     q, k, _ = np.split(np.asarray(x @ params["qkv"]["kernel"]), 3, axis=-1)
     score = np.einsum("blhk,bshk->bhls", *(a.reshape(B, L, H, K) for a in (q, k))) / np.sqrt(K)
     if kind == "sigmoid":
-        start = module.init(jax.random.key(0), x)["params"]["bias"]
+        start = gradients.init(module, x)["params"]["bias"]
         np.testing.assert_allclose(start, -np.log(L), rtol=1e-6)
         score = score + np.asarray(params["bias"])[None, :, None, None]
     allowed = np.broadcast_to(np.tri(L, dtype=bool), score.shape)
-    close(looked(module, params, x)[1], getattr(weights, kind)(jnp.asarray(score), jnp.asarray(allowed)))
+    close(looked(module, params, x)[1], jax.jit(getattr(weights, kind))(score, allowed))
 
 
 @pytest.mark.parametrize("features", ["elu", "taylor", "learned"])
@@ -162,9 +162,11 @@ def test_relative_positions_tell_before_from_after():
     params, _ = drawn(module)
     table = np.asarray(params["relative"])
     assert table.shape == (8, H)
-    bias = module.bind({"params": params}).relative().bias(jnp.arange(-8, 9)[None, None], causal=False)[0, :, 0]
-    for i, back in enumerate(range(-8, 9)):
-        bucket = int(positions.relative_bucket(jnp.array(abs(back)), 4, 6))
+    backs = np.arange(-8, 9)
+    bias = lambda params, backs: module.bind({"params": params}).relative().bias(backs, causal=False)
+    bias = jax.jit(bias)(params, backs[None, None])[0, :, 0]
+    buckets = jax.device_get(jax.jit(positions.relative_bucket, static_argnums=(1, 2))(np.abs(backs), 4, 6))
+    for i, (back, bucket) in enumerate(zip(backs, buckets, strict=True)):
         np.testing.assert_allclose(bias[:, i], table[bucket + (4 if back < 0 else 0)])
 
 

@@ -9,8 +9,8 @@ import launch
 import numpy as np
 import pytest
 from built import classes
+from decay import Decay
 from gradients import call, close, drawn, evaluate, run
-from subjects import Decay
 
 from seqjax import lookup, spec
 from seqjax.mixers.bidirectional import Bidirectional

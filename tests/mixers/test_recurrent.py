@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradients import close, evaluate
+from gradients import close
 
 from seqjax import lookup
 from seqjax.mixers._recurrent import Recurrent
@@ -76,29 +76,42 @@ def long(module):
 # ---- Options that are off.
 
 
+@functools.cache
+def off(kind):
+    """Outputs of a kind with options that are off, by their names; one program computes all."""
+    module, x = rich(kind), draw(3, 5, D)
+    begun, params = rich(kind, initial_state="learned"), random(module)
+
+    @jax.jit
+    def ways(params):
+        fresh = begun.init(jax.random.key(0), x)["params"]
+        kept = {name: p for name, p in fresh.items() if not name.startswith("initial")}
+        return dict(
+            plain=run(module, params, x)[0],
+            training=module.apply({"params": params}, x, deterministic=False)[0],
+            noisy=run(rich(kind, **dict.fromkeys(DROPOUTS, 0.5)), params, x)[0],
+            zoned=run(rich(kind, zoneout=0.5), params, x)[0],
+            learned=run(begun, fresh, x)[0],
+            kept=run(module, kept, x)[0],
+        )
+
+    return jax.device_get(ways(params))
+
+
 @every_kind
 def test_without_noise_training_is_evaluation_and_draws_nothing(kind):
-    module = rich(kind)
-    params, x = random(module), draw(3, 5, D)
-    training = jax.jit(lambda params, x: module.apply({"params": params}, x, deterministic=False)[0])
-    np.testing.assert_array_equal(training(params, x), run(module, params, x)[0])
+    np.testing.assert_array_equal(off(kind)["training"], off(kind)["plain"])
 
 
 @every_kind
 def test_in_evaluation_dropout_does_nothing_and_no_noise_draws(kind):
-    module, x = rich(kind), draw(3, 5, D)
-    params = random(module)
-    noisy = rich(kind, **dict.fromkeys(DROPOUTS, 0.5))
-    np.testing.assert_array_equal(run(noisy, params, x)[0], run(module, params, x)[0])
-    assert run(rich(kind, zoneout=0.5), params, x)[0].shape == x.shape
+    np.testing.assert_array_equal(off(kind)["noisy"], off(kind)["plain"])
+    assert off(kind)["zoned"].shape == off(kind)["plain"].shape == (3, 5, D)
 
 
 @every_kind
 def test_a_learned_initial_state_starts_as_the_plain_one(kind):
-    plain, learned = rich(kind), rich(kind, initial_state="learned")
-    x, params = draw(3, 5, D), jax.jit(learned.init)(jax.random.key(0), jnp.zeros((1, 1, D)))["params"]
-    kept = {name: p for name, p in params.items() if not name.startswith("initial")}
-    np.testing.assert_array_equal(run(learned, params, x)[0], run(plain, kept, x)[0])
+    np.testing.assert_array_equal(off(kind)["learned"], off(kind)["kept"])
 
 
 def test_peepholes_start_shut():
@@ -203,7 +216,7 @@ def test_recurrent_dropout_does_not_touch_the_memory(kind):
     """Where the candidate is zero there is nothing to drop."""
     module = kind(width=D, recurrent_dropout=0.5)
     state = jax.tree.map(lambda a: 0.3 * draw(*a.shape), module.init_state(3))
-    params = jax.tree.map(jnp.zeros_like, random(module))
+    params = jax.tree.map(np.zeros_like, random(module))
     x = draw(3, 5, D)
     np.testing.assert_array_equal(
         run(module, params, x, state, key=jax.random.key(0))[0], run(module, params, x, state)[0]
@@ -279,38 +292,58 @@ def chunks(module, params, x):
     return jnp.concatenate(pieces, axis=1), states
 
 
+@functools.cache
+def learned(kind):
+    """What a kind with a learned initial state gives, by the name of the way; one program computes all."""
+    module, plain, x, cotangent = rich(kind, initial_state="learned"), rich(kind), draw(5, 6, D), draw(5, 6, D)
+    params, others = random(module), random(module)
+
+    def slopes(f, params):
+        y, pull, *more = jax.vjp(f, params, x, has_aux=True)
+        return (y, pull(cotangent)), *more
+
+    @jax.jit
+    def ways(params, others):
+        by_chunks, states = slopes(functools.partial(chunks, module), params)
+        whole, _ = slopes(lambda params, x: run(module, params, x, None, MASK, RESET), params)
+        kept = {name: p for name, p in params.items() if not name.startswith("initial")}
+        return dict(
+            chunks=by_chunks,
+            states=states,
+            whole=whole,
+            second=run(module, params, x[4:, 3:])[0],
+            plain=run(plain, kept, x, None, MASK, RESET)[0],
+            on=run(module, others, x, states[-1])[0],
+            fresh=run(module, others, x)[0],
+        )
+
+    return jax.device_get(ways(params, others))
+
+
 @every_kind
 def test_a_learned_initial_state_gets_its_gradient_whole_and_in_chunks(kind):
-    module, x = rich(kind, initial_state="learned"), jnp.asarray(draw(5, 6, D))
-    params = random(module)
-    by_chunks = evaluate(lambda params, x: chunks(module, params, x)[0], params, x)
-    whole = evaluate(lambda params, x: run(module, params, x, None, MASK, RESET)[0], params, x)
-    close(by_chunks, whole, 1e-5)
-    learned = [np.abs(g).max() for name, g in whole[1][0].items() if name.startswith("initial")]
-    assert len(learned) == len(module.shapes[: module.free]) and min(learned) > 1e-3
+    found, module = learned(kind), rich(kind, initial_state="learned")
+    close(found["chunks"], found["whole"], 1e-5)
+    sizes = [np.abs(g).max() for name, g in found["whole"][1][0].items() if name.startswith("initial")]
+    assert len(sizes) == len(module.shapes[: module.free]) and min(sizes) > 1e-3
 
 
 @every_kind
 def test_a_reset_goes_back_to_the_learned_initial_state(kind):
-    module, x = rich(kind, initial_state="learned"), draw(5, 6, D)
-    params = random(module)
-    y, _ = run(module, params, x, None, MASK, RESET)
-    close(y[4:, 3:], run(module, params, x[4:, 3:])[0], 1e-5)
-    kept = {name: p for name, p in params.items() if not name.startswith("initial")}
-    assert np.min(np.max(np.abs(y - run(rich(kind), kept, x, None, MASK, RESET)[0])[[0, 4]], axis=2)[:, [0, 3]]) > 1e-3
+    found = learned(kind)
+    y, _ = found["whole"]
+    close(y[4:, 3:], found["second"], 1e-5)
+    assert np.min(np.max(np.abs(y - found["plain"])[[0, 4]], axis=2)[:, [0, 3]]) > 1e-3
 
 
 @every_kind
 def test_a_row_has_begun_with_its_first_real_token(kind):
-    module, x = rich(kind, initial_state="learned"), draw(5, 6, D)
-    params, others = random(module), random(module)
-    _, states = chunks(module, params, x)
-    np.testing.assert_array_equal([s.begun_B for s in states], [[1, 0, 0, 1, 1], [1, 0, 1, 1, 1], [1, 0, 1, 1, 1]])
+    found = learned(kind)
+    begun = [s.begun_B for s in found["states"]]
+    np.testing.assert_array_equal(begun, [[1, 0, 0, 1, 1], [1, 0, 1, 1, 1], [1, 0, 1, 1, 1]])
     # Who has not begun starts with the parameters of the day.
-    y, _ = run(module, others, x, states[-1])
-    fresh, _ = run(module, others, x)
-    close(y[1], fresh[1], 1e-5)
-    assert np.min(np.max(np.abs(y - fresh)[[0, 2, 3, 4], 0], axis=1)) > 1e-4
+    close(found["on"][1], found["fresh"][1], 1e-5)
+    assert np.min(np.max(np.abs(found["on"] - found["fresh"])[[0, 2, 3, 4], 0], axis=1)) > 1e-4
 
 
 # ---- Less memory.

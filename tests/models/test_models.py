@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from built import classes, logits
+from decay import Decay
 from gradients import init, run
-from subjects import Decay
 
 from seqjax import spec
 from seqjax.mixers.attention import Attention

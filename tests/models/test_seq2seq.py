@@ -154,14 +154,9 @@ def test_what_is_refused_when_it_is_called(options, words):
 
 # The way of a user.
 
-PAIRS = dict(
-    data=dict(name="reverse", length=3, symbols=3, examples=8),
-    model=dict(name="seq2seq", width=16, layers=1, encoder_layers=1, expansion=0, mixer="gru", encoder="gru"),
-)
-
 
 def config(tmp_path, *overrides, **sections):
-    return launch.write(tmp_path / "config.json", launch.tiny(*overrides) | PAIRS | sections)
+    return launch.write(tmp_path / "config.json", launch.tiny(*overrides) | launch.PAIRS | sections)
 
 
 def test_it_learns_resumes_and_answers(tmp_path):
@@ -190,7 +185,7 @@ def test_an_answer_of_which_every_token_counts_begins_behind_the_first(tmp_path,
     code += "    example = super().draw(*how)\n    return {**example, 'scored': example['tokens'] >= 0}\n"
     (tmp_path / "all_scored.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    data = {**PAIRS["data"], "name": "all_scored:Source"}
+    data = {**launch.PAIRS["data"], "name": "all_scored:Source"}
     assert launch.main("train", "--config", config(tmp_path, data=data), "--workdir", tmp_path / "run").code == 0
     done = launch.main("generate", "--workdir", tmp_path / "run", "--samples", 2)
     assert done.code == 0, done.err
@@ -229,15 +224,6 @@ def test_the_fingerprint_of_data_is_that_of_older_checkpoints(tmp_path):
     assert history.fingerprint(e)["first"] == digest.hexdigest()
 
 
-@pytest.fixture(scope="module")
-def a_step(tmp_path_factory):
-    """The folder of a run of one step."""
-    folder = tmp_path_factory.mktemp("step")
-    outcome = launch.main("train", "--config", config(folder, "train.steps=1"), "--workdir", folder / "run")
-    assert outcome.code == 0, outcome
-    return folder / "run"
-
-
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -246,6 +232,6 @@ def a_step(tmp_path_factory):
         (("--samples", 9), "has 8 examples, asked for 9"),
     ],
 )
-def test_what_cannot_be_answered_is_a_sentence(a_step, args, words):
-    done = launch.main("generate", "--workdir", a_step, *args)
+def test_what_cannot_be_answered_is_a_sentence(copied, args, words):
+    done = launch.main("generate", "--workdir", copied("pairs"), *args)
     assert done.code == 2 and words in done.err and len(done.err.splitlines()) == 1

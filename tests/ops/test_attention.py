@@ -28,13 +28,17 @@ def operands(S=L, heads=G):
     return [draw(*shape).astype("float32") for shape in ((B, L, H, K), (B, S, heads, K), (B, S, heads, K))]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def places_of(shape, *flags):
+    return masks.positions(shape, *flags), masks.segments(shape, *flags)
+
+
 def packed(S=L, rows=B):
     """Documents, holes, a row without a token; keys are those of the queries and S - L older ones."""
     real = RNG.random((rows, S)) > 0.3
     real[-1] = False
     reset = RNG.random((rows, S)) > 0.9
-    places = jax.jit(lambda *flags: [f((rows, S), *flags) for f in (masks.positions, masks.segments)])
-    keys = masks.Places(*jax.device_get(places(real, reset)), real)
+    keys = masks.Places(*jax.device_get(places_of((rows, S), real, reset)), real)
     return dict(queries=masks.Places(*(a[:, S - L :] for a in keys)), keys=keys)
 
 
@@ -42,11 +46,13 @@ def wanted_of(q, k, v, queries, keys, scale=None, soft_cap=None, sinks_H=None, a
     """From the equations, float64; which places see each other is tests/test_masks.py's to say."""
     q, k, v = (np.asarray(a, float) for a in (q, k, v))
     S, R = k.shape[1], H // k.shape[2]
-    (pq, sq), (pk, sk) = jax.tree.map(np.asarray, (queries.filled(L), keys.filled(S)))
+    filled = jax.jit(lambda queries, keys: (queries.filled(L), keys.filled(S)))
+    (pq, sq), (pk, sk) = jax.device_get(filled(queries, keys))
     mq, mk = (
         np.ones((1, n), bool) if x.mask_BL is None else np.asarray(x.mask_BL) for x, n in ((queries, L), (keys, S))
     )
-    sees = np.asarray(masks.Pattern(**look).sees(pq[:, :, None], pk[:, None, :]) & jnp.ones((1, L, S), bool))
+    sees = jax.jit(masks.Pattern(**look).sees)(pq[:, :, None], pk[:, None, :]) if look else True
+    sees = np.broadcast_to(sees, (max(len(pq), len(pk)), L, S))
     slope, table = (None, None) if relative is None else (None if a is None else np.asarray(a) for a in relative)
     y = np.zeros(q.shape)
     for b, t, h in np.ndindex(B, L, H):
@@ -126,17 +132,23 @@ def block(request, monkeypatch):
     monkeypatch.setattr(_backends, "FAR", far)
 
 
-def both(attend, q, k, v, sinks_H=None, relative=None, **options):
-    """Values, and gradients of <y, c> for a fixed random c."""
-    c = np.random.default_rng(0).normal(size=q.shape).astype("float32")
-    learned = {k: a for k, a in (("sinks_H", sinks_H), ("relative", relative)) if a is not None}
+def slopes(attend, **options):
+    """(q, k, v, learned) -> values, and gradients of <y, c> for a fixed random c; one program."""
 
     def f(q, k, v, learned):
         y = attend(q, k, v, **learned, **options)
-        return jnp.vdot(y, c), y
+        return jnp.vdot(y, np.random.default_rng(0).normal(size=q.shape).astype("float32")), y
 
-    (_, y), grads = jax.jit(jax.value_and_grad(f, (0, 1, 2, 3), has_aux=True))(q, k, v, learned)
-    return y, jax.tree.leaves(grads)
+    def both(q, k, v, learned={}):  # noqa: B006
+        (_, y), grads = jax.value_and_grad(f, (0, 1, 2, 3), has_aux=True)(q, k, v, learned)
+        return y, jax.tree.leaves(grads)
+
+    return jax.jit(both)
+
+
+def both(attend, q, k, v, sinks_H=None, relative=None, **options):
+    learned = {k: a for k, a in (("sinks_H", sinks_H), ("relative", relative)) if a is not None}
+    return slopes(attend, **options)(q, k, v, learned)
 
 
 @functools.cache
@@ -207,13 +219,20 @@ def test_decoding_is_attention_to_cache_and_tokens(heads, count):
     close(*jax.jit(ways)(q, k, v, cached))
 
 
+@functools.cache
+def shared(heads):
+    """Operands, and what the reference gives of them; its values are those of repeated heads."""
+    q, k, v = operands(heads=heads)
+    reference = slopes(REFERENCE, causal=True)
+    y, grads = jax.device_get(reference(q, k, v))
+    close(y, reference(q, *(np.repeat(a, H // heads, axis=2) for a in (k, v)))[0])
+    return (q, k, v), (y, grads)
+
+
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_key_heads_serve_query_heads_in_order(heads, block):
-    q, k, v = operands(heads=heads)
-    repeated = (np.repeat(a, H // heads, axis=2) for a in (k, v))
-    wanted, _ = both(REFERENCE, q, *repeated, causal=True)
-    (y, grads), (same, other) = both(BLOCKWISE, q, k, v, causal=True), both(REFERENCE, q, k, v, causal=True)
-    close((y, same, grads), (wanted, wanted, other))
+    arguments, wanted = shared(heads)
+    close(both(BLOCKWISE, *arguments, causal=True), wanted)
 
 
 def test_any_mask():
@@ -265,29 +284,41 @@ def test_weights_of_every_kind_are_those_that_values_get(kind):
         np.testing.assert_allclose(np.moveaxis(weight.sum(axis=-1), 1, 2)[some], 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("backend", ["reference", "blockwise", "xla"])
-def test_low_precision_keeps_its_dtype_and_sums_in_float32(backend, dtype, block):
+# Only one of them cuts into blocks.
+BACKENDS = [("reference", "blocks"), ("xla", "blocks"), *(("blockwise", size) for size in SIZES)]
+every_backend = pytest.mark.parametrize(("backend", "block"), BACKENDS, indirect=["block"])
+
+
+@functools.cache
+def rounded(dtype):
+    """Operands in a dtype, the look, and what the reference gives of them in float32."""
     options = dict(causal=True, **packed())
     low = [a.astype(jnp.dtype(dtype)) for a in operands()]
+    return low, options, jax.device_get(both(REFERENCE, *(a.astype("float32") for a in low), **options))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@every_backend
+def test_low_precision_keeps_its_dtype_and_sums_in_float32(backend, dtype, block):
+    low, options, wanted = rounded(dtype)
     if (backend, dtype, jax.default_backend()) == ("xla", "float16", "cpu"):
         with pytest.raises(ValueError, match="cannot compute this attention: its float16 products"):
             attention.attend(*low, backend="xla")
         return
     y, grads = both(functools.partial(attention.attend, backend=backend), *low, **options)
     assert {a.dtype for a in (y, *grads)} == {jnp.dtype(dtype)}
-    close((y, grads), both(REFERENCE, *(a.astype("float32") for a in low), **options), tolerance=0.03)
+    close((y, grads), wanted, tolerance=0.03)
 
 
-@pytest.mark.parametrize("backend", ["reference", "blockwise", "xla"])
+@every_backend
 def test_nobody_sees_what_is_masked_and_who_sees_nothing_is_zero(backend, block):
     q, k, v = operands()
     options = dict(causal=True, **packed())
     real = options["keys"].mask_BL
     spoil = lambda a: np.where(real[..., None, None], a, np.float32(np.nan))
-    attend = functools.partial(attention.attend, backend=backend, **options)
-    y, grads = jax.device_get(both(attend, spoil(q), spoil(k), spoil(v)))
-    close((y, grads), both(attend, q, k, v))
+    attend = slopes(functools.partial(attention.attend, backend=backend, **options))
+    y, grads = jax.device_get(attend(spoil(q), spoil(k), spoil(v)))
+    close((y, grads), attend(q, k, v))
     assert not any(np.any(a[~real]) for a in (y, *grads)) and np.any(y[real])
 
 
@@ -382,8 +413,9 @@ def test_auto_takes_cudnn_only_where_it_computes_exactly_this(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(_backends, "library", lambda backend, q, *rest: chosen.append(backend) or q)
     q, k, v = (jnp.zeros((1, 16, 4, 8), jnp.bfloat16),) * 3
-    attention.attend(q, k, v, causal=True)
-    attention.attend(q, k, v, causal=True, window=3)
+    attend = lambda *qkv, **options: jax.eval_shape(functools.partial(attention.attend, **options), *qkv)
+    attend(q, k, v, causal=True)
+    attend(q, k, v, causal=True, window=3)
     assert chosen == ["cudnn", "cudnn"]
     odd = jnp.zeros((1, 16, 4, 6), jnp.bfloat16)
     for call in (
@@ -391,9 +423,9 @@ def test_auto_takes_cudnn_only_where_it_computes_exactly_this(monkeypatch):
         dict(sinks_H=jnp.zeros(4)),
         dict(keys=masks.Places(mask_BL=jnp.ones((1, 16), bool))),
     ):
-        attention.attend(q, k, v, **call)
-    attention.attend(odd, odd, odd)
-    attention.attend(*(a.astype("float32") for a in (q, k, v)))
+        attend(q, k, v, **call)
+    attend(odd, odd, odd)
+    attend(*(a.astype("float32") for a in (q, k, v)))
     assert len(chosen) == 2
 
 
@@ -487,12 +519,14 @@ def test_parity_of_cudnn_on_a_gpu(case):
         {},
     ],
 )
-@pytest.mark.parametrize(("queries", "keys"), [(40, 40), (13, 40), (1, 33), (40, 13)])
-def test_the_share_of_blocks_that_meet_is_known_beforehand(look, queries, keys):
-    pattern = attention.Look(**look).pattern
-    places = masks.Places(jnp.arange(queries)[None] + max(keys - queries, 0))
-    met = _blocks.meet(
-        pattern,
-        _blocks.marks(places, masks.Places(), queries, keys, *(_blocks.size(n, BLOCK) for n in (queries, keys))),
-    )
-    assert _blocks.share(pattern, queries, keys, BLOCK) == pytest.approx(float(met.count_n.mean()) / len(met.count_m))
+def test_the_share_of_blocks_that_meet_is_known_beforehand(look):
+    pattern, lengths = attention.Look(**look).pattern, [(40, 40), (13, 40), (1, 33), (40, 13)]
+
+    def meet(queries, keys):
+        places = masks.Places(jnp.arange(queries)[None] + max(keys - queries, 0))
+        sizes = (_blocks.size(n, BLOCK) for n in (queries, keys))
+        return _blocks.meet(pattern, _blocks.marks(places, masks.Places(), queries, keys, *sizes))
+
+    for pair, met in zip(lengths, jax.jit(lambda: [meet(*two) for two in lengths])(), strict=True):
+        wanted = float(np.mean(met.count_n)) / len(met.count_m)
+        assert _blocks.share(pattern, *pair, BLOCK) == pytest.approx(wanted), pair

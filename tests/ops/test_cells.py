@@ -238,11 +238,14 @@ def test_each_noise_by_itself(layout, noise):
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (4, 4), (2, 3), (3, 1)], ids=str)
 def test_frames_are_padded_as_in_a_convolution_that_keeps_their_size(size):
     frames, kernel = draw(5, *FRAME), draw(*size, FRAME[-1], 3)
+
+    @jax.jit
+    def both(frames, kernel):
+        like = jax.lax.conv_general_dilated(frames, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return scan.product(frames, kernel, "float64"), like
+
     with jax.enable_x64(True):
-        got = scan.product(jnp.asarray(frames), jnp.asarray(kernel), "float64")
-        wanted = jax.lax.conv_general_dilated(
-            frames, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        got, wanted = jax.device_get(both(frames, kernel))
     np.testing.assert_allclose(got, wanted, atol=1e-12)
     np.testing.assert_allclose(got, [times(frame, kernel) for frame in frames], atol=1e-12)
 
@@ -251,7 +254,7 @@ def test_layer_norm():
     x, scale = 3 + 10 * draw(2, 5), draw(2, 5)
     x[1] = 4.0  # no spread: zero, not NaN
     with jax.enable_x64(True):
-        got = cells.layer_norm(jnp.asarray(x), jnp.asarray(scale))
+        got = jax.device_get(jax.jit(cells.layer_norm)(x, scale))
     np.testing.assert_allclose(got, scale * np.stack([normed(row) for row in x]), atol=1e-12)
 
 
@@ -259,11 +262,12 @@ def test_layer_norm():
 def test_input_gates_of_the_slstm_may_be_of_any_size(more):
     """From an empty state on, c / n is a mean: nothing changes if all input gates are exp(more) times as large."""
     step, (u, weights, rows, _, _), real, fresh = arguments("slstm")
-    empty = tuple(jnp.full((3, N), value) for value in (0.0, 0.0, 0.0, -1e30))
+    empty = tuple(np.full((3, N), value, "float32") for value in (0.0, 0.0, 0.0, -1e30))
 
     def outputs(u, weights):
         return scan.recur(step, u, weights, rows, empty, empty, real, fresh)[0]
 
+    @jax.jit
     def run(more):
         moved = {"x": jnp.float32(u["x"]).at[..., :N].add(more)}
         y, pull = jax.vjp(outputs, moved, jax.tree.map(jnp.float32, weights))
@@ -275,9 +279,10 @@ def test_input_gates_of_the_slstm_may_be_of_any_size(more):
 
 def test_products_run_in_the_dtype_asked_for_and_states_in_float32():
     step, args, real, fresh = arguments("lstm_projected")
-    args = jax.tree.map(jnp.float32, args)
-    run = lambda dtype: scan.recur(step, *args, real, fresh, dtype=dtype)
-    low, full = run("bfloat16"), run("float32")
+    args = jax.tree.map(np.float32, args)
+    low, full = jax.jit(lambda *args: [scan.recur(step, *args, real, fresh, dtype=d) for d in ("bfloat16", "float32")])(
+        *args
+    )
     assert {a.dtype.name for a in jax.tree.leaves(low)} == {"float32"}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.05), low, full)
     assert np.max(np.abs(low[0] - full[0])) > 1e-4

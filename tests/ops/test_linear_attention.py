@@ -91,14 +91,13 @@ def test_values_do_not_depend_on_the_chunk(kernel, chunk):
 
 def test_a_token_at_a_time_is_the_whole():
     *arrays, state, real, fresh = arguments("mask+reset", "product")
-    wanted = linear_attention.attend(*narrow(arrays), narrow(state), real, fresh)
-    pieces, state = [], narrow(state)
+    (arrays, state), attend = jax.device_get(narrow((arrays, state))), jax.jit(linear_attention.attend)
+    wanted, pieces = attend(*arrays, state, real, fresh), []
     for t in range(L):
-        now = slice(t, t + 1)
-        tokens = (a[:, now] for a in narrow(arrays))
-        y, state = linear_attention.attend(*tokens, state, real[:, now], fresh[:, now])
+        now = np.s_[:, t : t + 1]
+        y, state = attend(*(a[now] for a in arrays), state, real[now], fresh[now])
         pieces.append(y)
-    close((jnp.concatenate(pieces, axis=1), state), wanted)
+    close((np.concatenate(pieces, axis=1), state), wanted)
 
 
 def plain(q, k, v, state, real, fresh, kernel):
@@ -138,11 +137,11 @@ def test_no_state_per_token_and_no_square_is_kept_for_the_backward_pass():
     """From 256 tokens on, what is kept and what is needed besides grows with the length and no faster."""
 
     def sizes(length, chunk=32):
-        q, k, v = (jnp.ones((1, length, 1, 16)) for _ in range(3))
-        state = jnp.zeros((1, 1, 16, 16)), jnp.zeros((1, 1, 16))
+        qkv = (jax.ShapeDtypeStruct((1, length, 1, 16), "float32"),) * 3
+        state = np.zeros((1, 1, 16, 16), "float32"), np.zeros((1, 1, 16), "float32")
         f = lambda q, k, v: linear_attention.attend(q, k, v, state, chunk=chunk)[0]
-        kept = sum(a.size for a in jax.tree.leaves(jax.vjp(f, q, k, v)[1]))
-        slope = jax.jit(jax.grad(lambda *arrays: jnp.sum(f(*arrays) ** 2), (0, 1, 2))).lower(q, k, v).compile()
+        kept = sum(a.size for a in jax.tree.leaves(jax.eval_shape(lambda *qkv: jax.vjp(f, *qkv)[1], *qkv)))
+        slope = jax.jit(jax.grad(lambda *arrays: jnp.sum(f(*arrays) ** 2), (0, 1, 2))).lower(*qkv).compile()
         return kept, slope.memory_analysis().temp_size_in_bytes
 
     short, long = sizes(256), sizes(2048)
@@ -152,10 +151,20 @@ def test_no_state_per_token_and_no_square_is_kept_for_the_backward_pass():
 
 def test_features_of_taylor_multiply_to_the_second_order_of_exp():
     x = draw(2, 5, E)
-    features = linear_attention.taylor(jnp.asarray(x, jnp.float32))
+    features = np.asarray(jax.jit(linear_attention.taylor)(narrow(x)))
     close(features, np.apply_along_axis(taylor, -1, x))
     s = np.einsum("NE,ME->NM", *x)
-    close(jnp.einsum("NF,MF->NM", *features), 1 + s + s**2 / 2)
+    close(np.einsum("NF,MF->NM", *features), 1 + s + s**2 / 2)
+
+
+def itself(f, *arguments):
+    """f(*arguments), and the gradients of half the square of that, in one program."""
+
+    def both(*arguments):
+        y, pull = jax.vjp(f, *arguments)
+        return y, pull(y)
+
+    return jax.jit(both)(*arguments)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -163,11 +172,11 @@ def test_features_of_taylor_multiply_to_the_second_order_of_exp():
 def test_low_precision_keeps_its_dtype_and_a_float32_state(kernel, dtype):
     q, k, v, state, real, fresh = arguments("mask+reset", kernel)
     low = tuple(a.astype(dtype) for a in narrow((q, k, v)))
-    f = jax.jit(lambda *low: linear_attention.attend(*low, narrow(state), real, fresh, kernel, 3))
-    (y, end), pull = jax.vjp(f, *low)
+    f = lambda *low: linear_attention.attend(*low, narrow(state), real, fresh, kernel, 3)
+    (y, end), by_low = itself(f, *low)
     wanted = ORACLES[kernel](*(np.float64(a) for a in low), state, real, fresh)
     assert y.dtype == dtype and {a.dtype.name for a in end} == {"float32"}
-    assert {a.dtype.name for a in pull((y, end))} == {dtype}
+    assert {a.dtype.name for a in by_low} == {dtype}
     close(y, wanted[0], 0.05)
     close(end, wanted[1], 0.01)
 
@@ -190,23 +199,37 @@ def test_sums_outgrow_float16_and_nothing_else_does():
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_is_masked_does_not_count_and_a_masked_reset_neither(kernel, chunk):
     q, k, v, state, real, fresh = arguments("mask+reset", kernel)
-    hidden = lambda a: jnp.where(real[:, :, None, None], a, jnp.nan)
-    f = jax.jit(lambda fresh, *tokens: linear_attention.attend(*tokens, narrow(state), real, fresh, kernel, chunk))
-    got, pull = jax.vjp(partial(f, fresh), *map(hidden, narrow((q, k, v))))
-    jax.tree.map(np.testing.assert_array_equal, got, f(fresh & real, *narrow((q, k, v))))
+    hidden = lambda a: np.where(real[:, :, None, None], a, np.float32(np.nan))
+
+    @jax.jit
+    def f(fresh, *tokens):
+        y, pull = jax.vjp(
+            lambda *qkv: linear_attention.attend(*qkv, narrow(state), real, fresh, kernel, chunk), *tokens
+        )
+        return y, pull(y)
+
+    plain = jax.device_get(narrow((q, k, v)))
+    got, by_qkv = jax.device_get(f(fresh, *map(hidden, plain)))
+    jax.tree.map(np.testing.assert_array_equal, got, jax.device_get(f(fresh & real, *plain)[0]))
     assert not np.any(got[0][~real])
-    assert all(np.isfinite(g).all() and not np.any(g[~real]) for g in pull(got))
+    assert all(np.isfinite(g).all() and not np.any(g[~real]) for g in by_qkv)
     close(jax.tree.map(lambda s: s[1], got[1]), jax.tree.map(lambda s: s[1], state))  # an empty row
 
 
 def test_a_query_without_weight_gets_zeros_and_no_gradient():
     """Nothing was seen, or nothing that resembles it: (0, 1) . (1, 0) = 0."""
-    k = jnp.tile(jnp.array([1.0, 0.0]), (1, L, 1, 1))
-    q = k.at[0, 3].set(jnp.array([0.0, 1.0]))
-    v, state = jnp.ones((1, L, 1, K)), (jnp.zeros((1, 1, 2, K)), jnp.zeros((1, 1, 2)))
-    y, pull = jax.vjp(lambda q, k, v: linear_attention.attend(q, k, v, state, chunk=2)[0], q, k, v)
-    np.testing.assert_allclose(y, v.at[0, 3].set(0), rtol=1e-6)
-    gradients = pull(jnp.zeros_like(y).at[0, 3].set(1))
+    k = np.tile(np.float32([1, 0]), (1, L, 1, 1))
+    q, v, there = k.copy(), np.ones((1, L, 1, K), "float32"), np.zeros((1, L, 1, K), "float32")
+    q[0, 3], there[0, 3] = [0, 1], 1
+    state = np.zeros((1, 1, 2, K), "float32"), np.zeros((1, 1, 2), "float32")
+
+    @jax.jit
+    def both(*qkv):
+        y, pull = jax.vjp(lambda *qkv: linear_attention.attend(*qkv, state, chunk=2)[0], *qkv)
+        return y, pull(there)
+
+    y, gradients = both(q, k, v)
+    np.testing.assert_allclose(y, v - there, rtol=1e-6)
     assert not any(np.any(g) for g in gradients)
 
 
@@ -290,7 +313,7 @@ def test_the_mixer_follows_its_equations(kind):
 
 @pytest.mark.parametrize(("kind", "F"), [("elu", 2), ("taylor", 153), ("learned", 4)])
 def test_the_width_of_features_by_default(kind, F):
-    S, z = LinearAttention(width=8, feature_map=kind).init_state(3)
+    S, z = jax.eval_shape(lambda: LinearAttention(width=8, feature_map=kind).init_state(3))
     assert S.shape == (3, 4, F, 2) and z.shape == (3, 4, F)
 
 
@@ -300,21 +323,28 @@ def test_large_values_do_not_overflow(kind, dtype):
     module = LinearAttention(width=8, heads=2, feature_map=kind, dtype=dtype)
     x = (1000 * jax.random.normal(jax.random.key(1), (2, 5, 8))).astype(dtype)
     params = jax.jit(module.init)(jax.random.key(0), x)
-    out, pull = jax.vjp(jax.jit(lambda p, x: module.apply(p, x, module.init_state(2))), params, x)
+
+    @jax.jit
+    def both(params, x):
+        out, pull = jax.vjp(lambda p, x: module.apply(p, x, module.init_state(2)), params, x)
+        return out, pull(jax.tree.map(jnp.sign, out))
+
+    out, gradients = both(params, x)
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(out))
     if dtype != "float16":  # whose gradients are as large as its values, and end at 65504
-        assert all(np.isfinite(a).all() for a in jax.tree.leaves(pull(jax.tree.map(jnp.sign, out))))
+        assert all(np.isfinite(a).all() for a in jax.tree.leaves(gradients))
 
 
 def test_small_features_of_elu_are_not_lost():
     """Two keys that both have next to no weight still share it."""
     x = jnp.full((1, 1, 2, 1, 2), -40.0)
-    phi = LinearAttention(width=2, heads=1).bind({})._features(x)
+    phi = jax.jit(LinearAttention(width=2, heads=1).bind({})._features)(x)
     np.testing.assert_allclose(phi, np.exp(-40.0), rtol=1e-5)
 
 
 def test_learned_features_start_as_those_of_q_and_k_themselves():
-    params = LinearAttention(width=8, heads=2, feature_map="learned").init(jax.random.key(0), jnp.zeros((1, 1, 8)))
+    module = LinearAttention(width=8, heads=2, feature_map="learned")
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, 8)))
     np.testing.assert_array_equal(params["params"]["maps"], np.broadcast_to(np.eye(4), (2, 2, 4, 4)))
 
 

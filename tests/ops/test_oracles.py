@@ -191,20 +191,19 @@ def test_attend():
         if seen.size:
             scores = np.exp(k[b, seen, h] @ q[b, t, h] / np.sqrt(K))
             wanted[b, t, h] = scores @ v[b, seen, h] / scores.sum()
-    args = [jnp.asarray(a, jnp.float32) for a in (q, k, v)]
-    np.testing.assert_allclose(attention.attend(*args, jnp.asarray(allowed)), wanted, rtol=2e-5, atol=2e-6)
+    args, attend = [np.float32(a) for a in (q, k, v)], jax.jit(attention.attend)
+    np.testing.assert_allclose(attend(*args, allowed), wanted, rtol=2e-5, atol=2e-6)
     for dtype in (jnp.bfloat16, jnp.float16):
-        low = attention.attend(*(a.astype(dtype) for a in args), jnp.asarray(allowed))
+        low = attend(*(a.astype(dtype) for a in args), allowed)
         assert low.dtype == dtype
         np.testing.assert_allclose(np.float32(low), wanted, atol=0.03)
     # One triangle for all rows.
-    triangle = jnp.tril(jnp.ones((1, L, S), bool))
-    alike = attention.attend(*args, jnp.broadcast_to(triangle, (B, L, S)))
-    np.testing.assert_allclose(attention.attend(*args, triangle), alike, rtol=1e-6, atol=1e-6)
+    triangle = np.tri(L, S, dtype=bool)[None]
+    alike = attend(*args, np.repeat(triangle, B, axis=0))
+    np.testing.assert_allclose(attend(*args, triangle), alike, rtol=1e-6, atol=1e-6)
     # A query that may see nothing passes no gradient, and large scores no NaN.
-    grads = jax.grad(lambda q, k, v: attention.attend(q * 1e4, k, v, jnp.asarray(allowed)).sum(), argnums=(0, 1, 2))(
-        *args
-    )
+    summed = lambda q, k, v: attention.attend(q * 1e4, k, v, jnp.asarray(allowed)).sum()
+    grads = jax.device_get(jax.jit(jax.grad(summed, argnums=(0, 1, 2)))(*args))
     assert all(np.isfinite(g).all() for g in grads) and not np.any(grads[0][0, 2])
 
 
@@ -216,14 +215,13 @@ def test_rotary():
         turn = np.exp(1j * position[b, t] * 100.0 ** (-2 * i / K))
         z = turn * (x[b, t, h, i] + 1j * x[b, t, h, i + K // 2])
         wanted[b, t, h, i], wanted[b, t, h, i + K // 2] = z.real, z.imag
-    x, position = jnp.asarray(x, jnp.float32), jnp.asarray(position)
-    frequency = positions.frequencies(K, base=100.0)
-    y = positions.rotary(x, position, frequency)
+    x, frequency, rotary = np.float32(x), positions.frequencies(K, base=100.0), jax.jit(positions.rotary)
+    y = rotary(x, position, frequency)
     np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(y, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5)
-    assert positions.rotary(x.astype(jnp.float16), position, frequency).dtype == jnp.float16
+    assert jax.eval_shape(rotary, x.astype("float16"), position, frequency).dtype == jnp.float16
     # Scores see differences of positions only.
-    score = lambda shift: jnp.einsum("BLHK,BSHK->BHLS", *(positions.rotary(x, position + shift, frequency),) * 2)
+    score = lambda shift: np.einsum("BLHK,BSHK->BHLS", *(np.asarray(rotary(x, position + shift, frequency)),) * 2)
     np.testing.assert_allclose(score(0), score(17), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="odd head width"):
         positions.frequencies(3)
@@ -252,7 +250,7 @@ def test_sinusoidal():
         wanted[b, t, i] = np.sin(angle)
         if 3 + i < D:
             wanted[b, t, 3 + i] = np.cos(angle)
-    np.testing.assert_allclose(positions.sinusoidal(jnp.asarray(position), D), wanted, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(positions.sinusoidal, static_argnums=1)(position, D), wanted, atol=1e-5)
 
 
 def test_alibi():
@@ -269,7 +267,7 @@ def test_relative_bucket():
     for d in np.maximum(distance, 0):
         wide = 4 + int(np.log(max(d, 4) / 4) / np.log(farthest / 4) * 4)
         wanted.append(d if d < 4 else min(wide, buckets - 1))
-    got = positions.relative_bucket(jnp.asarray(distance), buckets, farthest)
+    got = jax.jit(positions.relative_bucket, static_argnums=(1, 2))(distance, buckets, farthest)
     np.testing.assert_array_equal(got, wanted)
     assert got.dtype == jnp.int32
 
@@ -279,10 +277,11 @@ def test_cross_entropy():
     wanted = np.zeros((B, L))
     for b, t in np.ndindex(B, L):
         wanted[b, t] = -np.log(np.exp(logits[b, t, target[b, t]]) / np.exp(logits[b, t]).sum())
-    got = losses.cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(target))
+    loss = jax.jit(losses.cross_entropy)
+    got = loss(np.float32(logits), target)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
-    assert losses.cross_entropy(jnp.asarray(logits, jnp.bfloat16), jnp.asarray(target)).dtype == jnp.float32
-    huge = losses.cross_entropy(jnp.array([[1e4, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
+    assert jax.eval_shape(loss, logits.astype(jnp.bfloat16), target).dtype == jnp.float32
+    huge = loss(np.float32([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 0]))
     np.testing.assert_array_equal(huge, [0.0, 1e4])
 
 
@@ -302,12 +301,19 @@ def test_pooling(name):
                 "attention": weight @ rows / weight.sum(),
             }
             wanted[b] = by_name[name]
-    x = jnp.where(real[..., None], jnp.asarray(x, jnp.float32), jnp.nan)  # what is masked does not count
+    x = np.where(real[..., None], np.float32(x), np.float32(np.nan))  # what is masked does not count
     extra = (jnp.asarray(score, jnp.float32),) if name == "attention" else ()
-    got, pull = jax.vjp(lambda x: getattr(pooling, name)(x, *extra, jnp.asarray(real)), x)
+    pool = lambda x: getattr(pooling, name)(x, *extra, jnp.asarray(real))
+
+    @jax.jit
+    def both(x):
+        y, pull = jax.vjp(pool, x)
+        return y, pull(jnp.ones_like(y))[0]
+
+    got, slope = both(x)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
-    assert not np.any(np.where(real[..., None], 0, pull(jnp.ones_like(got))[0]))
-    half = getattr(pooling, name)(x.astype(jnp.bfloat16), *extra, jnp.asarray(real))
+    assert not np.any(np.where(real[..., None], 0, slope))
+    half = jax.eval_shape(pool, x.astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decay import Decay
 from hlo import collectives, eight_devices
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
@@ -84,12 +85,14 @@ def of_model(L=16, head=LOGITS, **options):
     module = Stack(inputs=spec.tokens(7), head=head, width=8, **options)
     tokens = RNG.integers(7, size=(B, L + 1))
     mask, reset = flags(L + 1)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), tokens[:, :-1])["params"]
+    side = lambda module, x_BL: {name: jnp.float32(x_BL % 3)[..., None] / 2 for name in module.side}
+    init = lambda x_BL: module.init(jax.random.key(0), x_BL, **side(module, x_BL))["params"]
+    shapes = jax.eval_shape(init, tokens[:, :-1])
     params = jax.tree.map(lambda p: 0.4 * draw(*p.shape), shapes)
 
     def f(params, tokens, mask, reset):
         x_BL, flags = tokens[:, :-1], dict(mask_BL=mask[:, :-1], reset_BL=reset[:, :-1])
-        logits, _ = module.apply({"params": params}, x_BL, **flags)
+        logits, _ = module.apply({"params": params}, x_BL, **flags, **side(module, x_BL))
         if not head.func.stepwise:
             return losses.cross_entropy(logits, tokens[:, -1])
         return jnp.where(mask[:, 1:], losses.cross_entropy(logits, tokens[:, 1:]), 0)
@@ -151,6 +154,7 @@ GROUPS = {
         "a hybrid": MODEL,
         "a hybrid, fsdp=2": MODEL,
         "sparse attention": part(of_model, mixer=mixer("sparse_attention", heads=2, block_size=2, max_length=16)),
+        "a side input": part(of_model, mixer=Decay, layers=2),
         "stacked, fsdp=2": part(of_model, mixer=mixer("stacked", mixer=HYBRID[:2], residual=True)),
         "positions, sequence=8": part(
             of_model, mixer=tuple(mixer("attention", positions=p, max_length=16) for p in ("learned", "sinusoidal"))

@@ -375,7 +375,7 @@ def test_data_that_changed_under_the_same_config_are_refused(config, finished, m
 
 def test_data_may_move(config, finished):
     """`data.dir` is a place: whether the data there are the same is seen by other means."""
-    outcome = train(config, finished, "--config.data.dir=there", f"--config.train.steps={STEPS + 1}")
+    outcome = train(config, finished, "--config.data.dir=there", f"--config.train.steps={STEPS + 2}")
     assert outcome.code == 0 and "data.dir was 'here', is 'there'" in outcome.out
 
 

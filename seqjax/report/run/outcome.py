@@ -4,8 +4,7 @@ import collections
 import json
 import math
 
-from seqjax import config
-from seqjax.metrics import is_better
+from seqjax import config, metrics
 from seqjax.report import words
 from seqjax.report.runs import Run
 
@@ -34,17 +33,15 @@ def baselines(runs: list[Run], split: str, metric: str) -> dict[str, float]:
 
 def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
     """The runs with the best value, several if equal; [] if no value is finite or the better direction is unknown."""
-    best, scores = None, [run.score(split, metric) for run in runs]
-    for score in scores:
-        if score is not None and is_better(runs[0].way(metric), score, best):
-            best = score
-    return [run for run, score in zip(runs, scores, strict=True) if best is not None and score == best]
+    scores = [run.score(split, metric) for run in runs]
+    first = metrics.best(runs[0].way(metric), scores) if runs else None
+    return [run for run, score in zip(runs, scores, strict=True) if first is not None and score == first]
 
 
 def beats(run: Run, split: str, metric: str, baseline: float) -> bool:
     """Whether the run is strictly better than a baseline."""
     score = run.score(split, metric)
-    return score is not None and is_better(run.way(metric), score, baseline)
+    return score is not None and metrics.is_better(run.way(metric), score, baseline)
 
 
 def judged_on(runs: list[Run]) -> str:

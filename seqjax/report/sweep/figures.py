@@ -1,8 +1,9 @@
 """Figures of a sweep: the best value over trials, the importance of parameters, and the value by parameter."""
 
+import itertools
 import math
 
-from seqjax.metrics import is_better
+from seqjax import metrics
 from seqjax.report import canvas, words
 from seqjax.search._records import Record, Summary
 
@@ -16,14 +17,11 @@ def history(summary: Summary) -> str | None:
     done = _done(summary)
     if not done:
         return None
-    best, line = None, []
-    for record in done:
-        best = record.value if is_better(summary.way, record.value, best) else best
-        line.append(best)
+    line = list(itertools.accumulate((r.value for r in done), lambda *pair: metrics.best(summary.way, pair)))
     with canvas.drawing("sweep/history"):
         figure, (axes,) = canvas.figure(1)
         last = summary.records[-1].number
-        axes.step([*(r.number for r in done), last], [*line, best], where="post", color=DONE, linewidth=1.7)
+        axes.step([*(r.number for r in done), last], [*line, line[-1]], where="post", color=DONE, linewidth=1.7)
         for record in done:
             axes.errorbar(
                 record.number, record.value, record.spread, fmt="o", color=DONE, markersize=4, elinewidth=0.9, alpha=0.7

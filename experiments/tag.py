@@ -1,0 +1,30 @@
+"""Parts of speech of English web text: a bidirectional LSTM over words and their characters.
+
+seqjax train --config experiments/tag.py --config.data.dir=DATA --workdir runs/tag
+
+Numbers: see experiments/README.md.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = ""):
+    tiny = variant == "tiny"
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="ud"),
+            task=dict(name="tag"),
+            model=dict(
+                name="stack",
+                width=8 if tiny else 128,
+                layers=1,
+                expansion=0,
+                dropout=0.3,
+                mixer=dict(name="bidirectional", mixer=dict(name="lstm")),
+            ),
+            optim=dict(learning_rate=3e-3, warmup_steps=1 if tiny else 100, weight_decay=0.1, ema_decay=0.99),
+            loader=dict(batch_size=4 if tiny else 32, buckets=(16, 24, 32, 48, 64, 160)),
+            train=dict(steps=2 if tiny else 2000, log_every=100, eval_every=None if tiny else 500),
+        )
+    )

@@ -1,0 +1,93 @@
+"""The laws of embeddings and heads: padding is nothing, and what stands under a mask changes nothing.
+
+A new file in seqjax/embed or seqjax/heads is found here without an entry, if it has defaults and reads one field, or
+`tokens` and `characters`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import close, drawn, evaluate, run
+
+from seqjax import lookup, spec
+from seqjax.spec import Field, Spec
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+B, L, D, V, F, C = 3, 6, 8, 7, 2, 5
+MASK = np.array([[1, 1, 0, 1, 1, 0], [0, 1, 1, 0, 1, 1], [1, 0, 1, 1, 1, 0]], bool)  # four real tokens in each row
+DATA = {"ids": spec.tokens(V), "real": spec.features(F)}
+embeddings, heads = lookup.names("seqjax.embed"), lookup.names("seqjax.heads")
+W = 5  # characters of a word
+WORDS = {"tokens": Field("ids", size=V), "characters": Field("ids", size=9, shape=(W,))}
+DATA[None] = Spec(WORDS, {"L": L})
+
+
+def embedding(name, dtype="float32"):
+    make = lookup.find(name, "seqjax.embed", "Embed")
+    return make(inputs=DATA[make.kind], width=D, dtype=dtype)
+
+
+def head(name, dtype="float32"):
+    return lookup.find(name, "seqjax.heads", "Head")(inputs=DATA["ids"], outputs=C, width=D, dtype=dtype)
+
+
+def inputs(kind, shape=(B, L)):
+    """An input, and two that are something else under the mask."""
+    draw = np.random.default_rng(0)
+    if kind is None:
+        return [
+            {name: np.stack([x] * W, axis=-1) if DATA[None].fields[name].shape else x for name in WORDS}
+            for x in inputs("ids")
+        ]
+    x, noise = (draw.integers(0, V, shape), -1) if kind == "ids" else (draw.normal(size=(*shape, F)), np.nan)
+    x = x.astype(np.int32 if kind == "ids" else np.float32)
+    return x, *(np.where(MASK.reshape(B, L, *(1,) * (x.ndim - 2)), x, other).astype(x.dtype) for other in (noise, V))
+
+
+@pytest.mark.parametrize("name", embeddings)
+def test_an_embedding_reads_no_masked_token(name):
+    module = embedding(name)
+    x, *others = inputs(module.kind)
+    params = drawn(module, x)
+    f = lambda params, x: jnp.where(MASK[..., None], module.apply(params, x, MASK)[0], 0)
+    evaluated = functools.partial(evaluate, f, params)
+    wanted = evaluated(x)
+    for other in others:
+        close(evaluated(other), wanted)
+    short = jax.tree.map(lambda a: a[MASK].reshape(B, 4, *a.shape[2:]), x)
+    alone, mask = run(module, params, short)
+    np.testing.assert_allclose(alone, np.asarray(wanted[0])[MASK].reshape(alone.shape), atol=1e-6)
+    assert mask is None and alone.shape == (B, 4, D) and alone.dtype == np.float32
+    y, mask = jax.eval_shape(embedding(name, "bfloat16").apply, params, x, MASK)
+    assert y.dtype == jnp.bfloat16 and mask.shape == (B, L)
+
+
+@pytest.mark.parametrize("name", heads)
+def test_a_head_reads_no_masked_token(name):
+    module, x_BLD = head(name), np.random.default_rng(1).normal(size=(B, L, D)).astype(np.float32)
+    params = drawn(module, x_BLD, MASK)
+    evaluated = functools.partial(evaluate, lambda params, x: module.apply(params, x, MASK), params)
+    y, (by_params, by_x) = evaluated(x_BLD)
+    noise = np.where(MASK[..., None], x_BLD, np.float32(1e6))  # finite, as after a norm
+    other, (by_params_2, _) = evaluated(noise)
+    close((other, by_params_2), (y, by_params))
+    assert not np.any(np.asarray(by_x)[~MASK])
+    alone = run(module, params, x_BLD[MASK].reshape(B, 4, D))
+    if module.stepwise:
+        assert not np.any(np.asarray(y)[~MASK])
+        y = np.asarray(y)[MASK].reshape(B, 4, C)
+    np.testing.assert_allclose(y, alone, atol=1e-5)
+    assert jax.eval_shape(head(name, "bfloat16").apply, params, x_BLD, MASK).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", [n for n in embeddings if lookup.find(n, "seqjax.embed", "Embed").tieable])
+def test_what_can_be_tied_gives_its_vectors_as_logits(name):
+    module = embedding(name)
+    params, ids = drawn(module, np.zeros((1, V), np.int32)), np.arange(V, dtype=np.int32)[None]
+    vectors_1VD, _ = run(module, params, ids)
+    logits_1VV = run(module, params, vectors_1VD, method="attend")
+    np.testing.assert_allclose(logits_1VV[0], vectors_1VD[0] @ vectors_1VD[0].T, atol=1e-5)
