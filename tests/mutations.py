@@ -80,13 +80,14 @@ MUTATIONS = (
     ("data/_padding.py", "(value >= length)", "(value > length)", FIELDS),
     ("data/_padding.py", "np.where(observed, flat, 0)", "flat", FIELDS),
     # step
-    ("training/step.py", "jnp.where(metrics[\"loss\"].weight > 0, metrics[\"loss\"].weight, 1.0)", "metrics[\"loss\"].weight", STEP),
-    ("training/step.py", "ok = jnp.isfinite(metrics[\"loss\"].total) & jnp.isfinite(norm)", "ok = jnp.isfinite(norm) | True", STEP),
+    ("training/learners/gradient.py", "jnp.where(weight > 0, weight, 1.0)", "weight", STEP),
+    ("training/learners/gradient.py", "(_largest(weights) / _safe(weights[name]))", "1.0", STEP),
+    ("training/step.py", "ok &= jnp.isfinite(norm)", "ok = jnp.isfinite(norm) | True", STEP),
     ("training/step.py", "ema * a + (1 - ema) * p", "(1 - ema) * a + ema * p", STEP),
     ("training/step.py", "opt_state=keep(opt_state, state.opt_state)", "opt_state=opt_state", STEP),
     ("training/step.py", "bad=jnp.where(ok, 0, state.bad + 1)", "bad=state.bad + jnp.where(ok, 0, 1)", STEP),
     ("training/step.py", "jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)", "jax.random.wrap_key_data(state.key)", STEP),
-    ("training/step.py", "g / weight.astype(g.dtype)", "g", STEP),
+    ("training/learners/gradient.py", "g / weight.astype(g.dtype)", "g", STEP),
     ("training/guard.py", "WARM_UP = 10", "WARM_UP = 9", STEP),
 )  # fmt: skip
 

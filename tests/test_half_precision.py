@@ -15,7 +15,8 @@ from subjects import OPTIONS, mixer
 
 from seqjax import lookup, spec
 from seqjax.mixers._base import Mixer
-from seqjax.models import seq2seq
+from seqjax.models import linear, seq2seq
+from seqjax.types import fields_of
 
 D, V, S, CONTEXT = 16, 32, 16, 128
 # Where rounding makes a step of what is looked at, gradients of float32 are others, and no sum is to blame.
@@ -30,6 +31,7 @@ MODELS = {
         dict(inputs=FEATURES, head=classes(V, pool="attention", weights="sigmoid")),
         dict(inputs=TOKENS, head=classes(V, pool="last")),
     ],
+    "linear": [dict(inputs=spec.features(D, 8), head=classes(2 * D))],
     "seq2seq": [dict(inputs=PAIRS, head=logits(V), encoder_layers=1)],
 }
 
@@ -47,11 +49,10 @@ def subjects():
             options |= dict(max_length=CONTEXT) if "max_length" in options else {}
             yield named(name, options), functools.partial(mixer(name, options), width=D)
     for name in lookup.names("seqjax.models"):
+        model = lookup.find(name, "seqjax.models", "Model")
+        built = {key: option for key, option in BUILT.items() if key in fields_of(model)}
         for options in MODELS[name]:
-            yield (
-                named(name, options),
-                functools.partial(lookup.find(name, "seqjax.models", "Model"), **BUILT, **options),
-            )
+            yield named(name, options), functools.partial(model, **built, **options)
 
 
 SUBJECTS = dict(subjects())
@@ -60,6 +61,7 @@ SUBJECTS = dict(subjects())
 def draws(name, B, L):
     """An input, and the second sequence of who reads one."""
     draw, module = np.random.default_rng(0), SUBJECTS[name]()
+    L = module.inputs.length if isinstance(module, linear.Model) else L
     tokens = not isinstance(module, Mixer) and module.inputs.vocabulary is not None
     make = lambda N: draw.integers(V, size=(B, N), dtype=np.int32) if tokens else draw.normal(size=(B, N, D))
     reads = module.memory if isinstance(module, Mixer) else isinstance(module, seq2seq.Model)

@@ -42,6 +42,7 @@ TABLE = {
         "layers_0/kernel layers_0/recurrent layers_1/kernel layers_1/recurrent",
         "layers_0/bias layers_1/bias",
     ),
+    "linear": ("head/kernel", "head/bias"),
     "stack": (
         "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/up/kernel score/kernel",
         "embedding/bias head/bias mlp/down/bias mlp/up/bias norm_mixer/bias norm_mixer/scale norm_mlp/bias "

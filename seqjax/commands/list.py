@@ -1,6 +1,6 @@
 """seqjax list."""
 
-ABOUT = "Show every mixer, embedding, head, model, task, source, decoder and evaluator, or one kind."
+ABOUT = "Show every name that a config may use: mixers, embeddings, heads, models, tasks and so on, or one kind."
 EXAMPLES = """\
   seqjax list
   seqjax list mixers"""
@@ -10,6 +10,7 @@ KINDS = {
     "heads": ("seqjax.heads", "Head"),
     "models": ("seqjax.models", "Model"),
     "tasks": ("seqjax.tasks", "Task"),
+    "learners": ("seqjax.training.learners", "Learner"),
     "sources": ("seqjax.data", "Source"),
     "decoders": ("seqjax.decoding", "Decoder"),
     "evaluators": ("seqjax.evaluators", "Evaluator"),

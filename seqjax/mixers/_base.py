@@ -131,7 +131,7 @@ def one_token(module, x_BX, state, mask_B, reset_B, side):
     """The step of any module with the signature of a mixer: it runs a sequence of length one."""
     widen = lambda a: None if a is None else a[:, None]
     side = {name.replace("_B", "_BL", 1): widen(a) for name, a in side.items()}
-    y_BLX, state = module(widen(x_BX), state, mask_BL=widen(mask_B), reset_BL=widen(reset_B), **side)
+    y_BLX, state = module(jax.tree.map(widen, x_BX), state, mask_BL=widen(mask_B), reset_BL=widen(reset_B), **side)
     return y_BLX[:, 0], state
 
 

@@ -77,8 +77,13 @@ class Stack(Backbone, kw_only=True):
         if outermost:
             nn.share_scope(self, self.readout)
 
-    def __call__(self, x, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
-        x_BLD, mask_BL = self.embedding(x, mask_BL, deterministic)
+    def embeddings(self, x, mask_BL=None, deterministic=True):
+        """Fields (B, L, ...) -> x_BLD and its mask."""
+        return self.embedding(x, mask_BL, deterministic)
+
+    def __call__(self, x, state=None, *, embedded=None, mask_BL=None, reset_BL=None, deterministic=True, **side):
+        """As a model; `embedded`: a pair to use in place of the `embeddings` of these fields."""
+        x_BLD, mask_BL = self.embeddings(x, mask_BL, deterministic) if embedded is None else embedded
         x_BLD, state = self.run(x_BLD, state, mask_BL, reset_BL, deterministic, side)
         if self.tie_embeddings:
             return masks.fill(self.embedding.attend(x_BLD).astype(jnp.float32), mask_BL), state

@@ -16,7 +16,7 @@ from seqjax.types import Checked, ConfigError, Injected, Part, fields_of, mismat
 class Reads(NamedTuple):
     """What a model reads of a batch: `model.apply(variables, reads.x, state, **reads.keywords(model))`."""
 
-    x: jax.Array  # tokens (B, L) or features (B, L, F)
+    x: jax.Array | dict  # tokens (B, L), features (B, L, F), or name -> array (B, L, ...)
     mask_BL: jax.Array  # True = real
     reset_BL: jax.Array | None = None  # True where a document begins
     side: dict[str, jax.Array] = {}  # further inputs, by the name of the model's argument, such as "elapsed_BLF"

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from seqjax.types import ConfigError
+
 
 class Out(NamedTuple):
     """What one pass returns. `sown`: collection -> what modules sowed, for the collections that were asked for."""
@@ -35,20 +37,30 @@ class Net:
         """The same net with other parameters and another key."""
         return dataclasses.replace(self, params=params, key=key)
 
-    def __call__(self, reads, carry=None, *, sown: tuple[str, ...] = ()) -> Out:
+    def __call__(self, reads, carry=None, *, embedded=None, sown: tuple[str, ...] = ()) -> Out:
         """Reads a batch, or continues from `carry`; two calls drop the same features.
 
         Args:
           reads: what the model reads (`tasks.Reads`).
           carry: the state of the model after the tokens before; None: it starts new and returns None.
+          embedded: what takes the place of `embed(reads)`.
           sown: collections that modules may fill, such as "losses" and "intermediates".
         """
         rngs = None if self.key is None else {"dropout": self.key}
         flags = dict(reads.keywords(self.model), deterministic=self.key is None, rngs=rngs)
+        if embedded is not None:
+            self._check_embeds()
+            flags["embedded"] = embedded
         if not sown:
             return Out(*self._apply(reads.x, carry, **flags), {})
         (prediction, carry), found = self._apply(reads.x, carry, **flags, mutable=list(sown))
         return Out(prediction, carry, found)
+
+    def embed(self, reads):
+        """The embeddings (x_BLD, mask_BL) that a `stack` reads; for a pass on others, give them as `embedded`."""
+        self._check_embeds()
+        rngs = None if self.key is None else {"dropout": self.key}
+        return self._apply(reads.x, reads.mask_BL, self.key is None, rngs=rngs, method="embeddings")
 
     def step(self, token_B, carry, **flags):
         """Reads one token: -> prediction and the state after it."""
@@ -62,6 +74,11 @@ class Net:
         """A random key of this name: another one for each name, step and micro-batch."""
         key = jax.random.key(0) if self.key is None else self.key
         return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+    def _check_embeds(self) -> None:
+        if not hasattr(self.model, "embeddings"):
+            name = type(self.model).__name__
+            raise ConfigError(f"{name} has no embeddings that a task could change: choose model.name='stack'.")
 
     def _apply(self, *args, **flags):
         return self.model.apply({"params": self.use(self.params)}, *args, **flags)

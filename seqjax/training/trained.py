@@ -11,6 +11,7 @@ from seqjax.training.checkpoint import chosen
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment
+from seqjax.training.net import Net
 from seqjax.training.parallel import Layout, Parallel
 from seqjax.training.workdir import Workdir, finite
 from seqjax.types import DataError
@@ -45,6 +46,11 @@ class Trained:
         history.check_folder(meta, experiment, workdir)
         history.check_data(meta["data"], history.fingerprint(experiment), "")
         return cls(experiment, workdir, layout, state.eval_params, meta["step"])
+
+    @property
+    def net(self) -> Net:
+        """The model with these parameters: `trained.net(reads).prediction`."""
+        return Net(self.experiment.model, self.params)
 
     def at(self, assignment: str) -> "Trained":
         """The same parameters on other data: `trained.at("data.length=512")`; see `seqjax.training.elsewhere`."""

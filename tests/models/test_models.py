@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from built import classes, logits
 from decay import Decay
+from flax import linen as nn
 from gradients import init, run
 
 from seqjax import spec
+from seqjax.embed import Embed
+from seqjax.embed.tokens import Tokens
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
@@ -150,6 +153,26 @@ def test_a_side_input_reaches_the_mixers_that_read_it():
     reads = Reads(x, x >= 0, side={"elapsed_BLF": elapsed_BLF, "other_BL": x})
     assert set(reads.keywords(model)) == {"mask_BL", "reset_BL", "elapsed_BLF"}
     assert set(reads.keywords(lm())) == {"mask_BL", "reset_BL"}
+
+
+class Both(Embed):
+    """A vector per token and one of the time that has passed."""
+
+    @nn.compact
+    def __call__(self, x, mask_BL=None, deterministic=True):
+        given = dict(inputs=self.inputs, width=self.width)
+        return Tokens(**given)(x["tokens"], mask_BL)[0] + nn.Dense(self.width)(x["elapsed"]), mask_BL
+
+
+def test_an_embedding_may_read_several_fields():
+    model, elapsed = lm(embed=Both), np.random.default_rng(0).random((2, 4, 1)).astype(np.float32)
+    x = {"tokens": draw(TOKENS, 2, 4), "elapsed": elapsed}
+    params = init(model, x)
+    y, _ = run(model, params, x)
+    first, state = run(model, params, {name: a[:, 0] for name, a in x.items()}, model.init_state(2), method="step")
+    np.testing.assert_allclose(first, y[:, 0], atol=1e-5)
+    assert np.any(y != run(model, params, x | {"elapsed": 2 * elapsed})[0])
+    assert jax.tree.structure(state) == jax.tree.structure(model.init_state(2))
 
 
 def test_layers_do_not_share_parameters():

@@ -18,7 +18,7 @@ from seqjax import spec
 from seqjax.lookup import find
 from seqjax.metrics import F1, Histogram, Ratio
 from seqjax.mixers import attention, gru
-from seqjax.models import stack
+from seqjax.models import Model, stack
 from seqjax.ops import losses
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
@@ -194,7 +194,7 @@ def test_several_terms_need_their_weights():
         Steps(model, two, batch(), PLAIN, 0, {})
 
 
-class Sowing(nn.Module):
+class Sowing(Model):
     """A model of single tokens, whose hidden features are to be small."""
 
     @nn.compact
@@ -229,7 +229,8 @@ class Asking(NextToken):
 
 
 def test_a_net_hands_out_what_modules_sow_draws_by_name_and_a_teacher():
-    model, task, data = Sowing(), Asking(spec=TOKENS), batch(lengths=(6, 3, 2, 5, 1, 6, 3, 4))
+    model, task = Sowing(inputs=TOKENS, head=logits(V)), Asking(spec=TOKENS)
+    data = batch(lengths=(6, 3, 2, 5, 1, 6, 3, 4))
     teacher = stack.Model(inputs=TOKENS, head=logits(V), width=4, layers=1, expansion=0, mixer=gru.Mixer)
     learner = Gradient(task=task, tx=PLAIN)
     step = make_train_step(model, task, learner, others={"teacher": teacher})
@@ -260,6 +261,26 @@ def test_a_net_hands_out_what_modules_sow_draws_by_name_and_a_teacher():
     slope = jax.jit(jax.grad(objective))(state.params)
     close(after.params, jax.tree.map(jnp.subtract, state.params, slope))
     assert not np.array_equal(*(jax.random.key_data(Net(model, key=key).draw(name)) for name in ("noise", "other")))
+
+
+def test_a_pass_on_given_embeddings_is_the_rest_of_a_pass():
+    """Dropout included; so that a task can move the embeddings along their gradient."""
+    model, task = language_model(dropout=0.3)
+    reads, key = task.reads(batch()), jax.random.key(1)
+    params = jax.jit(model.init)(jax.random.key(0), reads.x)["params"]
+
+    @jax.jit
+    def both(params):
+        net = Net(model, params, key)
+        x_BLD, mask_BL = net.embed(reads)
+        total = lambda x_BLD: net(reads, embedded=(x_BLD, mask_BL)).prediction.sum()
+        return net(reads).prediction, net(reads, embedded=(x_BLD, mask_BL)).prediction, jax.grad(total)(x_BLD)
+
+    whole, rest, slope_BLD = both(params)
+    equal(whole, rest)
+    assert np.any(slope_BLD[0]) and not np.any(slope_BLD[1])  # a row without tokens
+    with pytest.raises(ConfigError, match=r"Sowing has no embeddings .*: choose model\.name='stack'"):
+        Net(Sowing(inputs=TOKENS, head=logits(V)), params)(reads, embedded=(slope_BLD, None))
 
 
 class Counted(Classification):

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from seqjax.types import WorkdirError
+from seqjax.search.fingerprint import checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,7 @@ def read(trees: list[dict]) -> list[Measured]:
       WorkdirError: one lacks a key that every fingerprint has.
     """
     for tree in trees:
-        if missing := {"name", "tier", "model", "probes", "costs", "hardware", "versions"} - tree.keys():
-            raise WorkdirError(f"a fingerprint lacks {', '.join(sorted(missing))}: delete it and measure it again.")
+        checked(tree, "a fingerprint")
     return [Measured(i, tree) for i, tree in enumerate(sorted(trees, key=lambda tree: tree["name"]))]
 
 

@@ -221,9 +221,18 @@ def _known(workdir: Workdir) -> dict | None:
       WorkdirError: the file is damaged, or is not a fingerprint.
     """
     found = workdir.read(FILE)
-    if found is not None and (missing := {"tier", "model", "probes", "costs"} - found.keys()):
-        raise WorkdirError(f"{workdir.path / FILE} lacks {', '.join(sorted(missing))}: {FIX}.")
-    return found
+    return found and checked(found, str(workdir.path / FILE))
+
+
+def checked(tree: dict, name: str) -> dict:
+    """The content of a fingerprint.json.
+
+    Raises:
+      WorkdirError: it lacks a key that every fingerprint has.
+    """
+    if missing := {"name", "tier", "model", "probes", "costs", "hardware", "versions"} - tree.keys():
+        raise WorkdirError(f"{name} lacks {', '.join(sorted(missing))}: {FIX}; then measure it again.")
+    return tree
 
 
 def read(workdir: str | Path) -> tuple[list[dict], list[str]]:

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.search import match
+from seqjax.tasks import Reads
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
+from seqjax.training.net import Net
 
 REPEATS = 5  # least number of repeats of each measurement
 SECONDS = 0.5  # repeats go on until this time has passed
@@ -25,13 +27,14 @@ def measure(experiment: Experiment) -> dict[str, float]:
     batch = jax.device_put(experiment.batches.first)
     train, *args = match.compiled(experiment, experiment.program(), batch)
     median = lambda once: match.median(once, REPEATS, SECONDS)
-    params, model = {"params": args[0].params}, experiment.model
+    params, model = args[0].params, experiment.model
     tokens_BL = experiment.task.reads(batch).x
     token_B = tokens_BL[:, -1]
     empty = model.init_state(len(tokens_BL))
-    prefill = jax.jit(model.apply).lower(params, tokens_BL, empty).compile()
+    read = lambda params, tokens_BL, state: Net(model, params)(Reads(tokens_BL, None), state)[:2]
+    prefill = jax.jit(read).lower(params, tokens_BL, empty).compile()
     _, full = prefill(params, tokens_BL, empty)
-    one = lambda params, token_B, state: model.apply(params, token_B, state, method="step")
+    one = lambda params, token_B, state: Net(model, params).step(token_B, state)
     # The state is donated, as in `decoding`: the cache is updated in place, not copied.
     decode = jax.jit(one, donate_argnums=2).lower(params, token_B, full).compile()
 

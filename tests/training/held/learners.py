@@ -1,27 +1,22 @@
 """A learner without gradients: it counts, and its parameters are the logarithm of a quotient."""
 
 import dataclasses
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.module import Module
-from seqjax.spec import Spec
+from seqjax.models import Model
 from seqjax.training import learners
-from seqjax.types import Injected, Positive
+from seqjax.types import Positive
 
 
-class Bigram(Module):
+class Bigram(Model):
     """log p(token | the token before), a table."""
-
-    inputs: Annotated[Spec, Injected]
-    outputs: Annotated[int, Injected]
 
     @nn.compact
     def __call__(self, tokens_BL, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        table_VV = self.param("table", nn.initializers.zeros, (self.inputs.vocabulary, self.outputs))
+        table_VV = self.param("table", nn.initializers.zeros, (self.inputs.vocabulary,) * 2)
         return table_VV[tokens_BL], state
 
 
