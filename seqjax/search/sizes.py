@@ -50,7 +50,7 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[t
                     break
     if problems:
         raise ConfigError("\n".join(problems))
-    _check_metric(c.metric, builder(next(iter(solved.values())).cell.config).task)
+    _check_metric(c.metric, builder(next(iter(solved.values())).cell.config).metrics)
     display.stage("sizes", len(solved))
     for key, found in solved.items():
         size = sized[key] = sized.get(key) or _measured(found, workdir)
@@ -77,9 +77,9 @@ def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, bu
     return Solved(dataclasses.replace(cell, config=tree), of, matched, known)
 
 
-def _check_metric(metric: str | None, task) -> None:
-    if metric is not None and metric not in task.metrics:
-        raise ConfigError(f"metric={metric!r} is not a metric; this task has {', '.join(sorted(task.metrics))}.")
+def _check_metric(metric: str | None, known: dict) -> None:
+    if metric is not None and metric not in known:
+        raise ConfigError(f"metric={metric!r} is not a metric; this task has {', '.join(sorted(known))}.")
 
 
 def _remembered(cell: Entry, of: str, workdir: Workdir | None) -> Size | None:

@@ -11,6 +11,7 @@ from seqjax import lookup, spec
 from seqjax.spec import Field, Spec
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
+from seqjax.training import evaluate
 from seqjax.types import ConfigError
 
 RNG = np.random.default_rng(0)
@@ -172,14 +173,17 @@ def test_a_monitor_is_a_declared_metric():
     class Ranking(Classification):
         metrics = {**Classification.metrics, "ndcg_10": "more"}
 
-    assert Ranking(spec=SPEC, monitor="ndcg_10").monitor == "ndcg_10"
-    with pytest.raises(ValueError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, ndcg_10"):
-        Ranking(spec=SPEC, monitor="quality")
+    judged = lambda task, **evaluators: evaluate.metrics({"evaluators": None} | evaluators, task)
+    assert judged(Ranking(spec=SPEC, monitor="ndcg_10")) == Ranking.metrics
+    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, ndcg_10"):
+        judged(Ranking(spec=SPEC, monitor="quality"))
+    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. .* ndcg_10, generate_exact_match, "):
+        judged(Ranking(spec=SPEC, monitor="quality"), evaluators=[{"name": "generate"}])
     Ranking.metrics = {"loss": "down"}
     with pytest.raises(ValueError, match=r"metrics of Ranking: got .*, wanted names, each with one of 'more', 'less'"):
         Ranking(spec=SPEC, monitor="loss")
-    with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
-        NextToken(spec=SPEC, monitor="acuracy")
+    with pytest.raises(ConfigError, match="Did you mean 'accuracy'"):
+        judged(NextToken(spec=SPEC, monitor="acuracy"))
 
 
 def test_a_source_is_given_to_the_model_where_there_is_one():
