@@ -8,7 +8,7 @@ import random
 import launch
 import pytest
 
-from seqjax import report
+from seqjax.report import output
 from seqjax.search._study import Journal
 from seqjax.training import files, history
 from seqjax.training.experiment import resolve
@@ -267,7 +267,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
         ".results.json.lock": lambda: workdir.update("results.json", {"a": 1}),
         "metrics.jsonl": lambda: MetricsFile(run / "metrics.jsonl", 0),
         "study.journal": lambda: Journal(run / "study.journal"),
-        "report.html": lambda: report._save(run / "report.html", "text"),
+        "report.html": lambda: output.save(run / "report.html", "text"),
     }
     for name, action in actions.items():
         for target in (outside, tmp_path / "new"):
