@@ -56,3 +56,11 @@ class Pass:
         `on_batch(done)` reports progress, `write(name, tree)` writes a JSON file into the run folder.
         """
         raise NotImplementedError
+
+
+def words(source, ids) -> str:
+    """Tokens as text, or as numbers if they are not text."""
+    try:
+        return source.decode(ids)
+    except NotImplementedError:
+        return " ".join(map(str, ids))

@@ -138,19 +138,11 @@ class Answers(_base.Pass):
     def _about(self, batch, row: int, begin: int, wanted_L, drawn_L) -> dict:
         """A row for samples.json, in words or numbers, and how it was drawn."""
         source = self.of.source
-        about = {"prompt": words(source, batch["tokens"][row, :begin])}
+        about = {"prompt": _base.words(source, batch["tokens"][row, :begin])}
         if "source" in batch:
             about = {"source": " ".join(map(str, batch["source"][row][batch["mask_S"][row]]))}
-        about |= {"wanted": words(source, wanted_L), "text": words(source, drawn_L)}
+        about |= {"wanted": _base.words(source, wanted_L), "text": _base.words(source, drawn_L)}
         return about | self.decoder.options | {"seed": self.of.seed}
-
-
-def words(source, ids) -> str:
-    """Tokens as text, or as numbers if they are not text."""
-    try:
-        return source.decode(ids)
-    except NotImplementedError:
-        return " ".join(map(str, ids))
 
 
 Evaluator = Generate
