@@ -246,8 +246,8 @@ def build(part: Part, section: dict, path: str, **given):
 
 
 def digest(tree: dict) -> str:
-    """Twelve hex digits that name a resolved config."""
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
+    """sha256 of a JSON tree: it changes if the tree changes."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def differences(old, new, path: str = "") -> dict[str, tuple]:

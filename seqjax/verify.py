@@ -19,9 +19,10 @@ from seqjax.training import run as training_run
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.files import SEAL
+from seqjax.training.journal import Journal
 from seqjax.training.records import Info
 from seqjax.training.stored import digest
-from seqjax.training.workdir import MetricsFile, Workdir
+from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, SeqjaxError
 
 WHOLE = 60.0  # seconds in which the first checkpoint must be on disk
@@ -142,7 +143,7 @@ def child(file: str, folder: str, kill: int | None) -> None:
 
     Before that it waits for the first checkpoint, which may not be on disk yet.
     """
-    write, workdir = MetricsFile.write, Workdir(folder)
+    write, workdir = Journal.write, Workdir(folder)
 
     def deadly(self, row):
         write(self, row)
@@ -152,7 +153,7 @@ def child(file: str, folder: str, kill: int | None) -> None:
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    MetricsFile.write = deadly
+    Journal.write = deadly
     runtime.setup()
     try:
         experiment = Experiment(resolve(config.load(file)))

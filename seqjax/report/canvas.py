@@ -8,6 +8,7 @@ import html
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 from seqjax.report import words
@@ -70,6 +71,13 @@ def figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.
 
     figure = Figure((width, height), layout="constrained")
     return figure, figure.subplots(panels // columns, columns, squeeze=False).ravel()
+
+
+def panel(label: str, draw: Callable, **size) -> str | None:
+    """The SVG, for a page, of one panel on which `draw(axes)` draws; None if it returns False: there are no data."""
+    with drawing(label):
+        drawn, (axes,) = figure(1, **size)
+        return None if draw(axes) is False else svg(drawn, "currentColor", label)
 
 
 def line(axes, index: int, x, y, dashed: bool = True, **look):

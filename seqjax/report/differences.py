@@ -5,6 +5,7 @@ Keys at their default that only some sections have are left out.
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import MISSING
 
 from seqjax import config, lookup
 from seqjax.report import words
@@ -44,21 +45,20 @@ def paths(trees: list[dict]) -> list[str]:
 
 def _leaf(tree: dict, path: str) -> str:
     """The value of a key as text, or a dash."""
-    known, value = _get(tree, path.split("."))
-    return words.value(value) if known else words.NONE
+    value = _get(tree, path.split("."))
+    return words.NONE if value is MISSING else words.value(value)
 
 
-def _get(tree, keys: list[str]) -> tuple[bool, object]:
+def _get(tree, keys: list[str]):
+    """The value of a key; MISSING if the tree lacks it."""
     for key in keys:
-        if not isinstance(tree, dict) or key not in tree:
-            return False, None
-        tree = tree[key]
-    return True, tree
+        tree = tree.get(key, MISSING) if isinstance(tree, dict) else MISSING
+    return tree
 
 
 def _is_set(trees: list[dict], keys: list[str]) -> bool:
-    have = [tree for tree in trees if _get(tree, keys)[0]]
-    return len(have) == len(trees) or any(_get(tree, keys)[1] != _default(tree, keys) for tree in have)
+    have = [tree for tree in trees if _get(tree, keys) is not MISSING]
+    return len(have) == len(trees) or any(_get(tree, keys) != _default(tree, keys) for tree in have)
 
 
 def _default(tree: dict, keys: list[str]):
@@ -66,11 +66,11 @@ def _default(tree: dict, keys: list[str]):
     target = Schema
     for depth, key in enumerate(keys[:-1]):
         hint, _ = fields_of(target).get(key, (None, None))
-        part, name = marker(hint, Part), _get(tree, [*keys[: depth + 1], "name"])[1]
+        part, name = marker(hint, Part), _get(tree, [*keys[: depth + 1], "name"])
         if part and name in lookup.names(part.package):  # a report never runs code of users
             target = lookup.find(name, part.package, part.symbol)
         elif dataclasses.is_dataclass(hint):
             target = hint
         else:
-            return dataclasses.MISSING
-    return config.plain(fields_of(target).get(keys[-1], (None, dataclasses.MISSING))[1])
+            return MISSING
+    return config.plain(fields_of(target).get(keys[-1], (None, MISSING))[1])

@@ -123,6 +123,23 @@ class Table(NamedTuple):
     wide: bool = False
 
 
+class Renderer:
+    """Writes elements as text. A subclass has a method for each kind of element, and the text `between` two of them."""
+
+    between: str
+
+    def join(self, elements: Sequence) -> str:
+        """The text of elements, one after the other; those without content are left out."""
+        return self.between.join(filter(None, map(self.render, elements)))
+
+    def render(self, element) -> str:
+        """The text of one element; "" if it has no content."""
+        method = getattr(self, type(element).__name__.lower(), None)
+        if method is None:
+            raise TypeError(f"got {element!r}, wanted an element of seqjax.report.document.")
+        return method(element)
+
+
 def row(*cells: Cell | str, run: int | None = None) -> Row:
     """A row whose cells may be plain text."""
     return Row([cell if isinstance(cell, Cell) else Cell(cell) for cell in cells], run)

@@ -1,6 +1,5 @@
 """Renders a page as one self-contained HTML document."""
 
-import functools
 import html
 import itertools
 import re
@@ -12,12 +11,7 @@ from seqjax.report.style import PAGE, STYLE
 
 def page(title: str, elements: Sequence) -> str:
     """The whole document."""
-    return PAGE.substitute(title=text(title), style=STYLE, body=join(elements))
-
-
-def join(elements: Sequence) -> str:
-    """The HTML of elements, one after the other."""
-    return "\n".join(filter(None, map(render, elements)))
+    return PAGE.substitute(title=text(title), style=STYLE, body=Html().join(elements))
 
 
 def text(value: str) -> str:
@@ -25,93 +19,77 @@ def text(value: str) -> str:
     return html.escape(words.clean(value), quote=True)
 
 
-@functools.singledispatch
-def render(element) -> str:
-    """The HTML of one element; "" if it has no content."""
-    raise TypeError(f"got {element!r}, wanted an element of seqjax.report.document.")
+class Html(document.Renderer):
+    """Elements as HTML."""
 
+    between = "\n"
 
-@render.register
-def _(element: document.Header) -> str:
-    heading = f"<h{element.level}>{text(element.title)}</h{element.level}>"
-    headline = f'<p class="headline">{text(element.headline)}</p>\n' if element.headline else ""
-    notes = "".join(f"<li>{text(note)}</li>" for note in element.notes)
-    listed = f'<ul class="notes">{notes}</ul>\n' if notes else ""
-    return f"<header>\n{heading}\n{headline}{listed}</header>"
+    def header(self, element: document.Header) -> str:
+        heading = f"<h{element.level}>{text(element.title)}</h{element.level}>"
+        headline = f'<p class="headline">{text(element.headline)}</p>\n' if element.headline else ""
+        notes = "".join(f"<li>{text(note)}</li>" for note in element.notes)
+        listed = f'<ul class="notes">{notes}</ul>\n' if notes else ""
+        return f"<header>\n{heading}\n{headline}{listed}</header>"
 
+    def section(self, element: document.Section) -> str:
+        content = self.join(element.elements)
+        return content and f"<section>\n<h2>{text(element.title)}</h2>\n{content}\n</section>"
 
-@render.register
-def _(element: document.Section) -> str:
-    content = join(element.elements)
-    return content and f"<section>\n<h2>{text(element.title)}</h2>\n{content}\n</section>"
+    def fold(self, element: document.Fold) -> str:
+        content = self.join(element.elements)
+        return content and f"<details>\n<summary>{text(element.title)}</summary>\n<div>{content}</div>\n</details>"
 
+    def text(self, element: document.Text) -> str:
+        kind = ' class="soft"' if element.soft else ""
+        return f"<p{kind}>{text(element.text)}</p>"
 
-@render.register
-def _(element: document.Fold) -> str:
-    content = join(element.elements)
-    return content and f"<details>\n<summary>{text(element.title)}</summary>\n<div>{content}</div>\n</details>"
+    def code(self, element: document.Code) -> str:
+        return f"<pre>{text(element.text)}</pre>"
 
+    def commands(self, element: document.Commands) -> str:
+        return "\n".join(f'<div class="command"><pre><code>{text(line)}</code></pre></div>' for line in element.lines)
 
-@render.register
-def _(element: document.Text) -> str:
-    kind = ' class="soft"' if element.soft else ""
-    return f"<p{kind}>{text(element.text)}</p>"
+    def sample(self, element: document.Sample) -> str:
+        how = f"<p>{text(element.how)}</p>" if element.how else ""
+        return f'<div class="sample">{how}<pre><b>{text(element.prompt)}</b>{text(element.text)}</pre></div>'
 
+    def beside(self, element: document.Beside) -> str:
+        columns = "".join(
+            f"<div>\n<h3>{_named(of)}</h3>\n{self.join(elements)}</div>" for of, elements in element.columns
+        )
+        return columns and f'<div class="beside">{columns}</div>'
 
-@render.register
-def _(element: document.Code) -> str:
-    return f"<pre>{text(element.text)}</pre>"
+    def figure(self, element: document.Figure) -> str:
+        panels = list(filter(None, element.panels))
+        if not panels:
+            return ""
+        names = "".join(f"<li>{_named(of)}</li>" for of in element.legend)
+        legend = f'<ul class="legend" aria-label="Legend">{names}</ul>\n' if names else ""
+        drawn = "\n".join(panels if len(panels) > 1 else [*panels, "<div></div>"])  # a single panel would fill the page
+        kind = "panels large" if element.large else "panels"
+        caption = f"<figcaption>{text(element.caption)}</figcaption>\n" if element.caption else ""
+        return f'<figure>\n{legend}<div class="{kind}">\n{drawn}\n</div>\n{caption}</figure>'
 
-
-@render.register
-def _(element: document.Commands) -> str:
-    return "\n".join(f'<div class="command"><pre><code>{text(line)}</code></pre></div>' for line in element.lines)
-
-
-@render.register
-def _(element: document.Sample) -> str:
-    how = f"<p>{text(element.how)}</p>" if element.how else ""
-    return f'<div class="sample">{how}<pre><b>{text(element.prompt)}</b>{text(element.text)}</pre></div>'
-
-
-@render.register
-def _(element: document.Beside) -> str:
-    columns = "".join(f"<div>\n<h3>{_named(of)}</h3>\n{join(elements)}</div>" for of, elements in element.columns)
-    return columns and f'<div class="beside">{columns}</div>'
-
-
-@render.register
-def _(element: document.Figure) -> str:
-    panels = list(filter(None, element.panels))
-    if not panels:
-        return ""
-    names = "".join(f"<li>{_named(of)}</li>" for of in element.legend)
-    legend = f'<ul class="legend" aria-label="Legend">{names}</ul>\n' if names else ""
-    drawn = "\n".join(panels if len(panels) > 1 else [*panels, "<div></div>"])  # a single panel would fill the page
-    kind = "panels large" if element.large else "panels"
-    caption = f"<figcaption>{text(element.caption)}</figcaption>\n" if element.caption else ""
-    return f'<figure>\n{legend}<div class="{kind}">\n{drawn}\n</div>\n{caption}</figure>'
-
-
-@render.register
-def _(element: document.Table) -> str:
-    """An accessible table with a caption and scoped headings; the first cell of a row is its heading."""
-    groups = [(name, list(members)) for name, members in itertools.groupby(element.columns, key=lambda c: c.group)]
-    grouped, top, bottom = any(name for name, _ in groups), "", ""
-    for name, members in groups:
-        if name:
-            top += f'<th scope="colgroup" colspan="{len(members)}"><span>{text(name)}</span></th>'
-            bottom += "".join(map(_heading, members))
-        else:
-            top += "".join(_heading(column, tall=grouped) for column in members)
-    head = f"<tr>{top}</tr>" + (f"<tr>{bottom}</tr>" if bottom else "")
-    before = [None, *element.rows]
-    rows = "".join(_row(row, element.columns, grouped, last) for row, last in zip(element.rows, before, strict=False))
-    caption, kind = text(element.caption), ' class="wide"' if element.wide else ""
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">\n'
-        f"<table{kind}>\n<caption>{caption}</caption>\n<thead>{head}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>"
-    )
+    def table(self, element: document.Table) -> str:
+        """An accessible table with a caption and scoped headings; the first cell of a row is its heading."""
+        groups = [(name, list(members)) for name, members in itertools.groupby(element.columns, key=lambda c: c.group)]
+        grouped, top, bottom = any(name for name, _ in groups), "", ""
+        for name, members in groups:
+            if name:
+                top += f'<th scope="colgroup" colspan="{len(members)}"><span>{text(name)}</span></th>'
+                bottom += "".join(map(_heading, members))
+            else:
+                top += "".join(_heading(column, tall=grouped) for column in members)
+        head = f"<tr>{top}</tr>" + (f"<tr>{bottom}</tr>" if bottom else "")
+        before = [None, *element.rows]
+        rows = "".join(
+            _row(row, element.columns, grouped, last) for row, last in zip(element.rows, before, strict=False)
+        )
+        caption, kind = text(element.caption), ' class="wide"' if element.wide else ""
+        return (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">\n'
+            f"<table{kind}>\n<caption>{caption}</caption>\n<thead>{head}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>"
+        )
 
 
 def _heading(column: document.Column, tall: bool = False) -> str:

@@ -1,6 +1,5 @@
 """Renders a page as markdown, without figures."""
 
-import functools
 import re
 from collections.abc import Sequence
 
@@ -9,12 +8,7 @@ from seqjax.report import document, html, words
 
 def page(elements: Sequence) -> str:
     """The whole document."""
-    return join(elements) + "\n"
-
-
-def join(elements: Sequence) -> str:
-    """The markdown of elements, one after the other."""
-    return "\n\n".join(filter(None, map(render, elements)))
+    return Markdown().join(elements) + "\n"
 
 
 def text(value: str) -> str:
@@ -30,69 +24,49 @@ def fence(value: str, language: str) -> str:
     return f"{ticks}{language}\n{words.clean(value)}\n{ticks}"
 
 
-@functools.singledispatch
-def render(element) -> str:
-    """The markdown of one element; "" if it has no content."""
-    raise TypeError(f"got {element!r}, wanted an element of seqjax.report.document.")
+class Markdown(document.Renderer):
+    """Elements as markdown."""
 
+    between = "\n\n"
 
-@render.register
-def _(element: document.Header) -> str:
-    headline = f"**{text(element.headline)}**" if element.headline else ""
-    notes = "\n".join(f"- {text(note)}" for note in element.notes)
-    return "\n\n".join(filter(None, [f"{'#' * element.level} {text(element.title)}", headline, notes]))
+    def header(self, element: document.Header) -> str:
+        headline = f"**{text(element.headline)}**" if element.headline else ""
+        notes = "\n".join(f"- {text(note)}" for note in element.notes)
+        return "\n\n".join(filter(None, [f"{'#' * element.level} {text(element.title)}", headline, notes]))
 
+    def section(self, element: document.Section) -> str:
+        content = self.join(element.elements)
+        return content and f"## {text(element.title)}\n\n{content}"
 
-@render.register
-def _(element: document.Section) -> str:
-    content = join(element.elements)
-    return content and f"## {text(element.title)}\n\n{content}"
+    def fold(self, element: document.Fold) -> str:
+        content = self.join(element.elements)
+        title = html.text(" ".join(element.title.split()))
+        return content and f"<details>\n<summary>{title}</summary>\n\n{content}\n\n</details>"
 
+    def text(self, element: document.Text) -> str:
+        return text(element.text)
 
-@render.register
-def _(element: document.Fold) -> str:
-    content = join(element.elements)
-    title = html.text(" ".join(element.title.split()))
-    return content and f"<details>\n<summary>{title}</summary>\n\n{content}\n\n</details>"
+    def code(self, element: document.Code) -> str:
+        return fence(element.text, element.language)
 
+    def commands(self, element: document.Commands) -> str:
+        return fence("\n".join(element.lines), "sh") if element.lines else ""
 
-@render.register
-def _(element: document.Text) -> str:
-    return text(element.text)
+    def sample(self, element: document.Sample) -> str:
+        how = f"{text(element.how)}\n\n" if element.how else ""
+        return how + fence(element.prompt + element.text, "text")
 
+    def beside(self, element: document.Beside) -> str:
+        return "\n\n".join(f"### {text(of.name)}\n\n{self.join(elements)}" for of, elements in element.columns)
 
-@render.register
-def _(element: document.Code) -> str:
-    return fence(element.text, element.language)
+    def figure(self, element: document.Figure) -> str:
+        return ""
 
-
-@render.register
-def _(element: document.Commands) -> str:
-    return fence("\n".join(element.lines), "sh") if element.lines else ""
-
-
-@render.register
-def _(element: document.Sample) -> str:
-    how = f"{text(element.how)}\n\n" if element.how else ""
-    return how + fence(element.prompt + element.text, "text")
-
-
-@render.register
-def _(element: document.Beside) -> str:
-    return "\n\n".join(f"### {text(of.name)}\n\n{join(elements)}" for of, elements in element.columns)
-
-
-@render.register
-def _(element: document.Figure) -> str:
-    return ""
-
-
-@render.register
-def _(element: document.Table) -> str:
-    heads = [" ".join(filter(None, [c.group, c.name])) for c in element.columns]
-    lines = [map(text, heads), ("---:" if c.number else "---" for c in element.columns)]
-    lines += [map(_cell, row.cells) for row in element.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    def table(self, element: document.Table) -> str:
+        heads = [" ".join(filter(None, [c.group, c.name])) for c in element.columns]
+        lines = [map(text, heads), ("---:" if c.number else "---" for c in element.columns)]
+        lines += [map(_cell, row.cells) for row in element.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(cell: document.Cell) -> str:

@@ -1,58 +1,33 @@
 """Shows a comparison to the user: a live progress bar on a terminal, plain lines anywhere else."""
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
-from seqjax.training import progress
+from seqjax.training.progress import Screen
 
 START = 8.0  # seconds from the start of a process to its first step, roughly
 
 
-class Display:
+class Display(Screen):
     """Shows one progress bar per stage, and a line for every run that ends."""
 
     def __init__(self):
-        self.console = progress.console(soft_wrap=True)
-        if not self.console.is_terminal:
+        super().__init__()
+        if not self.live:
             self.console.width = 140
-        self._bar = Progress(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
-        self._task, self._title, self._done, self._total = None, "", 0, 0
-
-    def __enter__(self):
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error):
-        self._bar.stop()
 
     def stage(self, title: str, total: int) -> None:
         """Begins a stage of `total` runs."""
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._title, self._done, self._total = title, 0, total
-        self._task = self._bar.add_task(title, total=total)
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        self._bar.add_task(title, total=total)
 
     def done(self, text: str) -> None:
         """Reports that a run of the stage has ended."""
-        self._done += 1
-        self._bar.update(self._task, completed=self._done)
-        self.say(f"{self._title} {self._done}/{self._total}  {text}")
-
-    def say(self, text: str) -> None:
-        """Prints a line that stays on the screen."""
-        self.console.print(text)
+        (task,) = self._bar.tasks
+        self._bar.advance(task.id)
+        self.say(f"{task.description} {task.completed}/{task.total}  {text}")
 
     def plan(self, c: Comparison, sized: list[tuple[Entry, Size]]) -> None:
         """Prints the runs that the comparison would train, their sizes and their cost."""

@@ -150,17 +150,6 @@ def product(points: list[list[dict]]) -> list[dict]:
     return [dict(itertools.chain.from_iterable(map(dict.items, some))) for some in itertools.product(*points)]
 
 
-def logarithmic(value, name: str) -> set[str]:
-    """The names of the parameters that are drawn on a logarithmic scale."""
-    if isinstance(value, Interval):
-        return {name} if value.kind == "log" else set()
-    if isinstance(value, Choice):
-        inner = {f"{name}({label})": some for label, some in zip(value.labels, value.values, strict=True)}
-    else:
-        inner = {f"{name}.{key}": some for key, some in value.items()} if isinstance(value, dict) else {}
-    return set().union(*(logarithmic(some, where) for where, some in inner.items()))
-
-
 def ends(value) -> list:
     """Every end of every domain in a section or a whole space, combined with the first end of all other domains."""
     if isinstance(value, Domain):

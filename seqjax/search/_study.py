@@ -1,8 +1,9 @@
 """The study of a sweep: Optuna's record of the past trials, and its choice of the next one."""
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -11,15 +12,32 @@ from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search._records import Record
 from seqjax.training import files
-from seqjax.types import ConfigError, WorkdirError
+from seqjax.types import Checked, ConfigError, Count, Range, Seed, WorkdirError
 
-SAMPLERS = Literal["tpe", "random", "grid"]
-PRUNERS = Literal["none", "median", "halving"]
+TRIALS = 20  # the default number of trials
 ENOUGH = 10  # trials needed for an estimate of importance
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(Checked):
+    """How to search. A trial is one run, or one run per fold and seed, judged by their mean.
+
+    `trials` None: 20, or the whole grid. `seed` decides which values are drawn, and how train and validation are
+    divided into folds (`seqjax.data.folds`). `seeds` is the number of seeds; the first is the seed of the config.
+    `storage`: the URL of a database; None: a journal file.
+    """
+
+    trials: Count | None = None
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    pruner: Literal["none", "median", "halving"] = "none"
+    folds: Annotated[int, Range(least=2, most=1000)] | None = None
+    seeds: Annotated[int, Range(least=1, most=1000)] = 1
+    seed: Seed = 0
+    storage: str | None = None
+
+
 class Study:
-    """A study in a journal file, or in the database at a URL.
+    """A study in a journal file, or in the database that the options name.
 
     A study has one writer. A trial that it stores as running is therefore left over from a writer that was killed:
     see `unfinished`. The study is read once. After that, `running` (by number) and `ended` (in the order in which the
@@ -29,21 +47,19 @@ class Study:
       ConfigError: Optuna or scikit-learn is not installed (extra `sweep`), no such storage, an infinite grid.
     """
 
-    def __init__(self, journal: Path, storage: str | None, name: str, space: dict, maximize: bool,
-                 sampler: SAMPLERS, pruner: PRUNERS, seed: int):  # fmt: skip
+    def __init__(self, journal: Path, name: str, space: dict, maximize: bool, options: Options):
         self.optuna = optuna = lookup.require("optuna", "sweep", "seqjax sweep")
         lookup.require("sklearn", "sweep", "seqjax sweep")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.maximize = space, maximize
-        self.grid = spaces.grid(space) if sampler == "grid" else None
-        self._kind, self._seed = sampler, seed
+        self.space, self.options, storage = space, options, options.storage
+        self.grid = spaces.grid(space) if options.sampler == "grid" else None
         self._trials: dict = {}  # Optuna trials that are running
         try:
             self._study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(Journal(journal)) if storage is None else storage,
                 study_name=name,
                 direction="maximize" if maximize else "minimize",
-                pruner=_pruner(optuna, pruner),
+                pruner=_pruner(optuna, options.pruner),
                 load_if_exists=True,
             )
         except Exception as error:  # each database driver has its own exception types
@@ -89,9 +105,9 @@ class Study:
 
     def _sample(self, number: int) -> None:
         # Each trial has its own seed, so a resumed sweep draws the same next trials, not the first ones again.
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        samplers = self.optuna.samplers
-        self._study.sampler = samplers.TPESampler(seed=seed) if self._kind == "tpe" else samplers.RandomSampler(seed)
+        seed = int(np.random.SeedSequence([self.options.seed, number]).generate_state(1)[0])
+        kinds = self.optuna.samplers
+        self._study.sampler = (kinds.TPESampler if self.options.sampler == "tpe" else kinds.RandomSampler)(seed=seed)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Reports an intermediate value to the pruner; returns whether the pruner would end the trial."""
@@ -122,6 +138,11 @@ class Study:
     def records(self) -> list[Record]:
         """All trials that have begun, by number."""
         return sorted([*self.ended, *self.running.values()], key=lambda record: record.number)
+
+    def logarithmic(self) -> set[str]:
+        """The parameters that are drawn on a logarithmic scale."""
+        drawn = [trial.distributions for trial in self._study.get_trials(deepcopy=False)]
+        return {name for of_trial in drawn for name, domain in of_trial.items() if getattr(domain, "log", False)}
 
     def importances(self) -> dict[str, float]:
         """The share of the variance over trials that each single parameter explains; {} if fewer than ten are done.
@@ -180,7 +201,7 @@ class Journal:
         self._file.sync()
 
 
-def _pruner(optuna, name: PRUNERS):
+def _pruner(optuna, name: str):
     pruners = optuna.pruners
     kinds = {"none": pruners.NopPruner, "median": pruners.MedianPruner, "halving": pruners.SuccessiveHalvingPruner}
     return kinds[name]()

@@ -15,6 +15,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
@@ -44,14 +45,13 @@ class Size(Checked):
 def measure(tree: dict, matched: float | None = None) -> Size:
     """Builds a resolved config, compiles its step and runs it a few times."""
     e = Experiment(tree)
-    step = e.program()
     longest, _ = e.batches.kinds[-1]
-    program, *args = compiled(e, step, longest)
+    program, *args = compiled(e, e.program(), longest)
     memory = program.memory_analysis()
     return Size(
         width=tree["model"].get("width"),
         parameters=parameters(e),
-        flops=_flops(e, step, *args[:2]),
+        flops=flops(e),
         tokens=round(e.batches.tokens),
         state_bytes=state_bytes(e),
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
@@ -68,7 +68,8 @@ def parameters(experiment: Experiment) -> int:
 def flops(experiment: Experiment) -> float:
     """Floating-point operations of the matrix products of a training step, on average over an epoch."""
     e, step = experiment, experiment.program()
-    return _flops(e, step, e.shapes, zero_totals(step, e.shapes, e.batches.first))
+    totals = zero_totals(step, e.shapes, e.batches.first)
+    return e.batches.mean(lambda batch: cost.flops(step, e.shapes, totals, batch))
 
 
 def state_bytes(experiment: Experiment) -> int | None:
@@ -86,13 +87,20 @@ def step_seconds(experiment: Experiment) -> float:
     return e.batches.mean(lambda batch: _seconds(*compiled(e, step, batch)))
 
 
-QUANTITIES: dict[str, Callable] = {
-    "params": parameters,
-    "flops": flops,
-    "state_bytes": state_bytes,
-    "step_time": step_seconds,
+class Quantity(NamedTuple):
+    """What a comparison can match: how it is measured, its field of `Size`, and its name in a sentence."""
+
+    of: Callable[[Experiment], float | None]
+    field: str
+    words: str
+
+
+QUANTITIES = {
+    "params": Quantity(parameters, "parameters", "parameters"),
+    "flops": Quantity(flops, "flops", "training FLOPs"),
+    "state_bytes": Quantity(state_bytes, "state_bytes", "state bytes"),
+    "step_time": Quantity(step_seconds, "step_seconds", "time per step"),
 }
-FIELDS = {"params": "parameters", "flops": "flops", "state_bytes": "state_bytes", "step_time": "step_seconds"}
 
 
 def solve(
@@ -113,7 +121,7 @@ def solve(
 
     @functools.cache
     def ratio(width: int) -> float:
-        value = QUANTITIES[match](build(_with(tree, width)))
+        value = QUANTITIES[match].of(build(_with(tree, width)))
         if value is None:
             raise ConfigError(f"{match}: a layer of this model has no state: choose another match.")
         return value / target
@@ -164,10 +172,6 @@ def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> d
         except ConfigError as error:
             refused = error
     raise ConfigError(f"no model.width from 1 to 512 is accepted: {refused}")
-
-
-def _flops(e: Experiment, step, state, totals) -> float:
-    return e.batches.mean(lambda batch: cost.flops(step, state, totals, batch))
 
 
 def compiled(e: Experiment, step, batch):

@@ -214,8 +214,7 @@ def _broken(c: Comparison):
                 if c.match is None or c.target == name:
                     build(tree)
                 if i == 0:
-                    part = marker(fields_of(experiment.Schema)["data"][0], Part)
-                    yield from _unjudged(config.build(part, tree["data"], "data"))
+                    yield from _unjudged(config.build(experiment.PARTS["data"], tree["data"], "data"))
             except ConfigError as error:
                 yield f"contenders.{name}{'' if value is None else f' at {c.axis}={value}'}: {error}"
 

@@ -41,7 +41,7 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[t
                 if name == c.target and c.match == "step_time":
                     target = sized.setdefault((name, value), _measured(found, workdir)).step_seconds
                 elif name == c.target:
-                    target = QUANTITIES[c.match](builder(found.cell.config))
+                    target = QUANTITIES[c.match].of(builder(found.cell.config))
                 if target is None and c.match:
                     raise ConfigError("a layer of the target has no state: choose another match.")
             except ConfigError as error:
@@ -50,7 +50,9 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display=None) -> list[t
                     break
     if problems:
         raise ConfigError("\n".join(problems))
-    _check_metric(c.metric, builder(next(iter(solved.values())).cell.config).metrics)
+    metrics = builder(next(iter(solved.values())).cell.config).metrics
+    if c.metric is not None and c.metric not in metrics:
+        raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(sorted(metrics))}.")
     display.stage("sizes", len(solved))
     for key, found in solved.items():
         size = sized[key] = sized.get(key) or _measured(found, workdir)
@@ -64,7 +66,7 @@ def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, bu
     tree = fitted(c, name, value, builder)
     cell = Entry(name, c.axis, value, tree)
     match = None if name == c.target else c.match
-    of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})
+    of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})[:12]
     known = _remembered(cell, of, workdir)
     if match is None:
         matched = 1.0 if name == c.target else None
@@ -75,11 +77,6 @@ def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, bu
     if known is None:
         builder(tree).shapes  # noqa: B018 some errors appear only when the model is traced
     return Solved(dataclasses.replace(cell, config=tree), of, matched, known)
-
-
-def _check_metric(metric: str | None, known: dict) -> None:
-    if metric is not None and metric not in known:
-        raise ConfigError(f"metric={metric!r} is not a metric; this task has {', '.join(sorted(known))}.")
 
 
 def _remembered(cell: Entry, of: str, workdir: Workdir | None) -> Size | None:

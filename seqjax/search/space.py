@@ -80,11 +80,6 @@ def check(base: dict, space: dict[str, Domain]) -> None:
         raise ConfigError(f"{count}:\n" + "\n".join(f"  {p}" for p in problems))
 
 
-def logarithmic(space: dict[str, Domain]) -> set[str]:
-    """The parameters that are drawn on a logarithmic scale, under the names that `suggest` uses."""
-    return set().union(*(domains.logarithmic(domain, key) for key, domain in space.items()))
-
-
 def suggest(space: dict[str, Domain], trial) -> dict:
     """Key -> value, drawn by an Optuna trial; values that it has already drawn stay unchanged."""
     return {key: domain.suggest(trial, key) for key, domain in space.items()}

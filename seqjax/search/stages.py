@@ -20,8 +20,6 @@ from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
 
-LOOK = 0.5  # seconds between two polls of the evaluations
-
 
 class Silent:
     """A display that shows nothing. The command line uses `Display` instead."""
@@ -153,17 +151,15 @@ class Stages:
         if not left:
             return
         self.display.stage("test", len(left))
-        failed, before = {}, {trial.folder: len(_said(trial)) for trial, _ in left}
+        failed, before = {}, {trial.folder: len(trial.said()) for trial, _ in left}
         with Interrupt() as interrupt:
             jobs = {self.executor.submit(_command(trial, at), trial.log): trial for trial, at in left}
             while jobs and not interrupt.asked:
-                for job, code in self.executor.wait(LOOK):
+                for job, code in self.executor.wait(trials.LOOK):
                     trial = jobs.pop(job)
                     if code:
-                        said = _said(trial)[before[trial.folder] :].strip().splitlines()
-                        failed[self._name(trial)] = (
-                            f"ended with code {code}: {said[-1] if said else 'it printed nothing'}"
-                        )
+                        said = trial.said()[before[trial.folder] :] or ["it printed nothing"]
+                        failed[self._name(trial)] = f"ended with code {code}: {said[-1]}"
                     self.display.done(f"{self._name(trial)}: {'failed' if code else 'evaluated'}")
             if interrupt.asked:
                 self.executor.close()
@@ -212,10 +208,6 @@ def beyond(rates: dict[float, list[float | None]], best: float | None) -> float 
 def _command(trial: Trial, at: Sequence[str]) -> list[str]:
     command = [sys.executable, "-m", "seqjax", "evaluate", "--workdir", str(trial.folder), "--split", "test"]
     return [*command, *(word for a in at for word in ("--at", a))]
-
-
-def _said(trial: Trial) -> str:
-    return trial.log.read_text(errors="replace") if trial.log.exists() else ""
 
 
 def _complain(failed: dict, count: int, what: str) -> None:

@@ -21,15 +21,14 @@ from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
 from seqjax.search._build import Builder, check
-from seqjax.search._options import TRIALS, Options
 from seqjax.search._records import Summary
-from seqjax.search._study import Study
+from seqjax.search._study import TRIALS, Options, Study
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
 from seqjax.training import evaluate, experiment
 from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
-from seqjax.types import ConfigError, Part, WorkdirError, fields_of, marker
+from seqjax.types import ConfigError, WorkdirError
 
 
 class Sweep:
@@ -53,16 +52,8 @@ class Sweep:
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
         about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed")}
         about["storage"] = options.storage and hidden(options.storage)
-        self.study = Study(
-            self.workdir.path / "study.journal",
-            options.storage,
-            self._name(about),
-            space,
-            maximize=self.way == "more",
-            sampler=options.sampler,
-            pruner=options.pruner,
-            seed=options.seed,
-        )
+        journal, name = self.workdir.path / "study.journal", self._name(about)
+        self.study = Study(journal, name, space, self.way == "more", options)
         points = len(self.study.grid) if self.study.grid else None
         self.trials = min(options.trials or points or TRIALS, points or math.inf)
         self._values: dict[int, dict[int, float]] = {}  # running trials: number -> part -> value
@@ -73,10 +64,8 @@ class Sweep:
     def _check(self) -> None:
         """Reports problems at once that would otherwise appear only when the first trial has ended."""
         tree = self._part(self.base, 0)
-        hint, _ = fields_of(experiment.Schema)["data"]
-        source = config.build(marker(hint, Part), tree["data"], "data")
-        hint, _ = fields_of(experiment.Schema)["task"]
-        task = config.build(marker(hint, Part), tree["task"], "task", spec=source.spec)
+        source = config.build(experiment.PARTS["data"], tree["data"], "data")
+        task = config.build(experiment.PARTS["task"], tree["task"], "task", spec=source.spec)
         self.way = evaluate.metrics(tree, task)[task.monitor]
         if "validation" not in source.spec.splits:
             raise ConfigError(f"data.name={tree['data']['name']!r} has no validation split to judge trials by.")
@@ -106,11 +95,7 @@ class Sweep:
         if not isinstance(held.get("study"), str):
             raise WorkdirError(f"{self.workdir.path / 'sweep.json'} does not name a study: {FIX}.")
         held["config"] = experiment.today(held.get("config") or {})
-        for key, (old, new) in config.differences(held, {"study": held["study"], **about}).items():
-            raise ConfigError(
-                f"{self.workdir.path} holds another sweep, {key} is {old!r} there and {new!r} here: choose another "
-                "--workdir, or delete it."
-            )
+        trials.check_same(held, {"study": held["study"], **about}, f"{self.workdir.path} holds another sweep")
         return held["study"]
 
     def _configs(self, values: dict) -> list[dict]:
@@ -239,7 +224,7 @@ class Sweep:
             how=", ".join([f"sampler {o.sampler}", f"pruner {o.pruner}", *(f"mean over {m}" for m in means)]),
             records=self.study.records(),
             importances=self.study.importances(),
-            logarithmic=spaces.logarithmic(self.space),
+            logarithmic=self.study.logarithmic(),
         )
         if found.best:
             values = spaces.values(self.space, found.best.params)

@@ -28,7 +28,7 @@ from seqjax.types import ConfigError, NumericsError, Preempted, WorkdirError
 # Preempted; or the folder was still locked by a job of a killed sweep on another machine.
 AGAIN = (Preempted.exit_code, WorkdirError.exit_code)
 RESTARTS = 10  # at most, of one trial
-LOOK = 0.5  # seconds between two polls of the running trials
+LOOK = 0.5  # seconds between two polls of the running jobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Trial:
     def log(self) -> Path:
         """The file with the output of the run."""
         return self.folder.with_name(f"{self.folder.name}.log")
+
+    def said(self) -> list[str]:
+        """The lines of its output."""
+        return self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,18 +97,24 @@ def outcome(trial: Trial) -> Outcome:
     workdir = Workdir(trial.folder)
     status = workdir.record("status.json", Status)
     held = workdir.read("config.json") or trial.config
-    if held != trial.config and (held := today(held)) != trial.config:
-        key, (old, new) = next(iter(config.differences(held, trial.config).items()))
-        raise ConfigError(
-            f"{trial.folder} holds the run of another config, {key} is {old!r} there and {new!r} here: "
-            "choose another --workdir, or delete it."
-        )
+    if held != trial.config:
+        check_same(today(held), trial.config, f"{trial.folder} holds the run of another config")
     if status is None:
         return Outcome()
     rows, _ = history(workdir)
     step = max([status.step or 0, *(of_split[-1]["step"] for of_split in rows.values())])
     results = {split: dataclasses.asdict(result) for split, result in workdir.results().items()}
     return Outcome(status.status or None, status.error, step, rows.get("validation", []), results)
+
+
+def check_same(held: dict, wanted: dict, what: str, option: str = "--workdir") -> None:
+    """Refuses a folder that holds something else (`what`): names the first key that differs; `option` avoids it.
+
+    Raises:
+      ConfigError: `held` and `wanted` differ.
+    """
+    for key, (old, new) in config.differences(held, wanted).items():
+        raise ConfigError(f"{what}, {key} is {old!r} there and {new!r} here: choose another {option}, or delete it.")
 
 
 def history(workdir: Workdir) -> tuple[dict[str, list[dict]], bool]:
@@ -194,7 +204,7 @@ def _ended(trial: Trial, code: int, stopped: bool) -> Outcome:
     found = outcome(trial)
     if found.status not in (None, "running"):
         return found
-    said = trial.log.read_text(errors="replace").strip().splitlines() if trial.log.exists() else []
+    said = trial.said()
     ours = [line.removeprefix("seqjax: ") for line in said if line.startswith("seqjax: ")]
     last = [*said, *ours][-1] if said else "it printed nothing"
     error = f"killed by signal {-code}: {last}" if code < 0 else last if ours else f"ended with code {code}: {last}"

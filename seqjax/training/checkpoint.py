@@ -142,12 +142,8 @@ class Checkpoints:
         def replace():
             self.check()
             for step, new in folders.found(self.root, re.escape(NEW)):
-                old = self.root / str(step)
-                shutil.rmtree(old, ignore_errors=True)
-                try:
-                    new.rename(old)
-                except OSError as error:
-                    raise WorkdirError(f"cannot rename {new} to {old}: {error.strerror}.") from error
+                shutil.rmtree(self.root / str(step), ignore_errors=True)
+                folders.move(new, str(step))
 
         processes.first(replace)
 

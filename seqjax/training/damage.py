@@ -10,6 +10,8 @@ import json
 import os
 from pathlib import Path
 
+from seqjax import config
+from seqjax.training import files
 from seqjax.types import CheckpointError, SeqjaxError, WorkdirError
 
 FILES = "seqjax_files.json"
@@ -19,18 +21,11 @@ class Damaged(CheckpointError):
     """The content of a checkpoint proves that it changed after it was written. Exit code 4."""
 
 
-def seal(tree) -> str:
-    """sha256 of a JSON tree: it changes if the tree changes."""
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
 def list_files(path: Path) -> None:
     """Writes a list of the size and sha256 of every file of a complete checkpoint."""
-    files = {f.relative_to(path).as_posix(): _file(f) for f in sorted(path.rglob("*")) if f.is_file()}
-    with open(path / FILES, "w") as f:
-        f.write(json.dumps({"files": files, "seal": seal(files)}))
-        f.flush()
-        os.fsync(f.fileno())  # if the machine fails, other files may be lost; this list must survive to show it
+    listed = {f.relative_to(path).as_posix(): _file(f) for f in sorted(path.rglob("*")) if f.is_file()}
+    # It is synced: if the machine fails, other files may be lost, and this list must survive to show it.
+    files.write(path / FILES, json.dumps({"files": listed, "seal": config.digest(listed)}).encode())
 
 
 @contextlib.contextmanager
@@ -66,12 +61,11 @@ def _changed(path: Path) -> str | None:
     """
     try:
         listed = json.loads((path / FILES).read_bytes())
-        files, known = listed["files"], listed["seal"] == seal(listed["files"])
+        if listed["seal"] != config.digest(listed["files"]):
+            raise LookupError(FILES)
     except (FileNotFoundError, LookupError, TypeError, ValueError) as error:
         raise LookupError(FILES) from error
-    if not known:
-        raise LookupError(FILES)
-    return next((name for name, written in files.items() if _file(path / name) != written), None)
+    return next((name for name, written in listed["files"].items() if _file(path / name) != written), None)
 
 
 def _file(file: Path) -> list | None:

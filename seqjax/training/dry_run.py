@@ -1,5 +1,7 @@
 """Shows what a config would cost, without training."""
 
+import contextlib
+
 import jax
 from rich.table import Table
 
@@ -57,7 +59,7 @@ def show(experiment: Experiment) -> None:
     for name, field in e.source.spec.fields.items():
         if field.kind == "ids" and field.axis is not None:
             ids = batch[name][0][batch[mask_name(field.axis)][0]]
-            rows.append((f"first {name}", _readable(e.source, ids) if name == "tokens" else _numbers(ids)))
+            rows.append((f"first {name}", _shown(e.source, name, ids)))
     _print(console, rows)
     table = Table("batch[0]", "dtype", "shape", "range", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for key, value in batch.items():
@@ -70,12 +72,9 @@ def _print(console, rows) -> None:
         console.print(f"{name:17}{text}")
 
 
-def _readable(source, ids) -> str:
-    try:
-        return repr(source.decode(ids)[:160])
-    except NotImplementedError:
-        return _numbers(ids)
-
-
-def _numbers(ids) -> str:
+def _shown(source, name: str, ids) -> str:
+    """The first ids as text, if they are tokens that the source can decode, else as numbers."""
+    with contextlib.suppress(NotImplementedError):
+        if name == "tokens":
+            return repr(source.decode(ids)[:160])
     return str(ids[:32].tolist())

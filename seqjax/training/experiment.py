@@ -69,6 +69,9 @@ class Schema:
     seed: Seed = 0
 
 
+PARTS = {name: part for name, (hint, _) in fields_of(Schema).items() if (part := marker(hint, Part))}
+
+
 def resolve(tree: dict) -> dict:
     """Checks a config and fills in every default.
 
@@ -120,8 +123,7 @@ class Experiment:
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
         self.optim, self.parallel = config.made(Optim, tree["optim"]), Parallel(**tree["parallel"])
         self.guard, self.init = Guard(**tree["guard"]), Init(**tree["init"])
-        part = {k: marker(hint, Part) for k, (hint, _) in fields_of(Schema).items()}
-        self.source = config.build(part["data"], tree["data"], "data") if source is None else source
+        self.source = config.build(PARTS["data"], tree["data"], "data") if source is None else source
         if self.train.eval_every and "validation" not in self.source.spec.splits:
             raise ConfigError(
                 f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
@@ -134,8 +136,8 @@ class Experiment:
             batches=(self.loader.prefetch + 1) * self.train.steps_per_call,
             rows=-(-self.loader.batch_size // jax.process_count()),
         )
-        self.task = config.build(part["task"], tree["task"], "task", spec=self.source.spec)
-        self.model = self._model(part["model"], tree["model"])
+        self.task = config.build(PARTS["task"], tree["task"], "task", spec=self.source.spec)
+        self.model = self._model(tree["model"])
         prefix, given = self.model.prefix, self.task.prompt_length
         if prefix > given:
             raise ConfigError(
@@ -154,13 +156,14 @@ class Experiment:
             carry.check(self.model, self.source, self.loader)
         tx = self.optim.build(self.train.steps, lambda params: self._matrices)
         of = dict(task=self.task, tx=tx, trained=self.optim.trained)
-        self.learner = config.build(part["learner"], tree["learner"], "learner", **of)
+        self.learner = config.build(PARTS["learner"], tree["learner"], "learner", **of)
         self.metrics = evaluate.metrics(tree, self.task)
         parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
         self.evaluators = evaluate.evaluators(tree, **parts)
 
-    def _model(self, part: Part, section: dict) -> Model:
+    def _model(self, section: dict) -> Model:
         """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""
+        part = PARTS["model"]
         target = lookup.find(section["name"], part.package, part.symbol)
         if not issubclass(target, Model):
             raise ConfigError(f"model.name={section['name']!r} is not a subclass of seqjax.models.Model: make it one.")

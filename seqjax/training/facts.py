@@ -1,6 +1,5 @@
 """Facts recorded with every result: sizes, baselines, versions, hardware, git revision."""
 
-import datetime
 import importlib.metadata
 import os
 import platform
@@ -13,7 +12,7 @@ import seqjax
 from seqjax.ops import _backends
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
-from seqjax.training.records import Info, Start
+from seqjax.training.records import Info
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -41,12 +40,6 @@ def baselines(source) -> dict:
     return {s: found for s in splits if (found := source.baselines(s))}
 
 
-def start(step: int, command: str, changes: dict, origin: dict | None) -> Start:
-    """One entry of run.json's starts; `origin`: the run whose parameters it began with, if any."""
-    now = datetime.datetime.now().isoformat(timespec="seconds")
-    return Start(now, step, command, changes, origin)
-
-
 def versions() -> dict[str, str]:
     """Versions of all software that influences the numbers of a run."""
     return {
@@ -72,12 +65,9 @@ def hardware() -> dict:
 
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
-        if (info.exists())
-        else []
-    )
-    return names[0].strip() if names else platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def revision() -> str | None:

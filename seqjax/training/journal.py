@@ -5,7 +5,7 @@ import math
 import sys
 
 from seqjax.training.progress import Display
-from seqjax.training.workdir import MetricsFile, Workdir
+from seqjax.training.workdir import Workdir, finite
 
 
 class Journal:
@@ -22,7 +22,7 @@ class Journal:
         if not self.workdir.writes:
             return
         self.close()
-        self._file = MetricsFile(self.workdir.path / "metrics.jsonl", step, owed)
+        self._file = self.workdir.append(step, owed)
         self._board = _summary_writer()(str(self.workdir.path / "tensorboard"), purge_step=step + 1)
 
     def write(self, row: dict) -> None:
@@ -30,7 +30,7 @@ class Journal:
         if not self.workdir.writes:
             return
         self.workdir.check()
-        self._file.write(row)
+        self._file.write(finite(row))
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):
                 self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])

@@ -34,26 +34,24 @@ class _Console(Console):
         return super().render_str(clean(text), **options)
 
 
-class Display:
-    """A progress bar with loss, tokens/s and ETA. Everything goes to stdout through one console."""
+class Screen:
+    """Lines of text above a progress bar, which only a terminal shows. All goes to stdout through one console."""
 
-    def __init__(self, title: str, steps: int, start: int, quiet: bool = False):
-        self.console = console(quiet=quiet, soft_wrap=True)
+    def __init__(self, *columns, **options):
+        self.console = console(soft_wrap=True, **options)
         self.live = self.console.is_terminal
         self._bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            *columns,
             TimeElapsedColumn(),
             TextColumn("eta"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TimeRemainingColumn(),
             console=self.console,
             disable=not self.live,
             transient=True,
         )
-        self._task = self._bar.add_task(clean(title), total=steps, completed=start, note="compiling")
-        self.steps, self._good = steps, None  # the last row with a loss
 
     def __enter__(self):
         self._bar.start()
@@ -65,6 +63,15 @@ class Display:
     def say(self, text: str) -> None:
         """Prints a line that stays above the bar."""
         self.console.print(text)
+
+
+class Display(Screen):
+    """A progress bar with loss, tokens/s and ETA."""
+
+    def __init__(self, title: str, steps: int, start: int, quiet: bool = False):
+        super().__init__(TextColumn("{task.fields[note]}"), quiet=quiet)
+        self._task = self._bar.add_task(clean(title), total=steps, completed=start, note="compiling")
+        self.steps, self._good = steps, None  # the last row with a loss
 
     def greet(self, name: str, model: str, about: Info, step: int, changes: dict) -> None:
         """Prints the model, its cost, the hardware, and what changed since the last start."""

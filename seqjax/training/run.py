@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import logging
 
 import jax
@@ -15,7 +16,7 @@ from seqjax.training.failures import explained
 from seqjax.training.guard import TooBad
 from seqjax.training.journal import Journal
 from seqjax.training.loop import Loop
-from seqjax.training.records import Info
+from seqjax.training.records import Info, Start
 from seqjax.training.signals import Interrupt
 from seqjax.training.step import stacked, traced, zero_totals
 from seqjax.training.workdir import Workdir
@@ -117,7 +118,8 @@ class Run:
         known = facts.baselines(e.source) if not known and self.workdir.writes else known
         self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)), known)
         self.workdir.write("config.json", e.config)
-        start = facts.start(self.step, command, changes, self.origin and self.origin.about())
+        now = datetime.datetime.now().isoformat(timespec="seconds")
+        start = Start(now, self.step, command, changes, self.origin and self.origin.about())
         self.about = dataclasses.replace(self.about, starts=[*before.starts, dataclasses.asdict(start)])
         self.workdir.write("run.json", dataclasses.asdict(self.about))
         self.workdir.status("running", self.step)  # before the journal cuts rows that the old status refers to

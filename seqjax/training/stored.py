@@ -10,7 +10,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from seqjax.training.damage import Damaged, reading, seal
+from seqjax import config
+from seqjax.training.damage import Damaged, reading
 from seqjax.types import CheckpointError
 
 ABOUT = "_CHECKPOINT_METADATA"  # the metadata file of orbax, which contains ours
@@ -64,7 +65,7 @@ def sealed(meta: dict, state, sums: dict) -> dict:
     """The metadata to write with a state: `meta`, a description and checksum (`sums`) of each array, and a seal."""
     about = {**meta, "arrays": {name: [*kind, int(sums[name])] for name, kind in describe(state).items()}}
     about["empty"] = empties(state)
-    return {**about, "seal": seal(about)}
+    return {**about, "seal": config.digest(about)}
 
 
 def metadata(path: Path) -> dict:
@@ -83,7 +84,7 @@ def metadata(path: Path) -> dict:
             raise damaged("it is incomplete") from error
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise damaged(f"{ABOUT} changed after it was written") from error
-        if written != seal(meta):
+        if written != config.digest(meta):
             raise damaged("its metadata changed after it was written")
     return meta
 

@@ -215,22 +215,14 @@ class Workdir:
             f"continues with the {len(found.rows)} good rows."
         )
 
-    def _about(self, found: Rows) -> str:
-        more = f" (and {len(found.damage) - 1} more)" if len(found.damage) > 1 else ""
-        return f"{self._metrics}, {found.damage[0]}{more}"
-
-
-class MetricsFile:
-    """metrics.jsonl: appended to and flushed line by line."""
-
-    def __init__(self, path: Path, step: int, owed: bool = False):
-        """Opens the file to append after the rows of steps up to `step`. It drops later rows, an incomplete last line,
-        and the validation row of `step` itself if that evaluation is still `owed`.
+    def append(self, step: int, owed: bool = False) -> files.Appender:
+        """Opens metrics.jsonl to append after the rows of steps up to `step`. It drops later rows, an incomplete last
+        line, and the validation row of `step` itself if that evaluation is still `owed`.
 
         Raises:
           WorkdirError: a row to keep is damaged.
         """
-        found = files.read_rows(path, wrong_row)
+        path, found = self._metrics, files.read_rows(self._metrics, wrong_row)
         if found.damage and step:
             raise WorkdirError(f"{path}, {found.damage[0]}: run the same command again, which renames the file.")
         again = lambda row: owed and (row["step"], row.get("split")) == (step, "validation")
@@ -238,15 +230,11 @@ class MetricsFile:
         if found.torn or found.damage or len(kept) < len(found.rows):
             files.write_rows(path, kept)
             found = files.read_rows(path, wrong_row)
-        self._file = files.Appender(path, found)
+        return files.Appender(path, found)
 
-    def write(self, row: dict) -> None:
-        """Appends one row."""
-        self._file.write(finite(row))
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+    def _about(self, found: Rows) -> str:
+        more = f" (and {len(found.damage) - 1} more)" if len(found.damage) > 1 else ""
+        return f"{self._metrics}, {found.damage[0]}{more}"
 
 
 def finite(row: dict) -> dict:

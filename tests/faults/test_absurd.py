@@ -39,7 +39,8 @@ def keys(target, path="") -> dict[str, typing.Any]:
         if dataclasses.is_dataclass(hint):
             found |= keys(hint, f"{path}{key}.")
         elif part:
-            name = launch.TINY[key]["name"] if key in launch.TINY else "gru"
+            known = lookup.names(part.package)
+            name = launch.TINY[key]["name"] if key in launch.TINY else "gru" if "gru" in known else known[0]
             found |= keys(lookup.find(name, part.package, part.symbol), f"{path}{key}.")
         else:
             found[path + key] = hint

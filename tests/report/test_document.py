@@ -52,7 +52,7 @@ def test_a_figure_is_shown_with_its_legend_and_not_in_markdown():
     assert markdown.page([Section("A", [figure])]) == "\n"
 
 
-@pytest.mark.parametrize("renderer", [html, markdown])
+@pytest.mark.parametrize("renderer", [html.Html(), markdown.Markdown()])
 def test_what_has_no_content_is_left_out(renderer):
     empty = [Figure([None], "caption"), Commands([]), Beside([]), Fold("a", []), Section("b", [Fold("c", [])])]
     assert renderer.join(empty) == ""

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from seqjax.report import canvas, sweep
-from seqjax.report import html as renderer
+from seqjax.report.html import Html
 from seqjax.search._records import Record, Summary
 
 BAD = "model: <heads=3> does not | divide `width`"
@@ -96,15 +96,15 @@ def test_numbers_are_as_short_as_they_are_read(summary):
     """Ticks are text, also on logarithmic axes of little range; a value in the headline has four digits."""
     values = ((0, 0.0145344867321581, 40.0), (1, 0.012, 0.5), (2, 0.013, 1.0))
     records = [record(number, peak, value=value) for number, peak, value in values]
-    text = renderer.join(sweep.page(dataclasses.replace(summary, records=records)))
+    text = Html().join(sweep.page(dataclasses.replace(summary, records=records)))
     ticks = set(re.findall(r"<text[^>]*>([^<]*)</text>", text))
     assert "mathdefault" not in text and {"1", "10", "0.012", "0.013"} <= ticks
     best = dataclasses.replace(summary, records=[record(0, 0.0145344867321581, value=1.0)])
     assert "optim.learning_rate\u00a0=\u00a00.01453, " in sweep.headline(best)
-    assert sweep.notes(best)[0].startswith("1 trial: 1 done. ") and "Marks at the edge" not in renderer.join(
+    assert sweep.notes(best)[0].startswith("1 trial: 1 done. ") and "Marks at the edge" not in Html().join(
         sweep.page(best)
     )
-    assert "Marks at the edge: pruned (|) and failed (x)." in renderer.join(sweep.page(summary))
+    assert "Marks at the edge: pruned (|) and failed (x)." in Html().join(sweep.page(summary))
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-4, 1.0), (2e-3, 9e-2), (2e-3, 9e-3), (0.0115, 0.0132), (3.0, 3.1)])

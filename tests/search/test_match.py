@@ -73,7 +73,7 @@ def test_buckets_cost_what_an_epoch_costs_on_average(tmp_path):
 def looked():
     """Quantity -> width -> its value, far beyond the targets."""
     widths = {"params": range(1, 25), "state_bytes": range(1, 60)}
-    return {q: {w: match.QUANTITIES[q](built(f"model.width={w}")) for w in widths[q]} for q in widths}
+    return {q: {w: match.QUANTITIES[q].of(built(f"model.width={w}")) for w in widths[q]} for q in widths}
 
 
 @pytest.mark.parametrize("quantity", ["params", "state_bytes"])
@@ -101,7 +101,8 @@ def test_flops_are_matched_as_they_are_measured():
 
 
 def test_any_quantity_that_grows_is_solved_for(monkeypatch):
-    monkeypatch.setitem(match.QUANTITIES, "step_time", lambda e: 0.001 * e.model.width**2)
+    slow = match.QUANTITIES["step_time"]._replace(of=lambda e: 0.001 * e.model.width**2)
+    monkeypatch.setitem(match.QUANTITIES, "step_time", slow)
     solved, ratio = match.solve(tree(), "step_time", 0.4, 0.02)
     assert solved["model"]["width"] == 20 and ratio == pytest.approx(1)
 

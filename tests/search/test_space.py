@@ -44,17 +44,6 @@ SPACE = {
 }
 
 
-def test_what_is_drawn_by_order_of_magnitude_is_known_by_name():
-    space = {
-        **SPACE,
-        "optim": choice(dict(name="adamw", peak=log(1e-4, 1e-2)), dict(name="sgd", momentum=uniform(0, 1))),
-    }
-    assert spaces.logarithmic(space) == {"optim.learning_rate", "optim(adamw).peak"}
-    drawn = Fixed(0.0)
-    spaces.suggest(space, drawn)
-    assert spaces.logarithmic(space) <= set(drawn.drawn)
-
-
 @pytest.mark.parametrize(
     ("share", "want", "names"),
     [

@@ -20,7 +20,7 @@ from seqjax.search import _board, _study
 from seqjax.search import space as spaces
 from seqjax.search._study import Study
 from seqjax.search.executors.local import Executor
-from seqjax.search.space import choice, integers, log
+from seqjax.search.space import choice, integers, log, uniform
 from seqjax.search.sweep import Options, Sweep
 from seqjax.training.experiment import resolve
 from seqjax.training.workdir import Workdir
@@ -85,13 +85,21 @@ def test_the_same_seed_draws_the_same_also_in_two_parts(tmp_path, sampler, trial
     assert draw(sweep(tmp_path / "other", PEAKS, slots=1, sampler=sampler, trials=1, seed=4)) != whole[:1]
 
 
+def test_what_is_drawn_by_order_of_magnitude_is_known_by_name(tmp_path):
+    peaks = choice(dict(name="adamw", peak=log(1e-4, 1e-2)), dict(name="sgd", momentum=uniform(0, 1)))
+    study = Study(tmp_path / "j", "s", {**PEAKS, "optim": peaks}, maximize=False, options=Options(sampler="random"))
+    for _ in range(20):
+        study.ask()
+    assert study.logarithmic() == {"optim.learning_rate", "optim(adamw).peak"}
+
+
 def test_tpe_looks_where_it_was_good(tmp_path):
     """After its random start it draws nearer to the best peak than chance does, where the median distance is 1.
 
     The width, which changes nothing, is of no importance.
     """
     space = PEAKS | {"model.width": choice(4, 8)}
-    study = Study(tmp_path / "j", None, "s", space, maximize=False, sampler="tpe", pruner="none", seed=0)
+    study = Study(tmp_path / "j", "s", space, maximize=False, options=Options())
     distance = []
     for _ in range(60):
         number, values = study.ask()
@@ -412,7 +420,7 @@ def test_folds_are_pruned_by_the_mean_so_far(tmp_path, folded):
 # The command.
 
 CONFIG = """
-from seqjax.search.space import choice, integers, log
+from seqjax.search.space import choice, integers, log, uniform
 def get_config(variant=""):
     return {tree!r}
 def sweep():

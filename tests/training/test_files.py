@@ -13,7 +13,7 @@ from seqjax.search._study import Journal
 from seqjax.training import files, history
 from seqjax.training.experiment import resolve
 from seqjax.training.records import Info, Sample, Start, Status, record
-from seqjax.training.workdir import MetricsFile, Workdir
+from seqjax.training.workdir import Workdir
 from seqjax.types import WorkdirError
 
 RESULT = {"step": 4, "examples": 10, "metrics": {"loss": 0.25, "accuracy": None}}
@@ -55,7 +55,7 @@ def good(tmp_path_factory):
     workdir.write("results.json", {"validation": RESULT, "test": RESULT})
     workdir.write("samples.json", SAMPLES)
     workdir.write("sizes.json", {"gru": {"of": "abc", "width": 8, "flops": 1.5}})
-    metrics = MetricsFile(workdir.path / "metrics.jsonl", 0)
+    metrics = workdir.append(0)
     for row in rows():
         metrics.write(row)
     metrics.close()
@@ -240,7 +240,7 @@ def test_what_is_lost_is_said_and_kept_beside_the_rest(good, tmp_path):
 def test_older_rows_stay_and_new_ones_are_sealed_behind_them(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows(2)))
-    metrics = MetricsFile(path, 2)
+    metrics = Workdir(tmp_path).append(2)
     metrics.write({"step": 3, "split": "train", "loss": 0.5})
     metrics.write({"step": 4, "split": "train", "loss": 0.25})
     metrics.close()
@@ -265,7 +265,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
         "status.json": lambda: workdir.write("status.json", {}),
         "results.json": lambda: workdir.update("results.json", {"a": 1}),
         ".results.json.lock": lambda: workdir.update("results.json", {"a": 1}),
-        "metrics.jsonl": lambda: MetricsFile(run / "metrics.jsonl", 0),
+        "metrics.jsonl": lambda: Workdir(run).append(0),
         "study.journal": lambda: Journal(run / "study.journal"),
         "report.html": lambda: output.save(run / "report.html", "text"),
     }
@@ -287,5 +287,5 @@ def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path):
     workdir = Workdir(tmp_path)
     workdir.write("status.json", {"status": "done", "step": 1})
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "train"}\n{"st')
-    MetricsFile(tmp_path / "metrics.jsonl", 1).close()
+    Workdir(tmp_path).append(1).close()
     assert (tmp_path / "outside").read_text() == "mine" and workdir.record("status.json", Status).step == 1

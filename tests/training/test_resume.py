@@ -18,6 +18,7 @@ import launch
 import pytest
 from held.sources import Held
 
+from seqjax.config import digest
 from seqjax.training import damage, signals
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.workdir import Workdir
@@ -331,7 +332,7 @@ def of_before(folder):
         meta = whole["custom_metadata"]
         meta["config"] = "0123456789ab"
         del meta["empty"], meta["data"]["meanings"], meta["seal"]
-        meta["seal"] = damage.seal(meta)
+        meta["seal"] = digest(meta)
         file.write_text(json.dumps(whole))
         (file.parent / damage.FILES).unlink()
 

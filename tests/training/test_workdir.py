@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from seqjax.training.workdir import MetricsFile, Workdir
+from seqjax.training.workdir import Workdir, finite
 from seqjax.types import ConfigError, WorkdirError
 
 HOLD = """
@@ -157,7 +157,7 @@ def test_a_torn_last_line_is_dropped(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
     good = '{"step": 1, "split": "train", "loss": 2.0}\n{"step": 2, "split": "train", "loss": 1.0}\n'
     path.write_bytes((good + torn).encode()[: -1 if torn == "é" else None])
-    file = MetricsFile(path, 5)
+    file = Workdir(tmp_path).append(5)
     file.write(row(3, loss=0.5))
     file.close()
     assert rows(path) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 0.5}]
@@ -166,11 +166,11 @@ def test_a_torn_last_line_is_dropped(tmp_path, torn):
 @pytest.mark.parametrize("step", [0, 2, 4])
 def test_later_steps_are_cut(tmp_path, step):
     path = tmp_path / "metrics.jsonl"
-    file = MetricsFile(path, 0)
+    file = Workdir(tmp_path).append(0)
     for s in (1, 2, 2, 3, 4):
         file.write(row(s))
     file.close()
-    MetricsFile(path, step).close()
+    Workdir(tmp_path).append(step).close()
     assert [found["step"] for found in rows(path)] == [s for s in (1, 2, 2, 3, 4) if s <= step]
 
 
@@ -179,7 +179,7 @@ def test_an_evaluation_that_is_made_again_is_written_once(tmp_path, owed):
     path = tmp_path / "metrics.jsonl"
     written = [row(s, split) for s in (1, 2) for split in ("train", "validation")]
     path.write_text("".join(json.dumps(row) + "\n" for row in written))
-    MetricsFile(path, 2, owed).close()
+    Workdir(tmp_path).append(2, owed).close()
     assert Workdir(tmp_path).whole().rows == (written[:-1] if owed else written)
 
 
@@ -192,8 +192,8 @@ def test_what_is_removed_may_be_missing(tmp_path):
 
 def test_lines_stand_on_disk_at_once_and_are_json(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    file = MetricsFile(path, 0)
-    file.write(row(1, loss=math.nan, norm=math.inf))
+    file = Workdir(tmp_path).append(0)
+    file.write(finite(row(1, loss=math.nan, norm=math.inf)))
     assert rows(path) == [{"step": 1, "loss": None, "norm": None}]
     file.close()
 
@@ -202,5 +202,5 @@ def test_untouched_metrics_are_not_written_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "split": "train"}\n')
     before = path.stat()
-    MetricsFile(path, 1).close()
+    Workdir(tmp_path).append(1).close()
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)

@@ -1,5 +1,6 @@
 """The figures of a comparison as SVG that fits light and dark pages; the same findings always give the same bytes."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -26,12 +27,12 @@ COSTS: dict[str, Callable[[Found], float | None]] = {
 
 def budgets(f: Findings) -> list[str]:
     """Score against budget: parameters, FLOPs."""
-    return [svg for title, of in BUDGETS.items() if (svg := _against(f, title, of, front=False))]
+    return [svg for title, of in BUDGETS.items() if (svg := _against(f, title, of, pareto=False))]
 
 
 def pareto(f: Findings) -> list[str]:
     """Score against cost, with the Pareto front: the contenders that no other beats in both."""
-    return [svg for title, of in COSTS.items() if (svg := _against(f, title, of, front=True))]
+    return [svg for title, of in COSTS.items() if (svg := _against(f, title, of, pareto=True))]
 
 
 def comparable(f: Findings) -> list[Found]:
@@ -56,24 +57,21 @@ def fronts(f: Findings) -> bool:
     return any(len(front([(of(x), f.summary(x).mean) for x in known if of(x)], f.sign)) > 1 for of in COSTS.values())
 
 
-def _against(f: Findings, title: str, of: Callable[[Found], float | None], front: bool) -> str | None:
+def _against(f: Findings, title: str, of: Callable[[Found], float | None], pareto: bool) -> str | None:
     founds = [x for x in comparable(f) if f.summary(x) and of(x)]
     if not founds:
         return None
-    with canvas.drawing(f"against/{title}"):
-        figure, (axes,) = canvas.figure(1, width=4.2, height=3.2)
-        if front:
-            _front(axes, f, [(of(x), f.summary(x).mean) for x in founds])
+
+    def draw(axes):
+        if pareto:
+            x, y = zip(*front([(of(x), f.summary(x).mean) for x in founds], f.sign), strict=True)
+            axes.step(x, y, where="post", **canvas.RULE)  # a front of one point draws nothing
         for name in dict.fromkeys(x.cell.contender for x in founds):
             own = [x for x in founds if x.cell.contender == name]
             _points(axes, f, [of(x) for x in own], own, [f.summary(x) for x in own])
         _dress(axes, f, title, [of(x) for x in founds])
-        return canvas.svg(figure, "currentColor", f"test {f.metric} against {title}")
 
-
-def _front(axes, f: Findings, points) -> None:
-    x, y = zip(*front(points, f.sign), strict=True)  # a front of one point draws nothing
-    axes.step(x, y, where="post", **canvas.RULE)
+    return canvas.panel(f"test {f.metric} against {title}", draw, width=4.2, height=3.2)
 
 
 def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -> None:
@@ -87,8 +85,8 @@ def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -
     axes.errorbar(x, y, yerr=whiskers, linestyle=(0, dash) if dash else "-", **look)
 
 
-def _dress(axes, f: Findings, title: str, x, metric: str | None = None) -> None:
-    axes.set_title(words.metric(metric or f.metric, f.metrics[metric or f.metric]))
+def _dress(axes, f: Findings, title: str, x) -> None:
+    axes.set_title(words.metric(f.metric, f.metrics[f.metric]))
     axes.set_xlabel(title)
     axes.margins(x=0.08)
     if min(x) > 0 and max(x) > WIDE * min(x):
@@ -103,21 +101,27 @@ def _dress(axes, f: Findings, title: str, x, metric: str | None = None) -> None:
 
 def curves(f: Findings) -> list[str]:
     """The validation monitor against step and against time: two panels for every value."""
-    out = []
-    for value in f.comparison.values:
-        for against in ("step", "seconds"):
-            with canvas.drawing(f"curves/{value}/{against}"):
-                figure, (axes,) = canvas.figure(1, width=4.6, height=3.2)
-                x = [x for found in f.at(value) for x in _curve(axes, f, found, against)]
-                if not x:
-                    continue
-                at = "" if value is None else f", {sentences.key(f.comparison.axis)} {value}"
-                axes.set_title(f"validation {words.metric(f.monitor, f.metrics[f.monitor])}{at}")
-                axes.set_xlabel("step" if against == "step" else "training time, s")
-                axes.xaxis.set_major_formatter(words.short)
-                axes.yaxis.set_major_formatter(words.short)
-                out.append(canvas.svg(figure, "currentColor", f"validation {f.monitor} against {against}{at}"))
-    return out
+    names = {"step": "step", "seconds": "training time, s"}
+    draws = [(name, functools.partial(_curve, against=key)) for key, name in names.items()]
+    return [svg for value in f.comparison.values for draw in draws if (svg := _validation(f, value, *draw))]
+
+
+def _validation(f: Findings, value, against: str, draw: Callable, logarithmic: bool = False) -> str | None:
+    """The validation monitor at a value; `draw` draws one contender and returns the x of its points."""
+    at = "" if value is None else f", {sentences.key(f.comparison.axis)} {value}"
+
+    def panel(axes):
+        if not [x for found in f.at(value) for x in draw(axes, f, found)]:
+            return False
+        axes.set_title(f"validation {words.metric(f.monitor, f.metrics[f.monitor])}{at}")
+        axes.set_xlabel(against)
+        axes.xaxis.set_major_formatter(words.short)
+        axes.yaxis.set_major_formatter(words.short)
+        if logarithmic:
+            canvas.logarithmic(axes, "x")
+        return True
+
+    return canvas.panel(f"validation {f.monitor} against {against}{at}", panel, width=4.6, height=3.2)
 
 
 def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
@@ -169,8 +173,8 @@ def _numbers(values) -> bool:
 def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
     if not lines:
         return None
-    with canvas.drawing(f"lengths/{xlabel}/{what}"):
-        figure, (axes,) = canvas.figure(1, width=4.6, height=3.2)
+
+    def draw(axes):
         for founds, x, summaries in lines:
             _points(axes, f, x, founds, summaries)
         for x in home:
@@ -179,25 +183,14 @@ def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
         _dress(axes, f, xlabel, every)
         axes.set_title(f"test {words.metric(f.metric, f.metrics[f.metric])}, {what}")
         axes.set_xticks(sorted(set(every)))
-        return canvas.svg(figure, "currentColor", f"test {f.metric} against {xlabel}, {what}")
+
+    return canvas.panel(f"test {f.metric} against {xlabel}, {what}", draw, width=4.6, height=3.2)
 
 
 def rates(f: Findings) -> list[str]:
     """The validation monitor against learning rate, one panel per value; the chosen rate has a larger marker."""
-    out = []
-    for value in f.comparison.values:
-        with canvas.drawing(f"rates/{value}"):
-            figure, (axes,) = canvas.figure(1, width=4.2, height=3.0)
-            every = [x for found in f.at(value) for x in _rates(axes, f, found)]
-            if not every:
-                continue
-            at = "" if value is None else f", {sentences.key(f.comparison.axis)} {value}"
-            canvas.logarithmic(axes, "x")
-            axes.set_title(f"validation {words.metric(f.monitor, f.metrics[f.monitor])}{at}")
-            axes.set_xlabel("peak learning rate")
-            axes.yaxis.set_major_formatter(words.short)
-            out.append(canvas.svg(figure, "currentColor", f"validation {f.monitor} against learning rate{at}"))
-    return out
+    panels = [_validation(f, value, "peak learning rate", _rates, logarithmic=True) for value in f.comparison.values]
+    return list(filter(None, panels))
 
 
 def _rates(axes, f: Findings, found: Found) -> list[float]:

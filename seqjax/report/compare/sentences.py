@@ -5,15 +5,9 @@ import itertools
 from seqjax.metrics import is_better
 from seqjax.report import words
 from seqjax.search.findings import ALPHA, Findings, Found, Pair
-from seqjax.search.match import FIELDS
+from seqjax.search.match import QUANTITIES
 from seqjax.search.statistics import LEVEL, Summary, smallest_p
 
-QUANTITIES = {
-    "params": "parameters",
-    "flops": "training FLOPs",
-    "state_bytes": "state bytes",
-    "step_time": "time per step",
-}
 EQUAL = 0.05  # up to this relative difference, budgets count as equal
 
 
@@ -40,14 +34,14 @@ def budget(f: Findings, value) -> str:
     at = "" if value is None else f" and {key(c.axis)} {value}"
     if c.match is None:
         return f"As configured{at}"
-    sizes = [found.size for found in f.at(value)]
+    sizes, matched = [found.size for found in f.at(value)], QUANTITIES[c.match]
     target = next((s for s, name in zip(sizes, c.contenders, strict=True) if name == c.target), None)
-    amount = c.target if target is None else getattr(target, FIELDS[c.match])
+    amount = c.target if target is None else getattr(target, matched.field)
     shown = words.seconds(amount) if c.match == "step_time" else words.flops(amount) if c.match == "flops" else None
     off = max(abs(size.matched - 1) for size in sizes)
     if off > EQUAL:
-        return f"At {QUANTITIES[c.match]} within {off:.0%} of {shown or words.count(amount)}{at}"
-    return f"At equal {QUANTITIES[c.match]} ({shown or words.count(amount)}){at}"
+        return f"At {matched.words} within {off:.0%} of {shown or words.count(amount)}{at}"
+    return f"At equal {matched.words} ({shown or words.count(amount)}){at}"
 
 
 def verdict(f: Findings, value) -> str:
@@ -140,7 +134,7 @@ def notes(f: Findings) -> list[str]:
     )
     if c.match is not None:
         off = max(abs(found.size.matched - 1) for found in f.founds)
-        out.append(f"{QUANTITIES[c.match].capitalize()} are matched within {off:.2%} by the width of the model.")
+        out.append(f"{QUANTITIES[c.match].words.capitalize()} are matched within {off:.2%} by the width of the model.")
     if slots := c.executor.keywords.get("slots", 1) - 1:
         out.append(f"{slots + 1} runs shared the machine, so training times are longer than on an idle machine.")
     for found in f.founds:

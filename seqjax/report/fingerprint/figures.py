@@ -1,5 +1,8 @@
 """Figures of fingerprints: skill of each probe, skill against length, time and memory against length."""
 
+import functools
+from collections.abc import Callable
+
 from seqjax.report import canvas, words
 from seqjax.report.fingerprint.measured import Measured, factors, probes, title
 from seqjax.report.fingerprint.tables import COSTS
@@ -13,8 +16,8 @@ PANELS = {
 def dots(mark: Measured) -> str:
     """One bar per probe, from chance to the score; seeds are small dots."""
     names = list(mark.probes)[::-1]
-    with canvas.drawing(f"dots/{mark.name}"):
-        figure, (axes,) = canvas.figure(1, height=0.6 + 0.38 * len(names))
+
+    def draw(axes):
         for y, name in enumerate(names):
             score, colour = mark.score(name, 1), canvas.style(len(names) - 1 - y)[0]
             if score is None:
@@ -29,35 +32,28 @@ def dots(mark: Measured) -> str:
         axes.set_xlim(-0.02, 1.03)
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_title("test accuracy (bar: chance)")
-        return canvas.svg(figure, "currentColor", f"Test accuracy and chance of each probe, {mark.name}")
+
+    label = f"Test accuracy and chance of each probe, {mark.name}"
+    return canvas.panel(label, draw, height=0.6 + 0.38 * len(names))
 
 
 def lengths(mark: Measured) -> str | None:
     """Skill of every probe against length, in multiples of the trained length; None if each probe has one length."""
     indices = {probe: i for i, probe in enumerate(mark.probes) if len(factors([mark], probe)) > 1}
-    if not indices:
-        return None
-    with canvas.drawing(f"lengths/{mark.name}"):
-        figure, (axes,) = canvas.figure(1)
-        for name, i in indices.items():
-            _line(axes, i, *_skills(mark, name), label=title(name))
-        _against_length(axes, "skill at longer lengths")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
-        return canvas.svg(figure, "currentColor", f"Skill against length for each probe, {mark.name}")
+    lines = [(i, *_skills(mark, name), title(name)) for name, i in indices.items()]
+    label = f"Skill against length for each probe, {mark.name}"
+    outside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    return _panel("skill at longer lengths", label, lines, _skill_axis, outside) if lines else None
 
 
 def multiples(marks: list[Measured]) -> list[str]:
     """One small panel per probe that has several lengths, one line per mixer."""
     out = []
     for name in probes(marks):
-        if len(factors(marks, name)) < 2:
-            continue
-        with canvas.drawing(f"multiples/{name}"):
-            figure, (axes,) = canvas.figure(1, width=3.6, height=2.6)
-            for mark in marks:
-                _line(axes, mark.index, *_skills(mark, name))
-            _against_length(axes, title(name))
-            out.append(canvas.svg(figure, "currentColor", f"{title(name)}: skill against length, {_names(marks)}"))
+        if len(factors(marks, name)) > 1:
+            lines = [(mark.index, *_skills(mark, name), None) for mark in marks]
+            label = f"{title(name)}: skill against length, {_names(marks)}"
+            out.append(_panel(title(name), label, lines, _skill_axis, width=3.6, height=2.6))
     return out
 
 
@@ -65,13 +61,9 @@ def costs(mark: Measured) -> list[str]:
     """Time and memory of one mixer against length, both axes logarithmic."""
     out = []
     for kind, keys in PANELS.items():
-        with canvas.drawing(f"costs/{mark.name}/{kind}"):
-            figure, (axes,) = canvas.figure(1)
-            for i, key in enumerate(keys):
-                _line(axes, i, *_costs(mark, key), label=COSTS[key])
-            _log_log(axes, kind, keys[0])
-            axes.legend(loc="best", fontsize=8.5)
-            out.append(canvas.svg(figure, "currentColor", f"{kind} against length, {mark.name}"))
+        lines = [(i, *_costs(mark, key), COSTS[key]) for i, key in enumerate(keys)]
+        axis = functools.partial(_cost_axis, keys[0])
+        out.append(_panel(kind, f"{kind} against length, {mark.name}", lines, axis, {"loc": "best"}))
     return out
 
 
@@ -79,12 +71,8 @@ def costs_together(marks: list[Measured]) -> list[str]:
     """One panel per cost, one line per mixer."""
     out = []
     for key, name in COSTS.items():
-        with canvas.drawing(f"costs/{key}"):
-            figure, (axes,) = canvas.figure(1, width=3.9, height=2.9)
-            for mark in marks:
-                _line(axes, mark.index, *_costs(mark, key))
-            _log_log(axes, name, key)
-            out.append(canvas.svg(figure, "currentColor", f"{name} against length, {_names(marks)}"))
+        lines, axis = [(mark.index, *_costs(mark, key), None) for mark in marks], functools.partial(_cost_axis, key)
+        out.append(_panel(name, f"{name} against length, {_names(marks)}", lines, axis, width=3.9, height=2.9))
     return out
 
 
@@ -93,22 +81,8 @@ def _names(marks: list[Measured]) -> str:
 
 
 def _skills(mark: Measured, probe: str) -> tuple[list[int], list[float]]:
-    known = [(f, mark.skill(probe, f)) for f in factors([mark], probe)]
-    known = [(f, skill) for f, skill in known if skill is not None]
-    return [f for f, _ in known], [skill for _, skill in known]
-
-
-def _line(axes, index: int, x, y, label: str | None = None):
-    canvas.line(axes, index, x, y, label=label, clip_on=False, markersize=4.5, linewidth=1.6)
-
-
-def _against_length(axes, name: str):
-    axes.set_title(name)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("length / trained length")
-    _whole_ticks(axes)
-    axes.axhline(0, **canvas.RULE)
-    axes.set_ylim(-0.12, 1.04)
+    known = {f: skill for f in factors([mark], probe) if (skill := mark.skill(probe, f)) is not None}
+    return list(known), list(known.values())
 
 
 def _costs(mark: Measured, key: str) -> tuple[list[int], list[float]]:
@@ -117,20 +91,34 @@ def _costs(mark: Measured, key: str) -> tuple[list[int], list[float]]:
     return lengths, [value * 1e3 if key.endswith("_s") else value / 2**20 for value in values]
 
 
-def _log_log(axes, name: str, key: str):
-    axes.set_title(name)
-    axes.set_xlabel("length")
-    if not any(len(line.get_xdata()) for line in axes.get_lines()):
-        return
-    axes.set_xscale("log", base=2)
-    canvas.logarithmic(axes, "y")
-    _whole_ticks(axes)
-    axes.set_ylabel("ms" if key.endswith("_s") else "MiB")
-
-
-def _whole_ticks(axes):
-    """A tick at every measured length, with a number at every tick, or at every second one if there are many."""
-    known = sorted({float(x) for line in axes.get_lines() for x in line.get_xdata()})
+def _panel(name: str, label: str, lines: list, dress: Callable, legend: dict | None = None, **size) -> str:
+    """Lines (index, x, y, name) against length: a tick at every known x, with a number at each or every second one."""
+    known = sorted({float(at) for _, x, *_ in lines for at in x})
     every = 1 if len(known) < 5 else 2
-    axes.set_xticks(known, [words.count(x) if i % every == 0 else "" for i, x in enumerate(known)])
-    axes.minorticks_off()
+
+    def draw(axes):
+        for index, x, y, named in lines:
+            canvas.line(axes, index, x, y, label=named, clip_on=False, markersize=4.5, linewidth=1.6)
+        axes.set_title(name)
+        if known:
+            axes.set_xscale("log", base=2)
+        dress(axes)
+        axes.set_xticks(known, [words.count(x) if i % every == 0 else "" for i, x in enumerate(known)])
+        axes.minorticks_off()
+        if legend:
+            axes.legend(fontsize=8.5, **legend)
+
+    return canvas.panel(label, draw, **size)
+
+
+def _skill_axis(axes) -> None:
+    axes.set_xlabel("length / trained length")
+    axes.axhline(0, **canvas.RULE)
+    axes.set_ylim(-0.12, 1.04)
+
+
+def _cost_axis(key: str, axes) -> None:
+    axes.set_xlabel("length")
+    axes.set_ylabel("ms" if key.endswith("_s") else "MiB")
+    if any(len(line.get_ydata()) for line in axes.get_lines()):
+        canvas.logarithmic(axes, "y")

@@ -1,5 +1,6 @@
 """Learning curves and speed as SVG that fits light and dark pages; the same runs always give the same bytes."""
 
+import functools
 import math
 import statistics
 
@@ -13,34 +14,32 @@ POINTS = 500  # at most, of a curve; more points would only blur it
 
 def curves(runs: list[Run], metric: str) -> list[str]:
     """Inline SVGs of a metric against step and against training seconds; figures without data are left out."""
-    out = []
-    for against in ("step", "seconds"):
-        with canvas.drawing(f"{runs[0].problem}/{metric}/{against}"):
-            figure, (axes,) = canvas.figure(1)
-            if _curves(axes, runs, metric, against):
-                label = f"{metric} against {against}: {words.listed([r.name for r in runs])}"
-                out.append(canvas.svg(figure, "currentColor", label))
-    return out
+    names = words.listed([r.name for r in runs])
+    draw = lambda against: functools.partial(_curves, runs=runs, metric=metric, against=against)
+    panels = [canvas.panel(f"{metric} against {against}: {names}", draw(against)) for against in ("step", "seconds")]
+    return list(filter(None, panels))
 
 
 def progress(runs: list[Run]) -> list[str]:
     """Inline SVGs of speed, learning rate and gradient norm; figures without data are left out."""
-    out = []
     panels = (
         ("tokens_per_s", "tokens per second", "seconds"),
         ("learning_rate", "learning rate", "step"),
         ("grad_norm", "gradient norm", "step"),
     )
-    for key, title, against in panels:
-        with canvas.drawing(f"{key}/{against}"):
-            figure, (axes,) = canvas.figure(1, width=3.9, height=2.5)
-            lines = [_line(axes, run, "train", key, against, dashed=False, linewidth=1) for run in runs]
-            if any(map(_finite, lines)):
-                _dress(axes, title, against, lines, log=key == "grad_norm")
-                if key != "grad_norm":
-                    axes.set_ylim(bottom=0)
-                out.append(canvas.svg(figure, "currentColor", f"{title} against {against}"))
-    return out
+
+    def draw(axes, key, title, against):
+        lines = [_line(axes, run, "train", key, against, dashed=False, linewidth=1) for run in runs]
+        if not any(map(_finite, lines)):
+            return False
+        _dress(axes, title, against, lines, log=key == "grad_norm")
+        if key != "grad_norm":
+            axes.set_ylim(bottom=0)
+        return True
+
+    on = lambda key, title, against: functools.partial(draw, key=key, title=title, against=against)
+    svgs = [canvas.panel(f"{name} against {of}", on(key, name, of), width=3.9, height=2.5) for key, name, of in panels]
+    return list(filter(None, svgs))
 
 
 def standalone(runs: list[Run]) -> str:

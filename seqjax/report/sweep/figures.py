@@ -8,7 +8,6 @@ from seqjax.report import canvas, words
 from seqjax.search._records import Record, Summary
 
 DONE, FAILED = canvas.COLOURS[0], canvas.COLOURS[1]
-WIDTH, HEIGHT = 3.9, 2.7
 LONG = 28  # most letters of a label under a panel
 
 
@@ -18,14 +17,13 @@ def history(summary: Summary) -> str | None:
     if not done:
         return None
     line = list(itertools.accumulate((r.value for r in done), lambda *pair: metrics.best(summary.way, pair)))
-    with canvas.drawing("sweep/history"):
-        figure, (axes,) = canvas.figure(1)
+
+    def draw(axes):
         last = summary.records[-1].number
         axes.step([*(r.number for r in done), last], [*line, line[-1]], where="post", color=DONE, linewidth=1.7)
+        look = {"fmt": "o", "color": DONE, "markersize": 4, "elinewidth": 0.9, "alpha": 0.7}
         for record in done:
-            axes.errorbar(
-                record.number, record.value, record.spread, fmt="o", color=DONE, markersize=4, elinewidth=0.9, alpha=0.7
-            )
+            axes.errorbar(record.number, record.value, record.spread, **look)
         low = 0.0 if summary.way == "more" else 1.0  # the edge where bad values would be
         for status, marker, colour in (("pruned", "|", canvas.INK), ("failed", "x", FAILED)):
             at = [record.number for record in summary.records if record.status == status]
@@ -35,7 +33,8 @@ def history(summary: Summary) -> str | None:
         axes.set_xlabel("trial")
         axes.xaxis.get_major_locator().set_params(integer=True)
         _scale(axes, [record.value for record in done], summary.way)
-        return canvas.svg(figure, "currentColor", f"{summary.monitor} of every trial, and the best so far")
+
+    return canvas.panel(f"{summary.monitor} of every trial, and the best so far", draw)
 
 
 def importances(summary: Summary) -> str | None:
@@ -43,14 +42,15 @@ def importances(summary: Summary) -> str | None:
     shares = sorted(summary.importances.items(), key=lambda item: item[1])
     if not shares:
         return None
-    with canvas.drawing("sweep/importances"):
-        figure, (axes,) = canvas.figure(1, height=max(1.6, 0.8 + 0.36 * len(shares)))
+
+    def draw(axes):
         axes.barh(range(len(shares)), [share for _, share in shares], color=DONE, height=0.6)
         axes.set_yticks(range(len(shares)), [words.clean(name) for name, _ in shares])
         axes.set_xlim(0, 1)
         axes.set_title("importance of a parameter")
         axes.grid(axis="y", visible=False)
-        return canvas.svg(figure, "currentColor", "Importance of each parameter")
+
+    return canvas.panel("Importance of each parameter", draw, height=max(1.6, 0.8 + 0.36 * len(shares)))
 
 
 def slices(summary: Summary) -> list[str]:
@@ -66,8 +66,8 @@ def _slice(summary: Summary, name: str) -> str | None:
     numbers = all(type(value) in (int, float) for value in values)
     labels = list(dict.fromkeys(sorted(map(words.value, values))))
     x = values if numbers else [labels.index(words.value(value)) for value in values]
-    with canvas.drawing(f"sweep/slice/{name}"):
-        figure, (axes,) = canvas.figure(1, width=WIDTH, height=HEIGHT)
+
+    def draw(axes):
         axes.plot(x, [record.value for record in records], "o", color=DONE, markersize=4, alpha=0.6)
         if summary.best in records:
             at = records.index(summary.best)
@@ -84,7 +84,8 @@ def _slice(summary: Summary, name: str) -> str | None:
             if name in summary.logarithmic:
                 canvas.logarithmic(axes, "x")
         _scale(axes, [record.value for record in records], summary.way)
-        return canvas.svg(figure, "currentColor", f"{summary.monitor} against {name}")
+
+    return canvas.panel(f"{summary.monitor} against {name}", draw, width=3.9, height=2.7)
 
 
 def curves(summary: Summary) -> str | None:
@@ -92,20 +93,19 @@ def curves(summary: Summary) -> str | None:
     seen = [record for record in summary.records if len(record.curve) > 1]
     if not seen:
         return None
-    with canvas.drawing("sweep/curves"):
-        figure, (axes,) = canvas.figure(1)
+
+    def draw(axes):
         for record in sorted(seen, key=lambda record: record == summary.best):
             first = record == summary.best
             look = {"color": DONE, "linewidth": 2.2} if first else {"color": canvas.INK, "linewidth": 0.8, "alpha": 0.4}
-            steps = sorted(record.curve)
-            axes.plot(
-                steps, [record.curve[step] for step in steps], marker="." if record.status == "pruned" else "", **look
-            )
+            steps, values = zip(*sorted(record.curve.items()), strict=True)
+            axes.plot(steps, values, marker="." if record.status == "pruned" else "", **look)
         axes.set_title(f"{words.metric(summary.monitor, summary.way)} during training")
         axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(words.short)
         _scale(axes, [value for record in seen for value in record.curve.values()], summary.way)
-        return canvas.svg(figure, "currentColor", f"{summary.monitor} of every trial while it trained")
+
+    return canvas.panel(f"{summary.monitor} of every trial while it trained", draw)
 
 
 def _done(summary: Summary) -> list[Record]:

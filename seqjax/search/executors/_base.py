@@ -2,12 +2,15 @@
 
 import collections
 import dataclasses
+import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
+from seqjax.training import files
 from seqjax.types import Checked, NonNegative, Processes, Range
 
 POLL = 0.1  # seconds between two polls of the running jobs
@@ -145,9 +148,19 @@ except OSError as error:
 """
 
 
-def mortal(command: list[str], parent: int) -> list[str]:
-    """Wraps a command so that it is killed when `parent`, the process that starts it, ends (Linux).
+def spawn(command: list[str], log: Path, **options) -> subprocess.Popen:
+    """Starts a command that appends to `log`, in an own session, and that is killed when this process ends (Linux).
 
-    The wrapper is a small program that execs the command: code between fork and exec is unsafe with JAX's threads.
+    A small program execs the command: code between fork and exec is unsafe with JAX's threads.
+
+    Raises:
+      WorkdirError: the log cannot be written.
     """
-    return [sys.executable, "-I", "-S", "-c", _MORTAL, str(parent), *command]
+    command = [sys.executable, "-I", "-S", "-c", _MORTAL, str(os.getpid()), *command]
+    try:
+        out = open(log, "ab", opener=files.own)  # noqa: SIM115 closed below
+    except OSError as error:
+        raise files.unwritten(log, error) from error
+    with out:
+        own = dict(stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        return subprocess.Popen(command, **own, **options)

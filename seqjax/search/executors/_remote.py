@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Callable
@@ -93,22 +92,12 @@ def guarded(
     Returns:
       The exit code of the command; -n: killed by signal n.
     """
-    with open(log, "ab", opener=files.own) as out:
-        child = subprocess.Popen(
-            _base.mortal(command, os.getpid()),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            cwd=folder,
-            start_new_session=True,
-        )
+    child = _base.spawn(command, Path(log), cwd=folder)
     told, last, seen = False, 0.0, time.monotonic()
     try:
         while (code := child.poll()) is None:
-            if (
-                renewed := _read(lease, token, last)
-            ) != last:  # age by our own clock: clocks of two machines may differ
-                last, seen = renewed, time.monotonic()
+            if (renewed := _read(lease, token, last)) != last:
+                last, seen = renewed, time.monotonic()  # our own clock: clocks of two machines may differ
             if not told and (last is None or time.monotonic() - seen > LEASE or asked()):
                 told = True
                 child.send_signal(signal.SIGTERM)

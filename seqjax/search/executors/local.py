@@ -4,10 +4,8 @@ import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
 
 from seqjax.search.executors import _base
-from seqjax.training import files
 from seqjax.types import ConfigError
 
 
@@ -37,16 +35,7 @@ class Local(_base.Executor):
         env = dict(os.environ)
         if self.gpus:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(self._visible[slot * self.gpus : (slot + 1) * self.gpus])
-        try:
-            log = open(job.log, "ab", opener=files.own)  # noqa: SIM115 closed below
-        except OSError as error:
-            raise files.unwritten(job.log, error) from error
-        with log:
-            # A new session: Ctrl-C does not reach the job directly, but only once, through the executor.
-            command = _base.mortal(job.command, os.getpid())
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
-            )
+        return _base.spawn(job.command, job.log, env=env)  # Ctrl-C reaches the job only once, through the executor
 
     def _poll(self, handle):
         return handle.poll()

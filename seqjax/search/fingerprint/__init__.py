@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from seqjax import config
 from seqjax.search import match, trials
 from seqjax.search.executors._base import Executor
 from seqjax.search.executors.local import Local
@@ -20,7 +19,7 @@ from seqjax.search.fingerprint import cost as cost_lib
 from seqjax.search.fingerprint.mixers import causal, unfit
 from seqjax.search.fingerprint.tiers import CHOICE, METRIC, TIERS, Probe
 from seqjax.search.stages import Setting, Settled, Silent, Stages, impossible, split
-from seqjax.training import capacity, facts
+from seqjax.training import capacity, facts, files
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.files import FIX
@@ -128,7 +127,7 @@ class Fingerprint:
 
     def _begin(self) -> dict:
         """Returns the fingerprint in the folder, or a new one that has only facts about the model and the machine."""
-        found = _known(self.workdir)
+        found = self.workdir.read(FILE)
         if found is None:
             found = {
                 "name": self.name,
@@ -146,12 +145,9 @@ class Fingerprint:
                 "finished": False,
             }
         wanted = {"tier": self.tier_name, "model": self.model}
-        if different := config.differences({k: found[k] for k in wanted}, wanted):
-            key, (old, new) = next(iter(different.items()))
-            raise ConfigError(
-                f"{self.workdir.path} holds another fingerprint, {key} is {old!r} there and {new!r} here: "
-                "choose another --name or --workdir, or delete it."
-            )
+        checked(found, str(self.workdir.path / FILE))
+        what = f"{self.workdir.path} holds another fingerprint"
+        trials.check_same({k: found[k] for k in wanted}, wanted, what, "--name or --workdir")
         self.workdir.write(FILE, found)
         return found
 
@@ -214,16 +210,6 @@ def _line(record: dict) -> str:
     return ", ".join(f"{at(s)}{mean(s):.3f}" if mean(s) is not None else f"{at(s)}-" for s in record["scores"])
 
 
-def _known(workdir: Workdir) -> dict | None:
-    """Reads the fingerprint in a folder; None if the folder has none.
-
-    Raises:
-      WorkdirError: the file is damaged, or is not a fingerprint.
-    """
-    found = workdir.read(FILE)
-    return found and checked(found, str(workdir.path / FILE))
-
-
 def checked(tree: dict, name: str) -> dict:
     """The content of a fingerprint.json.
 
@@ -241,7 +227,7 @@ def read(workdir: str | Path) -> tuple[list[dict], list[str]]:
     Raises:
       WorkdirError: one of them is damaged.
     """
-    folders = [Workdir(file.parent) for file in sorted(Path(workdir).glob(f"*/{FILE}"))]
-    found = {folder.path.name: _known(folder) for folder in folders}
+    paths = sorted(Path(workdir).absolute().glob(f"*/{FILE}"))
+    found = {path.parent.name: checked(files.read_json(path), str(path)) for path in paths}
     unfinished = [name for name, tree in found.items() if not tree.get("finished")]
     return [tree for name, tree in found.items() if name not in unfinished], unfinished
