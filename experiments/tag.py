@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 def get_config(variant: str = ""):
     tiny = variant == "tiny"
     both = dict(name="bidirectional", mixer=dict(name="lstm"))
-    attention = dict(layers=2, expansion=2, mixer=dict(name="attention", heads=4, causal=False))
+    mixer = dict(name="attention", heads=4, causal=False, positions="relative")
+    attention = dict(layers=2, expansion=2, mixer=mixer)
     return ConfigDict(
         dict(
             seed=0,
@@ -31,6 +32,10 @@ def get_config(variant: str = ""):
                 ema_decay=0.99,
             ),
             loader=dict(batch_size=4 if tiny else 32, buckets=(16, 24, 32, 48, 64, 160)),
-            train=dict(steps=2 if tiny else 2000, log_every=100, eval_every=None if tiny else 500),
+            train=dict(
+                steps=2 if tiny else 4000 if variant == "attention" else 2000,
+                log_every=100,
+                eval_every=None if tiny else 500,
+            ),
         )
     )
