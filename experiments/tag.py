@@ -1,6 +1,7 @@
-"""Parts of speech of English web text: a bidirectional LSTM over words and their characters.
+"""Parts of speech of English web text, from words and their characters: a bidirectional LSTM, or attention.
 
 seqjax train --config experiments/tag.py --config.data.dir=DATA --workdir runs/tag
+seqjax train --config experiments/tag.py:attention --config.data.dir=DATA --workdir runs/tag_attention
 
 Numbers: see experiments/README.md.
 """
@@ -10,6 +11,9 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str = ""):
     tiny = variant == "tiny"
+    both = dict(name="bidirectional", mixer=dict(name="lstm"))
+    mixer = dict(name="attention", heads=4, causal=False, positions="relative")
+    attention = dict(layers=2, expansion=2, mixer=mixer)
     return ConfigDict(
         dict(
             seed=0,
@@ -18,13 +22,20 @@ def get_config(variant: str = ""):
             model=dict(
                 name="stack",
                 width=8 if tiny else 128,
-                layers=1,
-                expansion=0,
                 dropout=0.3,
-                mixer=dict(name="bidirectional", mixer=dict(name="lstm")),
+                **(attention if variant == "attention" else dict(layers=1, expansion=0, mixer=both)),
             ),
-            optim=dict(learning_rate=3e-3, warmup_steps=1 if tiny else 100, weight_decay=0.1, ema_decay=0.99),
+            optim=dict(
+                learning_rate=2e-3 if variant == "attention" else 3e-3,
+                warmup_steps=1 if tiny else 100,
+                weight_decay=0.1,
+                ema_decay=0.99,
+            ),
             loader=dict(batch_size=4 if tiny else 32, buckets=(16, 24, 32, 48, 64, 160)),
-            train=dict(steps=2 if tiny else 2000, log_every=100, eval_every=None if tiny else 500),
+            train=dict(
+                steps=2 if tiny else 4000 if variant == "attention" else 2000,
+                log_every=100,
+                eval_every=None if tiny else 500,
+            ),
         )
     )

@@ -82,6 +82,7 @@ MUTATIONS = (
     # step
     ("training/learners/gradient.py", "jnp.where(weight > 0, weight, 1.0)", "weight", STEP),
     ("training/learners/gradient.py", "(_largest(weights) / _safe(weights[name]))", "1.0", STEP),
+    ("training/step.py", "weights = jax.lax.psum(weights, axis)", "weights = weights", STEP),
     ("training/step.py", "ok &= jnp.isfinite(norm)", "ok = jnp.isfinite(norm) | True", STEP),
     ("training/step.py", "ema * a + (1 - ema) * p", "(1 - ema) * a + ema * p", STEP),
     ("training/step.py", "opt_state=keep(opt_state, state.opt_state)", "opt_state=opt_state", STEP),

@@ -87,7 +87,9 @@ def test_configs_hold_data_only():
 
 @pytest.mark.parametrize("variant", ["", ":tiny"])
 @pytest.mark.parametrize("file", COMPARISONS, ids=lambda f: f.stem)
-def test_a_comparison_says_how_it_is_run_and_is_sound(file, variant):
+def test_a_comparison_says_how_it_is_run_and_is_sound(file, variant, monkeypatch):
+    if needs(file):
+        monkeypatch.setenv("SEQJAX_DATA", str(DATA))
     if file.stem == "digits":
         pytest.importorskip("sklearn")
     where = file.relative_to(ROOT)
@@ -100,7 +102,9 @@ def test_a_comparison_says_how_it_is_run_and_is_sound(file, variant):
 @pytest.mark.slow
 @pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("file", COMPARISONS, ids=lambda f: f.stem)
-def test_the_tiny_variant_of_a_comparison(file, tmp_path):
+def test_the_tiny_variant_of_a_comparison(file, tmp_path, monkeypatch):
+    if needs(file):
+        monkeypatch.setenv("SEQJAX_DATA", str(DATA))
     if file.stem == "digits":
         pytest.importorskip("sklearn")
     args = ("compare", "--config", f"{file}:tiny", "--workdir", tmp_path, "--executor", "inline.here")

@@ -33,6 +33,8 @@ ROOMS = (
     *(
         "training",
         "decoding",
+        "evaluators",
+        "samples",
         "analysis",
         "search",
         "report",

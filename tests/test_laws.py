@@ -64,6 +64,18 @@ def test_steps_without_mask_or_reset_are_the_whole(subject):
     close(y, subject(subject.params, subject.x)[0])
 
 
+def test_rows_of_a_state_can_be_gathered(subject):
+    """In any order, some of them twice, as beam search does: each row goes on as if the others were not there."""
+    (begun, _), rows = subject.begin(subject.params), np.random.default_rng(8).integers(0, B, B)
+    read = lambda state, part, rows: subject(subject.params, *(
+        a if a is state else a[rows][:, part] for a in (subject.x, state, MASK, RESET)))  # fmt: skip
+    every, first, second = np.arange(B), np.s_[:2], np.s_[2:4]
+    _, state = read(begun, first, every)
+    wanted = read(state, second, every)
+    gather = functools.partial(jax.tree.map, lambda a: a[rows])
+    close(read(gather(state), second, rows), gather(wanted))
+
+
 @pytest.mark.parametrize("way", [whole, functools.partial(chunks, sizes=(2, 4))], ids=["whole", "chunks"])
 def test_content_under_the_mask_changes_nothing_and_gets_no_gradient(subject, way):
     x = subject.x.copy()

@@ -17,7 +17,7 @@ def get_comparison(variant: str = ""):
             train=dict(steps=2 if tiny else 2000, log_every=100, eval_every=1 if tiny else 500, checkpoint_every=1000),
         ),
         contenders={
-            "attention": {"model.mixer": dict(name="attention", heads=4, causal=False)},
+            "attention": {"model.mixer": dict(name="attention", heads=4, causal=False, positions="relative")},
             "lstm": both("lstm"),
             "gru": both("gru"),
             "lru": both("lru"),

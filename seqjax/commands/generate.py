@@ -16,7 +16,7 @@ def options(parser) -> None:
     _run_folder.options(parser)
     add = parser.add_argument
     add("--prompt", help="text to continue (default: a newline; without newlines in the data, its first character)")
-    add("--tokens", type=int, default=None, help="how many new tokens (default: up to the trained length)")
+    add("--tokens", type=int, default=None, help="at most how many new tokens (default: up to the trained length)")
     add("--samples", type=int, default=1, help="continuations, or validation examples (default: 1)")
     add("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")
     add("--top_k", type=int, default=None, help="draw from the k likeliest (default: all)")
@@ -27,14 +27,16 @@ def options(parser) -> None:
 def run(args) -> None:
     """Samples, prints and writes."""
     _run_folder.check(args.workdir)
-    from seqjax import config, runtime
-    from seqjax.decoding import Sampling
-    from seqjax.decoding.show import show
+    import functools
+
+    from seqjax import config, runtime, samples
+    from seqjax.decoding.sample import Sample
     from seqjax.training.trained import Trained
 
     given = {key: getattr(args, key) for key in ("temperature", "top_k", "top_p")}
-    sampling = Sampling(**config.resolve(Sampling, given))
+    checked = config.resolve(Sample, given)
+    decoder = functools.partial(Sample, **{key: checked[key] for key in given})
     runtime.setup()
     trained = Trained.load(args.workdir, args.checkpoint)
-    how = dict(samples=args.samples, seed=args.seed, sampling=sampling)
-    print(clean(show(trained, prompt=args.prompt, tokens=args.tokens, **how)))
+    how = dict(prompt=args.prompt, tokens=args.tokens, samples=args.samples, seed=args.seed)
+    print(clean(samples.show(trained, decoder, **how)))

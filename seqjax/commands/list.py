@@ -1,6 +1,6 @@
 """seqjax list."""
 
-ABOUT = "Show every mixer, embedding, head, model, task, learner and source, or one of these kinds."
+ABOUT = "Show every name that a config may use: mixers, embeddings, heads, models, tasks and so on, or one kind."
 EXAMPLES = """\
   seqjax list
   seqjax list mixers"""
@@ -12,6 +12,8 @@ KINDS = {
     "tasks": ("seqjax.tasks", "Task"),
     "learners": ("seqjax.training.learners", "Learner"),
     "sources": ("seqjax.data", "Source"),
+    "decoders": ("seqjax.decoding", "Decoder"),
+    "evaluators": ("seqjax.evaluators", "Evaluator"),
 }
 
 

@@ -1,5 +1,1 @@
-"""Draws new sequences from a causal model, with or without a source, through `Model.step`."""
-
-from seqjax.decoding.sample import Sampling, sample
-
-__all__ = ["Sampling", "sample"]
+"""Continues prompts with a causal model, with or without a source: one file per decoder."""

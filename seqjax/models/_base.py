@@ -27,6 +27,7 @@ class Model(Module, kw_only=True):
     ahead = ()  # the names of the parts that see later tokens
     prefix = 0  # the first `prefix` tokens of a document all see each other, in both directions
     capacity = None  # the number of tokens of one document that the state holds; None: any number
+    embeds = False  # whether it has `embeddings`, and reads `embedded` in their place: `training.net.Net`
     side = ()  # what it reads of `Reads.side`: names of keyword arguments of `__call__`
 
     @property
@@ -43,6 +44,11 @@ class Model(Module, kw_only=True):
     def cuttable(self) -> bool:
         """Whether a sequence may be split over devices: `seqjax.ops.ring`."""
         return not self.whole
+
+    @nn.nowrap
+    def stack(self, **kwargs) -> list:
+        """Its blocks, each with a state of its own; unbound unless called in `setup`."""
+        return []
 
     @nn.nowrap
     def init_state(self, batch: int):

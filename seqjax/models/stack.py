@@ -27,6 +27,8 @@ class Stack(Backbone, kw_only=True):
     embed: Annotated[Callable | None, Part("seqjax.embed", "Embed")] = None
     tie_embeddings: bool = False
 
+    embeds = True
+
     def __post_init__(self):
         super().__post_init__()
         embedding, head = self.make_embedding(parent=None), self.make_head(parent=None)

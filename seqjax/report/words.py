@@ -104,8 +104,20 @@ def model(section: dict) -> tuple[str, str]:
     return layers + mixed, ", ".join(filter(None, [section["name"], width]))
 
 
+def given(sample) -> str:
+    """The prompt of a sample, or the source that it answers."""
+    return sample.prompt if sample.source is None else f"{sample.source} \N{RIGHTWARDS ARROW} "
+
+
 def sampling(sample) -> str:
-    """How a sample was drawn: `temperature 0.8, top-k 40, seed 0, step 4,500`."""
-    names = ("temperature", "top_k", "top_p", "seed", "step")
-    known = {name: found for name in names if (found := getattr(sample, name)) is not None}
-    return ", ".join(f"{n.replace('_', '-')} {count(found) if n == 'step' else found}" for n, found in known.items())
+    """How a sample was drawn: `temperature 0.8, top-k 40, seed 0, step 4,500, log-probability -12.3`."""
+    settings = {
+        "wanted": sample.wanted,
+        "temperature": sample.temperature,
+        "top-k": sample.top_k,
+        "top-p": sample.top_p,
+        "seed": sample.seed,
+        "step": None if sample.step is None else count(sample.step),
+        "log-probability": None if sample.score is None else f"{sample.score:.1f}",
+    }
+    return ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)

@@ -26,8 +26,8 @@ def compare(c: Comparison, workdir: Workdir, executor, display: Silent = SILENT)
       SeqjaxError: some runs failed; call again to retry them.
     """
     sized = sizes(c, workdir, display)
-    task = Experiment(sized[0][0].config).task
-    monitor = task.monitor, task.metrics[task.monitor]
+    e = Experiment(sized[0][0].config)
+    monitor = e.task.monitor, e.metrics[e.task.monitor]
     settings, lacking = [], {}
     for cell, _ in sized:
         why = impossible(cell.config, c.judged_at.values())
@@ -38,4 +38,4 @@ def compare(c: Comparison, workdir: Workdir, executor, display: Silent = SILENT)
     stages = Stages(workdir, workdir.path / "runs", executor, monitor, display)
     settled = stages.settle(settings, c.seeds, c.learning_rate_seeds, EXTENSIONS)
     founds = [Found(cell=cell, size=size, **vars(found)) for (cell, size), found in zip(sized, settled, strict=True)]
-    return Findings(c, founds, task.monitor, task.metrics, lacking)
+    return Findings(c, founds, e.task.monitor, e.metrics, lacking)

@@ -74,8 +74,9 @@ def flops(experiment: Experiment) -> float:
 
 def state_bytes(experiment: Experiment) -> int | None:
     """Bytes that the layers carry from one token to the next, for one sequence; None if a layer has no state."""
+    blocks = experiment.model.stack(parent=None)
     try:
-        return cost.nbytes(jax.eval_shape(lambda: [b.init_state(1) for b in experiment.model.stack(parent=None)]))
+        return cost.nbytes(jax.eval_shape(lambda: [block.init_state(1) for block in blocks])) if blocks else None
     except (NotImplementedError, ValueError):
         return None
 

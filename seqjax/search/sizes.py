@@ -49,7 +49,7 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display=SILENT) -> list
                     break
     if problems:
         raise ConfigError("\n".join(problems))
-    metrics = builder(next(iter(solved.values())).cell.config).task.metrics
+    metrics = builder(next(iter(solved.values())).cell.config).metrics
     if c.metric is not None and c.metric not in metrics:
         raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(sorted(metrics))}.")
     display.stage("sizes", len(solved))

@@ -25,7 +25,7 @@ from seqjax.search._records import Summary
 from seqjax.search._study import TRIALS, Options, Study
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
-from seqjax.training import experiment
+from seqjax.training import evaluate, experiment
 from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, WorkdirError
@@ -66,7 +66,7 @@ class Sweep:
         tree = self._part(self.base, 0)
         source = config.build(experiment.PARTS["data"], tree["data"], "data")
         task = config.build(experiment.PARTS["task"], tree["task"], "task", spec=source.spec)
-        self.way = task.metrics[task.monitor]
+        self.way = evaluate.metrics(tree, task)[task.monitor]
         if "validation" not in source.spec.splits:
             raise ConfigError(f"data.name={tree['data']['name']!r} has no validation split to judge trials by.")
         if self.options.pruner != "none" and self.runs == 1 and not tree["train"]["eval_every"]:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from seqjax import lookup
 from seqjax.heads.tokenwise import Tokenwise
 from seqjax.metrics import Way
 from seqjax.spec import Spec
@@ -40,7 +39,8 @@ class Task(Checked):
     term is a Ratio, and a metric too.
 
     `metrics` declares every metric that `loss` returns, and whether "more" or "less" of it is better. It may be a
-    property. `monitor` is the one whose validation value chooses the best checkpoint and decides on early stopping.
+    property. `monitor` is the one, of these or of those of an evaluator, whose validation value chooses the best
+    checkpoint and decides on early stopping.
     """
 
     spec: Annotated[Spec, Injected]
@@ -61,9 +61,6 @@ class Task(Checked):
             raise ValueError(f"metrics of {type(self).__name__}: {problem}.")
         if "loss" not in self.terms:
             raise ValueError(f"terms of {type(self).__name__} are {', '.join(self.terms)}: call the main one 'loss'.")
-        if self.monitor not in self.metrics:
-            near = lookup.nearest(self.monitor, self.metrics)
-            raise ValueError(f"monitor={self.monitor!r} is not a metric.{near} It has {', '.join(self.metrics)}.")
         default, head = (getattr(made, "func", made) for made in (fields_of(type(self))["head"][1], self.head))
         if head.stepwise != (wanted := default.stepwise):
             each = {True: "one prediction per token", False: "one prediction per sequence"}

@@ -1,45 +1,70 @@
-"""Evaluation over a whole split."""
+"""Evaluation: all evaluators of a config over one split."""
 
-import jax
-import numpy as np
+import itertools
+from collections.abc import Callable
 
-from seqjax.data import Batches, Streams
-from seqjax.training.step import make_eval_step
+from seqjax import config, lookup
+from seqjax.metrics import Way
+from seqjax.types import ConfigError, Part
+
+PART = Part("seqjax.evaluators", "Evaluator", many=True)
 
 
-class Evaluator:
-    """Means over every example of a split. Each example counts once: empty rows of the last batch have weight 0.
+def _sections(tree: dict) -> list[dict]:
+    """The evaluator of the loss, and those of a resolved config."""
+    listed = tree["evaluators"] or []
+    return [{"name": "loss"}, *([listed] if isinstance(listed, dict) else listed)]
 
-    With `task.carry_state` the rows are streams. Each stream starts with a new state and carries it to its end.
-    The rows are spread over the devices of `layout`; each process reads its own rows. The step is compiled once per
-    bucket and reused by the next call.
+
+def metrics(tree: dict, task) -> dict[str, Way]:
+    """Which way is better, of every metric that an evaluation may be judged by: those of the task and the evaluators.
+
+    Raises:
+      ConfigError: `task.monitor` is not one of them.
     """
+    found = dict(task.metrics)
+    for section in _sections(tree):
+        found |= lookup.find(section["name"], PART.package, PART.symbol).metrics
+    if task.monitor not in found:
+        near = lookup.nearest(task.monitor, found)
+        raise ConfigError(f"task: monitor={task.monitor!r} is not a metric.{near} It has {', '.join(found)}.")
+    return found
 
-    def __init__(self, model, task, source, loader, split: str, layout):
-        self.batches = (Streams if task.carry_state else Batches)(source, split, loader)
-        self.split, self.layout = split, layout
-        self._start = None
-        if task.carry_state:
-            self._start = jax.jit(model.init_state, static_argnums=0, out_shardings=layout.for_rows(loader.batch_size))(
-                loader.batch_size
-            )
-        self._step = layout.evaluate(make_eval_step(model, task), loader.batch_size)
 
-    @property
-    def examples(self) -> int:
-        """How many examples the split has."""
-        return self.batches.size
+def evaluators(tree: dict, **parts) -> list:
+    """The evaluators of a resolved config, built from the parts of an experiment.
 
-    def __call__(self, params, on_batch=lambda done, total: None, give_up=lambda: False) -> dict[str, float] | None:
-        """Name -> mean; None if `give_up()` returned true before the end. Sums are float64 on the host."""
-        totals = {}
-        count, carry = self.batches.per_epoch, self._start
-        size = self.batches.loader.batch_size
-        for i, batch in enumerate(self.batches.iterate(0, count, rows=self.layout.rows(size))):
-            metrics, carry = self._step(params, self.layout.place(batch, size), carry)
-            for name, value in jax.tree.map(np.float64, jax.device_get(metrics)).items():
-                totals[name] = totals[name] + value if name in totals else value
-            on_batch(i + 1, count)
-            if give_up():
+    Raises:
+      ConfigError: one is listed twice, or does not fit the data, the task or the model.
+    """
+    sections = _sections(tree)
+    names = [section["name"] for section in sections]
+    if again := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ConfigError(f"evaluators: {again[0]!r} would run twice (the loss always runs): remove one of them.")
+    made = [config.build(PART, section, f"evaluators: {section['name']}", **parts) for section in sections]
+    for evaluator, split in itertools.product(made, ("validation", "test")):
+        evaluator.check_split(split)
+    return made
+
+
+class Evaluation:
+    """The metrics of all evaluators (see `seqjax.evaluators`); `examples`: how many examples the split has."""
+
+    def __init__(self, evaluators, split: str, layout, write: Callable):
+        self.write = write
+        self.passes = [evaluator.over(split, layout) for evaluator in evaluators]
+        self.examples = self.passes[0].examples  # the first one is that of the loss
+
+    def __call__(
+        self, params, step: int, on_batch=lambda done, total: None, give_up=lambda: False
+    ) -> dict[str, float] | None:
+        """Name -> value; None if `give_up()` returned true before the end."""
+        found, before = {}, 0
+        total = sum(one.count for one in self.passes)
+        for one in self.passes:
+            on = lambda done, before=before: on_batch(before + done, total)
+            result = one(params, step, on_batch=on, give_up=give_up, write=self.write)
+            if result is None:
                 return None
-        return {name: sums.mean() for name, sums in totals.items()}
+            found, before = found | result, before + one.count
+        return found

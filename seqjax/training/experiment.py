@@ -11,7 +11,7 @@ import numpy as np
 from seqjax import config, lookup, renamed
 from seqjax.data import Batches, Loader, Source, Streams, check_memory
 from seqjax.models import Model
-from seqjax.training import carry
+from seqjax.training import carry, evaluate
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
 from seqjax.training.learners.gradient import Gradient
@@ -65,6 +65,7 @@ class Schema:
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
     guard: Guard = dataclasses.field(default_factory=Guard)
     init: Init = dataclasses.field(default_factory=Init)
+    evaluators: Annotated[Callable | None, evaluate.PART] = None
     seed: Seed = 0
 
 
@@ -153,6 +154,9 @@ class Experiment:
         tx = self.optim.build(self.train.steps, lambda params: self._matrices)
         of = dict(task=self.task, tx=tx, trained=self.optim.trained)
         self.learner = config.build(PARTS["learner"], tree["learner"], "learner", **of)
+        self.metrics = evaluate.metrics(tree, self.task)
+        parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
+        self.evaluators = evaluate.evaluators(tree, **parts)
 
     def _model(self, section: dict) -> Model:
         """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""

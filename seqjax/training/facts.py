@@ -27,7 +27,7 @@ def about(experiment: Experiment, flops: float, baselines: dict) -> Info:
         tokens_per_step=round(e.batches.tokens),
         carried_bytes=cost.nbytes(experiment.shapes.carry),
         baselines=baselines,
-        metrics=e.task.metrics,
+        metrics=e.metrics,
         versions=versions(),
         hardware=hardware(),
         git=revision(),

@@ -184,13 +184,13 @@ class Loop:
         run, progress = self.run, self.run.progress
         params = run.layout.gather(run.state).eval_params
         on_batch = self.display.evaluating("validation")
-        result = run.evaluator(params, on_batch, give_up=lambda: self.interrupt.asked)
+        result = run.evaluator(params, run.step, on_batch, give_up=lambda: self.interrupt.asked)
         progress.owed = result is None
         if result is None:
             return False
-        task, patience = self.experiment.task, self.options.patience
-        monitor = task.monitor
-        better = metrics.is_better(task.metrics[monitor], result[monitor], progress.best)
+        e, patience = self.experiment, self.options.patience
+        monitor = e.task.monitor
+        better = metrics.is_better(e.metrics[monitor], result[monitor], progress.best)
         progress.stale = 0 if better else progress.stale + 1
         if better:
             progress.best, progress.best_step = result[monitor], run.step

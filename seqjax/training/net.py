@@ -76,9 +76,9 @@ class Net:
         return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
     def _check_embeds(self) -> None:
-        if not hasattr(self.model, "embeddings"):
+        if not self.model.embeds:
             name = type(self.model).__name__
-            raise ConfigError(f"{name} has no embeddings that a task could change: choose model.name='stack'.")
+            raise ConfigError(f"{name} has no embeddings that this task could change: choose a model that has.")
 
     def _apply(self, *args, **flags):
         return self.model.apply({"params": self.use(self.params)}, *args, **flags)

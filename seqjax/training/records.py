@@ -90,10 +90,16 @@ class Result(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Sample(Checked):
-    """One entry of `samples.json`: the text that a model generated after a prompt."""
+    """One entry of `samples.json`: the text that a model generated after a prompt, or to answer a source.
+
+    `wanted`: the reference, if there is one. `score`: log p(text), in nats.
+    """
 
     text: str
     prompt: str = ""
+    source: str | None = None
+    wanted: str | None = None
+    score: float | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from seqjax.training import cost, facts, history, processes
 from seqjax.training.checkpoint import Checkpoints
-from seqjax.training.evaluate import Evaluator
+from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment
 from seqjax.training.failures import explained
 from seqjax.training.guard import TooBad
@@ -110,7 +110,7 @@ class Run:
         self.best.held = (self.progress.best_step,)
         self.evaluator = None
         if "validation" in e.source.spec.splits:
-            self.evaluator = Evaluator(e.model, e.task, e.source, e.loader, "validation", self.layout)
+            self.evaluator = Evaluation(e.evaluators, "validation", self.layout, self.workdir.write)
         before = self.workdir.record("run.json", Info) or Info()
         if self.step and not before.starts:
             log.warning("%s has no run.json: the record of earlier starts is lost", self.workdir.path)

@@ -9,7 +9,7 @@ import jax
 from seqjax.training import cost, history
 from seqjax.training.checkpoint import chosen
 from seqjax.training.elsewhere import elsewhere
-from seqjax.training.evaluate import Evaluator
+from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment
 from seqjax.training.net import Net
 from seqjax.training.parallel import Layout, Parallel
@@ -63,10 +63,10 @@ class Trained:
           DataError: the split is endless.
         """
         e = self.experiment
-        evaluator = Evaluator(e.model, e.task, e.source, e.loader, split, self.layout)
-        if evaluator.examples is None:
+        evaluation = Evaluation(e.evaluators, split, self.layout, self.workdir.write)
+        if evaluation.examples is None:
             raise DataError(f"split {split!r} is endless: evaluate a split of fixed size, such as validation.")
-        metrics = evaluator(self.params, on_batch)
-        result = {"step": self.step, "examples": evaluator.examples, "metrics": metrics}
+        metrics = evaluation(self.params, self.step, on_batch)
+        result = {"step": self.step, "examples": evaluation.examples, "metrics": metrics}
         self.workdir.update("results.json", {name or split: {**result, "metrics": finite(metrics)}})
         return result

@@ -3,6 +3,7 @@
 import functools
 import logging
 
+import decoders
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +12,10 @@ from built import logits
 from gradients import init, run
 
 from seqjax import spec
-from seqjax.decoding import Sampling, sample
+from seqjax.decoding.sample import Sample
 from seqjax.mixers.attention import Attention
 from seqjax.models.stack import Stack
+from seqjax.tasks._base import Reads
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -90,9 +92,8 @@ def test_other_prompts_of_the_same_shape_compile_nothing(kind, caplog):
     params = jax.jit(model.init)(jax.random.key(1), jnp.asarray(prompts[0]))["params"]
     keys = list(jax.random.split(jax.random.key(2), 3))
     masks = [jnp.asarray(mask) for mask in (RAGGED | (np.arange(L) == 2), np.ones((B, L), bool), RAGGED[::-1])]
-    go_on = lambda i: sample(
-        model, params, jnp.asarray(prompts[i]), keys[i], length=MORE, sampling=Sampling(top_k=3), mask_BL=masks[i]
-    )
+    decode = decoders.program(model, Sample(spec=model.inputs, max_length=MORE, top_k=3))
+    go_on = lambda i: decode(params, Reads(jnp.asarray(prompts[i]), masks[i]), keys[i])
     assert compilations(caplog, lambda: go_on(0)) > 0
     assert [compilations(caplog, lambda i=i: go_on(i)) for i in (1, 2)] == [0, 0]
 

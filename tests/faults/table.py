@@ -255,7 +255,7 @@ TABLE = {
         "training/test_carry.py::test_an_error_inside_a_model_is_not_a_missing_state",
         "search/test_executors.py::test_a_lease_that_cannot_be_read_once_is_not_gone",
         "search/test_executors.py::test_a_job_that_cannot_be_run_was_not_killed",
-        "decoding/test_show.py::test_a_broken_model_is_not_taken_for_a_source_without_text",
+        "test_samples.py::test_a_broken_model_is_not_taken_for_a_source_without_text",
     ),
     58: (
         "A run whose folder or config is removed, replaced or changed ends, and nothing takes its place.",
@@ -291,7 +291,7 @@ TABLE = {
         f"{LOADER}::test_absurd_sizes_are_refused_before_anything_is_made",
         f"{LOADER}::test_absurdly_many_workers",
         "test_cli.py::test_what_cannot_be_generated_is_a_sentence",
-        "decoding/test_show.py::test_more_answers_than_examples_are_refused",
+        "test_samples.py::test_more_answers_than_examples_are_refused",
         f"{ABSURD}::test_long_examples_that_are_cut_are_counted_whole",
         "data/test_text_windows.py::test_a_gz_that_unpacks_to_far_more_than_it_is",
         "data/test_text_windows.py::test_names_that_cannot_be",

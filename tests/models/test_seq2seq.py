@@ -172,10 +172,11 @@ def test_it_learns_resumes_and_answers(tmp_path):
     assert done.code == 0, done.err
     answers = [[line.split() for line in block.splitlines()] for block in done.out.strip().split("\n\n")]
     assert len(answers) == 5
-    for source, wanted, generated in answers:
-        assert (source[0], wanted[0], generated[0]) == ("source", "wanted", "generated")
-        assert wanted[1:] == [*source[:0:-1], "4"] and len(generated) == len(wanted)
-    assert sum(wanted[1:] == generated[1:] for _, wanted, generated in answers) >= 4
+    for source, wanted, generated, score in answers:
+        assert (source[0], wanted[0], generated[0], score[:2]) == ("source", "wanted", "generated", ["log", "p"])
+        assert wanted[1:] == [*source[:0:-1], "4"] and float(score[2]) <= 0
+        assert generated[-1] == "4" or len(generated) == len(wanted)  # it ends itself, or where the data end
+    assert sum(wanted[1:] == generated[1:] for _, wanted, generated, _ in answers) >= 4
     assert done.out == launch.main("generate", "--workdir", run, "--samples", 5, "--temperature", 0).out
 
 
@@ -188,7 +189,7 @@ def test_an_answer_of_which_every_token_counts_begins_behind_the_first(tmp_path,
     assert launch.main("train", "--config", config(tmp_path, data=data), "--workdir", tmp_path / "run").code == 0
     done = launch.main("generate", "--workdir", tmp_path / "run", "--samples", 2)
     assert done.code == 0, done.err
-    assert all(len(answer["text"].split()) == 4 for answer in json.loads((tmp_path / "run/samples.json").read_text()))
+    assert all(len(answer["wanted"].split()) == 4 for answer in json.loads((tmp_path / "run/samples.json").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_the_fingerprint_of_data_is_that_of_older_checkpoints(tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--prompt", "a"), "leave --prompt and --tokens out"),
+        (("--prompt", "a"), "leave --prompt out"),
         (("--samples", 0), "samples=0"),
         (("--samples", 9), "has 8 examples, asked for 9"),
     ],

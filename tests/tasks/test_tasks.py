@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from seqjax import lookup, spec
+from seqjax.spec import Field, Spec
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.next_token import NextToken
+from seqjax.training import evaluate
 from seqjax.types import ConfigError
 
 RNG = np.random.default_rng(0)
@@ -100,44 +102,49 @@ def test_classification():
     assert got["accuracy"].mean() == pytest.approx(np.mean(logits[:3].argmax(-1) == data["label"][:3]))
 
 
+F, H = 2, 3
+MANY = {"tokens": Field("ids", size=V), "label": Field("ids", size=V, axis=None), "tags": Field("ids", size=V)}
+SERIES = {"features": Field("real", shape=(F,)), "future": Field("real", axis=None, shape=(H, F))}
+
+
+def made(name, **more):
+    """A task, data of which it can ask something, and a prediction of zeros; `more`: further fields of the data."""
+    fields = {**(SERIES if name == "forecast" else MANY), **more}
+    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=Spec(fields, {"L": L}))
+    rows = {"features": (B, L, F), "future": (B, H, F)}
+    data = {**batch(), "tags": RNG.integers(0, V, (B, L)), **{name: RNG.normal(size=s) for name, s in rows.items()}}
+    data = {key: jnp.asarray(a) for key, a in data.items() if key in (*fields, "mask", "weight")}
+    head, x_BLD = task.head(inputs=task.spec, outputs=task.outputs(), width=4), jnp.zeros((B, task.length(L), 4))
+    shape = jax.eval_shape(lambda: head.init_with_output(jax.random.key(0), x_BLD))[0].shape
+    return task, data, jnp.zeros(shape)
+
+
 @pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
 def test_a_batch_that_weighs_nothing_has_a_finite_loss_without_gradient(name):
-    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
-    data = jax.tree.map(jnp.asarray, {**batch(), "weight": np.zeros(B, np.float32)})
-    shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
-    total, gradient = jax.value_and_grad(lambda p: task.loss(p, data)["loss"].total)(jnp.full(shape, 3.0))
+    task, data, prediction = made(name)
+    data["weight"] = jnp.zeros(B)
+    total, gradient = jax.value_and_grad(lambda p: task.loss(p, data)["loss"].total)(prediction + 3)
     assert total == 0 and not np.any(gradient)
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
 def test_the_length_is_that_of_what_is_read(name):
-    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
-    reads = task.reads(batch())
-    assert reads.x.shape == reads.mask_BL.shape == (B, task.length(L))
-
-
-@pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
-def test_the_monitored_metric_is_one_of_the_task(name):
-    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=SPEC)
-    data = jax.tree.map(jnp.asarray, batch())
-    shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
-    assert task.monitor in task.loss(jnp.zeros(shape), data)
+    task, data, _ = made(name)
+    reads = task.reads(data)
+    assert reads.x.shape[:2] == reads.mask_BL.shape == (B, task.length(L))
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.tasks"))
 @pytest.mark.parametrize("scored", [False, True])
 def test_the_declared_metrics_are_those_of_the_loss(name, scored):
-    table = spec.tokens(V, L, classes=V, scored=scored)
-    task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=table)
-    data = {key: jnp.asarray(a) for key, a in batch().items() if key != "scored" or scored}
-    shape = (B, task.length(L), task.outputs()) if name == "next_token" else (B, task.outputs())
-    metrics = task.loss(jnp.zeros(shape), data)
-    assert metrics.keys() == task.metrics.keys()
+    task, data, prediction = made(name, **({"scored": Field("bool")} if scored else {}))
+    metrics = task.loss(prediction, data)
+    assert metrics.keys() == task.metrics.keys() and task.monitor in metrics
     terms = {"loss": metrics["loss"]}
     assert task.checked(terms, metrics) == metrics
-    with pytest.raises(ConfigError, match=r"declares accuracy, .*: declare in `metrics` exactly what it returns"):
+    with pytest.raises(ConfigError, match=r"declares .*loss.*: declare in `metrics` exactly what it returns"):
         task.checked(terms, {**metrics, "other": metrics["loss"]})
-    with pytest.raises(ConfigError, match="returned the metrics loss, but declares accuracy"):
+    with pytest.raises(ConfigError, match="returned the metrics loss, but declares"):
         task.checked(terms, terms)
     with pytest.raises(ConfigError, match="returned the terms none, but declares loss"):
         task.checked({}, metrics)
@@ -166,14 +173,17 @@ def test_a_monitor_is_a_declared_metric():
     class Ranking(Classification):
         metrics = {**Classification.metrics, "ndcg_10": "more"}
 
-    assert Ranking(spec=SPEC, monitor="ndcg_10").monitor == "ndcg_10"
-    with pytest.raises(ValueError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, ndcg_10"):
-        Ranking(spec=SPEC, monitor="quality")
+    judged = lambda task, **evaluators: evaluate.metrics({"evaluators": None} | evaluators, task)
+    assert judged(Ranking(spec=SPEC, monitor="ndcg_10")) == Ranking.metrics
+    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, ndcg_10"):
+        judged(Ranking(spec=SPEC, monitor="quality"))
+    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. .* ndcg_10, generate_exact_match, "):
+        judged(Ranking(spec=SPEC, monitor="quality"), evaluators=[{"name": "generate"}])
     Ranking.metrics = {"loss": "down"}
     with pytest.raises(ValueError, match=r"metrics of Ranking: got .*, wanted names, each with one of 'more', 'less'"):
         Ranking(spec=SPEC, monitor="loss")
-    with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
-        NextToken(spec=SPEC, monitor="acuracy")
+    with pytest.raises(ConfigError, match="Did you mean 'accuracy'"):
+        judged(NextToken(spec=SPEC, monitor="acuracy"))
 
 
 def test_a_source_is_given_to_the_model_where_there_is_one():

@@ -15,6 +15,7 @@ import pytest
 from built import logits
 
 from seqjax.data import Loader, Streams, text
+from seqjax.evaluators.loss import Loss
 from seqjax.mixers import attention, gru, lstm
 from seqjax.models import Model, stack
 from seqjax.tasks.next_token import NextToken
@@ -22,7 +23,7 @@ from seqjax.training import carry
 from seqjax.training import run as training_run
 from seqjax.training import state as state_lib
 from seqjax.training.checkpoint import Checkpoints
-from seqjax.training.evaluate import Evaluator
+from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.learners.gradient import Gradient
 from seqjax.training.parallel import Parallel
@@ -163,12 +164,11 @@ def test_a_row_whose_state_is_not_finite_starts_afresh(source):
 def test_evaluation_has_the_loss_of_the_whole_sequence(source, rows):
     """And does not depend on the evaluation before it."""
     steps = Steps(source, "hybrid")
-    evaluator = Evaluator(
-        steps.model, steps.task, source, Loader(batch_size=rows), "validation", Parallel().layout(rows, 1)
-    )
-    wanted = whole(steps.model, steps.state.params, evaluator.batches)
-    first, again = evaluator(steps.state.params), evaluator(steps.state.params)
-    assert first == again and evaluator._step._cache_size() == 1
+    loss = Loss(model=steps.model, task=steps.task, source=source, loader=Loader(batch_size=rows), seed=0)
+    evaluation = Evaluation([loss], "validation", Parallel().layout(rows, 1), write=None)
+    wanted = whole(steps.model, steps.state.params, evaluation.passes[0].batches)
+    first, again = evaluation(steps.state.params, 0), evaluation(steps.state.params, 0)
+    assert first == again and evaluation.passes[0]._step._cache_size() == 1
     assert first["loss"] == pytest.approx(sum(wanted.values()) / 11, rel=1e-5)
 
 

@@ -96,7 +96,8 @@ def test_patience_ends_a_run_that_does_not_get_better(tmp_path, monkeypatch):
     """And the best checkpoint is that of the best evaluation; a metric that is not finite is never the best."""
     values = iter([2.0, 1.5, math.nan, 1.7, 1.6, 1.0])
     monkeypatch.setattr(
-        "seqjax.training.evaluate.Evaluator.__call__", lambda self, params, on_batch, give_up: {"loss": next(values)}
+        "seqjax.training.evaluate.Evaluation.__call__",
+        lambda self, params, step, on_batch, give_up: {"loss": next(values)},
     )
     outcome = train(tmp_path, "train.steps=20", "train.eval_every=2", "train.patience=3")
     assert "stopped early at step 10" in outcome.out and "best at step 4" in outcome.out
@@ -112,7 +113,8 @@ def test_a_run_that_stopped_early_stops_there_again(tmp_path, monkeypatch):
     """Killed behind its last save, before it could say that it is done."""
     values = iter([2.0, 3.0, 1.0])
     monkeypatch.setattr(
-        "seqjax.training.evaluate.Evaluator.__call__", lambda self, params, on_batch, give_up: {"loss": next(values)}
+        "seqjax.training.evaluate.Evaluation.__call__",
+        lambda self, params, step, on_batch, give_up: {"loss": next(values)},
     )
     options = ("train.steps=20", "train.eval_every=2", "train.patience=1")
     train(tmp_path, *options)
@@ -126,10 +128,10 @@ def test_the_best_is_one_of_this_run(tmp_path, monkeypatch):
     """One of steps that the run has yet to take goes; the one that its checkpoint knows of has stayed until then."""
     values = iter([3.0, 2.0, 1.0, "ended", 2.5, 2.5])
 
-    def found(self, params, on_batch, give_up):
+    def found(self, params, step, on_batch, give_up):
         return {"loss": float(next(values))}
 
-    monkeypatch.setattr("seqjax.training.evaluate.Evaluator.__call__", found)
+    monkeypatch.setattr("seqjax.training.evaluate.Evaluation.__call__", found)
     options = ("train.steps=8", "train.eval_every=2", "train.checkpoint_every=4", "optim.schedule=constant")
     run, best = tmp_path / "run", Checkpoints(tmp_path / "run" / "ckpt_best")
     with pytest.raises(ValueError, match="ended"):
@@ -190,7 +192,7 @@ def test_other_data_under_the_same_name_are_not_evaluated(tmp_path):
 
 def test_what_is_not_a_number_is_null_in_results(copied, tmp_path, monkeypatch):
     copied("copy")
-    monkeypatch.setattr("seqjax.training.evaluate.Evaluator.__call__", lambda self, *_: {"loss": math.nan})
+    monkeypatch.setattr("seqjax.training.evaluate.Evaluation.__call__", lambda self, *_: {"loss": math.nan})
     launch.main("evaluate", "--workdir", tmp_path / "run")
     text = (tmp_path / "run" / "results.json").read_text()
     assert json.loads(text)["validation"]["metrics"] == {"loss": None} and "NaN" not in text

@@ -28,8 +28,8 @@ def origin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("origin") / "run"
     with pytest.MonkeyPatch.context() as patch:
         values = iter([1.0, 2.0])
-        evaluate = lambda self, params, on_batch, give_up: {"loss": next(values)}
-        patch.setattr("seqjax.training.evaluate.Evaluator.__call__", evaluate)
+        evaluate = lambda self, params, step, on_batch, give_up: {"loss": next(values)}
+        patch.setattr("seqjax.training.evaluate.Evaluation.__call__", evaluate)
         train(
             folder, "train.eval_every=2", "train.checkpoint_every=1", "train.keep_checkpoints=4", "optim.ema_decay=0.5"
         )

@@ -279,7 +279,7 @@ def test_a_pass_on_given_embeddings_is_the_rest_of_a_pass():
     whole, rest, slope_BLD = both(params)
     equal(whole, rest)
     assert np.any(slope_BLD[0]) and not np.any(slope_BLD[1])  # a row without tokens
-    with pytest.raises(ConfigError, match=r"Sowing has no embeddings .*: choose model\.name='stack'"):
+    with pytest.raises(ConfigError, match=r"Sowing has no embeddings .*: choose a model that has"):
         Net(Sowing(inputs=TOKENS, head=logits(V)), params)(reads, embedded=(slope_BLD, None))
 
 

@@ -45,7 +45,7 @@ def _config(runs: list[Run]) -> Section:
 
 
 def _samples(run: Run) -> list:
-    shown = [Sample(sample.prompt, sample.text, words.sampling(sample)) for sample in run.samples]
+    shown = [Sample(words.given(sample), sample.text, words.sampling(sample)) for sample in run.samples]
     rest = shown[OPEN_SAMPLES:]
     return [*shown[:OPEN_SAMPLES], Fold(f"{len(rest)} more", rest)]
 

@@ -5,10 +5,9 @@ import types
 import pytest
 
 from seqjax.data import Loader, copy, reverse, table, text
-from seqjax.decoding import Sampling
-from seqjax.decoding.answers import answer
-from seqjax.decoding.show import opening
-from seqjax.decoding.text import generate
+from seqjax.decoding.sample import Sample
+from seqjax.samples import answers, opening, texts
+from seqjax.tasks.next_token import NextToken
 from seqjax.types import ConfigError
 
 
@@ -29,9 +28,13 @@ def test_a_text_without_new_lines_begins_as_its_training_does(tmp_path, kind, wo
 
 def test_more_answers_than_examples_are_refused():
     """Before a batch of them is made."""
-    experiment = types.SimpleNamespace(source=reverse.Source(examples=5), loader=Loader())
-    with pytest.raises(ConfigError, match=r"'validation' has 5 examples, asked for 2,000,000,000\."):
-        answer(types.SimpleNamespace(experiment=experiment), "validation", sampling=Sampling(), samples=2 * 10**9)
+    source = reverse.Source(examples=5)
+    parts = dict(
+        source=source, loader=Loader(), task=NextToken(spec=source.spec), model=types.SimpleNamespace(step=None)
+    )
+    trained = types.SimpleNamespace(experiment=types.SimpleNamespace(**parts), layout=None)
+    with pytest.raises(ConfigError, match=r"'validation' has 5 examples, asked for 2,000,000,000:"):
+        answers(trained, Sample, tokens=None, samples=2 * 10**9, seed=0)
 
 
 def test_a_broken_model_is_not_taken_for_a_source_without_text(tmp_path):
@@ -42,7 +45,7 @@ def test_a_broken_model_is_not_taken_for_a_source_without_text(tmp_path):
     source = text.Source(path=str(tmp_path / "a.txt"), length=4, validation=0.0, test=0.0)
     experiment = types.SimpleNamespace(source=source, model=types.SimpleNamespace(init_state=init_state, step=None))
     with pytest.raises(NotImplementedError, match="later"):
-        generate(types.SimpleNamespace(experiment=experiment), "a", sampling=Sampling())
+        texts(types.SimpleNamespace(experiment=experiment), Sample, "a")
 
 
 def test_what_is_no_text_is_left_to_say_so():

@@ -8,10 +8,11 @@ import pytest
 from built import logits
 
 from seqjax.data import Batches, Loader, copy
+from seqjax.evaluators.loss import Loss
 from seqjax.mixers import gru
 from seqjax.models import stack
 from seqjax.tasks.next_token import NextToken
-from seqjax.training.evaluate import Evaluator
+from seqjax.training.evaluate import Evaluation
 from seqjax.training.parallel import Parallel
 from seqjax.training.step import make_eval_step
 
@@ -60,16 +61,17 @@ def alone(parts):
 def test_a_split_is_the_mean_over_its_examples(parts, alone, loader):
     source, model, task, params = parts
     loader = Loader(**loader)
-    evaluator = Evaluator(model, task, source, loader, "validation", Parallel().layout(loader.batch_size, 1))
-    seen = []
-    result = evaluator(params, lambda done, total: seen.append((done, total)))
+    evaluator = Loss(model=model, task=task, source=source, loader=loader, seed=0)
+    layout = Parallel().layout(loader.batch_size, 1)
+    evaluator, seen = Evaluation([evaluator], "validation", layout, write=None), []
+    result = evaluator(params, 0, lambda done, total: seen.append((done, total)))
     assert evaluator.examples == N
     assert result.keys() == alone.keys() and {"loss", "accuracy", "exact_match", "bits_per_token"} <= result.keys()
     for name in result:
         assert result[name] == pytest.approx(alone[name], rel=1e-5), name
     count = seen[-1][1]
     assert seen == [(i + 1, count) for i in range(count)]
-    assert evaluator._step._cache_size() <= max(len(loader.buckets), 1)
+    assert evaluator.passes[0]._step._cache_size() <= max(len(loader.buckets), 1)
 
 
 def test_bits_are_nats_over_ln_two(alone):
