@@ -4,8 +4,8 @@ from seqjax.training.experiment import Experiment
 
 
 def tokens_read(experiment: Experiment) -> int:
-    """The number of tokens that the model reads of the longest example."""
-    return experiment.task.length(experiment.source.spec.length)
+    """The number of tokens that the model reads of the longest example, with its padding."""
+    return experiment.task.length(max(experiment.source.spec.length, *experiment.loader.buckets, 0))
 
 
 def fitted(section, slots: int, given=None):
