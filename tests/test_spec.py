@@ -42,7 +42,7 @@ def test_the_arrays_of_a_batch_follow_from_the_fields():
         (lambda: Field("real", into="L"), "into='L' with kind='real'"),
         (lambda: Field("bool", missing=True), "only 'real' numbers can be missing"),
         (lambda: spec.tokens(0), "size: got 0"),
-        (lambda: spec.features(2, 0), r"lengths: got {'L': 0}, wanted names, each with an int of at least 1"),
+        (lambda: spec.features(2, 0), r"lengths\.L: got 0, wanted an int of at least 1"),
         (lambda: spec.tokens(3, end=3), "end=3, wanted one of the 3 ids of tokens"),
         (lambda: spec.features(3, end=0), "end=0, wanted one of the 0 ids of tokens"),
         (lambda: Spec({"tokens": Field("ids", size=3, axis="T")}, {"T": 1}), "axis 'T', wanted 'L'"),
