@@ -115,9 +115,10 @@ class Checkpoints:
                 return processes.together(again)
             except Exception as failed:
                 self._clean()
+                why = error if isinstance(failed, FileExistsError) else failed  # a thread of the first try wrote late
                 raise WorkdirError(
                     f"cannot save step {step} ({self._bytes:,} bytes) to {self.root} ({free(self.root)}): "
-                    f"{damage.words(failed)}; repair that (if the disk is full, free some space) and "
+                    f"{damage.words(why)}; repair that (if the disk is full, free some space) and "
                     "run the same command again."
                 ) from failed
 
