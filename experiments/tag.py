@@ -31,7 +31,7 @@ def get_config(variant: str = ""):
                 weight_decay=0.1,
                 ema_decay=0.99,
             ),
-            loader=dict(batch_size=4 if tiny else 32, buckets=(16, 24, 32, 48, 64, 160)),
+            loader=dict(batch_size=4 if tiny else 32, buckets=(160,) if tiny else (16, 24, 32, 48, 64, 160)),
             train=dict(
                 steps=2 if tiny else 4000 if variant == "attention" else 2000,
                 log_every=100,
