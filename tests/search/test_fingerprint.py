@@ -12,35 +12,13 @@ from inline import Instant
 from seqjax import lookup
 from seqjax.search import fingerprint, trials
 from seqjax.search.fingerprint import FILE, Fingerprint, cost
-from seqjax.search.fingerprint.tiers import TIERS, Probe, Tier
+from seqjax.search.fingerprint.tiers import TIERS, Probe
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, SeqjaxError
 
-# Checks that all parts work together.
-TINY = Tier(
-    probes=(
-        Probe({"name": "recall", "pairs": 2, "keys": 4, "values": 4}, 2),
-        Probe({"name": "parity", "length": 4}, 2, (1, 2)),
-    ),
-    peaks=(1e-2, 1e-3),
-    lengths=(8, 16),
-    width=8,
-    layers=1,
-    batch=4,
-    examples=8,
-    evaluations=1,
-    rows=1,
-)
+TINY = TIERS["tiny"]
 pytestmark = pytest.mark.usefixtures("compile_once")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny():
-    """Adds the tier."""
-    TIERS["tiny"] = TINY
-    yield
-    del TIERS["tiny"]
 
 
 class Here(Instant):
@@ -224,7 +202,7 @@ def test_all_are_those_that_are_causal_and_alone():
     assert not {"bidirectional", "cross_attention", "interactive", "attention_rnn"} & set(found)
 
 
-@pytest.mark.parametrize("tier", [*TIERS, "tiny"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_every_probe_of_every_tier_is_a_config_at_every_length(tier):
     tier = TIERS[tier]
     for probe in tier.probes:

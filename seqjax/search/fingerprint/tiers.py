@@ -123,4 +123,19 @@ TIERS = {
         evaluations=10,
         rows=4,
     ),
+    # For tests: checks that all parts work together.
+    "tiny": Tier(
+        probes=(
+            Probe({"name": "recall", "pairs": 2, "keys": 4, "values": 4}, 2),
+            Probe({"name": "parity", "length": 4}, 2, (1, 2)),
+        ),
+        peaks=(1e-2, 1e-3),
+        lengths=(8, 16),
+        width=8,
+        layers=1,
+        batch=4,
+        examples=8,
+        evaluations=1,
+        rows=1,
+    ),
 }
