@@ -4,6 +4,7 @@ tokens(65, 128)                                 ids, to predict the next one
 tokens(65, 128, classes=2)                      a label per sequence
 tokens(10, 12, source=(8, 10), scored=True)     a second sequence, which the first one answers
 features(3, 100, classes=4)                     real vectors
+Spec({"tokens": Field("ids", size=65), "tags": Field("ids", size=17)}, {"L": 128})      any other table
 """
 
 import dataclasses

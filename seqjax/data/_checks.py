@@ -62,14 +62,12 @@ def names(example: dict, spec: Spec, where: str) -> None:
 def shapes(example: dict[str, np.ndarray], spec: Spec, where: str) -> None:
     """Checks the shapes of an example: fields along the same axis have the same length."""
     for name, field in spec.fields.items():
-        shape, wanted = example[name].shape, field.shape
+        shape, wanted, first = example[name].shape, field.shape, spec.axes.get(field.axis, name)
         if field.axis is not None:
-            first = example[spec.axes[field.axis]].shape
-            wanted = (first[0] if first else field.axis, *wanted)
+            along = example[first].shape
+            wanted = (along[0] if along else field.axis, *wanted)
         if shape != wanted:
-            like = (
-                "" if field.axis is None or name == spec.axes[field.axis] else f", as long as {spec.axes[field.axis]}"
-            )
+            like = "" if first == name else f", as long as {first}"
             raise DataError(f"{where}: {name} has shape {_listed(shape)}, wanted {_listed(wanted)}{like}.")
     for axis, name in spec.axes.items():
         if axis != "L" and len(example[name]) > spec.lengths[axis]:

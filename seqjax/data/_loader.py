@@ -27,8 +27,8 @@ class Loader(Checked):
     the model is compiled once per bucket. The default is one bucket of `spec.length`. An example longer than the last
     bucket is an error, is cut at the end (`truncate`), or loses a random start and end (`crop`; in validation and test
     it is cut at the end). A `place` into a cut sequence moves with it; an example with a place in what was cut off is
-    dropped: its row is empty. Other axes are padded to `spec.lengths[axis]`, and never cut. Each axis has its mask:
-    `mask` for L, `mask_S` for S.
+    dropped: its row is empty, with weight 0. Other axes are padded to `spec.lengths[axis]`, and never cut. Each axis
+    has its mask: `mask` for L, `mask_S` for S.
 
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. An endless source has no epochs: each seed reads its own range of indices.
