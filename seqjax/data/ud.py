@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from seqjax.data import _files
-from seqjax.data._source import Source
+from seqjax.data._stored import Stored
 from seqjax.data._text import Alphabet
 from seqjax.spec import Field, Spec
 from seqjax.types import Count, DataError, Range
@@ -18,7 +18,7 @@ SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 
 
 @dataclasses.dataclass(kw_only=True)
-class UniversalDependencies(Source):
+class UniversalDependencies(Stored):
     """UD: the words of a sentence with a tag each, from a treebank of Universal Dependencies.
 
         Email  me   at   ...      tokens      0     17   22         ids of lower-case words, 0: a rare word
@@ -106,17 +106,6 @@ class UniversalDependencies(Source):
         for array in example.values():
             array.flags.writeable = False
         return example
-
-    def size(self, split):
-        return len(self._examples[split])
-
-    def lengths(self, split):
-        return np.array([len(example["tags"]) for example in self._examples[split]], np.int64)
-
-    def example(self, split, index):
-        if not 0 <= index < self.size(split):
-            raise IndexError(f"{split} has sentences 0 ... {self.size(split) - 1}, got {index}.")
-        return dict(self._examples[split][index])
 
     def encode(self, text):
         """Words with a space between them -> their ids."""

@@ -27,12 +27,17 @@ class Linear(_Model, kw_only=True):
 
     def __post_init__(self):
         super().__post_init__()
-        F, outputs = self.inputs.features, self.head(inputs=self.inputs, width=1, parent=None).outputs
+        F, outputs = self.inputs.features, self.outputs
         if F is None or outputs % F:
             raise ValueError(
                 f"a linear model maps {F or 0} features to as many columns, got {outputs} outputs: choose a task that "
                 "forecasts features, or another model."
             )
+
+    @property
+    def outputs(self) -> int:
+        """The size of a prediction, which the head of the task knows."""
+        return self.head(inputs=self.inputs, width=1, parent=None).outputs
 
     @nn.compact
     def __call__(self, x_BLF, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
@@ -43,12 +48,11 @@ class Linear(_Model, kw_only=True):
             raise ValueError(
                 f"a linear model reads {self.inputs.length} steps, got {x_BLF.shape[1]}: give all examples this length."
             )
-        outputs = self.head(inputs=self.inputs, width=1, parent=None).outputs
         x_BFL = jnp.swapaxes(masks.fill(x_BLF, mask_BL), 1, 2)
         y_BFH = Dense(
-            outputs // self.inputs.features, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="head"
+            self.outputs // self.inputs.features, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="head"
         )(x_BFL)
-        return jnp.swapaxes(y_BFH, 1, 2).reshape(len(x_BLF), outputs).astype(jnp.float32), None
+        return jnp.swapaxes(y_BFH, 1, 2).reshape(len(x_BLF), self.outputs).astype(jnp.float32), None
 
 
 Model = Linear

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqjax import masks
 from seqjax.heads.pooled import Pooled
 from seqjax.metrics import Ratio
+from seqjax.ops import pooling
 from seqjax.tasks import _base
 from seqjax.types import Part
 
@@ -58,8 +59,7 @@ class Forecast(_base.Task):
 
 def _last(batch):
     """The last real step of each row: (B, 1, F)."""
-    index_B = jnp.max(jnp.where(batch["mask"], jnp.arange(batch["mask"].shape[1]), 0), axis=1)
-    return jnp.take_along_axis(batch["features"], index_B[:, None, None], axis=1)
+    return pooling.last(batch["features"], batch["mask"])[:, None]
 
 
 Task = Forecast

@@ -46,8 +46,7 @@ class Net:
           embedded: what takes the place of `embed(reads)`.
           sown: collections that modules may fill, such as "losses" and "intermediates".
         """
-        rngs = None if self.key is None else {"dropout": self.key}
-        flags = dict(reads.keywords(self.model), deterministic=self.key is None, rngs=rngs)
+        flags = dict(reads.keywords(self.model), deterministic=self.key is None, rngs=self._rngs)
         if embedded is not None:
             self._check_embeds()
             flags["embedded"] = embedded
@@ -59,8 +58,7 @@ class Net:
     def embed(self, reads):
         """The embeddings (x_BLD, mask_BL) that a `stack` reads; for a pass on others, give them as `embedded`."""
         self._check_embeds()
-        rngs = None if self.key is None else {"dropout": self.key}
-        return self._apply(reads.x, reads.mask_BL, self.key is None, rngs=rngs, method="embeddings")
+        return self._apply(reads.x, reads.mask_BL, self.key is None, rngs=self._rngs, method="embeddings")
 
     def step(self, token_B, carry, **flags):
         """Reads one token: -> prediction and the state after it."""
@@ -74,6 +72,10 @@ class Net:
         """A random key of this name: another one for each name, step and micro-batch."""
         key = jax.random.key(0) if self.key is None else self.key
         return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+    @property
+    def _rngs(self) -> dict | None:
+        return None if self.key is None else {"dropout": self.key}
 
     def _check_embeds(self) -> None:
         if not self.model.embeds:
