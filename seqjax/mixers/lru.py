@@ -7,14 +7,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from seqjax import masks
-from seqjax.mixers._base import Mixer as _Mixer
 from seqjax.mixers._layers import Dense
+from seqjax.mixers._linear import LinearMixer
 from seqjax.ops import linear
 from seqjax.types import Count, Fraction, Positive, Range
 
 
-class LRU(_Mixer):
+class LRU(LinearMixer):
     """LRU: a diagonal linear recurrence of complex states; each state rotates and decays at its own learned rate.
 
         h_t = lambda * h_{t-1} + exp(gamma) * B x_t,   lambda = exp(-exp(nu) + i exp(theta))
@@ -69,19 +68,16 @@ class LRU(_Mixer):
         zeros = jnp.zeros((batch, self.state_size or self.width), jnp.float32)
         return zeros, zeros
 
-    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        self.check(x_BLD, state, mask_BL, reset_BL)
-        u_BLD = masks.fill(x_BLD, mask_BL).astype(self.dtype)
+    def mix(self, x_BLD, state, mask_BL, reset_BL):
+        u_BLD = x_BLD.astype(self.dtype)
         b_BLN = lax.complex(*jnp.split(self.inputs(u_BLD).astype(jnp.float32), 2, axis=-1))
         b_BLN = b_BLN * jnp.exp(self.gamma)[None, None]
         lambda_N = jnp.exp(lax.complex(-jnp.exp(self.nu), jnp.exp(self.theta)))
         a_BLN = jnp.broadcast_to(lambda_N[None, None], b_BLN.shape)
-        start_BN = lax.complex(*(self.init_state(x_BLD.shape[0]) if state is None else state))
-        h_BLN, end_BN = linear.diagonal(a_BLN, b_BLN, start_BN, mask_BL, reset_BL)
+        h_BLN, end_BN = linear.diagonal(a_BLN, b_BLN, lax.complex(*state), mask_BL, reset_BL)
         # Re(C h) subtracts the imaginary product; here the kernel learns that sign.
         y_BLD = self.outputs(jnp.concatenate([h_BLN.real, h_BLN.imag], axis=-1))
-        y_BLD = y_BLD + self.skip[None, None] * u_BLD
-        return y_BLD.astype(x_BLD.dtype), None if state is None else (end_BN.real, end_BN.imag)
+        return y_BLD + self.skip[None, None] * u_BLD, (end_BN.real, end_BN.imag)
 
 
 Mixer = LRU

@@ -4,16 +4,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax import masks
-from seqjax.mixers._base import Mixer as _Mixer
 from seqjax.mixers._base import check_heads
+from seqjax.mixers._linear import LinearMixer
 from seqjax.ops import dense, linear
 from seqjax.types import Count
 
 C = 8.0  # the decay is between sigmoid(-Lambda)^C, at r = 1, and 1, at r = 0
 
 
-class RGLRU(_Mixer):
+class RGLRU(LinearMixer):
     """RG-LRU: a real diagonal recurrence; gates that depend on the token control its decay and its input.
 
         r   = sigmoid(W_a x_t + b_a),   i = sigmoid(W_x x_t + b_x)        (W_a, W_x: `heads` blocks on the diagonal)
@@ -50,16 +49,12 @@ class RGLRU(_Mixer):
     def init_state(self, batch: int):
         return jnp.zeros((batch, self.width), jnp.float32)
 
-    def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
-        self.check(x_BLD, state, mask_BL, reset_BL)
-        x_BLD = masks.fill(x_BLD, mask_BL)
+    def mix(self, x_BLD, state, mask_BL, reset_BL):
         r_BLN, i_BLN = self._gates(x_BLD)
         log_a_BLN = -C * jax.nn.softplus(self.decay)[None, None] * r_BLN
         # A closed gate gives a = 1, and sqrt has an infinite slope at 1 - a^2 = 0: keep its argument above 0.
         rest_BLN = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a_BLN), jnp.finfo(jnp.float32).tiny))
-        start = self.init_state(x_BLD.shape[0]) if state is None else state
-        h_BLN, end = linear.diagonal(jnp.exp(log_a_BLN), rest_BLN * i_BLN * x_BLD, start, mask_BL, reset_BL)
-        return h_BLN.astype(x_BLD.dtype), None if state is None else end
+        return linear.diagonal(jnp.exp(log_a_BLN), rest_BLN * i_BLN * x_BLD, state, mask_BL, reset_BL)
 
     def _gates(self, x_BLD):
         """r and i, (B, L, D) each, in float32."""
