@@ -41,10 +41,13 @@ class Group(Checked):
             )
 
 
-class Rule(NamedTuple):
-    """How one parameter is trained. `group`: the index of its group, or None; `start`: None if it stays frozen."""
+OTHERS = Group(".*")  # the parameters of no group
 
-    group: int | None
+
+class Rule(NamedTuple):
+    """How one parameter is trained. `group`: the index of its group, the last for `OTHERS`; `start`: None if frozen."""
+
+    group: int
     rate: float
     decay: float
     start: int | None
@@ -63,16 +66,15 @@ def rules(groups: tuple[Group, ...], layer_decay: float | None, params) -> dict[
       ConfigError: a group has no parameter, no parameter trains from the start, or `layer_decay` finds no blocks.
     """
     names = [name for name, *_ in cost.parameter_table(params)]
-    heights = {} if layer_decay is None else _heights(names)
+    heights = dict.fromkeys(names, 0) if layer_decay is None else _heights(names)
     out = {}
     for name in names:
-        index = next((i for i, group in enumerate(groups) if re.fullmatch(group.match, name)), None)
-        group = Group("") if index is None else groups[index]
-        rate = group.rate * layer_decay ** heights[name] if heights else group.rate
-        out[name] = Rule(index, rate, group.decay, group.from_step) if group.rate else Rule(index, 0.0, 0.0, None)
-    for i in range(len(groups)):
+        i, group = next((i, group) for i, group in enumerate((*groups, OTHERS)) if re.fullmatch(group.match, name))
+        rate = group.rate * (layer_decay or 1.0) ** heights[name]
+        out[name] = Rule(i, rate, group.decay, group.from_step) if group.rate else Rule(i, 0.0, 0.0, None)
+    for i, group in enumerate(groups):
         if all(rule.group != i for rule in out.values()):
-            raise ConfigError(f"optim.groups.{i}.match={groups[i].match!r} {_without(groups[i], names)}")
+            raise ConfigError(f"optim.groups.{i}.match={group.match!r} {_without(group, names)}")
     if out and all(rule.start != 0 for rule in out.values()):
         raise ConfigError("optim.groups freezes all parameters at step 0: leave some of them to train.")
     return out
@@ -88,24 +90,19 @@ def told(groups: tuple[Group, ...], layer_decay: float | None, params) -> list[s
     """One line for each group, and for the other parameters: how many they are, and how they are trained."""
     if not groups and layer_decay is None:
         return []
-    sizes = {name: size for name, _, size in cost.parameter_table(params)}
-    found = rules(groups, layer_decay, params)
+    found, rows = rules(groups, layer_decay, params), cost.parameter_table(params)
     lines = []
-    for index in (*range(len(groups)), None):
-        mine = [name for name, rule in found.items() if rule.group == index]
-        count = f"{sum(sizes[name] for name in mine):,} of {sum(sizes.values()):,} parameters"
-        if mine:
+    for i, group in enumerate((*groups, OTHERS)):
+        if mine := {name: size for name, _, size in rows if found[name].group == i}:
             # Layers have different rates: those of the group are shown, and those of the layers in a line of their own.
-            group = Group("") if index is None else groups[index]
-            how = found[mine[0]]._replace(rate=group.rate)
-            lines.append(f"{'others' if index is None else group.match}: {count}, {how}")
+            how = found[next(iter(mine))]._replace(rate=group.rate)
+            name = "others" if group is OTHERS else group.match
+            lines.append(f"{name}: {sum(mine.values()):,} of {cost.count(params):,} parameters, {how}")
     if layer_decay is not None:
-        heights = _heights(list(sizes))
-        top, most = sorted({name.partition("/")[0] for name in sizes if not heights[name]}), max(heights.values())
-        low = sorted({name.partition("/")[0] for name in sizes if heights[name] == most})
-        lines.append(
-            f"layer_decay: rate x {layer_decay**most:.3g} in {', '.join(low)}, rising to x 1 in {', '.join(top)}"
-        )
+        heights = _heights(list(found))
+        most = max(heights.values())
+        where = lambda height: ", ".join(sorted({n.partition("/")[0] for n in found if heights[n] == height}))
+        lines.append(f"layer_decay: rate x {layer_decay**most:.3g} in {where(most)}, rising to x 1 in {where(0)}")
     return lines
 
 
