@@ -27,9 +27,5 @@ def write(folders: list[Path], out: Path) -> Path:
 
 
 def figure(folders: list[Path], path: Path) -> Path:
-    """Saves the learning curves of run folders as one SVG that is readable on white and on dark backgrounds.
-
-    Raises:
-      ConfigError, WorkdirError: see `write`.
-    """
+    """Saves the learning curves of run folders as one SVG for white and dark backgrounds; raises as `write` does."""
     return output.save(Path(path), figures.standalone(read_all(folders)))

@@ -10,11 +10,7 @@ from seqjax.training import files
 
 
 def pages(folder: Path, name: str, title: str, elements: Sequence) -> Path:
-    """Writes a page (see `document`) as `<name>.md` and `<name>.html`; returns the path of the latter.
-
-    Raises:
-      WorkdirError: the folder cannot be written.
-    """
+    """Writes a page (see `document`) as `<name>.md` and `<name>.html`; returns the path of the latter."""
     content = html.page(title, elements)
     save(folder / f"{name}.md", markdown.page(elements))
     return save(folder / f"{name}.html", content)
@@ -30,11 +26,7 @@ def rows(path: Path, found: Sequence[dict], names: Sequence[str]) -> None:
 
 
 def save(path: Path, content: str | bytes) -> Path:
-    """Writes a file completely or not at all, and makes its folder; returns its path.
-
-    Raises:
-      WorkdirError: it cannot be written.
-    """
+    """Writes a file completely or not at all, and makes its folder; returns its path. Raises WorkdirError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -17,11 +17,7 @@ class Builder:
         self._source, self._found = (None, None), {}
 
     def __call__(self, tree: dict) -> Experiment:
-        """Builds the experiment of a resolved config.
-
-        Raises:
-          ConfigError, DataError: see `Experiment`.
-        """
+        """Builds the experiment of a resolved config; raises what `Experiment` raises."""
         of, source = self._source
         experiment = Experiment(tree, source if of == tree["data"] else None)
         self._source = tree["data"], experiment.source

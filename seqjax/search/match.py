@@ -3,10 +3,8 @@
     size = measure(tree)                                   parameters, FLOPs, bytes of state and of memory, seconds
     width = solve(tree, "state_bytes", 2048, 0.02)         the width whose state is 2,048 bytes large
 
-FLOPs are counted in the jaxpr (`seqjax.training.cost`). XLA's cost analysis counts the body of a loop only once, so a
-recurrent network over 128 tokens would look a hundred times cheaper than it is, and would get a hundred times the
-parameters. The bytes of the state are those of `init_state(1)` of all layers: what a model stores about the past. For
-attention, this is the whole cache.
+FLOPs are counted as `seqjax.training.cost` describes. The bytes of the state are those of `init_state(1)` of all
+layers: what a model stores about the past. For attention, this is the whole cache.
 """
 
 import dataclasses
@@ -155,11 +153,7 @@ def _with(tree: dict, width: int) -> dict:
 
 
 def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> dict:
-    """The config with the smallest width that the model accepts; unchanged if the model has no width.
-
-    Raises:
-      ConfigError: no width is accepted.
-    """
+    """The config with the smallest width that the model accepts; unchanged if the model has no width."""
     if "width" not in tree["model"]:
         return tree
     for width in range(1, 513):

@@ -112,11 +112,7 @@ def _suggest(value, trial, name: str):
 
 
 def _points(value, name: str) -> list[dict]:
-    """The parameters of every grid point of a value: a domain, a section with domains in it, or a constant.
-
-    Raises:
-      ConfigError: there are infinitely many points.
-    """
+    """The parameters of every grid point of a value: a domain, a section with domains in it, or a constant."""
     if isinstance(value, Interval):
         if value.kind != "integers":
             raise ConfigError(f"{name}: {value} has no grid points: write choice(...), or use another --sampler.")
@@ -220,20 +216,12 @@ def values(space: dict[str, Domain], params: dict) -> dict:
 
 
 def grid(space: dict[str, Domain]) -> list[dict]:
-    """The parameters of every point of the grid.
-
-    Raises:
-      ConfigError: there are infinitely many points, or too many.
-    """
+    """The parameters of every point of the grid. Raises ConfigError if there are too many."""
     if (size := math.prod(map(_size, space.values()))) > MOST:
         raise ConfigError(f"the grid has {size:,} points, wanted at most {MOST:,}: use another --sampler.")
     return _product([_points(domain, key) for key, domain in space.items()])
 
 
 def with_values(base: dict, values: dict) -> dict:
-    """The config with these values, resolved.
-
-    Raises:
-      ConfigError: the config does not accept the values.
-    """
+    """The config with these values, resolved."""
     return experiment.resolve(config.override(base, values))

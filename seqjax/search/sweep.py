@@ -99,11 +99,7 @@ class Sweep:
         return held["study"]
 
     def _configs(self, values: dict) -> list[dict]:
-        """The configs of the runs of a trial.
-
-        Raises:
-          ConfigError: the values contradict each other, or the model cannot be built from them.
-        """
+        """The configs of the runs of a trial. Raises ConfigError if its model cannot be built."""
         tree = spaces.with_values(self.base, values)
         configs = [self._part(tree, part) for part in range(self.runs)]
         if why := self._builder.problem(configs[0]):

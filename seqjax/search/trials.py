@@ -105,11 +105,7 @@ def outcome(trial: Trial) -> Outcome:
 
 
 def check_same(held: dict, wanted: dict, what: str, option: str = "--workdir") -> None:
-    """Refuses a folder that holds something else (`what`): names the first key that differs; `option` avoids it.
-
-    Raises:
-      ConfigError: `held` and `wanted` differ.
-    """
+    """Raises ConfigError if a folder holds something else (`what`): names a key that differs; `option` avoids it."""
     for key, (old, new) in config.differences(held, wanted).items():
         raise ConfigError(f"{what}, {key} is {old!r} there and {new!r} here: choose another {option}, or delete it.")
 

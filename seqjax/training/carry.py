@@ -7,12 +7,7 @@ from seqjax.types import ConfigError
 
 
 def check(model, source, loader) -> None:
-    """Refuses `task.carry_state` if there is no state to carry, or if a stream is too long for the cache.
-
-    Raises:
-      ConfigError: the examples are independent, the model has no state, or a stream is longer than the cache.
-      DataError: there is too little data.
-    """
+    """Raises ConfigError if there is no state to carry, or if a stream is too long for the cache."""
     streams = [Streams(source, split, loader) for split in source.spec.splits]
     try:
         jax.eval_shape(lambda: model.init_state(loader.batch_size))

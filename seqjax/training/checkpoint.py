@@ -203,11 +203,7 @@ class Checkpoints:
         return None
 
     def discard(self) -> None:
-        """Deletes all steps, for a restart. Checkpoints set aside are renamed to `<step>.kept` and not read again.
-
-        Raises:
-          WorkdirError: the steps cannot be deleted.
-        """
+        """Deletes all steps, for a restart. Checkpoints set aside are renamed to `<step>.kept` and not read again."""
 
         def delete():
             try:

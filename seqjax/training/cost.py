@@ -35,11 +35,7 @@ def of_device() -> int | None:
 
 
 def check_room(state) -> None:
-    """Refuses an (abstract) state that is too large for the memory of all devices together.
-
-    Raises:
-      ConfigError: names the bytes needed and the bytes present.
-    """
+    """Raises ConfigError if an (abstract) state is too large for the memory of all devices together."""
     each = of_device()
     have = each * jax.device_count() if each else memory() * jax.process_count()
     if (need := nbytes(state)) > have:

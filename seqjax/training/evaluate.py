@@ -17,11 +17,7 @@ def _sections(tree: dict) -> list[dict]:
 
 
 def metrics(tree: dict, task) -> dict[str, Way]:
-    """Which way is better, of every metric that an evaluation may be judged by: those of the task and the evaluators.
-
-    Raises:
-      ConfigError: `task.monitor` is not one of them.
-    """
+    """Which way is better, for all metrics of task and evaluators. Raises ConfigError unless one is the monitor."""
     found = dict(task.metrics)
     for section in _sections(tree):
         found |= lookup.find(section["name"], PART.package, PART.symbol).metrics

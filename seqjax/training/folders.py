@@ -39,11 +39,7 @@ def delete(folder: Path) -> None:
 
 
 def move(folder: Path, name: str) -> Path:
-    """Renames a folder and returns its new path.
-
-    Raises:
-      WorkdirError: it cannot be renamed.
-    """
+    """Renames a folder and returns its new path."""
     target = folder.with_name(name)
     try:
         return folder.rename(target)

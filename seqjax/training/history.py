@@ -109,23 +109,16 @@ def apart(meta: dict, experiment: Experiment, workdir: Workdir | None) -> dict[s
 
 
 def check_goes_on(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
-    """Refuses to continue with another model or other data, even if all arrays have the same shapes.
-
-    Raises:
-      CheckpointError: names the key that differs.
-    """
+    """Raises CheckpointError if the model or the data are others, even if all arrays have the same shapes."""
     for key, pair in apart(meta, experiment, workdir).items():
         if _of_data(key) or _of_model(key):
             raise _other(key, *pair)
 
 
 def check_folder(meta: dict, experiment: Experiment, workdir: Workdir) -> None:
-    """Refuses a config.json that was edited such that the checkpoint computes something else, or on other data.
+    """Raises CheckpointError if config.json was edited such that the checkpoint computes something else.
 
     A text in `data` may differ, as files may move: `check_data` finds out whether the data are the same.
-
-    Raises:
-      CheckpointError: names the key that was changed.
     """
     for key, (then, now) in apart(meta, experiment, workdir).items():
         moved = key.startswith("data.") and str in (type(then), type(now))
@@ -152,11 +145,7 @@ def other_model(meta: dict, experiment: Experiment) -> list[str]:
 
 
 def check_left(changes: dict, step: int, steps: int, folder: Path) -> None:
-    """Refuses changes to a run that has no steps left.
-
-    Raises:
-      ConfigError: no step is left, so the changes would have no effect.
-    """
+    """Raises ConfigError if no step is left, so that the changes would have no effect."""
     idle = [key for key in changes if key not in PLACES]
     if step > steps or (step == steps and idle):
         why = f", and {', '.join(idle)} would change nothing" if step == steps else ""
@@ -192,10 +181,9 @@ def fingerprint(experiment: Experiment) -> dict:
 
 
 def check_data(saved: dict, now: dict, otherwise: str) -> None:
-    """Compares the fingerprint that a checkpoint saved with that of the data now; `otherwise`: another way to go on.
+    """Raises CheckpointError if the fingerprint that a checkpoint saved is not that of the data now.
 
-    Raises:
-      CheckpointError: the data differ.
+    `otherwise`: another way to go on.
     """
     if saved == {key: now[key] for key in saved}:  # older checkpoints save fewer keys
         return

@@ -120,11 +120,7 @@ class Optim(Checked):
         )
 
     def rules(self, params) -> dict[str, Rule]:
-        """Path -> how each parameter is trained.
-
-        Raises:
-          ConfigError: `groups` or `layer_decay` do not fit the parameters.
-        """
+        """Path -> how each parameter is trained. Raises ConfigError if `groups` do not fit the parameters."""
         return groups.rules(self.groups, self.layer_decay, params)
 
     def told(self, params) -> list[str]:

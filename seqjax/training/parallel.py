@@ -40,11 +40,7 @@ class Parallel(Checked):
             raise ValueError(f"mode='pmap' is data-parallel only, got {got}: use mode='jit'.")
 
     def sizes(self, batch: int, accumulate: int) -> dict[str, int]:
-        """Number of devices per axis, over all processes.
-
-        Raises:
-          ConfigError: the sizes do not divide the devices, or the batch.
-        """
+        """Number of devices per axis, over all processes. Raises ConfigError if it does not fit devices or batch."""
         devices, processes = jax.device_count(), jax.process_count()
         at_hand = f"{devices} devices" + (f" of {processes} processes" if processes > 1 else "")
         model = self.fsdp * self.sequence * self.tensor

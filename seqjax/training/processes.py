@@ -148,11 +148,7 @@ def first(action: Callable):
 
 
 def agree(facts: dict, differences: Callable) -> None:
-    """Checks that all processes have the same `facts` about the run as process 0.
-
-    Raises:
-      ConfigError: the facts differ; all processes raise it, and it names the differences.
-    """
+    """Raises ConfigError in all processes if one has other `facts` about the run than process 0."""
 
     def check():
         if apart := differences(wanted, facts):

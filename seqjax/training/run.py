@@ -169,8 +169,7 @@ class Run:
     def roll_back(self, bad: TooBad) -> None:
         """Returns to the checkpoint before the bad steps; continues with the batches after them. The best one stays.
 
-        Raises:
-          NumericsError: the policy is not rollback, or there were too many rollbacks.
+        Raises NumericsError if the policy is not rollback, or after too many rollbacks.
         """
         guard, progress = self.experiment.guard, self.progress
         self.wait()

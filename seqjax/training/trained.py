@@ -57,11 +57,7 @@ class Trained:
         return dataclasses.replace(self, experiment=elsewhere(self.experiment, assignment))
 
     def evaluate(self, split: str, on_batch=lambda done, total: None, name: str | None = None) -> dict:
-        """Evaluates a split; writes step, examples and metrics to results.json, under `name` or the name of the split.
-
-        Raises:
-          DataError: the split is endless.
-        """
+        """Evaluates a finite split; writes the result to results.json, under `name` or the name of the split."""
         e = self.experiment
         evaluation = Evaluation(e.evaluators, split, self.layout, self.workdir.write)
         if evaluation.examples is None:

@@ -89,11 +89,7 @@ class Workdir:
             self._lock = None
 
     def check(self) -> None:
-        """Checks that the lock that this process holds, if any, is still the lock in the folder.
-
-        Raises:
-          WorkdirError: the folder or its lock was removed or replaced.
-        """
+        """Raises WorkdirError if this process holds a lock that is not in the folder any more."""
         if self._lock is None:
             return
         try:
@@ -180,11 +176,7 @@ class Workdir:
         return found
 
     def whole(self) -> Rows:
-        """The rows of metrics.jsonl.
-
-        Raises:
-          WorkdirError: a row is damaged or lost.
-        """
+        """The rows of metrics.jsonl. Raises WorkdirError if one is damaged or lost."""
         found = self.metrics()
         if found.damage:
             raise WorkdirError(
@@ -194,11 +186,7 @@ class Workdir:
         return found
 
     def mend(self) -> None:
-        """Renames a damaged metrics.jsonl, and writes a new one with its good rows.
-
-        Raises:
-          WorkdirError: the file was damaged; names what is lost, and where the old file is kept.
-        """
+        """Renames a damaged metrics.jsonl and writes a new one with its good rows. Then it raises WorkdirError."""
         found = self.metrics()
         if not found.damage or not self.writes:
             return
@@ -219,8 +207,7 @@ class Workdir:
         """Opens metrics.jsonl to append after the rows of steps up to `step`. It drops later rows, an incomplete last
         line, and the validation row of `step` itself if that evaluation is still `owed`.
 
-        Raises:
-          WorkdirError: a row to keep is damaged.
+        It drops later rows, an incomplete last line, and the validation row of `step` if that evaluation is `owed`.
         """
         path, found = self._metrics, files.read_rows(self._metrics, wrong_row)
         if found.damage and step:

@@ -15,11 +15,7 @@ WHISKERS = "Markers are means over seeds, whiskers 95 % bootstrap intervals."
 
 
 def write(f: Findings, out: Path, title: str, command: str) -> Path:
-    """Writes report.html, report.md, results.csv and, if pyarrow is installed, results.parquet into `out`.
-
-    Raises:
-      WorkdirError: `out` cannot be written.
-    """
+    """Writes report.html, report.md, results.csv and, if pyarrow is installed, results.parquet into `out`."""
     path = output.pages(out, "report", title, page(f, out, title, command))
     rows = records(f, out)
     output.rows(out / "results.csv", rows, list(rows[0]))

@@ -12,10 +12,7 @@ from seqjax.report.fingerprint.measured import Measured, factors, probes, read, 
 def write(workdir: Path, trees: list[dict]) -> Path:
     """Writes `<mixer>.html` and `.md` for each fingerprint, and `index.html` and `.md` of all; returns index.html.
 
-    The same fingerprints always give the same bytes.
-
-    Raises:
-      WorkdirError: a fingerprint is incomplete, or the folder cannot be written.
+    The same fingerprints always give the same bytes. Raises WorkdirError if a fingerprint is incomplete.
     """
     marks = read(trees)
     for mark in marks:

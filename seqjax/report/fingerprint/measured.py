@@ -47,11 +47,7 @@ class Measured:
 
 
 def read(trees: list[dict]) -> list[Measured]:
-    """Fingerprints in the order of their names.
-
-    Raises:
-      WorkdirError: one lacks a key that every fingerprint has.
-    """
+    """Fingerprints in the order of their names. Raises WorkdirError if one is incomplete."""
     for tree in trees:
         checked(tree, "a fingerprint")
     return [Measured(i, tree) for i, tree in enumerate(sorted(trees, key=lambda tree: tree["name"]))]

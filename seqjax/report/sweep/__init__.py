@@ -15,9 +15,6 @@ def write(summary: Summary) -> Path:
     """Writes `sweep.html`, `sweep.md` and `trials.csv` into the folder of the sweep; returns the path of the page.
 
     The same trials always give the same bytes.
-
-    Raises:
-      WorkdirError: the folder cannot be written.
     """
     rows = [{name: getattr(record, name) for name in FIELDS} | record.params for record in summary.records]
     output.rows(summary.folder / "trials.csv", rows, [*FIELDS, *summary.params])

@@ -16,7 +16,6 @@ class Local(_base.Executor):
 
     Raises:
       ConfigError: CUDA_VISIBLE_DEVICES names fewer than slots * gpus GPUs.
-      WorkdirError: the log cannot be written.
     """
 
     def __post_init__(self):

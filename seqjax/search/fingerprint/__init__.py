@@ -210,22 +210,14 @@ def _line(record: dict) -> str:
 
 
 def checked(tree: dict, name: str) -> dict:
-    """The content of a fingerprint.json.
-
-    Raises:
-      WorkdirError: it lacks a key that every fingerprint has.
-    """
+    """The content of a fingerprint.json. Raises WorkdirError if it lacks a key that every fingerprint has."""
     if missing := {"name", "tier", "model", "probes", "costs", "hardware", "versions"} - tree.keys():
         raise WorkdirError(f"{name} lacks {', '.join(sorted(missing))}: {FIX}; then measure it again.")
     return tree
 
 
 def read(workdir: str | Path) -> tuple[list[dict], list[str]]:
-    """Returns the finished fingerprints of a folder in order of name, and the names of the unfinished ones.
-
-    Raises:
-      WorkdirError: one of them is damaged.
-    """
+    """Returns the finished fingerprints of a folder in order of name, and the names of the unfinished ones."""
     paths = sorted(Path(workdir).absolute().glob(f"*/{FILE}"))
     found = {path.parent.name: checked(files.read_json(path), str(path)) for path in paths}
     unfinished = [name for name, tree in found.items() if not tree.get("finished")]
