@@ -10,10 +10,10 @@ START = 8.0  # seconds from the start of a process to its first step, roughly
 
 
 class Display(Screen):
-    """Shows one progress bar per stage, and a line for every run that ends."""
+    """Shows one progress bar per stage, and a line for every run that ends; `quiet`: nothing."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, quiet: bool = False):
+        super().__init__(quiet=quiet)
         if not self.live:
             self.console.width = 140
 
@@ -57,3 +57,6 @@ class Display(Screen):
             f"{runs} runs, and up to {more} more if the best learning rate is at an edge of its grid; {flops:.3g} "
             f"matmul FLOP; about {seconds / 60 / slots:.0f} min on an idle machine, without validation"
         )
+
+
+QUIET = Display(quiet=True)

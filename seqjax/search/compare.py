@@ -7,17 +7,18 @@
 
 import functools
 
+from seqjax.search._display import QUIET, Display
 from seqjax.search.findings import Findings, Found
 from seqjax.search.plan import Comparison
 from seqjax.search.sizes import sizes
-from seqjax.search.stages import SILENT, Setting, Silent, Stages, impossible
+from seqjax.search.stages import Setting, Stages, impossible
 from seqjax.training.experiment import Experiment
 from seqjax.training.workdir import Workdir
 
 EXTENSIONS = 2  # most learning rates that are added to a grid
 
 
-def compare(c: Comparison, workdir: Workdir, executor, display: Silent = SILENT) -> Findings:
+def compare(c: Comparison, workdir: Workdir, executor, display: Display = QUIET) -> Findings:
     """Runs all parts of a comparison that are not in its folder yet; the folder must be locked.
 
     Raises:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from seqjax import config
 from seqjax.search._build import Builder
+from seqjax.search._display import QUIET, Display
 from seqjax.search.match import QUANTITIES, Size, measure, solve
 from seqjax.search.plan import Comparison, Entry, fitted
-from seqjax.search.stages import SILENT
 from seqjax.training.records import record
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError
@@ -22,7 +22,7 @@ class Solved(NamedTuple):
     known: Size | None
 
 
-def sizes(c: Comparison, workdir: Workdir | None = None, display=SILENT) -> list[tuple[Entry, Size]]:
+def sizes(c: Comparison, workdir: Workdir | None = None, display: Display = QUIET) -> list[tuple[Entry, Size]]:
     """Every contender at every value, with its solved width and its cost; both are stored in `workdir`.
 
     All models are built and all widths solved before anything is compiled or timed, except for match="step_time".

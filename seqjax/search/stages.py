@@ -12,6 +12,7 @@ from typing import NamedTuple
 from seqjax import metrics
 from seqjax.metrics import Way
 from seqjax.search import trials
+from seqjax.search._display import QUIET, Display
 from seqjax.search.executors._base import Executor
 from seqjax.search.trials import Outcome, Trial
 from seqjax.training.elsewhere import elsewhere
@@ -19,22 +20,6 @@ from seqjax.training.experiment import Experiment
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, Preempted, SeqjaxError
-
-
-class Silent:
-    """A display that shows nothing. The command line uses `Display` instead."""
-
-    def stage(self, title: str, total: int) -> None:
-        """Begins a stage of `total` runs."""
-
-    def done(self, text: str) -> None:
-        """Reports that a run of the stage has ended."""
-
-    def say(self, text: str) -> None:
-        """Prints a line that stays on the screen."""
-
-
-SILENT = Silent()
 
 
 class Setting(NamedTuple):
@@ -81,7 +66,7 @@ class Stages:
     root: Path
     executor: Executor
     monitor: tuple[str, Way]
-    display: Silent = SILENT
+    display: Display = QUIET
 
     def settle(
         self, settings: Sequence[Setting], seeds: Sequence[int], rate_seeds: Sequence[int], extensions: int = 0

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from seqjax.search import match, trials
+from seqjax.search._display import QUIET, Display
 from seqjax.search.executors._base import Executor
 from seqjax.search.executors.local import Local
 from seqjax.search.fingerprint import cost as cost_lib
 from seqjax.search.fingerprint.mixers import causal, unfit
 from seqjax.search.fingerprint.tiers import CHOICE, METRIC, TIERS, Probe
-from seqjax.search.stages import SILENT, Setting, Settled, Silent, Stages, impossible, split
+from seqjax.search.stages import Setting, Settled, Stages, impossible, split
 from seqjax.training import capacity, facts, files
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.experiment import Experiment, resolve
@@ -54,7 +55,7 @@ class Fingerprint:
         tier: str = "cpu",
         seeds: int = 1,
         slots: int = 1,
-        display: Silent = SILENT,
+        display: Display = QUIET,
     ):
         if tier not in TIERS:
             raise ConfigError(f"--tier {tier}: choose from {', '.join(TIERS)}.")
