@@ -25,14 +25,14 @@ COSTS: dict[str, Callable[[Found], float | None]] = {
 }
 
 
-def budgets(f: Findings) -> list[str]:
+def budgets(f: Findings) -> list[str | None]:
     """Score against budget: parameters, FLOPs."""
-    return [svg for title, of in BUDGETS.items() if (svg := _against(f, title, of, pareto=False))]
+    return [_against(f, title, of, pareto=False) for title, of in BUDGETS.items()]
 
 
-def pareto(f: Findings) -> list[str]:
+def pareto(f: Findings) -> list[str | None]:
     """Score against cost, with the Pareto front: the contenders that no other beats in both."""
-    return [svg for title, of in COSTS.items() if (svg := _against(f, title, of, pareto=True))]
+    return [_against(f, title, of, pareto=True) for title, of in COSTS.items()]
 
 
 def comparable(f: Findings) -> list[Found]:
@@ -99,11 +99,11 @@ def _dress(axes, f: Findings, title: str, x) -> None:
     axes.yaxis.set_major_formatter(words.short)
 
 
-def curves(f: Findings) -> list[str]:
+def curves(f: Findings) -> list[str | None]:
     """The validation monitor against step and against time: two panels for every value."""
-    names = {"step": "step", "seconds": "training time, s"}
-    draws = [(name, functools.partial(_curve, against=key)) for key, name in names.items()]
-    return [svg for value in f.comparison.values for draw in draws if (svg := _validation(f, value, *draw))]
+    draws = {"step": "step", "training time, s": "seconds"}
+    draws = {name: functools.partial(_curve, against=key) for name, key in draws.items()}
+    return [_validation(f, value, *draw) for value in f.comparison.values for draw in draws.items()]
 
 
 def _validation(f: Findings, value, against: str, draw: Callable, logarithmic: bool = False) -> str | None:
@@ -119,7 +119,6 @@ def _validation(f: Findings, value, against: str, draw: Callable, logarithmic: b
         axes.yaxis.set_major_formatter(words.short)
         if logarithmic:
             canvas.logarithmic(axes, "x")
-        return True
 
     return canvas.panel(f"validation {f.monitor} against {against}{at}", panel, width=4.6, height=3.2)
 
@@ -150,10 +149,8 @@ def lengths(f: Findings) -> list[str]:
         by_name = [[x for x in f.founds if x.cell.contender == name and f.summary(x)] for name in c.contenders]
         lines = [(own, [x.cell.value for x in own], [f.summary(x) for x in own]) for own in by_name if own]
         out.append(_lines(f, lines, sentences.key(c.axis), "trained at each value"))
-    key = next(iter(c.extrapolate)) if c.extrapolate else ""
-    if not (key and _numbers(c.judged_at)):
-        return list(filter(None, out))
-    for value in c.values:
+    key = next(iter(c.extrapolate or ()), None)
+    for value in c.values if key and _numbers(c.judged_at) else ():
         home, lines = f.at(value)[0].cell.get(key), []
         if not _numbers([home]):
             continue
@@ -187,10 +184,9 @@ def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
     return canvas.panel(f"test {f.metric} against {xlabel}, {what}", draw, width=4.6, height=3.2)
 
 
-def rates(f: Findings) -> list[str]:
+def rates(f: Findings) -> list[str | None]:
     """The validation monitor against learning rate, one panel per value; the chosen rate has a larger marker."""
-    panels = [_validation(f, value, "peak learning rate", _rates, logarithmic=True) for value in f.comparison.values]
-    return list(filter(None, panels))
+    return [_validation(f, value, "peak learning rate", _rates, logarithmic=True) for value in f.comparison.values]
 
 
 def _rates(axes, f: Findings, found: Found) -> list[float]:

@@ -12,16 +12,15 @@ from seqjax.report.runs import Run
 POINTS = 500  # at most, of a curve; more points would only blur it
 
 
-def curves(runs: list[Run], metric: str) -> list[str]:
-    """Inline SVGs of a metric against step and against training seconds; figures without data are left out."""
+def curves(runs: list[Run], metric: str) -> list[str | None]:
+    """Inline SVGs of a metric against step and against training seconds; None without data."""
     names = words.listed([r.name for r in runs])
     draw = lambda against: functools.partial(_curves, runs=runs, metric=metric, against=against)
-    panels = [canvas.panel(f"{metric} against {against}: {names}", draw(against)) for against in ("step", "seconds")]
-    return list(filter(None, panels))
+    return [canvas.panel(f"{metric} against {against}: {names}", draw(against)) for against in ("step", "seconds")]
 
 
-def progress(runs: list[Run]) -> list[str]:
-    """Inline SVGs of speed, learning rate and gradient norm; figures without data are left out."""
+def progress(runs: list[Run]) -> list[str | None]:
+    """Inline SVGs of speed, learning rate and gradient norm; None without data."""
     panels = (
         ("tokens_per_s", "tokens per second", "seconds"),
         ("learning_rate", "learning rate", "step"),
@@ -37,11 +36,9 @@ def progress(runs: list[Run]) -> list[str]:
             axes.set_ylim(bottom=0)
         elif any(y > 0 for line in lines for y in _finite(line)):
             canvas.logarithmic(axes, "y")
-        return True
 
     on = lambda key, title, against: functools.partial(draw, key=key, title=title, against=against)
-    svgs = [canvas.panel(f"{name} against {of}", on(key, name, of), width=3.9, height=2.5) for key, name, of in panels]
-    return list(filter(None, svgs))
+    return [canvas.panel(f"{name} against {of}", on(key, name, of), width=3.9, height=2.5) for key, name, of in panels]
 
 
 def standalone(runs: list[Run]) -> str:
@@ -81,7 +78,7 @@ def _finite(line) -> list[float]:
     return [float(y) for y in line.get_ydata() if math.isfinite(y)]
 
 
-def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
+def _curves(axes, runs: list[Run], metric: str, against: str):
     """Draws training thin, validation with markers, baselines dashed with names at the right; False without data."""
     lines = []
     for run in runs:
@@ -96,11 +93,9 @@ def _curves(axes, runs: list[Run], metric: str, against: str) -> bool:
     _dress(axes, words.metric(metric, way), against, lines)
     canvas.scale(axes, [y for line in [*lines, *rules] for y in line.get_ydata()], way)
     _name(axes, known)
-    return True
 
 
 def _dress(axes, title: str, against: str, lines):
-    """Sets the title and readable ticks."""
     from matplotlib.ticker import MultipleLocator
 
     axes.set_title(title)

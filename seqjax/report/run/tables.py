@@ -27,8 +27,8 @@ def results(runs: list[Run]) -> Table:
     known = {score: outcome.baselines(runs, *score) for score in scores}
     names = dict.fromkeys(name for values in known.values() for name in values)
     cells = {name: [_baseline(runs, *score, known[score].get(name)) for score in scores] for name in names}
-    below = [row(name, "baseline", "", *values, "", "", "") for name, values in cells.items()]
-    return found._replace(rows=found.rows + below)
+    found.rows.extend(row(name, "baseline", "", *values, "", "", "") for name, values in cells.items())
+    return found
 
 
 def _status(run: Run) -> Cell:
@@ -117,5 +117,5 @@ def parameters(run: Run) -> Table:
         Number("count"): lambda array: words.count(array[2]),
     }
     found = table(f"Parameters of {run.name}", run.info.parameter_table, columns)
-    total = row("all", "", words.count(sum(size for *_, size in run.info.parameter_table)))
-    return found._replace(rows=[*found.rows, total])
+    found.rows.append(row("all", "", words.count(sum(size for *_, size in run.info.parameter_table))))
+    return found

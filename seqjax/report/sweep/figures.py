@@ -52,9 +52,9 @@ def importances(summary: Summary) -> str | None:
     return canvas.panel("Importance of each parameter", draw, height=max(1.6, 0.8 + 0.36 * len(shares)))
 
 
-def slices(summary: Summary) -> list[str]:
+def slices(summary: Summary) -> list[str | None]:
     """One panel per parameter: its value in every trial that is done, against the trial's value."""
-    return [panel for name in summary.params if (panel := _slice(summary, name))]
+    return [_slice(summary, name) for name in summary.params]
 
 
 def _slice(summary: Summary, name: str) -> str | None:
