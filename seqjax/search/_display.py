@@ -1,4 +1,4 @@
-"""Shows a comparison to the user: a live progress bar on a terminal, plain lines anywhere else."""
+"""Shows a comparison or a fingerprint to the user: a live bar on a terminal, plain lines anywhere else."""
 
 from rich.table import Table
 

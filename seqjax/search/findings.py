@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqjax.metrics import Way
@@ -11,6 +12,7 @@ from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
 from seqjax.search.stages import Settled, split
 from seqjax.search.statistics import Summary
+from seqjax.search.trials import Trial
 
 ALPHA = 0.05
 
@@ -22,23 +24,21 @@ class Found(Settled):
     cell: Entry
     size: Size
 
+    def trial(self, seed: int, root: Path = Path()) -> Trial:
+        """One of its runs; see `Entry.trial`."""
+        return self.cell.trial(root, self.rate, seed)
+
     def judged(self, seed: int, at: str | None = None) -> dict | None:
         """The result of a seed on test, or on the test split of other data; None if it was not evaluated."""
-        return self.runs[seed].outcome.results.get(split(at)) if seed in self.runs else None
-
-    def score(self, seed: int, metric: str, at: str | None = None) -> float | None:
-        """A metric of the result of a seed; None if it has no finite value."""
-        value = (self.judged(seed, at) or {"metrics": {}})["metrics"].get(metric)
-        return value if value is not None and math.isfinite(value) else None
+        return self.runs[seed].results.get(split(at)) if seed in self.runs else None
 
     def seconds(self) -> list[float]:
         """The training time, in seconds, of each run that did not diverge."""
-        done = [run.outcome for run in self.runs.values() if run.outcome.status == "done"]
-        return [outcome.rows[-1]["seconds"] for outcome in done if outcome.rows]
+        return [run.rows[-1]["seconds"] for run in self.runs.values() if run.status == "done" and run.rows]
 
     def diverged(self) -> list[int]:
         """The seeds whose run diverged, so that they have no result."""
-        return [seed for seed, run in self.runs.items() if run.outcome.status != "done"]
+        return [seed for seed, run in self.runs.items() if run.status != "done"]
 
 
 class Pair(NamedTuple):
@@ -92,9 +92,10 @@ class Findings:
         return [found for found in self.founds if found.cell.value == value]
 
     def scores(self, found: Found, at: str | None = None) -> dict[int, float]:
-        """Seed -> score, for the seeds that have one."""
-        found_scores = {seed: found.score(seed, self.metric, at) for seed in found.runs}
-        return {seed: score for seed, score in found_scores.items() if score is not None}
+        """Seed -> score, for the seeds that have a finite one."""
+        judged = {seed: result for seed in found.runs if (result := found.judged(seed, at))}
+        scores = {seed: result["metrics"].get(self.metric) for seed, result in judged.items()}
+        return {seed: score for seed, score in scores.items() if score is not None and math.isfinite(score)}
 
     def summary(self, found: Found, at: str | None = None) -> Summary | None:
         """The summary over the seeds; None if no seed has a score."""
@@ -121,25 +122,14 @@ class Findings:
                 seeds = [seed for seed in a if seed in b]
                 if not seeds:
                     continue
-                ahead = [self.sign * (a[s] - b[s]) for s in seeds]
-                if sum(ahead) < 0:  # the ranking also used seeds that only one of them has
-                    first, second, a, b, ahead = second, first, b, a, [-d for d in ahead]
-                rough.append(
-                    Pair(
-                        first.cell.contender,
-                        second.cell.contender,
-                        value,
-                        len(seeds),
-                        sum(ahead) / len(ahead),
-                        *statistics.interval(ahead),
-                        statistics.permutation_test(ahead, [0.0] * len(ahead)),
-                        math.nan,
-                        statistics.smallest_p(len(seeds)),
-                        statistics.improvement(
-                            [self.sign * v for v in a.values()], [self.sign * v for v in b.values()]
-                        ),
-                        sum(d > 0 for d in ahead),
-                    )
-                )
+                n, leads = len(seeds), [self.sign * (a[s] - b[s]) for s in seeds]
+                if sum(leads) < 0:  # the ranking also used seeds that only one of them has
+                    first, second, a, b, leads = second, first, b, a, [-lead for lead in leads]
+                names = first.cell.contender, second.cell.contender
+                p, floor = statistics.permutation_test(leads, [0.0] * n), statistics.smallest_p(n)
+                wins = statistics.improvement(*([self.sign * v for v in scores.values()] for scores in (a, b)))
+                agree = sum(lead > 0 for lead in leads)
+                interval = statistics.interval(leads)
+                rough.append(Pair(*names, value, n, sum(leads) / n, *interval, p, math.nan, floor, wins, agree))
         adjusted = statistics.holm([pair.p for pair in rough])
         return [pair._replace(adjusted=p) for pair, p in zip(rough, adjusted, strict=True)]

@@ -34,25 +34,19 @@ class Setting(NamedTuple):
     at: Sequence[str] = ()
 
 
-class Run(NamedTuple):
-    """One seed at the chosen learning rate."""
-
-    trial: Trial
-    outcome: Outcome
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settled:
     """The result of a setting.
 
     `rates`: learning rate -> the best validation monitor of each rate seed, None where a run diverged. `rate`: the
     chosen one, None if all diverged. `edge`: "lowest" or "highest" if it is still at an edge of the grid, else "".
+    `runs`: seed -> its outcome at the chosen rate.
     """
 
     rates: dict[float, list[float | None]]
     rate: float | None
     edge: str
-    runs: dict[int, Run]
+    runs: dict[int, Outcome]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +84,7 @@ class Stages:
         settled = []
         for tried, rate, runs in zip(searched, rates, chosen, strict=True):
             edge = "" if rate is None or beyond(tried, rate) is None else "lowest" if rate == min(tried) else "highest"
-            ended = {seed: Run(trial, trials.outcome(trial)) for seed, trial in runs.items()}
+            ended = {seed: trials.outcome(trial) for seed, trial in runs.items()}
             settled.append(Settled(rates=dict(sorted(tried.items())), rate=rate, edge=edge, runs=ended))
         return settled
 

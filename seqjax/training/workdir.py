@@ -204,8 +204,7 @@ class Workdir:
         )
 
     def append(self, step: int, owed: bool = False) -> files.Appender:
-        """Opens metrics.jsonl to append after the rows of steps up to `step`. It drops later rows, an incomplete last
-        line, and the validation row of `step` itself if that evaluation is still `owed`.
+        """Opens metrics.jsonl to append after the rows of steps up to `step`, none of which may be damaged.
 
         It drops later rows, an incomplete last line, and the validation row of `step` if that evaluation is `owed`.
         """

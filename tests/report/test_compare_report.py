@@ -110,7 +110,7 @@ def test_the_table_holds_every_run_once(written):
     assert {(r["contender"], r["seed"]) for r in test} == {(c, str(s)) for c in COSTS for s in range(3)}
     for row in test:
         x = next(x for x in found.founds if x.cell.contender == row["contender"])
-        assert float(row["score"]) == x.score(int(row["seed"]), "accuracy") and row["chosen"] == "True"
+        assert float(row["score"]) == x.judged(int(row["seed"]))["metrics"]["accuracy"] and row["chosen"] == "True"
     tried = [r for r in rows if r["split"] == "validation"]
     assert len(tried) == sum(len(x.rates) for x in found.founds)
     assert len({tuple(r.values()) for r in rows}) == len(rows)
@@ -267,7 +267,7 @@ def test_curves_end_where_the_first_seed_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(made_up, "train", patient)
     found = findings(tmp_path, monkeypatch)
     _, (axes,) = canvas.figure(1)
-    ends = {row["step"] for run in found.founds[0].runs.values() for row in run.outcome.rows[-1:]}
+    ends = {row["step"] for run in found.founds[0].runs.values() for row in run.rows[-1:]}
     assert len(ends) == 2 and compare_figures._curve(axes, found, found.founds[0], "step")[-1] == min(ends)
 
 
@@ -302,7 +302,7 @@ def test_words_agree_with_their_number(written):
 
 def without(found, lost):
     """The runs of a contender, of which some have diverged."""
-    failed = lambda run: run._replace(outcome=dataclasses.replace(run.outcome, status="failed", results={}))
+    failed = lambda run: dataclasses.replace(run, status="failed", results={})
     return {seed: failed(run) if seed in lost else run for seed, run in found.runs.items()}
 
 

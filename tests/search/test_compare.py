@@ -199,7 +199,7 @@ def test_more_seeds_and_rates_go_on_from_what_is_there(tmp_path):
 def test_pairs_share_their_seeds_and_differ_in_nothing_else(tmp_path):
     found, _ = run(tmp_path)
     for seed in (0, 1, 2):
-        gru, lstm = (x.runs[seed].trial.config for x in found.founds)
+        gru, lstm = (x.trial(seed).config for x in found.founds)
         assert gru["seed"] == lstm["seed"] == seed
         different = {key.partition(".")[0] for key in config.differences(gru, lstm)}
         assert different == {"model", "optim"}
@@ -209,7 +209,7 @@ def test_pairs_share_their_seeds_and_differ_in_nothing_else(tmp_path):
 def test_what_is_matched_is_trained(tmp_path):
     found, _ = run(tmp_path)
     assert [x.size.matched for x in found.founds] == [1.01, 1.0]
-    assert [x.runs[0].trial.config["model"]["width"] for x in found.founds] == [16, 8]
+    assert [x.trial(0).config["model"]["width"] for x in found.founds] == [16, 8]
 
 
 def test_sizes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
@@ -330,7 +330,7 @@ def test_what_varies_has_runs_of_its_own(tmp_path):
     assert [x.cell.folder for x in found.founds] == [
         Path(f"{name}/length-{n}") for n in (3, 6) for name in ("gru", "lstm")
     ]
-    assert {x.runs[0].trial.config["data"]["length"] for x in found.at(6)} == {6}
+    assert {x.trial(0).config["data"]["length"] for x in found.at(6)} == {6}
     assert len(found.pairs()) == 2
 
 

@@ -17,7 +17,7 @@ WHISKERS = "Markers are means over seeds, whiskers 95 % bootstrap intervals."
 def write(f: Findings, out: Path, title: str, command: str) -> Path:
     """Writes report.html, report.md, results.csv and, if pyarrow is installed, results.parquet into `out`."""
     path = output.pages(out, "report", title, page(f, out, title, command))
-    rows = records(f, out)
+    rows = records(f)
     output.rows(out / "results.csv", rows, list(rows[0]))
     if importlib.util.find_spec("pyarrow"):
         from pyarrow import Table as Columns
@@ -31,7 +31,7 @@ def write(f: Findings, out: Path, title: str, command: str) -> Path:
 
 def page(f: Findings, out: Path, title: str, command: str) -> list:
     """The elements of the page; `command` made the comparison, in the folder `out`."""
-    runs = _runs(f)
+    runs = _runs(f, out)
     contenders = [Contender(i, name) for i, name in enumerate(f.comparison.contenders)]
     figure = lambda panels, caption: Figure(panels, caption, contenders)
     monitor, axis = f.monitor.replace("_", " "), f.comparison.axis
@@ -99,13 +99,13 @@ def _config(found: Found) -> Fold:
 
 
 def _commands(found: Found, out: Path) -> Fold:
-    return Fold(str(found.cell.folder), [Commands([tables.replay(run.trial, out) for run in found.runs.values()])])
+    return Fold(str(found.cell.folder), [Commands([tables.replay(found.trial(seed, out)) for seed in found.runs])])
 
 
-def _runs(f: Findings) -> list[tuple[Found, Run]]:
+def _runs(f: Findings, out: Path) -> list[tuple[Found, Run]]:
     """The runs that have results, read from their folders."""
-    every = [(found, run) for found in f.founds for run in found.runs.values() if run.outcome.rows]
-    return [(found, read(r.trial.folder, "/".join(r.trial.folder.parts[-3:]), i)) for i, (found, r) in enumerate(every)]
+    every = [(found, found.trial(s, out).folder) for found in f.founds for s, run in found.runs.items() if run.rows]
+    return [(found, read(folder, "/".join(folder.parts[-3:]), i)) for i, (found, folder) in enumerate(every)]
 
 
 def _baselines(f: Findings, runs: list[tuple[Found, Run]]) -> list[tuple]:
@@ -118,9 +118,9 @@ def _baselines(f: Findings, runs: list[tuple[Found, Run]]) -> list[tuple]:
     return list(out.values())
 
 
-def records(f: Findings, out: Path) -> list[dict]:
+def records(f: Findings) -> list[dict]:
     """One row per run, split and metric: all tried learning rates on validation, the chosen ones on test."""
-    rows, where = [], lambda trial: str(trial.folder.relative_to(out.absolute()))
+    rows = []
     for found in f.founds:
         size = found.size
         shared = {
@@ -136,14 +136,14 @@ def records(f: Findings, out: Path) -> list[dict]:
         for rate, values in found.rates.items():
             for seed, value in zip(f.comparison.learning_rate_seeds, values, strict=True):
                 point = {"rate": rate, "chosen": rate == found.rate, "seed": seed, "seconds": None}
-                folder = where(found.cell.trial(out.absolute(), rate, seed))
-                score = {"split": "validation", "metric": f.monitor, "score": value, "folder": folder}
+                folder = found.cell.trial(Path(), rate, seed).folder
+                score = {"split": "validation", "metric": f.monitor, "score": value, "folder": str(folder)}
                 rows.append(shared | point | score)
         for seed, run in found.runs.items():
-            seconds = run.outcome.rows[-1]["seconds"] if run.outcome.rows else None
+            seconds, folder = run.rows[-1]["seconds"] if run.rows else None, str(found.trial(seed).folder)
             point = {"rate": found.rate, "chosen": True, "seed": seed, "seconds": seconds}
-            for split, result in run.outcome.results.items():
+            for split, result in run.results.items():
                 for metric, score in result["metrics"].items():
-                    value = {"split": split, "metric": metric, "score": score, "folder": where(run.trial)}
+                    value = {"split": split, "metric": metric, "score": score, "folder": folder}
                     rows.append(shared | point | value)
     return rows

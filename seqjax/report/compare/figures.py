@@ -125,8 +125,8 @@ def _validation(f: Findings, value, against: str, draw: Callable, logarithmic: b
 
 def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
     """Draws the mean over seeds and a band from lowest to highest, up to the last step of all; returns the x values."""
-    finite = lambda run: [row for row in run.outcome.rows if math.isfinite(row.get(f.monitor, math.nan))]
-    runs = [rows for run in found.runs.values() if run.outcome.status == "done" and (rows := finite(run))]
+    finite = lambda run: [row for row in run.rows if math.isfinite(row.get(f.monitor, math.nan))]
+    runs = [rows for run in found.runs.values() if run.status == "done" and (rows := finite(run))]
     if not runs:
         return []
     by_step: dict[int, list[dict]] = {}

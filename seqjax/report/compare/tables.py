@@ -1,7 +1,6 @@
 """The tables of a comparison."""
 
 import functools
-from pathlib import Path
 
 from seqjax.report import differences, words
 from seqjax.report.compare import sentences
@@ -75,7 +74,7 @@ def mean(values: list[float]) -> float | None:
 
 def total_flops(found: Found) -> float:
     """FLOPs of the matrix products of all training steps, as a mean over runs, because patience may end runs early."""
-    steps = mean([run.outcome.step for run in found.runs.values() if run.outcome.status == "done"])
+    steps = mean([run.step for run in found.runs.values() if run.status == "done"])
     return found.size.flops * (found.cell.config["train"]["steps"] if steps is None else steps)
 
 
@@ -151,7 +150,6 @@ def configs(f: Findings) -> Table:
     return differences.table(columns, [x.cell.config for x in founds], [rates])
 
 
-def replay(trial: Trial, out: Path) -> str:
+def replay(trial: Trial) -> str:
     """The shell command that trains and evaluates one run again."""
-    file = out / trial.folder.relative_to(out.absolute()) / "config.json"
-    return f"{words.train(file)} && seqjax evaluate --workdir NEW --split test"
+    return f"{words.train(trial.folder / 'config.json')} && seqjax evaluate --workdir NEW --split test"

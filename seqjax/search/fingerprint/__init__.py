@@ -164,8 +164,9 @@ class Fingerprint:
 
     def _record(self, probe: Probe, found: Settled) -> dict:
         """The record of a probe: its runs, and the test scores of those with a finite validation loss."""
-        chosen = [run for run in found.runs.values() if run.outcome.trained(CHOICE, "less") is not None]
-        tree, outcomes = self._tree(probe, found.rate or self.tier.peaks[0], 0), [run.outcome for run in chosen]
+        chosen = {seed: run for seed, run in found.runs.items() if run.trained(CHOICE, "less") is not None}
+        tree, outcomes = self._tree(probe, found.rate or self.tier.peaks[0], 0), list(chosen.values())
+        folders = [self.trial(probe, found.rate, seed).folder for seed in chosen]
         return {
             "about": probe.about,
             "data": probe.data,
@@ -174,7 +175,7 @@ class Fingerprint:
             "peak": found.rate,
             "config": tree,
             "rates": {f"{rate:g}": values[0] for rate, values in found.rates.items()},
-            "runs": [str(run.trial.folder.relative_to(self.workdir.path)) for run in chosen],
+            "runs": [str(folder.relative_to(self.workdir.path)) for folder in folders],
             "diverged": len(found.runs) - len(chosen),
             "scores": [score(probe, tree, factor, outcomes) for factor in probe.factors if chosen],
         }
