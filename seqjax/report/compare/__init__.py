@@ -37,6 +37,9 @@ def page(f: Findings, out: Path, title: str, command: str) -> list:
     monitor, axis = f.monitor.replace("_", " "), f.comparison.axis
     again = f" At {sentences.key(axis)} {f.comparison.values[-1]}." if axis else ""
     dashed = "Dashed: the Pareto front. " * figures.fronts(f)
+    against = sentences.key(axis or next(iter(f.comparison.extrapolate or ()), None))
+    away = [tables.elsewhere(f)] if f.comparison.extrapolate else []
+    trained = " Dashed vertical line: the trained value." * bool(away)
     machines = [(run.name, run.info.hardware, run.info.versions, run.info.git) for _, run in runs]
     return [
         Header(f"{title}: {words.listed(f.comparison.contenders)}", sentences.headline(f), sentences.notes(f)),
@@ -45,7 +48,7 @@ def page(f: Findings, out: Path, title: str, command: str) -> list:
         Section("Score against budget", [figure(figures.budgets(f), WHISKERS + again)]),
         Section("Quality against cost", [figure(figures.pareto(f), f"{WHISKERS} {dashed}{MEMORY}{again}")]),
         Section("Learning curves", [figure(figures.curves(f), CURVES.format(monitor))]),
-        *_lengths(f, figure),
+        Section(f"Score against {against}", [*away, figure(figures.lengths(f), WHISKERS + trained)]),
         Section(
             "Learning rates", [tables.rates(f), figure(figures.rates(f), ""), Text(RATES.format(monitor), soft=True)]
         ),
@@ -80,16 +83,6 @@ class Contender(NamedTuple):
 
     index: int
     name: str
-
-
-def _lengths(f: Findings, figure) -> list[Section]:
-    """The section about the key that varies and about other data; none without such figures."""
-    if not (panels := figures.lengths(f)):
-        return []
-    against = sentences.key(f.comparison.axis or next(iter(f.comparison.extrapolate)))
-    table = [tables.elsewhere(f)] if f.comparison.extrapolate else []
-    caption = WHISKERS + " Dashed vertical line: the trained value." * bool(table)
-    return [Section(f"Score against {against}", [*table, figure(panels, ""), Text(caption, soft=True)])]
 
 
 def _config(found: Found) -> Fold:
