@@ -9,6 +9,7 @@ Trials are judged by the best validation value of `task.monitor`, which is also 
 checkpoint. The test split is never used. A sweep that was killed is resumed by the same command.
 """
 
+import collections
 import json
 import math
 import os
@@ -56,7 +57,7 @@ class Sweep:
         self.study = Study(journal, name, space, self.way == "more", options)
         points = len(self.study.grid) if self.study.grid else None
         self.trials = min(options.trials or points or TRIALS, points or math.inf)
-        self._values: dict[int, dict[int, float]] = {}  # running trials: number -> part -> value
+        self._values = collections.defaultdict(dict)  # trials: number -> part -> value
         self._parts: dict[Path, tuple[int, int]] = {}  # active runs: folder -> trial, part
         self._seen: dict[Path, Outcome] = {}  # active runs: folder -> last outcome
         self._pruned: set[int] = set()
@@ -134,14 +135,13 @@ class Sweep:
             yield from self._begin(*self.study.ask())
 
     def _begin(self, number: int, values: dict) -> Iterator[Trial]:
-        self._values[number] = {}
         try:
             parts = [Trial(self._folder(number, part), tree) for part, tree in enumerate(self._configs(values))]
         except ConfigError as error:
-            self._fail(number, str(error))
+            self.study.fail(number, str(error))
             return
         for part, trial in enumerate(parts):
-            if number not in self._values:  # one of its runs has failed, or it is pruned
+            if number not in self.study.running:  # one of its runs has failed, or it is pruned
                 return
             self._parts[trial.folder] = number, part
             yield trial
@@ -150,7 +150,7 @@ class Sweep:
         number, _ = self._parts[trial.folder]
         if self._report(trial, trials.outcome(trial)):
             self._pruned.add(number)
-        return number in self._pruned or number not in self._values
+        return number in self._pruned or number not in self.study.running
 
     def _report(self, trial: Trial, found: Outcome) -> bool:
         """Reports the new rows to the pruner; returns whether the pruner would end the trial."""
@@ -163,7 +163,7 @@ class Sweep:
 
     def _done(self, trial: Trial, found: Outcome) -> None:
         number = self._parts[trial.folder][0]
-        if number in self._values:
+        if number in self.study.running:
             self._report(trial, found)  # the pruner compares later trials with it
             self._close(trial, found)
         del self._parts[trial.folder]
@@ -174,11 +174,11 @@ class Sweep:
         name = f"{trial.folder.name}: " if self.runs > 1 else ""
         value = found.best(self.monitor, self.way)
         if found.status == "preempted" and number in self._pruned:
-            self._prune(number)
+            self.study.prune(number)
         elif found.status != "done":
-            self._fail(number, name + (found.error or f"{found.status} too often"))
+            self.study.fail(number, name + (found.error or f"{found.status} too often"))
         elif value is None:
-            self._fail(number, f"{name}{self.monitor} was never finite on validation")
+            self.study.fail(number, f"{name}{self.monitor} was never finite on validation")
         else:
             self._values[number][part] = value
             self._count(number)
@@ -188,18 +188,9 @@ class Sweep:
         values = [value for _, value in sorted(self._values[number].items())]
         mean, whole = sum(values) / len(values), set(self._values[number]) == set(range(len(values)))
         if len(values) == self.runs:
-            del self._values[number]
             self.study.complete(number, values)
         elif self.options.pruner != "none" and whole and self.study.report(number, len(values), mean):
-            self._prune(number)
-
-    def _prune(self, number: int) -> None:
-        del self._values[number]
-        self.study.prune(number)
-
-    def _fail(self, number: int, error: str) -> None:
-        del self._values[number]
-        self.study.fail(number, error)
+            self.study.prune(number)
 
     def under_way(self, number: int) -> tuple[int, float | None]:
         """The step that a running trial has reached, and its best value so far."""
