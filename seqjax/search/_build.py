@@ -1,12 +1,9 @@
 """Builds configs, without arrays, before anything runs, so that errors of a model are reported at once."""
 
-from collections.abc import Callable
-
 from seqjax import config
 from seqjax.training.experiment import Experiment
 from seqjax.types import ConfigError
 
-LISTED = 20  # most problems in one message
 IDLE = ("seed", "guard", "init")  # sections that have no effect on how a model is built
 
 
@@ -34,22 +31,3 @@ class Builder:
             except ConfigError as error:
                 self._found[key] = str(error)
         return self._found[key]
-
-
-def check(tried: list[dict], build: Callable[[dict], object], what: str) -> None:
-    """Builds each dict (key -> value) in `tried`.
-
-    Raises:
-      ConfigError: some cannot be built; the message lists them.
-    """
-    problems = []
-    for values in tried:
-        try:
-            build(values)
-        except ConfigError as error:
-            name = ", ".join(f"{key}={value!r}" for key, value in values.items())
-            problems.append(f"  {name}: {' '.join(str(error).split())}")
-    if problems:
-        more = [f"  and {len(problems) - LISTED} more."] * (len(problems) > LISTED)
-        head = f"{len(problems)} of {len(tried)} {what} cannot be built; take them out of the search space:"
-        raise ConfigError("\n".join([head, *problems[:LISTED], *more]))

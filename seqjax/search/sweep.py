@@ -21,7 +21,7 @@ from seqjax import config
 from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
-from seqjax.search._build import Builder, check
+from seqjax.search._build import Builder
 from seqjax.search._records import Summary
 from seqjax.search._study import TRIALS, Options, Study
 from seqjax.search.executors._base import Executor
@@ -29,7 +29,7 @@ from seqjax.search.trials import Outcome, Trial
 from seqjax.training import evaluate, experiment
 from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
-from seqjax.types import ConfigError, WorkdirError
+from seqjax.types import ConfigError, WorkdirError, refuse
 
 
 class Sweep:
@@ -75,11 +75,18 @@ class Sweep:
 
     def _check_models(self) -> None:
         """Builds the models of all trials of a grid; for other samplers, the models at every end of every domain."""
+        tried, what = spaces.ends(self.space), "combinations of the ends of domains"
         if self.options.sampler == "grid":
-            points = spaces.grid(self.space)[: self.options.trials]
-            check([spaces.values(self.space, point) for point in points], self._configs, "trials of the grid")
-        else:
-            check(spaces.ends(self.space), self._configs, "combinations of the ends of domains")
+            points, what = spaces.grid(self.space)[: self.options.trials], "trials of the grid"
+            tried = [spaces.values(self.space, point) for point in points]
+        problems = []
+        for values in tried:
+            try:
+                self._configs(values)
+            except ConfigError as error:
+                name = ", ".join(f"{key}={value!r}" for key, value in values.items())
+                problems.append(f"{name}: {' '.join(str(error).split())}")
+        refuse(problems, f"{len(tried)} {what}, to be taken out of the search space")
 
     def _name(self, about: dict) -> str:
         """The name of the study. The first start writes it to sweep.json; later starts must have the same options."""

@@ -151,14 +151,14 @@ def test_a_grid_is_built_before_any_of_it_is_run(tmp_path):
     with pytest.raises(ConfigError) as error:
         Sweep(HEADS, space, Options(sampler="grid"), tmp_path / "s")
     head, *lines = str(error.value).splitlines()
-    assert head.startswith("6 of 12 trials of the grid cannot be built; take them out of the search space:")
+    assert head == "6 problems in 12 trials of the grid, to be taken out of the search space:"
     cases = [(w, h, p) for w, h in ((8, 5), (12, 4), (12, 5)) for p in (0.1, 0.01)]
     assert [line.split(": ")[0] for line in lines] == [
         f"  model.width={w}, model.mixer.heads={h}, optim.learning_rate={p}" for w, h, p in cases
     ]
     assert "mixer.heads=5 does not divide model.width=8" in lines[0] and not (tmp_path / "s").exists()
     with pytest.raises(
-        ConfigError, match=r"1 of 4 trials .*\n.* optim\.warmup_steps=4 is longer than train\.steps=3: lower"
+        ConfigError, match=r"1 problem in 4 trials .*\n.* optim\.warmup_steps=4 is longer than train\.steps=3: lower"
     ):
         Sweep(
             BASE, {"optim.warmup_steps": choice(0, 4), "train.steps": choice(4, 3)}, Options(sampler="grid"), tmp_path
@@ -171,7 +171,7 @@ def test_a_model_is_built_at_every_end_of_a_domain(tmp_path):
     base = resolve(launch.tiny("model.mixer={'name': 'attention', 'heads': 1}", "model.width=6"))
     space = {"model.width": choice(8, 16), "model.mixer.heads": choice(2, 4)}
     Sweep(base, space, Options(), tmp_path).workdir.unlock()
-    with pytest.raises(ConfigError, match=r"1 of 3 combinations of the ends .*\n  model.width=8, .*heads=3:"):
+    with pytest.raises(ConfigError, match=r"1 problem in 3 combinations of the ends .*\n  model.width=8, .*heads=3:"):
         Sweep(base, space | {"model.mixer.heads": choice(2, 3)}, Options(), tmp_path / "s")
 
 
