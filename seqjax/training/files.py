@@ -30,11 +30,7 @@ def own(path, flags: int) -> int:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file completely or not at all.
-
-    Raises:
-      WorkdirError: it cannot be written, or is a link.
-    """
+    """Writes a file completely or not at all. Raises WorkdirError if it cannot be written, or is a link."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if path.is_symlink():
@@ -58,7 +54,7 @@ def write_json(path: Path, tree) -> None:
         tree = {FORMAT: 1, **json.loads(json.dumps(tree))}  # as it is read again
         tree[SEAL] = _seal(tree)
     else:
-        tree = [json.loads(line) for line in _lines(tree, first=str(len(tree)))]
+        tree = _sealed(tree, first=str(len(tree)))
     write(path, json.dumps(tree, indent=1).encode())
 
 
@@ -141,7 +137,7 @@ def read_rows(path: Path, check: Callable[[dict], str | None]) -> Rows:
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     """Replaces a .jsonl file, completely or not at all."""
-    write(path, "".join(line + "\n" for line in _lines(rows)).encode())
+    write(path, "".join(f"{json.dumps(row)}\n" for row in _sealed(rows)).encode())
 
 
 class Appender:
@@ -249,11 +245,10 @@ def _seal(tree: dict, before: str = "") -> str:
     return hashlib.sha256((before + json.dumps(tree, sort_keys=True)).encode()).hexdigest()[:16]
 
 
-def _lines(rows: list[dict], first: str = "") -> list[str]:
-    """Rows as lines of JSON, each with its seal."""
+def _sealed(rows: list[dict], first: str = "") -> list[dict]:
+    """Rows, each with its seal."""
     out, seal = [], first
     for row in rows:
-        row = json.loads(json.dumps(row))
         seal = _seal(row, seal)
-        out.append(json.dumps({**row, SEAL: seal}))
+        out.append({**row, SEAL: seal})
     return out
