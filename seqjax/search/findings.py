@@ -13,6 +13,7 @@ from seqjax.search.plan import Comparison, Entry
 from seqjax.search.stages import Settled, split
 from seqjax.search.statistics import Summary
 from seqjax.search.trials import Trial
+from seqjax.training.records import Result
 
 ALPHA = 0.05
 
@@ -28,7 +29,7 @@ class Found(Settled):
         """One of its runs; see `Entry.trial`."""
         return self.cell.trial(root, self.rate, seed)
 
-    def judged(self, seed: int, at: str | None = None) -> dict | None:
+    def judged(self, seed: int, at: str | None = None) -> Result | None:
         """The result of a seed on test, or on the test split of other data; None if it was not evaluated."""
         return self.runs[seed].results.get(split(at)) if seed in self.runs else None
 
@@ -94,7 +95,7 @@ class Findings:
     def scores(self, found: Found, at: str | None = None) -> dict[int, float]:
         """Seed -> score, for the seeds that have a finite one."""
         judged = {seed: result for seed in found.runs if (result := found.judged(seed, at))}
-        scores = {seed: result["metrics"].get(self.metric) for seed, result in judged.items()}
+        scores = {seed: result.metrics.get(self.metric) for seed, result in judged.items()}
         return {seed: score for seed, score in scores.items() if score is not None and math.isfinite(score)}
 
     def summary(self, found: Found, at: str | None = None) -> Summary | None:

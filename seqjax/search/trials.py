@@ -20,7 +20,7 @@ from seqjax.metrics import Way
 from seqjax.search.executors._base import Executor
 from seqjax.training import files
 from seqjax.training.experiment import today
-from seqjax.training.records import Status
+from seqjax.training.records import Result, Status
 from seqjax.training.signals import Interrupt
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, NumericsError, Preempted, WorkdirError
@@ -61,7 +61,7 @@ class Outcome:
     error: str | None = None
     step: int = 0  # the last known step
     rows: list[dict] = dataclasses.field(default_factory=list)  # validation, one per evaluation
-    results: dict = dataclasses.field(default_factory=dict)  # results.json
+    results: dict[str, Result] = dataclasses.field(default_factory=dict)  # of each split that was evaluated
 
     def best(self, metric: str, way: Way) -> float | None:
         """The best validation value, which also decides the best checkpoint; None if no value is finite."""
@@ -100,8 +100,7 @@ def outcome(trial: Trial) -> Outcome:
         return Outcome()
     rows, _ = history(workdir)
     step = max([status.step or 0, *(of_split[-1]["step"] for of_split in rows.values())])
-    results = {split: dataclasses.asdict(result) for split, result in workdir.results().items()}
-    return Outcome(status.status or None, status.error, step, rows.get("validation", []), results)
+    return Outcome(status.status or None, status.error, step, rows.get("validation", []), workdir.results())
 
 
 def check_same(held: dict, wanted: dict, what: str, option: str = "--workdir") -> None:

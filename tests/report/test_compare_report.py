@@ -110,7 +110,7 @@ def test_the_table_holds_every_run_once(written):
     assert {(r["contender"], r["seed"]) for r in test} == {(c, str(s)) for c in COSTS for s in range(3)}
     for row in test:
         x = next(x for x in found.founds if x.cell.contender == row["contender"])
-        assert float(row["score"]) == x.judged(int(row["seed"]))["metrics"]["accuracy"] and row["chosen"] == "True"
+        assert float(row["score"]) == x.judged(int(row["seed"])).metrics["accuracy"] and row["chosen"] == "True"
     tried = [r for r in rows if r["split"] == "validation"]
     assert len(tried) == sum(len(x.rates) for x in found.founds)
     assert len({tuple(r.values()) for r in rows}) == len(rows)

@@ -136,7 +136,7 @@ def records(f: Findings) -> list[dict]:
             seconds, folder = run.rows[-1]["seconds"] if run.rows else None, str(found.trial(seed).folder)
             point = {"rate": found.rate, "chosen": True, "seed": seed, "seconds": seconds}
             for split, result in run.results.items():
-                for metric, score in result["metrics"].items():
+                for metric, score in result.metrics.items():
                     value = {"split": split, "metric": metric, "score": score, "folder": folder}
                     rows.append(shared | point | value)
     return rows

@@ -198,7 +198,7 @@ def score(probe: Probe, tree: dict, factor: int, outcomes: list[trials.Outcome])
         return found | {"error": str(error)}
     for outcome in outcomes:
         for name in (METRIC, "exact_match"):
-            found[name].append(outcome.results[split(at)]["metrics"][name])
+            found[name].append(outcome.results[split(at)].metrics[name])
     return found | {"tokens": source.spec.length, "chance": max(source.baselines("test")[METRIC].values())}
 
 
