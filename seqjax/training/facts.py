@@ -17,20 +17,21 @@ from seqjax.training.records import Info
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def about(experiment: Experiment, flops: float, baselines: dict) -> Info:
-    """The content of run.json without its starts: sizes, baselines, versions, hardware."""
-    e, params = experiment, experiment.shapes.params
+def about(e: Experiment, flops: float, baselines: dict, starts: list[dict]) -> Info:
+    """The content of run.json: sizes, baselines, versions, hardware, starts."""
+    params = e.shapes.params
     return Info(
         parameters=cost.count(params),
         parameter_table=[[path, list(shape), size] for path, shape, size in cost.parameter_table(params)],
         flops_per_step=flops,
         tokens_per_step=round(e.batches.tokens),
-        carried_bytes=cost.nbytes(experiment.shapes.carry),
+        carried_bytes=cost.nbytes(e.shapes.carry),
         baselines=baselines,
         metrics=e.metrics,
         versions=versions(),
         hardware=hardware(),
         git=revision(),
+        starts=starts,
     )
 
 

@@ -116,21 +116,21 @@ class Run:
             log.warning("%s has no run.json: the record of earlier starts is lost", self.workdir.path)
         known = before.baselines if self.step else {}  # the data are the same, and some baselines are slow
         known = facts.baselines(e.source) if not known and self.workdir.writes else known
-        self.about = facts.about(e, e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch)), known)
-        self.workdir.write("config.json", e.config)
+        flops = e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch))
         now = datetime.datetime.now().isoformat(timespec="seconds")
         start = Start(now, self.step, command, changes, self.origin and self.origin.about())
-        self.about = dataclasses.replace(self.about, starts=[*before.starts, dataclasses.asdict(start)])
+        self.about = facts.about(e, flops, known, [*before.starts, dataclasses.asdict(start)])
+        self.workdir.write("config.json", e.config)
         self.workdir.write("run.json", dataclasses.asdict(self.about))
         self.workdir.status("running", self.step)  # before the journal cuts rows that the old status refers to
         self.journal = Journal(self.workdir, self.options.steps, self.step, self.quiet, self.progress.owed)
 
     def greet(self, changes: dict) -> None:
         """Prints what is about to be trained."""
-        model = self.experiment.config["model"]["name"]
-        self.journal.display.greet(self.workdir.path.name, model, self.about, self.step, changes)
-        lines = [f"data: {note}" for note in self.experiment.source.notes]
-        lines += [f"optim: {line}" for line in self.experiment.optim.told(self.abstract.params)]
+        e, display = self.experiment, self.journal.display
+        display.greet(self.workdir.path.name, e.config["model"]["name"], self.about, self.step, changes)
+        lines = [f"data: {note}" for note in e.source.notes]
+        lines += [f"optim: {line}" for line in e.optim.told(self.abstract.params)]
         if self.origin:
             lines += [
                 str(self.origin),
