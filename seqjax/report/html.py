@@ -54,10 +54,8 @@ class Html(document.Renderer):
         return f'<div class="sample">{how}<pre><b>{text(element.prompt)}</b>{text(element.text)}</pre></div>'
 
     def beside(self, element: document.Beside) -> str:
-        columns = "".join(
-            f"<div>\n<h3>{_named(of)}</h3>\n{self.join(elements)}</div>" for of, elements in element.columns
-        )
-        return columns and f'<div class="beside">{columns}</div>'
+        columns = [f"<div>\n<h3>{_named(of)}</h3>\n{self.join(inner)}</div>" for of, inner in element.columns]
+        return f'<div class="beside">{"".join(columns)}</div>' if columns else ""
 
     def figure(self, element: document.Figure) -> str:
         panels = list(filter(None, element.panels))
@@ -81,10 +79,8 @@ class Html(document.Renderer):
             else:
                 top += "".join(_heading(column, tall=grouped) for column in members)
         head = f"<tr>{top}</tr>" + (f"<tr>{bottom}</tr>" if bottom else "")
-        before = [None, *element.rows]
-        rows = "".join(
-            _row(row, element.columns, grouped, last) for row, last in zip(element.rows, before, strict=False)
-        )
+        pairs = itertools.pairwise([None, *element.rows])
+        rows = "".join(_row(row, element.columns, grouped, before) for before, row in pairs)
         caption, kind = text(element.caption), ' class="wide"' if element.wide else ""
         return (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">\n'

@@ -40,10 +40,9 @@ h3 { font-size: 1rem; font-weight: 600; margin: 1.6rem 0 .5rem; }
     linear-gradient(to left, var(--shade), transparent) right 1px top / 1.1rem 100% no-repeat;
 }
 table { border-collapse: separate; border-spacing: 0; font-size: .875rem; line-height: 1.35; }
-td, th { font-variant-numeric: tabular-nums; }
 .wide { width: 100%; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-th, td { text-align: left; vertical-align: top; padding: .5rem .9rem .5rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .5rem .9rem .5rem 0; font-variant-numeric: tabular-nums; }
 th:last-child, td:last-child { padding-right: .2rem; }
 thead th { font-weight: 500; color: var(--soft); vertical-align: bottom; padding-bottom: .4rem; }
 thead th.n { white-space: normal; }
@@ -63,9 +62,8 @@ td small, th small { display: block; color: var(--soft); font-size: .76rem; font
 .baseline th, .baseline td { font-weight: 400; color: var(--soft); padding-top: .32rem; padding-bottom: .32rem; }
 .baseline.first th, .baseline.first td { border-top: 1.5px solid var(--ink); }
 td.beaten small { color: var(--good); }
-td.unbeaten, td.unbeaten small { color: var(--bad); }
+td.unbeaten, td.unbeaten small, td.failed { color: var(--bad); }
 td.unbeaten, td.failed { font-weight: 600; }
-td.failed { color: var(--bad); }
 .swatch { width: 2.1em; height: .75em; margin-right: .5em; vertical-align: -.02em; }
 figure { margin: 1.2rem 0 0; break-inside: avoid; }
 .panels { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }

@@ -114,11 +114,7 @@ def settled(tree: dict) -> dict:
 
 
 def resolve(tree: dict) -> Comparison:
-    """Makes a comparison from the tree of its file.
-
-    Raises:
-      ConfigError: the message lists all problems of the comparison and of every config in it.
-    """
+    """Makes a comparison from the tree of its file. Raises ConfigError, which lists the problems of all its configs."""
     comparison = config.made(Comparison, config.resolve(Comparison, renamed.modern(tree)))
     refuse([*_problems(comparison)] or [*_broken(comparison)], "the comparison")
     return comparison

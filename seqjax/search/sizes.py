@@ -56,8 +56,7 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display: Display = QUIE
     for key, found in solved.items():
         size = sized[key] = sized.get(key) or _measured(found, workdir)
         display.done(f"{found.cell.folder}: {size.parameters:,} parameters, {size.step_seconds * 1e3:.3g} ms per step")
-    keys = [(name, value) for value in c.values for name in c.contenders]
-    return [(solved[key].cell, sized[key]) for key in keys]
+    return [(solved[name, value].cell, sized[name, value]) for value in c.values for name in c.contenders]
 
 
 def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, builder: Builder) -> Solved:

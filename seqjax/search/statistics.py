@@ -53,9 +53,8 @@ def interval(values, level: float = LEVEL) -> tuple[float, float]:
         index_RN = np.array(list(itertools.product(range(n), repeat=n)))
     else:
         index_RN = np.random.Generator(np.random.Philox(0)).integers(n, size=(EXACT, n))
-    low, high = np.quantile(
-        np.mean(values_N[index_RN], axis=1), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf"
-    )
+    mean_R = np.mean(values_N[index_RN], axis=1)
+    low, high = np.quantile(mean_R, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)
 
 

@@ -73,11 +73,7 @@ PARTS = {name: part for name, (hint, _) in fields_of(Schema).items() if (part :=
 
 
 def resolve(tree: dict) -> dict:
-    """Checks a config and fills in every default.
-
-    Raises:
-      ConfigError: lists every problem at once.
-    """
+    """Checks a config and fills in every default. Raises ConfigError, which lists every problem at once."""
     tree = config.resolve(Schema, renamed.modern(tree))
     optim, train = tree["optim"], tree["train"]
     if optim["warmup_steps"] > train["steps"]:

@@ -156,10 +156,8 @@ class Loop:
         return stop
 
     def _say_stopped(self) -> None:
-        best = self.run.progress.best_step
-        self.display.say(
-            f"stopped early at step {self.run.step}: {self.experiment.task.monitor} was best at step {best}"
-        )
+        monitor, best = self.experiment.task.monitor, self.run.progress.best_step
+        self.display.say(f"stopped early at step {self.run.step}: {monitor} was best at step {best}")
 
     def _pass(self, now: float) -> None:
         """Adds the time since the last call to the training time of the run and of the log interval."""

@@ -101,9 +101,8 @@ class Optim(Checked):
         if not self.warmup_steps:
             return main
         # The first step already learns: warm-up ends at `learning_rate` after exactly `warmup_steps` steps.
-        rise = optax.linear_schedule(
-            self.learning_rate / self.warmup_steps, self.learning_rate, max(self.warmup_steps - 1, 1)
-        )
+        lowest = self.learning_rate / self.warmup_steps
+        rise = optax.linear_schedule(lowest, self.learning_rate, max(self.warmup_steps - 1, 1))
         return optax.join_schedules([rise, main], [self.warmup_steps])
 
     def build(self, steps: int, matrices: Callable = by_rank) -> optax.GradientTransformation:

@@ -92,9 +92,8 @@ class Layout:
 
     def abstract(self, shapes):
         """Shapes, dtypes and shardings that a checkpoint is restored to."""
-        return jax.tree.map(
-            lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, self.shardings(shapes)
-        )
+        one = lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where)
+        return jax.tree.map(one, shapes, self.shardings(shapes))
 
     def init(self, make_state):
         """Makes a state: each device makes its own part."""

@@ -100,15 +100,14 @@ class Display(Screen):
         loss = "no loss yet" if self._good is None else f"loss {self._good['loss']:.4f}"
         loss += f" at step {self._good['step']}" if self._good and not known else ""
         loss += f"  {skipped} step{'s' * (skipped != 1)} skipped" if skipped else ""
-        speed = "" if math.isnan(row["tokens_per_s"]) else f"  {row['tokens_per_s']:,.0f} tokens/s"
-        note = f"{loss}{speed}"
+        note = loss if math.isnan(row["tokens_per_s"]) else f"{loss}  {row['tokens_per_s']:,.0f} tokens/s"
         self._bar.update(self._task, note=note)
         if not self.live:
             self.say(f"step {row['step']}/{self.steps}  {note}  eta {eta:.0f} s")
 
     def evaluating(self, split: str):
         """Adds a separate bar for an evaluation; returns on_batch(done, total)."""
-        task = self._bar.add_task(f"{split}", total=None, note="")
+        task = self._bar.add_task(split, total=None, note="")
 
         def on_batch(done: int, total: int) -> None:
             self._bar.update(task, completed=done, total=total)

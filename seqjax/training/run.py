@@ -26,10 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, command: str = "", quiet: bool = False):
-    """Trains to the last step, starting from the newest checkpoint in the folder if it has one.
-
-    Returns:
-      The last validation metrics, or {} if there is no validation split.
+    """Trains to the last step, from the newest checkpoint if there is one; returns the last validation metrics.
 
     Raises:
       Preempted: a signal came; the state is saved.
@@ -132,12 +129,9 @@ class Run:
         lines = [f"data: {note}" for note in e.source.notes]
         lines += [f"optim: {line}" for line in e.optim.told(self.abstract.params)]
         if self.origin:
-            lines += [
-                str(self.origin),
-                *(f"  {line}" for line in history.other_model(self.origin.meta, self.experiment)),
-            ]
+            lines += [str(self.origin), *(f"  {line}" for line in history.other_model(self.origin.meta, e))]
         for line in lines:
-            self.journal.display.say(line)
+            display.say(line)
 
     def restore(self) -> None:
         """Loads the newest good checkpoint with its progress and totals, or makes the state before the first step."""

@@ -66,8 +66,7 @@ def matrices(model, task, batch):
 
 def init(model, task, learner, batch, seed: int, ema: bool, spike: bool = False) -> State:
     """The state before the first step; jit it, or `jax.eval_shape` it for only the shapes."""
-    key = jax.random.key(seed)
-    init_key, run_key = jax.random.split(key)
+    init_key, run_key = jax.random.split(jax.random.key(seed))
     params = parameters(model, task, batch, init_key)
     return State(
         step=jnp.zeros((), jnp.int32),

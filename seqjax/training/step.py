@@ -70,11 +70,11 @@ def make_train_step(
             averages = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params)
             averages = learner.trained(state.step, averages, state.ema)
         keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
-        one, zero = jnp.float32(1), jnp.float32(0)
+        good = ok.astype(jnp.float32)
         metrics = {
             **jax.tree.map(lambda a: jnp.where(ok, a, 0), metrics),
-            "grad_norm": Ratio(jnp.where(ok, norm, 0), jnp.where(ok, one, zero)),
-            "skipped": Ratio(jnp.where(ok, zero, one), one),
+            "grad_norm": Ratio(jnp.where(ok, norm, 0), good),
+            "skipped": Ratio(1 - good, jnp.float32(1)),
         }
         state = state.replace(
             step=state.step + 1,

@@ -58,8 +58,7 @@ class Trained:
 
     def evaluate(self, split: str, on_batch=lambda done, total: None, name: str | None = None) -> dict:
         """Evaluates a finite split; writes the result to results.json, under `name` or the name of the split."""
-        e = self.experiment
-        evaluation = Evaluation(e.evaluators, split, self.layout, self.workdir.write)
+        evaluation = Evaluation(self.experiment.evaluators, split, self.layout, self.workdir.write)
         if evaluation.examples is None:
             raise DataError(f"split {split!r} is endless: evaluate a split of fixed size, such as validation.")
         metrics = evaluation(self.params, self.step, on_batch)

@@ -39,6 +39,7 @@ def page(f: Findings, out: Path, title: str, command: str) -> list:
     dashed = "Dashed: the Pareto front. " * figures.fronts(f)
     against = sentences.key(axis or next(iter(f.comparison.extrapolate or ()), None))
     away = [tables.elsewhere(f)] if f.comparison.extrapolate else []
+    chosen = Text(RATES.format(monitor), soft=True)
     trained = " Dashed vertical line: the trained value." * bool(away)
     machines = [(run.name, run.info.hardware, run.info.versions, run.info.git) for _, run in runs]
     return [
@@ -49,9 +50,7 @@ def page(f: Findings, out: Path, title: str, command: str) -> list:
         Section("Quality against cost", [figure(figures.pareto(f), f"{WHISKERS} {dashed}{MEMORY}{again}")]),
         Section("Learning curves", [figure(figures.curves(f), CURVES.format(monitor))]),
         Section(f"Score against {against}", [*away, figure(figures.lengths(f), WHISKERS + trained)]),
-        Section(
-            "Learning rates", [tables.rates(f), figure(figures.rates(f), ""), Text(RATES.format(monitor), soft=True)]
-        ),
+        Section("Learning rates", [tables.rates(f), figure(figures.rates(f), ""), chosen]),
         Section("Sizes", [tables.sizes(f), Text(SIZES, soft=True)]),
         Section("Configs", [Fold("What differs between the configs", [tables.configs(f)]), *map(_config, f.founds)]),
         Section("Run it again", [Commands([command]), *(_commands(found, out) for found in f.founds)]),

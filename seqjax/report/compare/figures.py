@@ -13,7 +13,6 @@ from seqjax.search.findings import Findings, Found
 WIDE = 4  # an axis is logarithmic if max / min is larger than this
 BAND = 0.16  # opacity
 
-
 BUDGETS: dict[str, Callable[[Found], float | None]] = {
     "parameters": lambda x: x.size.parameters,
     "FLOPs of training": tables.total_flops,

@@ -80,13 +80,12 @@ def total_flops(found: Found) -> float:
 
 def pairs(f: Findings) -> Table:
     """Every pair of contenders, and the statistics of their difference."""
+    lead = lambda pair: f"{words.number(pair.ahead)} [{words.number(pair.low)}, {words.number(pair.high)}]"
     columns = {
         Column("ahead"): lambda pair: pair.first,
         Column("behind"): lambda pair: pair.second,
         **_value(f, lambda pair: pair.value),
-        Number("by (mean and interval)"): lambda pair: (
-            f"{words.number(pair.ahead)} [{words.number(pair.low)}, {words.number(pair.high)}]"
-        ),
+        Number("by (mean and interval)"): lead,
         Number("seeds that agree"): lambda pair: f"{pair.agree} of {pair.n}",
         Number("P(better)"): lambda pair: f"{pair.wins:.2f}",
         Number("p, paired permutation"): lambda pair: f"{pair.p:.3g}",

@@ -91,8 +91,7 @@ def guarded(
 ) -> int:
     """Runs a command while the lease contains `token` and is renewed, and `asked()` is False; then sends SIGTERM.
 
-    Returns:
-      The exit code of the command; -n: killed by signal n.
+    Returns the exit code of the command; -n: killed by signal n.
     """
     child = _base.spawn(command, Path(log), cwd=folder)
     told, last, seen = False, 0.0, time.monotonic()

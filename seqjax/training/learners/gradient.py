@@ -26,9 +26,8 @@ class Gradient(_Learner):
         return self.tx.init(params)
 
     def collect(self, net, params, batch, weights, carry, key):
-        (_, (terms, metrics, carry)), grads = jax.value_and_grad(self._summed, argnums=1, has_aux=True)(
-            net, params, batch, weights, carry, key
-        )
+        gradient = jax.value_and_grad(self._summed, argnums=1, has_aux=True)
+        (_, (terms, metrics, carry)), grads = gradient(net, params, batch, weights, carry, key)
         return (grads, {name: term.weight for name, term in terms.items()}), metrics, carry
 
     def _summed(self, net, params, batch, weights, carry, key):
