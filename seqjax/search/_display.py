@@ -35,7 +35,7 @@ class Display(Screen):
         table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="bold")
         flops = seconds = runs = 0
         for cell, size in sized:
-            grid = c.grid(cell.contender)
+            grid = c.grid(cell.name)
             count = len(grid) * len(c.learning_rate_seeds) + len(set(c.seeds) - set(c.learning_rate_seeds))
             steps = count * cell.config["train"]["steps"]
             runs, flops = runs + count, flops + steps * size.flops

@@ -32,10 +32,10 @@ def compare(c: Comparison, workdir: Workdir, executor, display: Display = QUIET)
     settings, lacking = [], {}
     for cell, _ in sized:
         why = impossible(cell.config, c.judged_at.values())
-        lacking |= {(cell.contender, cell.value, assignment): error for assignment, error in why.items()}
+        lacking |= {(cell.name, cell.value, assignment): error for assignment, error in why.items()}
         at = [a for v, a in c.judged_at.items() if cell.get(a.partition("=")[0]) != v and a not in why]
         trial = functools.partial(cell.trial, workdir.path)
-        settings.append(Setting(str(cell.folder), trial, c.grid(cell.contender), at))
+        settings.append(Setting(str(cell.folder), trial, c.grid(cell.name), at))
     stages = Stages(workdir, workdir.path / "runs", executor, monitor, display)
     settled = stages.settle(settings, c.seeds, c.learning_rate_seeds, EXTENSIONS)
     founds = [Found(cell=cell, size=size, **vars(found)) for (cell, size), found in zip(sized, settled, strict=True)]

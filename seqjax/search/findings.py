@@ -126,7 +126,7 @@ class Findings:
                 n, leads = len(seeds), [self.sign * (a[s] - b[s]) for s in seeds]
                 if sum(leads) < 0:  # the ranking also used seeds that only one of them has
                     first, second, a, b, leads = second, first, b, a, [-lead for lead in leads]
-                names = first.cell.contender, second.cell.contender
+                names = first.cell.name, second.cell.name
                 p, floor = statistics.permutation_test(leads, [0.0] * n), statistics.smallest_p(n)
                 wins = statistics.improvement(*([self.sign * v for v in scores.values()] for scores in (a, b)))
                 agree = sum(lead > 0 for lead in leads)

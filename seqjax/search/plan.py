@@ -82,9 +82,13 @@ class Comparison(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One contender at one value of the key that varies; `config` is resolved and has the solved width."""
+    """One contender at one value of the key that varies; `config` is resolved and has the solved width.
 
-    contender: str
+    `index`: the position of the contender in the comparison, which decides how it is drawn.
+    """
+
+    index: int
+    name: str
     axis: str | None
     value: Any
     config: dict
@@ -93,8 +97,8 @@ class Entry:
     def folder(self) -> Path:
         """The folder of its runs: `gru`, or `gru/length-64`."""
         if self.axis is None:
-            return Path(self.contender)
-        return Path(self.contender) / f"{self.axis.split('.')[-1]}-{_slug(self.value)}"
+            return Path(self.name)
+        return Path(self.name) / f"{self.axis.split('.')[-1]}-{_slug(self.value)}"
 
     def get(self, key: str):
         """The value of a key of its config."""

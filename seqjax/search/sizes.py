@@ -62,7 +62,7 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display: Display = QUIE
 def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, builder: Builder) -> Solved:
     """Builds one contender at one value. Its width is solved, or read from `workdir` if it is stored there."""
     tree = fitted(c, name, value, builder)
-    cell = Entry(name, c.axis, value, tree)
+    cell = Entry(list(c.contenders).index(name), name, c.axis, value, tree)
     match = None if name == c.target else c.match
     of = config.digest({"config": tree, "match": match, "target": match and target, "tolerance": c.tolerance})[:12]
     known = _remembered(cell, of, workdir)

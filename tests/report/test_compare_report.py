@@ -99,7 +99,7 @@ def test_every_point_has_its_config_and_its_command(written):
     shown = Page(text).text
     for x in found.founds:
         for seed in (0, 1, 2):
-            where = f"runs/{x.cell.contender}/rate-{x.rate:g}/seed-{seed}/config.json"
+            where = f"runs/{x.cell.name}/rate-{x.rate:g}/seed-{seed}/config.json"
             assert where in shown and where in markdown
     assert shown.count('"warmup_steps"') == 3
 
@@ -109,7 +109,7 @@ def test_the_table_holds_every_run_once(written):
     test = [r for r in rows if r["split"] == "test" and r["metric"] == "accuracy"]
     assert {(r["contender"], r["seed"]) for r in test} == {(c, str(s)) for c in COSTS for s in range(3)}
     for row in test:
-        x = next(x for x in found.founds if x.cell.contender == row["contender"])
+        x = next(x for x in found.founds if x.cell.name == row["contender"])
         assert float(row["score"]) == x.judged(int(row["seed"])).metrics["accuracy"] and row["chosen"] == "True"
     tried = [r for r in rows if r["split"] == "validation"]
     assert len(tried) == sum(len(x.rates) for x in found.founds)
@@ -189,7 +189,7 @@ def test_equals_share_the_first_place(tmp_path, monkeypatch):
     scored(monkeypatch, {"gru": [0.9, 0.7, 0.8], "lstm": [0.7, 0.8, 0.9], "rnn": [0.1] * 3})
     found, text, markdown, _ = compared(tmp_path, monkeypatch)
     assert "gru and lstm share the highest mean test accuracy, 0.8000." in Page(text).text
-    assert [x.cell.contender for x in found.winners(None)] == ["gru", "lstm"] and markdown.count("**0.8000") == 2
+    assert [x.cell.name for x in found.winners(None)] == ["gru", "lstm"] and markdown.count("**0.8000") == 2
 
 
 def test_a_pair_is_ordered_by_the_seeds_that_both_have(tmp_path, monkeypatch):

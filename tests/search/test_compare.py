@@ -263,7 +263,7 @@ def test_where_nothing_trains_the_rest_goes_on(tmp_path):
     found, _ = run(tmp_path, read(learning_rates={"gru": [0.01, 0.1], "lstm": [2e4, 1e6]}))
     lstm = found.founds[1]
     assert lstm.rate is None and lstm.runs == {} and len(lstm.rates) == 4 and min(lstm.rates) == 8
-    assert [x.cell.contender for x in found.ranked(None)] == ["gru"] and found.pairs() == []
+    assert [x.cell.name for x in found.ranked(None)] == ["gru"] and found.pairs() == []
 
 
 def test_a_rate_that_diverges_in_the_end_is_not_chosen(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 import importlib.util
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 from seqjax.report import differences, output, words
 from seqjax.report.compare import figures, sentences, tables
@@ -32,7 +31,7 @@ def write(f: Findings, out: Path, title: str, command: str) -> Path:
 def page(f: Findings, out: Path, title: str, command: str) -> list:
     """The elements of the page; `command` made the comparison, in the folder `out`."""
     runs = _runs(f, out)
-    contenders = [Contender(i, name) for i, name in enumerate(f.comparison.contenders)]
+    contenders = [found.cell for found in f.at(f.comparison.values[0])]
     figure = lambda panels, caption: Figure(panels, caption, contenders)
     monitor, axis = f.monitor.replace("_", " "), f.comparison.axis
     again = f" At {sentences.key(axis)} {f.comparison.values[-1]}." if axis else ""
@@ -77,13 +76,6 @@ SIZES = (
 )
 
 
-class Contender(NamedTuple):
-    """An entry of the legend."""
-
-    index: int
-    name: str
-
-
 def _config(found: Found) -> Fold:
     """The config of a contender as it was trained, with seed 0."""
     whole = found.cell.trial(Path(), found.rate or next(iter(found.rates)), 0).config
@@ -116,7 +108,7 @@ def records(f: Findings) -> list[dict]:
     for found in f.founds:
         size = found.size
         shared = {
-            "contender": found.cell.contender,
+            "contender": found.cell.name,
             "axis": f.comparison.axis or "",
             "value": "" if found.cell.value is None else found.cell.value,
             "width": size.width,

@@ -65,8 +65,8 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], paret
         if pareto:
             x, y = zip(*front([(of(x), f.summary(x).mean) for x in founds], f.sign), strict=True)
             axes.step(x, y, where="post", **canvas.RULE)  # a front of one point draws nothing
-        for name in dict.fromkeys(x.cell.contender for x in founds):
-            own = [x for x in founds if x.cell.contender == name]
+        for name in dict.fromkeys(x.cell.name for x in founds):
+            own = [x for x in founds if x.cell.name == name]
             _points(axes, f, [of(x) for x in own], own, [f.summary(x) for x in own])
         _dress(axes, f, title, [of(x) for x in founds])
 
@@ -75,7 +75,7 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], paret
 
 def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -> None:
     """Draws one contender: markers at its means, whiskers for its intervals, a line through the markers."""
-    colour, dash, marker = style(tables.index(f, founds[0]))
+    colour, dash, marker = style(founds[0].cell.index)
     y = [s.mean for s in summaries]
     whiskers = [[max(0, m - s.low) for m, s in zip(y, summaries, strict=True)]]
     whiskers.append([max(0, s.high - m) for m, s in zip(y, summaries, strict=True)])
@@ -136,7 +136,7 @@ def _curve(axes, f: Findings, found: Found, against: str) -> list[float]:
     x = [tables.mean([row[against] for row in of_step]) for of_step in rows]
     y = [[row[f.monitor] for row in of_step] for of_step in rows]
     look = {"markersize": 4, "markevery": max(1, len(x) // 8), "linewidth": 1.6}
-    line = canvas.line(axes, tables.index(f, found), x, [tables.mean(values) for values in y], **look)
+    line = canvas.line(axes, found.cell.index, x, [tables.mean(values) for values in y], **look)
     axes.fill_between(x, [min(v) for v in y], [max(v) for v in y], color=line.get_color(), alpha=BAND, linewidth=0)
     return x
 
@@ -145,7 +145,7 @@ def lengths(f: Findings) -> list[str]:
     """Score against the key that varies, and against the extrapolated key with one panel per trained value."""
     c, out = f.comparison, []
     if c.axis and _numbers(c.values):
-        by_name = [[x for x in f.founds if x.cell.contender == name and f.summary(x)] for name in c.contenders]
+        by_name = [[x for x in f.founds if x.cell.name == name and f.summary(x)] for name in c.contenders]
         lines = [(own, [x.cell.value for x in own], [f.summary(x) for x in own]) for own in by_name if own]
         out.append(_lines(f, lines, sentences.key(c.axis), "trained at each value"))
     key = next(iter(c.extrapolate or ()), None)
@@ -190,7 +190,7 @@ def rates(f: Findings) -> list[str | None]:
 
 def _rates(axes, f: Findings, found: Found) -> list[float]:
     known = {rate: tables.mean(values) for rate, values in found.rates.items() if None not in values}
-    index = tables.index(f, found)
+    index = found.cell.index
     canvas.line(axes, index, list(known), list(known.values()), markersize=4, linewidth=1.4)
     if found.rate in known:
         canvas.line(axes, index, [found.rate], [known[found.rate]], dashed=False, markersize=9, alpha=0.6)

@@ -58,18 +58,18 @@ def verdict(f: Findings, value) -> str:
     text += f"{spread(s)} over {words.counted(s.n, 'seed')}"
     if len(ranked) == 1:
         return f"{text}; no other contender has a score."
-    ahead = f"{text}, ahead of {ranked[1].cell.contender} with {spread(f.summary(ranked[1]))}."
+    ahead = f"{text}, ahead of {ranked[1].cell.name} with {spread(f.summary(ranked[1]))}."
     pair = _lead(f, value)
     return f"{ahead} {chance(pair, len(f.pairs()))}" if pair else ahead
 
 
 def _names(founds: list[Found]) -> str:
-    return words.listed([found.cell.contender for found in founds])
+    return words.listed([found.cell.name for found in founds])
 
 
 def _lead(f: Findings, value) -> Pair | None:
     """The first and the second at a value; None if they share no seed."""
-    names = {found.cell.contender for found in f.ranked(value)[:2]}
+    names = {found.cell.name for found in f.ranked(value)[:2]}
     return next((p for p in f.pairs() if p.value == value and {p.first, p.second} == names), None)
 
 
@@ -105,7 +105,7 @@ def headline(f: Findings) -> str:
     name = key(f.comparison.axis)
     parts = [f"{contender} at {name} {words.listed(at)}" for contender, at in firsts.items()]
     leads = {value: pair for value in values if (pair := _lead(f, value)) and pair.adjusted <= ALPHA}
-    sure = [str(value) for value, pair in leads.items() if pair.first == f.ranked(value)[0].cell.contender]
+    sure = [str(value) for value, pair in leads.items() if pair.first == f.ranked(value)[0].cell.name]
     lead = f"at {name} {words.listed(sure)} the lead over the second" if sure else "no lead"
     significant = f"{lead} is significant with {len(f.comparison.seeds)} seeds"
     return f"First in mean {metric(f)}: {words.listed(parts)}; {significant}."

@@ -11,15 +11,10 @@ from seqjax.search.trials import Trial
 FEW = 4  # up to this number of seeds, all scores are shown
 
 
-def index(f: Findings, found: Found) -> int:
-    """The index of a contender, which decides how it is drawn."""
-    return list(f.comparison.contenders).index(found.cell.contender)
-
-
 def _founds(f: Findings, caption: str, columns: dict) -> Table:
     """One row per contender and value."""
-    named = {Column("contender"): lambda found: found.cell.contender, **_value(f, lambda found: found.cell.value)}
-    return table(caption, f.founds, named | columns, run=functools.partial(index, f), wide=True)
+    named = {Column("contender"): lambda found: found.cell.name, **_value(f, lambda found: found.cell.value)}
+    return table(caption, f.founds, named | columns, run=lambda found: found.cell.index, wide=True)
 
 
 def _value(f: Findings, of) -> dict:
@@ -45,7 +40,7 @@ def results(f: Findings, baselines: list[tuple]) -> Table:
     found = _founds(f, "Results on test", scores | costs)
     for name, value, score in baselines:
         rivals = f.at(value)
-        over = [x.cell.contender for x in rivals if sentences.beaten(f, x, score)]
+        over = [x.cell.name for x in rivals if sentences.beaten(f, x, score)]
         all_over = len(over) == len(rivals)
         note = "beaten by all" if all_over else f"beaten by {words.listed(over)}" if over else "not beaten"
         cell = Cell(words.number(score), note, "beaten" if all_over else "unbeaten")
@@ -145,7 +140,7 @@ def configs(f: Findings) -> Table:
     """The keys in which the contenders' configs differ, at the first value, one column each."""
     founds = f.at(f.comparison.values[0])
     rates = row("optim.learning_rate", *("none" if x.rate is None else f"{x.rate:g}" for x in founds))
-    columns = [Column(x.cell.contender, run=index(f, x)) for x in founds]
+    columns = [Column(x.cell.name, run=x.cell.index) for x in founds]
     return differences.table(columns, [x.cell.config for x in founds], [rates])
 
 
