@@ -88,12 +88,7 @@ class Run:
 
 
 def read_all(folders: list[Path]) -> list[Run]:
-    """Reads run folders; names are the folders' names, with as many parent folders as make them unique.
-
-    Raises:
-      ConfigError: no folders, a folder given twice, or a folder that is not a run folder.
-      WorkdirError: a folder has no metrics yet, or cannot be read.
-    """
+    """Reads run folders; names are the folders' names, with as many parent folders as make them unique."""
     parts = [Path(f).resolve().parts for f in folders]
     if not parts:
         raise ConfigError("no run folders to report on: pass the --workdir of at least one run.")

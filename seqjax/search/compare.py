@@ -21,10 +21,7 @@ EXTENSIONS = 2  # most learning rates that are added to a grid
 def compare(c: Comparison, workdir: Workdir, executor, display: Display = QUIET) -> Findings:
     """Runs all parts of a comparison that are not in its folder yet; the folder must be locked.
 
-    Raises:
-      ConfigError: no width matches, or a folder holds another run.
-      Preempted: a signal arrived; the running jobs have saved.
-      SeqjaxError: some runs failed; call again to retry them.
+    Raises what `sizes` and `Stages.settle` raise.
     """
     sized = sizes(c, workdir, display)
     e = Experiment(sized[0][0].config)

@@ -54,12 +54,7 @@ class Loop:
         self._told = False  # whether the warning about more programs than buckets was printed
 
     def train(self) -> dict[str, float]:
-        """Trains to the last step; returns the last validation metrics.
-
-        Raises:
-          Preempted: a signal came; the state is saved.
-          NumericsError: there were too many bad steps.
-        """
+        """Trains to the last step; returns the last validation metrics. Raises as `run.train` does."""
         while True:
             try:
                 with self.display:

@@ -98,7 +98,7 @@ class Origin:
         return {"run": self.init.run, "step": self.step, "fresh": list(self.init.fresh)}
 
     def begin(self, state: State, learner, shardings) -> State:
-        """Puts these parameters into `state`, before its first step; raises what `stored.load_field` raises."""
+        """Puts these parameters into `state`, before its first step; raises as `stored.load` does."""
         read = functools.partial(stored.load_field, self.path, self.meta, self.field, _tree(self.wanted))
 
         def replaced(state, taken):

@@ -30,7 +30,8 @@ def train(experiment: Experiment, workdir: Workdir, *, restart: bool = False, co
 
     Raises:
       Preempted: a signal came; the state is saved.
-      CheckpointError, WorkdirError, DataError, NumericsError: see `seqjax.types`.
+      NumericsError: there were too many bad steps.
+      CheckpointError, WorkdirError, DataError: see `seqjax.types`.
     """
     changes = processes.together(lambda: history.changes(experiment, workdir, restart))
     with Interrupt() as interrupt, explained(experiment, workdir):

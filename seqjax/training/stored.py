@@ -139,12 +139,7 @@ def describe_field(meta: dict, field: str) -> dict[str, list]:
 
 
 def load_field(path: Path, meta: dict, field: str, abstract):
-    """Loads the arrays in `abstract` from one field of a saved state.
-
-    Raises:
-      Damaged: the arrays changed after they were written.
-      WorkdirError: the arrays cannot be read.
-    """
+    """Loads the arrays in `abstract` from one field of a saved state. Raises Damaged or WorkdirError as `load` does."""
     with reading(path):
         part = _load(path, {field: abstract})[field]
         _check(path, meta, {f".{field}{name}": array for name, array in _named(part).items()})

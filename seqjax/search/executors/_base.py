@@ -151,10 +151,8 @@ except OSError as error:
 def spawn(command: list[str], log: Path, **options) -> Process:
     """Starts a command that appends to `log`, in an own session, and that is killed when this process ends (Linux).
 
-    A small program execs the command: code between fork and exec is unsafe with JAX's threads.
-
-    Raises:
-      WorkdirError: the log cannot be written.
+    A small program execs the command: code between fork and exec is unsafe with JAX's threads. Raises WorkdirError if
+    the log cannot be written.
     """
     command = [sys.executable, "-I", "-S", "-c", _MORTAL, str(os.getpid()), *command]
     try:
