@@ -72,11 +72,11 @@ def figure(panels: int, columns: int = 1, width: float = 5.6, height: float = 3.
     return figure, figure.subplots(panels // columns, columns, squeeze=False).ravel()
 
 
-def panel(label: str, draw: Callable, **size) -> str | None:
-    """The SVG, for a page, of one panel on which `draw(axes)` draws; None if it returns False: there are no data."""
+def panel(label: str, draw: Callable, *args, **size) -> str | None:
+    """The SVG, for a page, of one panel on which `draw(axes, *args)` draws; None if it returns False: no data."""
     with drawing(label):
         drawn, (axes,) = figure(1, **size)
-        return None if draw(axes) is False else svg(drawn, "currentColor", label)
+        return None if draw(axes, *args) is False else svg(drawn, "currentColor", label)
 
 
 def line(axes, index: int, x, y, dashed: bool = True, **look):

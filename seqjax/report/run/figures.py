@@ -1,6 +1,5 @@
 """Learning curves and speed as SVG that fits light and dark pages; the same runs always give the same bytes."""
 
-import functools
 import math
 import statistics
 
@@ -15,8 +14,7 @@ POINTS = 500  # at most, of a curve; more points would only blur it
 def curves(runs: list[Run], metric: str) -> list[str | None]:
     """Inline SVGs of a metric against step and against training seconds; None without data."""
     names = words.listed([r.name for r in runs])
-    draw = lambda against: functools.partial(_curves, runs=runs, metric=metric, against=against)
-    return [canvas.panel(f"{metric} against {against}: {names}", draw(against)) for against in ("step", "seconds")]
+    return [canvas.panel(f"{metric} against {x}: {names}", _curves, runs, metric, x) for x in ("step", "seconds")]
 
 
 def progress(runs: list[Run]) -> list[str | None]:
@@ -37,8 +35,8 @@ def progress(runs: list[Run]) -> list[str | None]:
         elif any(y > 0 for line in lines for y in _finite(line)):
             canvas.logarithmic(axes, "y")
 
-    on = lambda key, title, against: functools.partial(draw, key=key, title=title, against=against)
-    return [canvas.panel(f"{name} against {of}", on(key, name, of), width=3.9, height=2.5) for key, name, of in panels]
+    look = {"width": 3.9, "height": 2.5}
+    return [canvas.panel(f"{name} against {of}", draw, key, name, of, **look) for key, name, of in panels]
 
 
 def standalone(runs: list[Run]) -> str:
