@@ -19,8 +19,7 @@ def text(value: str) -> str:
 
 def fence(value: str, language: str) -> str:
     """A code block whose fence is longer than any fence in the text."""
-    longest = max((len(ticks) for ticks in re.findall("`+", value)), default=0)
-    ticks = "`" * max(3, longest + 1)
+    ticks = "`" * (1 + max([2, *map(len, re.findall("`+", value))]))
     return f"{ticks}{language}\n{words.clean(value)}\n{ticks}"
 
 

@@ -35,6 +35,7 @@ def page(f: Findings, out: Path, title: str, command: str) -> list:
     figure = lambda panels, caption: Figure(panels, caption, contenders)
     monitor, axis = f.monitor.replace("_", " "), f.comparison.axis
     again = f" At {sentences.key(axis)} {f.comparison.values[-1]}." if axis else ""
+    costs = figures.against(f, figures.COSTS, pareto=True)
     dashed = "Dashed: the Pareto front. " * figures.fronts(f)
     against = sentences.key(axis or next(iter(f.comparison.extrapolate or ()), None))
     away = [tables.elsewhere(f)] if f.comparison.extrapolate else []
@@ -45,8 +46,8 @@ def page(f: Findings, out: Path, title: str, command: str) -> list:
         Header(f"{title}: {words.listed(f.comparison.contenders)}", sentences.headline(f), sentences.notes(f)),
         Section("Results on test", [tables.results(f, _baselines(f, runs))]),
         Section("Pairs", [tables.pairs(f), Text(PAIRS, soft=True)]),
-        Section("Score against budget", [figure(figures.budgets(f), WHISKERS + again)]),
-        Section("Quality against cost", [figure(figures.pareto(f), f"{WHISKERS} {dashed}{MEMORY}{again}")]),
+        Section("Score against budget", [figure(figures.against(f, figures.BUDGETS), WHISKERS + again)]),
+        Section("Quality against cost", [figure(costs, f"{WHISKERS} {dashed}{MEMORY}{again}")]),
         Section("Learning curves", [figure(figures.curves(f), CURVES.format(monitor))]),
         Section(f"Score against {against}", [*away, figure(figures.lengths(f), WHISKERS + trained)]),
         Section("Learning rates", [tables.rates(f), figure(figures.rates(f), ""), chosen]),

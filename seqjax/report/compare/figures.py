@@ -24,14 +24,9 @@ COSTS: dict[str, Callable[[Found], float | None]] = {
 }
 
 
-def budgets(f: Findings) -> list[str | None]:
-    """Score against budget: parameters, FLOPs."""
-    return [_against(f, title, of, pareto=False) for title, of in BUDGETS.items()]
-
-
-def pareto(f: Findings) -> list[str | None]:
-    """Score against cost, with the Pareto front: the contenders that no other beats in both."""
-    return [_against(f, title, of, pareto=True) for title, of in COSTS.items()]
+def against(f: Findings, costs: dict, pareto: bool = False) -> list[str | None]:
+    """Score against each cost, also with the Pareto front: the contenders that no other beats in both."""
+    return [_against(f, title, of, pareto) for title, of in costs.items()]
 
 
 def comparable(f: Findings) -> list[Found]:
@@ -67,19 +62,18 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], paret
             axes.step(x, y, where="post", **canvas.RULE)  # a front of one point draws nothing
         for name in dict.fromkeys(x.cell.name for x in founds):
             own = [x for x in founds if x.cell.name == name]
-            _points(axes, f, [of(x) for x in own], own, [f.summary(x) for x in own])
+            _points(axes, [of(x) for x in own], own, [f.summary(x) for x in own])
         _dress(axes, f, title, [of(x) for x in founds])
 
     return canvas.panel(f"test {f.metric} against {title}", draw, width=4.2, height=3.2)
 
 
-def _points(axes, f: Findings, x: list[float], founds: list[Found], summaries) -> None:
+def _points(axes, x: list[float], founds: list[Found], summaries) -> None:
     """Draws one contender: markers at its means, whiskers for its intervals, a line through the markers."""
     colour, dash, marker = style(founds[0].cell.index)
     y = [s.mean for s in summaries]
-    whiskers = [[max(0, m - s.low) for m, s in zip(y, summaries, strict=True)]]
-    whiskers.append([max(0, s.high - m) for m, s in zip(y, summaries, strict=True)])
-    whiskers = [[0 if math.isnan(w) else w for w in side] for side in whiskers]
+    # One run has no interval: max(0, NaN) is 0.
+    whiskers = [[max(0, s.mean - s.low) for s in summaries], [max(0, s.high - s.mean) for s in summaries]]
     look = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.4, "capsize": 3, "elinewidth": 1.1}
     axes.errorbar(x, y, yerr=whiskers, linestyle=(0, dash) if dash else "-", **look)
 
@@ -172,7 +166,7 @@ def _lines(f: Findings, lines, xlabel: str, what: str, home=()) -> str | None:
 
     def draw(axes):
         for founds, x, summaries in lines:
-            _points(axes, f, x, founds, summaries)
+            _points(axes, x, founds, summaries)
         for x in home:
             axes.axvline(x, **canvas.RULE)
         every = [x for _, of_line, _ in lines for x in of_line]

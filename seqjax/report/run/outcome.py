@@ -61,9 +61,8 @@ def headline(runs: list[Run]) -> str:
     names = words.listed([r.name for r in first])
     order = "highest" if runs[0].way(metric) == "more" else "lowest"
     has = "share" if len(first) > 1 else "has"
-    text = f"{names} {has} the {order} {what}, {words.number(score)}"
-    if len(runs) == 1:
-        text = f"{names} reaches a {what} of {words.number(score)}"
+    alone, best = f"reaches a {what} of {words.number(score)}", f"{has} the {order} {what}, {words.number(score)}"
+    text = f"{names} {alone if len(runs) == 1 else best}"
     second = winners([r for r in runs if r not in first], split, metric)
     if second:
         others, value = words.listed([r.name for r in second]), words.number(second[0].score(split, metric))
