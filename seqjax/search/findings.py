@@ -11,7 +11,6 @@ from seqjax.search import statistics
 from seqjax.search.match import Size
 from seqjax.search.plan import Comparison, Entry
 from seqjax.search.stages import Settled, split
-from seqjax.search.statistics import Summary
 from seqjax.search.trials import Trial
 from seqjax.training.records import Result
 
@@ -98,7 +97,7 @@ class Findings:
         scores = {seed: result.metrics.get(self.metric) for seed, result in judged.items()}
         return {seed: score for seed, score in scores.items() if score is not None and math.isfinite(score)}
 
-    def summary(self, found: Found, at: str | None = None) -> Summary | None:
+    def summary(self, found: Found, at: str | None = None) -> statistics.Summary | None:
         """The summary over the seeds; None if no seed has a score."""
         scores = self.scores(found, at)
         return statistics.summary(list(scores.values())) if scores else None

@@ -115,7 +115,7 @@ class Optim(Checked):
             optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
             self._parted(self._optimiser(matrices)),
             *(self._decays(matrices) if self.weight_decay else [optax.identity()]),
-            _stateless(self._scaled(self.rate(steps))),
+            _stateless(functools.partial(self._scaled, self.rate(steps))),
         )
 
     def rules(self, params) -> dict[str, Rule]:
@@ -162,13 +162,10 @@ class Optim(Checked):
         factors = sorted({group.decay for group in self.groups if group.decay} | {1.0})
         return [optax.add_decayed_weights(-self.weight_decay * f, functools.partial(mask, f)) for f in factors]
 
-    def _scaled(self, schedule: Callable) -> Callable:
-        def scaled(step, updates):
-            rate = schedule(step)
-            one = lambda rule, u: ((rate if rule.rate == 1 else rule.rate * rate) * u).astype(u.dtype)
-            return self.trained(step, groups.each(one, self.rules(updates), updates))
-
-        return scaled
+    def _scaled(self, schedule: Callable, step, updates):
+        rate = schedule(step)
+        one = lambda rule, u: ((rate if rule.rate == 1 else rule.rate * rate) * u).astype(u.dtype)
+        return self.trained(step, groups.each(one, self.rules(updates), updates))
 
 
 def _stateless(function: Callable) -> optax.GradientTransformationExtraArgs:

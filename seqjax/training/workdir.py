@@ -19,7 +19,6 @@ import tempfile
 from pathlib import Path
 
 from seqjax.training import files
-from seqjax.training.files import Rows
 from seqjax.training.records import Result, Status, record, wrong_row
 from seqjax.types import ConfigError, WorkdirError
 
@@ -163,7 +162,7 @@ class Workdir:
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def metrics(self) -> Rows:
+    def metrics(self) -> files.Rows:
         """The rows of metrics.jsonl, and which of them are damaged or lost."""
         while True:
             before = self.record("status.json", Status)
@@ -175,7 +174,7 @@ class Workdir:
             found.damage.append("the rows at its end are lost")
         return found
 
-    def whole(self) -> Rows:
+    def whole(self) -> files.Rows:
         """The rows of metrics.jsonl. Raises WorkdirError if one is damaged or lost."""
         found = self.metrics()
         if found.damage:
@@ -215,7 +214,7 @@ class Workdir:
         kept = [row for row in found.rows if row["step"] <= step and not again(row)]
         return files.Appender(path, found, kept)
 
-    def _about(self, found: Rows) -> str:
+    def _about(self, found: files.Rows) -> str:
         more = f" (and {len(found.damage) - 1} more)" if len(found.damage) > 1 else ""
         return f"{self._metrics}, {found.damage[0]}{more}"
 

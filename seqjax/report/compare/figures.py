@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 from seqjax.report import canvas, words
-from seqjax.report.canvas import style
 from seqjax.report.compare import sentences, tables
 from seqjax.search.findings import Findings, Found
 
@@ -70,7 +69,7 @@ def _against(f: Findings, title: str, of: Callable[[Found], float | None], paret
 
 def _points(axes, x: list[float], founds: list[Found], summaries) -> None:
     """Draws one contender: markers at its means, whiskers for its intervals, a line through the markers."""
-    colour, dash, marker = style(founds[0].cell.index)
+    colour, dash, marker = canvas.style(founds[0].cell.index)
     y = [s.mean for s in summaries]
     # One run has no interval: max(0, NaN) is 0.
     whiskers = [[max(0, s.mean - s.low) for s in summaries], [max(0, s.high - s.mean) for s in summaries]]

@@ -4,7 +4,6 @@ import math
 import statistics
 
 from seqjax.report import canvas, words
-from seqjax.report.canvas import style
 from seqjax.report.run import outcome
 from seqjax.report.runs import Run
 
@@ -80,7 +79,8 @@ def _curves(axes, runs: list[Run], metric: str, against: str):
     """Draws training thin, validation with markers, baselines dashed with names at the right; False without data."""
     lines = []
     for run in runs:
-        lines += axes.plot(*_points(run, "train", metric, against), color=style(run.index)[0], linewidth=0.8, alpha=0.5)
+        look = {"color": canvas.style(run.index)[0], "linewidth": 0.8, "alpha": 0.5}
+        lines += axes.plot(*_points(run, "train", metric, against), **look)
         lines.append(_line(axes, run, "validation", metric, against, dashed=True, linewidth=1.7))
     if not any(map(_finite, lines)):
         axes.set_axis_off()

@@ -23,7 +23,6 @@ from seqjax.search.stages import Setting, Settled, Stages, impossible, split
 from seqjax.training import capacity, facts, files
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.experiment import Experiment, resolve
-from seqjax.training.files import FIX
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, WorkdirError
 
@@ -214,7 +213,7 @@ def _line(record: dict) -> str:
 def checked(tree: dict, name: str) -> dict:
     """The content of a fingerprint.json. Raises WorkdirError if it lacks a key that every fingerprint has."""
     if missing := {"name", "tier", "model", "probes", "costs", "hardware", "versions"} - tree.keys():
-        raise WorkdirError(f"{name} lacks {', '.join(sorted(missing))}: {FIX}; then measure it again.")
+        raise WorkdirError(f"{name} lacks {', '.join(sorted(missing))}: {files.FIX}; then measure it again.")
     return tree
 
 
