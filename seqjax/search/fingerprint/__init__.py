@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from seqjax.search import match, trials
-from seqjax.search._display import QUIET, Display
+from seqjax.search._display import QUIET, START, Display
 from seqjax.search.executors._base import Executor
 from seqjax.search.executors.local import Local
 from seqjax.search.fingerprint import cost as cost_lib
@@ -29,7 +29,6 @@ from seqjax.types import ConfigError, WorkdirError
 __all__ = ["FILE", "Fingerprint", "causal", "read"]
 
 FILE = "fingerprint.json"
-START = 8.0  # seconds from the start of a run to its first step, roughly
 OURS = ("optim.learning_rate", "seed", "data", "task", "train.steps")  # keys that the tier sets
 
 
