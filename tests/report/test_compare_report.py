@@ -284,6 +284,17 @@ def test_a_front_is_named_where_one_is_drawn(written, folder):
     assert any("Dashed: the Pareto front." in figure.caption for figure in shown)
 
 
+def test_other_data_whose_values_are_words_have_a_table_and_no_figure(written, folder):
+    found, *_ = written
+    values = [found.founds[0].cell.get("data.name"), "other"]
+    words = dataclasses.replace(found.comparison, extrapolate={"data.name": values})
+    elements = page.page(dataclasses.replace(found, comparison=words), folder, "recall", "seqjax compare")
+    (section,) = (part for part in elements if isinstance(part, Section) and part.title == "Score against name")
+    table, figure = section.elements
+    assert [row.cells[-1].text for row in table.rows] == ["–"] * 3 and "–" not in {r.cells[-2].text for r in table.rows}
+    assert figure.panels == []
+
+
 def test_what_is_not_equal_is_not_called_so(written):
     found, *_ = written
     loose = [dataclasses.replace(x, size=dataclasses.replace(x.size, matched=1.446)) for x in found.founds]
