@@ -48,7 +48,7 @@ def reference() -> str:
                 body.append(_entry(target, _others(target, shared)))
     body.append("## Shared keys\n\nThe keys that several parts have in common, explained once.\n")
     for title, base in sorted(shared.items()):
-        body += [f"### shared: {title}\n", _entry(base, {})]
+        body += [f"### {title}\n", _entry(base, {})]
     return "\n".join(part.rstrip("\n") + "\n" for part in body)
 
 
@@ -102,15 +102,19 @@ def _others(target, shared: dict) -> dict[str, list[str]]:
         if base is target or marker(hint, Injected) is not None:
             continue
         package, _, module = base.__module__.rpartition(".")
+        kind, title = TITLES[package], module
         if module.startswith("_"):
-            kind = TITLES[package][:-1]
-            title = base.__name__ if base.__name__.lower() != kind else f"all {kind}s"
-            shared[title] = base
-            anchor = "shared-" + title.lower().replace(" ", "-")
+            title = f"all {kind}" if PARTS[kind][1] == base.__name__ else base.__name__
+            heading = f"shared by {title}" if title != base.__name__ else f"shared by {kind}: {title}"
+            shared[heading] = base
         else:
-            title, anchor = module, f"{TITLES[package][:-1]}-{module}"
-        found.setdefault(f"[{title}](#{anchor})", []).append(key)
+            heading = f"{kind[:-1]}: {module}"
+        found.setdefault(f"[{title}](#{_anchor(heading)})", []).append(key)
     return found
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _takes(hint, path: str = "") -> str:
