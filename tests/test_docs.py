@@ -1,9 +1,12 @@
 """What the documents tell a user to type works as it stands there; what they name exists, and what exists is named."""
 
+import ast
 import collections
+import dataclasses
 import importlib.util
 import re
 import shlex
+import typing
 from pathlib import Path
 
 import launch
@@ -11,7 +14,11 @@ import pytest
 from test_imports import ROOMS
 
 from seqjax import cli, config, lookup
+from seqjax.commands.list import KINDS
+from seqjax.mixers import _base as mixers
 from seqjax.search import plan
+from seqjax.training import experiment
+from seqjax.types import Injected, fields_of, marker
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "experiments" / "README.md"]
@@ -148,35 +155,40 @@ def test_the_reference_is_that_of_this_code(reference):
     assert reference.README.read_text() == reference.readme(), "README.md is stale: run `make reference`"
 
 
-def test_the_reference_names_every_key(reference):
-    from seqjax.training.experiment import Schema
-    from seqjax.types import Injected, fields_of, marker
+def entry(page: str, title: str) -> str:
+    """What the reference says under a title."""
+    (found,) = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", page, re.DOTALL | re.MULTILINE)
+    return found
 
-    keys, text = {}, reference.PAGE.read_text()
-    for name, (hint, _) in fields_of(Schema).items():
-        if isinstance(hint, type) and hint is not int:
-            keys[f"section: {name}"] = [f"{name}.{key}" for key in fields_of(hint)]
+
+def test_the_reference_names_every_key_with_its_default(reference):
+    page, resolved = reference.PAGE.read_text(), launch.tiny("train.steps=1")
+    resolved = experiment.resolve({**{k: resolved[k] for k in ("data", "task", "model")}, "train": {"steps": 1}})
+    for name, (hint, _) in fields_of(experiment.Schema).items():
+        if dataclasses.is_dataclass(hint):
+            rows = dict(re.findall(rf"^\| `{name}\.(\w+)` \|.*\| `?(.*?)`? \|$", entry(page, f"section: {name}"), re.M))
+            rows = {key: ast.literal_eval(default) if default else resolved[name][key] for key, default in rows.items()}
+            assert rows == resolved[name]
+
+
+def test_the_reference_says_what_every_part_says_of_itself(reference):
+    page = reference.PAGE.read_text()
     for kind, (package, symbol) in reference.PARTS.items():
         for name in lookup.names(package):
-            fields = fields_of(lookup.find(name, package, symbol))
-            keys[f"{kind[:-1]}: {name}"] = [k for k, (hint, _) in fields.items() if marker(hint, Injected) is None]
-    for title, wanted in keys.items():
-        (entry,) = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", text, re.DOTALL | re.MULTILINE)
-        assert not [key for key in wanted if f"| `{key}` |" not in entry], title
+            target, text = lookup.find(name, package, symbol), entry(page, f"{kind[:-1]}: {name}")
+            keys = [key for key, (hint, _) in fields_of(target).items() if marker(hint, Injected) is None]
+            assert not [key for key in keys if f"| `{key}` |" not in text], name
+            assert lookup.summary(package, name, symbol) in text, name
+            for part in re.findall(r"arXiv:[\d.]+\d|\w+Error:", target.__doc__):
+                assert part in text, (name, part)
 
 
 def test_every_mixer_is_of_a_family():
-    import typing
-
-    from seqjax.mixers import _base
-
     for name in lookup.names("seqjax.mixers"):
-        assert lookup.find(name, "seqjax.mixers", "Mixer").family in typing.get_args(_base.Family), name
+        assert lookup.find(name, "seqjax.mixers", "Mixer").family in typing.get_args(mixers.Family), name
 
 
 def test_the_readme_names_everything_that_exists():
-    from seqjax.commands.list import KINDS
-
     readme = (ROOT / "README.md").read_text()
     for package, _ in KINDS.values():
         for name in lookup.names(package):
