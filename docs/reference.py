@@ -145,26 +145,24 @@ def _markdown(doc: str) -> str:
         first, *lines = block.split("\n")
         if first.startswith("    "):
             out.append("\n".join(["```text", *(line.removeprefix("    ") for line in (first, *lines)), "```"]))
-        elif first.startswith("Raises"):
+            continue
+        first, *lines = re.sub(r"(`[^`]*`)|\*", lambda found: found[1] or r"\*", block).split("\n")
+        if first.startswith("Raises"):
             out.append("\n".join([first, "", *_items([line.removeprefix("  ") for line in lines])]))
         elif any(re.match(r"  \S", line) for line in lines) or sum(map(bool, map(ITEM.match, (first, *lines)))) > 1:
             out.append("\n".join(_items([first, *lines])))
         else:
-            out.append(block)
+            out.append("\n".join([first, *lines]))
     text = "\n\n".join(out).replace("\n```\n\n```text\n", "\n\n")
     return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
 def _items(lines: list[str]) -> list[str]:
-    """Each line without an indent begins an item; so does, one level deeper, a line that begins with a quoted word."""
-    out = []
-    for line in lines:
-        words = line.lstrip()
-        if words == line:
-            out.append(f"- {words}")
-        else:
-            out.append(f"  - {words}" if re.match(r'"\w+":', words) and len(line) - len(words) > 2 else f"  {words}")
-    return out
+    """Each line without an indent begins an item; below it, so does each that begins with a quoted word and a colon."""
+    return [
+        f"- {line}" if line[0] != " " else f"  - {line.lstrip()}" if re.match(r' +"\w+":', line) else line
+        for line in lines
+    ]
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def test_the_reference_says_what_every_part_says_of_itself(reference):
     page = reference.PAGE.read_text()
     for kind, (package, symbol) in reference.PARTS.items():
         for name in lookup.names(package):
-            target, text = lookup.find(name, package, symbol), entry(page, f"{kind[:-1]}: {name}")
+            target, text = lookup.find(name, package, symbol), entry(page, f"{kind[:-1]}: {name}").replace("\\*", "*")
             keys = [key for key, (hint, _) in fields_of(target).items() if marker(hint, Injected) is None]
             assert not [key for key in keys if f"| `{key}` |" not in text], name
             assert lookup.summary(package, name, symbol) in text, name
