@@ -131,11 +131,20 @@ def _takes(hint, path: str = "") -> str:
 def _default(hint, default) -> str:
     if default is dataclasses.MISSING:
         return ""
-    if (part := marker(hint, Part)) and default is not None:
-        section = part.named({}, default)
-        default = section["name"] if len(section) == 1 else section
-    default = list(default) if isinstance(default, tuple) else default
-    return "`" + repr(default).replace("'", '"') + "`"
+    return "`" + repr(_plain(hint, default)).replace("'", '"') + "`"
+
+
+def _plain(hint, value):
+    """A default as a config has it: a part by its name, or as a section if it has options."""
+    part = marker(hint, Part)
+    if part is None or value is None:
+        return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(hint, one) for one in value]
+    options = part.named({}, value)
+    name = options.pop("name")
+    fields = fields_of(lookup.find(name, part.package, part.symbol))
+    return {"name": name, **{key: _plain(fields[key][0], v) for key, v in options.items()}} if options else name
 
 
 def _markdown(doc: str) -> str:
