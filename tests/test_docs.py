@@ -162,8 +162,8 @@ def entry(page: str, title: str) -> str:
 
 
 def test_the_reference_names_every_key_with_its_default(reference):
-    page, resolved = reference.PAGE.read_text(), launch.tiny("train.steps=1")
-    resolved = experiment.resolve({**{k: resolved[k] for k in ("data", "task", "model")}, "train": {"steps": 1}})
+    page, tree = reference.PAGE.read_text(), {key: launch.TINY[key] for key in ("data", "task", "model")}
+    resolved = experiment.resolve({**tree, "train": {"steps": 1}})
     for name, (hint, _) in fields_of(experiment.Schema).items():
         if dataclasses.is_dataclass(hint):
             rows = dict(re.findall(rf"^\| `{name}\.(\w+)` \|.*\| `?(.*?)`? \|$", entry(page, f"section: {name}"), re.M))
