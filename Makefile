@@ -1,6 +1,7 @@
 # make quickstart   install, train a GRU and an attention model, write runs/quickstart/report.html
 # make test         install, run all tests but those that need a GPU or many minutes
 # make test-slow    the latter: faults, restarts, several processes; and the numerics as users compile them
+# make reference    write docs/reference.md and the table of names in README.md, from the constructors
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install quickstart test test-slow lint format clean
+.PHONY: install quickstart test test-slow reference lint format clean
 
 install: $(STAMP)
 
@@ -34,6 +35,9 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=15 -m 'slow and not gpu'
 	SEQJAX_TESTS=optimised $(BIN)/python -m pytest -n 2 --dist loadgroup tests/ops
+
+reference: $(STAMP)
+	$(BIN)/python docs/reference.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

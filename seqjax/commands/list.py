@@ -23,7 +23,7 @@ def options(parser) -> None:
 
 
 def run(args) -> None:
-    """Prints one table per kind."""
+    """Prints one table per kind, or per family of a kind that has families."""
     from rich.table import Table
 
     from seqjax import lookup
@@ -33,8 +33,21 @@ def run(args) -> None:
     for kind, (package, symbol) in KINDS.items():
         if args.kind not in (None, kind):
             continue
-        table = Table(title=kind, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
-        for name in lookup.names(package):
-            table.add_row(f"  {name}", lookup.summary(package, name, symbol))
-        console.print(table)
-        console.print()
+        for title, names in families(kind).items():
+            table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+            for name in names:
+                table.add_row(f"  {name}", lookup.summary(package, name, symbol))
+            console.print(table)
+            console.print()
+
+
+def families(kind: str) -> dict[str, list[str]]:
+    """The names of a kind, under its title: `{"embeddings": [...]}`, `{"mixers: attention": [...], ...}`."""
+    from seqjax import lookup
+
+    package, symbol = KINDS[kind]
+    found = {}
+    for name in lookup.names(package):
+        family = getattr(lookup.find(name, package, symbol), "family", None)
+        found.setdefault(f"{kind}: {family}" if family else kind, []).append(name)
+    return dict(sorted(found.items()))

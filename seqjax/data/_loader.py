@@ -33,8 +33,8 @@ class Loader(Checked):
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. An endless source has no epochs: each seed reads its own range of indices.
 
-    `num_workers`: number of processes that read, for slow sources; 0 reads in a thread. If no batch comes for
-    `timeout` seconds, the run ends.
+    `num_workers`: number of processes that read, for slow sources; 0 reads in a thread. `prefetch`: batches that are
+    read ahead. If no batch comes for `timeout` seconds, the run ends.
     """
 
     batch_size: Count = 64

@@ -1,7 +1,7 @@
 """The contract of a mixer."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from seqjax.module import Module
 from seqjax.types import Count, Dtype, Injected, Part
 
 Mixers = Annotated[Callable | tuple, Part("seqjax.mixers", "Mixer", many=True)]
+Family = Literal["recurrent", "linear recurrence", "attention", "convolution", "two sequences", "wrapper", "other"]
 
 
 class Mixer(Module):
@@ -28,6 +29,7 @@ class Mixer(Module):
     width: Annotated[Count, Injected]
     dtype: Annotated[Dtype, Injected] = "float32"
 
+    family: ClassVar[Family] = "other"  # `seqjax list` and the reference group mixers by it
     causal = True  # no output depends on later tokens; a mixer that is not causal has no state
     memory = False  # whether the mixer reads a second sequence: `seqjax.mixers._memory`
     prefix = 0  # the first `prefix` tokens of a document all see each other, in both directions

@@ -7,6 +7,8 @@ from seqjax.mixers._base import Mixer
 class LinearMixer(Mixer):
     """A mixer without dropout that is given by `mix` alone; checks, fills, the first state and dtypes are done here."""
 
+    family = "linear recurrence"
+
     def mix(self, x_BLD, state, mask_BL, reset_BL):
         """Mixes a sequence from a state that exists: -> y_BLD and the state after it, in dtypes of its choice.
 

@@ -18,6 +18,7 @@ class MemoryMixer(Mixer):
     A reset starts a new document with the same memory. A row whose memory is empty reads zeros.
     """
 
+    family = "two sequences"
     memory = True
     State: ClassVar[type]  # the type that `prefill` returns: a NamedTuple of arrays (batch, ...), dtypes as in `Mixer`
 

@@ -31,6 +31,7 @@ class Positioned(Mixer):
     num_buckets: Annotated[int, Range(least=2)] = 32
     max_distance: Count = 128
 
+    family = "attention"
     vectors = ("relative",)
 
     def __post_init__(self):

@@ -31,7 +31,8 @@ class Recurrent(Mixer):
     `recurrent_dropout`: a new mask per token on the candidate update (Semeniuta et al. 2016, arXiv:1603.05118).
     `weight_dropout`: drops single weights of the recurrent kernel, for the whole call (Merity et al. 2017,
       arXiv:1708.02182).
-    `zoneout`: the share of units that keep their old state (Krueger et al. 2016, arXiv:1606.01305).
+    `zoneout`: the share p of units that keep their old state (Krueger et al. 2016, arXiv:1606.01305); in evaluation the
+      new state of each unit is p times the old one plus 1 - p times the update.
     `remat`: "chunk" keeps one state per chunk of tokens for the backward pass instead of all gates. Cells without a
       `fast` op, and cells with options inside, still keep the inputs of their gates.
     """
@@ -43,6 +44,7 @@ class Recurrent(Mixer):
     zoneout: Fraction = 0.0
     remat: Literal["none", "chunk"] = "none"
 
+    family = "recurrent"
     gates = 1  # how many blocks the kernels hold
     free = None  # the first `free` entries of a state may be learned or zoned out independently; None: all entries
 

@@ -31,6 +31,7 @@ class Bidirectional(Mixer):
     mixer: Annotated[Callable, Part("seqjax.mixers", "Mixer")] = LSTM
     merge: Literal["concat", "sum"] = "concat"
 
+    family = "wrapper"
     causal = False
 
     def __post_init__(self):

@@ -44,6 +44,7 @@ class LinearAttention(_Mixer):
     feature_map: Literal["elu", "taylor", "learned"] = "elu"
     feature_width: Count | None = None
 
+    family = "attention"
     cuttable = True
 
     def __post_init__(self):

@@ -25,6 +25,8 @@ class Stacked(Mixer):
     dropout: Fraction = 0.0
     residual: bool = False
 
+    family = "wrapper"
+
     def __post_init__(self):
         super().__post_init__()
         check_alone(self.stack(), "a stack")  # this builds the mixers, so bad options fail now

@@ -73,8 +73,14 @@ class Block(nn.Module):
 class Backbone(Model, kw_only=True):
     """The base class of models that are a stack of blocks: their common fields, and the stack.
 
-    `mixer` is a factory, called once per layer with the width: a class or a `functools.partial`. It may also be a
-    tuple of factories that the layers cycle through (a hybrid). `expansion` 0 leaves the MLPs out.
+    `width`: features per token. `layers`: the number of blocks.
+    `mixer`: a factory, called once per layer with the width: a class or a `functools.partial`. It may also be a
+      tuple of factories that the layers cycle through (a hybrid).
+    `expansion`: the width of the MLP after each mixer, as a multiple of `width`; 0 leaves the MLPs out.
+    `dropout`: the rate, on the output of each mixer and MLP. `norm`: "layer" or "rms", before each mixer and MLP, and
+      at the end.
+    `dtype`: of products ("bfloat16" and "float16" are mixed precision). Parameters, states, norms, losses and all sums
+      over tokens stay float32.
     """
 
     width: Count = 128
