@@ -56,9 +56,9 @@ MUTATIONS = (
     ("ops/pooling.py", "jnp.maximum(count_B1, 1.0)", "mask_BL.shape[1]", ORACLES),
     ("ops/losses.py", "jax.nn.logsumexp(logits_XC, axis=-1) - picked_X", "jnp.log(jnp.exp(logits_XC).sum(-1)) - picked_X", ORACLES),
     # mixers
-    ("mixers/min_gru.py", "linear.diagonal(keep_BLN, take_BLN * n_BLN, start, mask_BL, reset_BL)", "linear.diagonal(keep_BLN, take_BLN * n_BLN, start, mask_BL)", LAWS + " -k min_gru"),
-    ("mixers/min_gru.py", "None if state is None else end", "None if state is None else end.astype(x_BLD.dtype)", CONTRACT + " -k min_gru"),
-    ("mixers/lru.py", "u_BLD = masks.fill(x_BLD, mask_BL).astype", "u_BLD = x_BLD.astype", LAWS + " -k lru"),
+    ("mixers/min_gru.py", "linear.diagonal(keep_BLN, take_BLN * n_BLN, state, mask_BL, reset_BL)", "linear.diagonal(keep_BLN, take_BLN * n_BLN, state, mask_BL)", LAWS + " -k min_gru"),
+    ("mixers/_linear.py", "None if state is None else end", "None if state is None else end.astype(x_BLD.dtype)", CONTRACT + " -k min_gru"),
+    ("mixers/_linear.py", "self.mix(masks.fill(x_BLD, mask_BL), start", "self.mix(x_BLD, start", LAWS + " -k lru"),
     ("mixers/lru.py", "jnp.exp(self.gamma)[None, None]", "self.gamma[None, None]", LINEAR),
     ("mixers/linear_attention.py", "jnp.where(wide_BL2HE > 0, wide_BL2HE + 1,", "jnp.where(wide_BL2HE > 0, wide_BL2HE,", LINEAR_ATTENTION),
     ("mixers/_cache.py", "count_B if mask_BL is None else jnp.where(mask_BL.any(axis=1), count_B, self.count_B)", "count_B", "tests/mixers/test_attention_scores.py"),
