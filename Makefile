@@ -1,6 +1,8 @@
 # make quickstart   install, train a GRU and an attention model, write runs/quickstart/report.html
 # make test         install, run all tests but those that need a GPU or many minutes
 # make test-slow    the latter: faults, restarts, several processes; and the numerics as users compile them
+# make gpu-check    what runs and how fast it is on the accelerator of a Python that has JAX for it; installs nothing:
+#                   make gpu-check PYTHON=/path/to/python DIR=runs/gpu-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install quickstart test test-slow lint format clean
+.PHONY: install quickstart test test-slow gpu-check lint format clean
 
 install: $(STAMP)
 
@@ -34,6 +36,10 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=15 -m 'slow and not gpu'
 	SEQJAX_TESTS=optimised $(BIN)/python -m pytest -n 2 --dist loadgroup tests/ops
+
+gpu-check: DIR := runs/gpu-check
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check --out $(DIR)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

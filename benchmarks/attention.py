@@ -19,6 +19,10 @@ from benchmarks import ready, session
 from benchmarks.ready import Built
 from benchmarks.results import Target
 
+CHECK = session.Check(
+    device="--dtype bfloat16 --kinds causal window --what training --shapes 4,4096 --opponents blocks naive torch",
+    cpu="--kinds causal --what training --shapes 1,256 --opponents naive jax",
+)
 H, K, WINDOW = 4, 64, 256
 KINDS = ("causal", "full", "window", "padded", "packed")
 SHAPES = {
@@ -89,6 +93,11 @@ def naive(what, kind, B, L, dtype="float32") -> Built:
     return ours(what, kind, B, L, dtype, backend="reference")
 
 
+def blocks(what, kind, B, L, dtype="float32") -> Built:
+    """Ours in blocks: in 16 bits, ours may be the kernel of a library."""
+    return ours(what, kind, B, L, dtype, backend="blockwise")
+
+
 def causal(what, kind, B, L, dtype="float32") -> Built:
     """Ours at the same size with only the causal mask: it shows the cost of a block."""
     return ours(what, "causal", B, L, dtype)
@@ -148,9 +157,9 @@ def products(what, kind, B, L) -> Built:
 
 
 def serves(name: str, case: dict) -> bool:
-    """Whether a contender takes part in a case: `products` only in causal float32 ones, `causal` only in the others."""
-    alone = case["kind"] == "causal"
-    return {"products": alone and case["L"] >= 1024 and "dtype" not in case, "causal": not alone}.get(name, True)
+    """Whether a contender takes part: `causal` not in causal cases, `products` only there, `blocks` only in 16 bits."""
+    alone, low = case["kind"] == "causal", "dtype" in case
+    return {"products": alone and case["L"] >= 1024 and not low, "causal": not alone, "blocks": low}.get(name, True)
 
 
 def pairs(kind: str, B: int, L: int, cores: int) -> int:
@@ -212,8 +221,16 @@ def torch(what, kind, B, L, dtype="float32") -> Built:
     return ready.eager(attend, qkv, dy if what == "training" else None)
 
 
-OPPONENTS = {"products": products, "causal": causal, "naive": naive, "jax": jax, "flax": flax, "torch": torch}
-OWN = ("products", "causal", "naive")
+OPPONENTS = {
+    "products": products,
+    "causal": causal,
+    "blocks": blocks,
+    "naive": naive,
+    "jax": jax,
+    "flax": flax,
+    "torch": torch,
+}
+OWN = ("products", "causal", "blocks", "naive")
 
 # Target: how many times faster than torch, by length.
 TORCH = {"training": {256: 0.9, 1024: 1.1, 2048: 1.1, 4096: 1.1}, "inference": {1024: 1.2, 4096: 1.2, 8192: 1.0}}
