@@ -155,10 +155,11 @@ def _last(text: str) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """The last line of a log; of pytest, the one with the numbers."""
+    """The last line of a log; of pytest, the one with the numbers, and why tests were skipped."""
     text = log.read_text()
     numbers = re.findall(r"^\d+ (?:passed|failed|skipped).*$", text, re.MULTILINE)
-    return numbers[-1] if numbers else _last(text)
+    reasons = dict.fromkeys(re.findall(r"^SKIPPED \[\d+\] [^ ]+: (.*)$", text, re.MULTILINE))
+    return "; ".join([numbers[-1] if numbers else _last(text), *(f"skipped: {reason}" for reason in reasons)])
 
 
 def tables(log: Path, begin: tuple[str, ...]) -> Figures:
@@ -197,6 +198,7 @@ def summary(machine: dict, outcomes: list[Outcome], note: str = "") -> str:
         for caption, (head, *rows) in () if isinstance(o.figures, str) else o.figures:
             lines += ["", f"**{o.name}**: {caption}", ""]
             lines += [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    lines += ["", "`~`: other processes worked at the time. Logs and results are in this folder."]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,8 @@ def part(name: str, code: str, **env) -> Part:
     return Part(name, ["-c", code], gpu_check._last_line, env=env)
 
 
-FINE = part("fine", "import os; print(os.environ['SAID'])", SAID="3 passed, 1 skipped in 2s")
+SAID = "SKIPPED [2] tests/a.py:3: no GPU\nSKIPPED [1] tests/b.py:4: no GPU\n3 passed, 3 skipped in 2s"
+FINE = part("fine", "import os; print(os.environ['SAID'])", SAID=SAID)
 BROKEN = part("broken", "print('1 failed in 2s'); raise ValueError('no such kernel')")
 
 
@@ -40,7 +41,10 @@ def test_a_part_that_fails_does_not_stop_the_others(tmp_path):
     broken, unread, fine = (line.split(" | ") for line in page.splitlines() if line.startswith(("| b", "| c", "| f")))
     assert broken[:2] == ["| broken", "failed"] and fine[:2] == ["| fine", "passed"]
     assert broken[3] == "code 1: ValueError: no such kernel; 1 failed in 2s |"
-    assert (unread[1], fine[3]) == ("passed", "3 passed, 1 skipped in 2s |") and "ZeroDivisionError" in unread[3]
+    assert (unread[1], fine[3]) == (
+        "passed",
+        "3 passed, 3 skipped in 2s; skipped: no GPU |",
+    ) and "ZeroDivisionError" in unread[3]
     assert "2 x Some GPU, compute capability 9.0, 80 GiB for JAX; cuda 12080" in page and "driver 580.1\n" in page
     assert "Traceback" in (tmp_path / "broken.log").read_text()
     assert gpu_check.check([FINE], MACHINE, tmp_path, minutes=1) == 0
