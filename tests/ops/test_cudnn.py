@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import cudnn
+import hlo
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,3 +134,39 @@ def test_forced_where_it_cannot_serve_it_refuses():
         module = LSTM(width=4, backend="cudnn")
         with pytest.raises(ValueError, match="needs an NVIDIA GPU, this is cpu"):
             module.init(jax.random.key(0), jnp.zeros((1, 2, 4)))
+
+
+HEADS = """
+import json
+import cudnn, jax, pytest
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from seqjax.mixers.attention import Attention
+
+cudnn.stand_in(pytest.MonkeyPatch())
+x_BLD, found = jnp.asarray(np.random.default_rng(0).normal(size=(8, 16, 32)), "bfloat16"), {}
+for groups, tensor in ((4, 2), (2, 2), (2, 4), (1, 2)):
+    mixer = Attention(width=32, heads=4, kv_heads=groups, dtype="bfloat16", max_length=16)
+    params = mixer.init(jax.random.key(0), x_BLD)
+    slopes = jax.grad(lambda params, x_BLD: jnp.sum(mixer.apply(params, x_BLD)[0].astype("float32") ** 2))
+    mesh = jax.make_mesh((8 // tensor, tensor), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    place = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
+    kernels = {"params": {"qkv": {"kernel": place(None, "tensor")}, "out": {"kernel": place("tensor")}}}
+    wanted = jax.jit(slopes)(params, x_BLD)
+    with jax.set_mesh(mesh):
+        taken = "dot_product_attention_bwd" in str(jax.make_jaxpr(slopes)(params, x_BLD))
+        got = jax.jit(slopes, in_shardings=(kernels, place("data")))(params, x_BLD)
+    apart = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b)) / np.max(np.abs(b))), *jax.device_get((got, wanted)))
+    found[f"{groups} over {tensor}"] = taken, max(jax.tree.leaves(apart))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_heads_that_devices_divide_are_computed_by_cudnn_on_each(tmp_path):
+    """What JAX's partitioning of cuDNN's attention refuses is not given to it: key heads that parallel.tensor cuts."""
+    (tmp_path / "heads.py").write_text(HEADS)
+    found = hlo.eight_devices(str(tmp_path / "heads.py"))
+    assert {name for name, (taken, _) in found.items() if taken} == {"4 over 2", "2 over 2"}
+    assert all(apart < 0.02 for _, apart in found.values()), found
