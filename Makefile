@@ -2,6 +2,8 @@
 # make test         install, run all tests but those that need a GPU or many minutes
 # make test-slow    the latter: faults, restarts, several processes; and the numerics as users compile them
 # make reference    write docs/reference.md and the table of names in README.md, from the constructors
+# make gpu-check    what runs and how fast it is on the accelerator of a Python that has JAX for it; installs nothing:
+#                   make gpu-check PYTHON=/path/to/python DIR=runs/gpu-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install quickstart test test-slow reference lint format clean
+.PHONY: install quickstart test test-slow gpu-check reference lint format clean
 
 install: $(STAMP)
 
@@ -38,6 +40,10 @@ test-slow: $(STAMP)
 
 reference: $(STAMP)
 	$(BIN)/python docs/reference.py
+
+gpu-check: DIR := runs/gpu-check
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check --out $(DIR)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru", **train) -> dict:
-    """The resolved config of a character language model."""
+    """The resolved config of a character language model, on one device."""
     from seqjax.training.experiment import resolve
 
     return resolve(
@@ -23,6 +23,7 @@ def tree(width: int, length: int, batch: int, layers: int = 1, mixer: str = "gru
             model=dict(name="stack", width=width, layers=layers, expansion=0, mixer=dict(name=mixer)),
             loader=dict(batch_size=batch),
             optim=dict(learning_rate=1e-3),
+            parallel=dict(data=1),
             train=dict(checkpoint_every=None, **train),
         )
     )

@@ -4,11 +4,11 @@
     python -m benchmarks.attention --kinds causal --opponents torch --shapes 2,1024 --what training
     python -m benchmarks.attention --memory 4096 16384
 
-All contenders compute the same on q, k, v of (B, L, 4, 64), float32. Inference computes y; training computes <y, dy>
-and its gradients by q, k and v. Kinds: causal; full (all tokens see all); window (the last 256); padded (causal, rows
-half to fully filled); packed (causal, four documents per row). `products` computes only the products of our causal
-blocks, which bound every ratio. Target against `causal`: the time of other kinds is proportional to the number of their
-blocks, within 15 %. `--memory` compiles training for one row and runs nothing.
+All contenders compute the same on q, k, v of (B, L, 4, 64), float32 or `--dtype`. Inference computes y; training
+computes <y, dy> and its gradients by q, k and v. Kinds: causal; full (all tokens see all); window (the last 256);
+padded (causal, rows half to fully filled); packed (causal, four documents per row). `products` computes only the
+products of our causal blocks, which bound every ratio. Target against `causal`: the time of other kinds is proportional
+to the number of their blocks, within 15 %. `--memory` compiles training for one row and runs nothing.
 """
 
 import functools
@@ -19,6 +19,10 @@ from benchmarks import ready, session
 from benchmarks.ready import Built
 from benchmarks.results import Target
 
+CHECK = session.Check(
+    device="--dtype bfloat16 --kinds causal window --what training --shapes 4,4096 --opponents blocks naive torch",
+    cpu="--kinds causal --what training --shapes 1,256 --opponents naive jax",
+)
 H, K, WINDOW = 4, 64, 256
 KINDS = ("causal", "full", "window", "padded", "packed")
 SHAPES = {
@@ -58,19 +62,19 @@ def allowed(kind: str, B: int, L: int):
     return mask[:, None]
 
 
-def layer(apply, what: str, B: int, L: int, *rest) -> Built:
+def layer(apply, what: str, dtype: str, B: int, L: int, *rest) -> Built:
     """Compiles `apply(q, k, v, *rest)` for inference or training."""
     import jax
     import jax.numpy as jnp
 
-    *qkv, dy = arrays(B, L)
+    *qkv, dy = (jnp.asarray(a, dtype) for a in arrays(B, L))
     if what == "inference":
         return ready.jitted(apply, *qkv, *rest)
     loss = lambda qkv, dy, *rest: jnp.vdot(apply(*qkv, *rest), dy)
     return ready.jitted(jax.value_and_grad(loss), tuple(qkv), dy, *rest)
 
 
-def ours(what, kind, B, L, backend="auto") -> Built:
+def ours(what, kind, B, L, dtype="float32", backend="auto") -> Built:
     """`seqjax.ops.attention.attend`."""
     from seqjax import masks
     from seqjax.ops import attention
@@ -81,17 +85,22 @@ def ours(what, kind, B, L, backend="auto") -> Built:
         tokens = masks.Places(**found)
         return attention.attend(q, k, v, queries=tokens, keys=tokens, **options)
 
-    return layer(apply, what, B, L, layout(kind, B, L))
+    return layer(apply, what, dtype, B, L, layout(kind, B, L))
 
 
-def naive(what, kind, B, L) -> Built:
+def naive(what, kind, B, L, dtype="float32") -> Built:
     """Our reference, which computes all scores at once."""
-    return ours(what, kind, B, L, backend="reference")
+    return ours(what, kind, B, L, dtype, backend="reference")
 
 
-def causal(what, kind, B, L) -> Built:
+def blocks(what, kind, B, L, dtype="float32") -> Built:
+    """Ours in blocks: in 16 bits, ours may be the kernel of a library."""
+    return ours(what, kind, B, L, dtype, backend="blockwise")
+
+
+def causal(what, kind, B, L, dtype="float32") -> Built:
     """Ours at the same size with only the causal mask: it shows the cost of a block."""
-    return ours(what, "causal", B, L)
+    return ours(what, "causal", B, L, dtype)
 
 
 def products(what, kind, B, L) -> Built:
@@ -148,9 +157,9 @@ def products(what, kind, B, L) -> Built:
 
 
 def serves(name: str, case: dict) -> bool:
-    """Whether a contender takes part in a case: `products` only in causal ones, `causal` only in the others."""
-    alone = case["kind"] == "causal"
-    return {"products": alone and case["L"] >= 1024, "causal": not alone}.get(name, True)
+    """Whether a contender takes part: `causal` not in causal cases, `products` only there, `blocks` only in 16 bits."""
+    alone, low = case["kind"] == "causal", "dtype" in case
+    return {"products": alone and case["L"] >= 1024 and not low, "causal": not alone, "blocks": low}.get(name, True)
 
 
 def pairs(kind: str, B: int, L: int, cores: int) -> int:
@@ -172,31 +181,35 @@ def pairs(kind: str, B: int, L: int, cores: int) -> int:
     return count
 
 
-def jax(what, kind, B, L) -> Built:
+def jax(what, kind, B, L, dtype="float32") -> Built:
     """`jax.nn.dot_product_attention`."""
     from jax import nn
 
     if kind in ("causal", "full"):
-        return layer(lambda *qkv: nn.dot_product_attention(*qkv, is_causal=kind == "causal"), what, B, L)
+        return layer(lambda *qkv: nn.dot_product_attention(*qkv, is_causal=kind == "causal"), what, dtype, B, L)
     if kind == "window":
         local = (WINDOW - 1, 0)
-        return layer(lambda *qkv: nn.dot_product_attention(*qkv, is_causal=True, local_window_size=local), what, B, L)
-    return layer(lambda q, k, v, mask: nn.dot_product_attention(q, k, v, mask=mask), what, B, L, allowed(kind, B, L))
+        return layer(
+            lambda *qkv: nn.dot_product_attention(*qkv, is_causal=True, local_window_size=local), what, dtype, B, L
+        )
+    return layer(
+        lambda q, k, v, mask: nn.dot_product_attention(q, k, v, mask=mask), what, dtype, B, L, allowed(kind, B, L)
+    )
 
 
-def flax(what, kind, B, L) -> Built:
+def flax(what, kind, B, L, dtype="float32") -> Built:
     """`flax.linen.dot_product_attention`."""
     from flax import linen as nn
 
     apply = lambda q, k, v, mask: nn.dot_product_attention(q, k, v, mask=mask)
-    return layer(apply, what, B, L, allowed(kind, B, L))
+    return layer(apply, what, dtype, B, L, allowed(kind, B, L))
 
 
-def torch(what, kind, B, L) -> Built:
+def torch(what, kind, B, L, dtype="float32") -> Built:
     """`torch.nn.functional.scaled_dot_product_attention`, eager; on the GPU if it has one."""
     import torch
 
-    q, k, v, dy = ready.tensors(*arrays(B, L))
+    q, k, v, dy = (a.to(getattr(torch, dtype)) for a in ready.tensors(*arrays(B, L)))
     qkv = [a.requires_grad_(what == "training") for a in (q, k, v)]
     mask = None if kind in ("causal", "full") else ready.tensors(allowed(kind, B, L))[0]
 
@@ -208,14 +221,22 @@ def torch(what, kind, B, L) -> Built:
     return ready.eager(attend, qkv, dy if what == "training" else None)
 
 
-OPPONENTS = {"products": products, "causal": causal, "naive": naive, "jax": jax, "flax": flax, "torch": torch}
-OWN = ("products", "causal", "naive")
+OPPONENTS = {
+    "products": products,
+    "causal": causal,
+    "blocks": blocks,
+    "naive": naive,
+    "jax": jax,
+    "flax": flax,
+    "torch": torch,
+}
+OWN = ("products", "causal", "blocks", "naive")
 
 # Target: how many times faster than torch, by length.
 TORCH = {"training": {256: 0.9, 1024: 1.1, 2048: 1.1, 4096: 1.1}, "inference": {1024: 1.2, 4096: 1.2, 8192: 1.0}}
 
 
-def targets(cores: int, what, kind, B, L) -> list[Target]:
+def targets(cores: int, what, kind, B, L, dtype="float32") -> list[Target]:
     """The targets of one case."""
     found = []
     if kind == "causal" and L in TORCH[what]:
@@ -250,6 +271,7 @@ def memory(lengths: list[int]) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Parses, times case by case, and writes the results after each."""
     parser = session.parser("attention", __doc__, OPPONENTS, "B,L", kinds=KINDS, what=SHAPES)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of q, k and v")
     parser.add_argument("--memory", nargs="+", type=int, help="print temporary memory at these lengths, time nothing")
     args = session.parse(parser, argv)
     from seqjax.ops import _backends
@@ -257,8 +279,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.memory:
         memory(args.memory)
         return
+    low = {} if args.dtype == "float32" else {"dtype": args.dtype}
     cases = [
-        {"what": what, "kind": kind, "B": B, "L": L}
+        {"what": what, "kind": kind, **low, "B": B, "L": L}
         for what in args.what
         for kind in args.kinds
         for B, L in args.shapes or (SHAPES[what] if kind == "causal" else [(2, 4096)])

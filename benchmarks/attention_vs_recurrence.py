@@ -18,6 +18,11 @@ from benchmarks import _curves, _layers, _programs, _roofline, harness, results,
 from benchmarks.decoding import STEPS
 from benchmarks.harness import Contender, Timing
 
+CHECK = session.Check(
+    device="--mixers attention attention_window lstm rg_lru --what training decode --lengths 1024 8192",
+    cpu="--mixers attention lstm --what training --lengths 64 128",
+    tables=("Crossover with attention:", "Tokens per second"),
+)
 WHAT = ("training", "prefill", "decode")
 LENGTHS = tuple(2**k for k in range(7, 16))
 TOKENS, ROWS = 4096, 8

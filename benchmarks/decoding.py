@@ -19,6 +19,10 @@ from benchmarks import ready, session
 from benchmarks.ready import Built, Decoded
 from benchmarks.results import Target
 
+CHECK = session.Check(
+    device="--kinds full lstm --shapes 8,4096 --opponents short flax torch",
+    cpu="--kinds full --what scan --shapes 1,1040 --opponents flax",
+)
 D, H, WINDOW, STEPS = 256, 4, 256, 16
 KINDS = {"full": {}, "grouped": {"kv_heads": 2}, "window": {"window": WINDOW}}
 SHORT = 1024

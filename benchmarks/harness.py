@@ -151,7 +151,6 @@ def _work(pipe, allocator: str, pin: bool) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # else the cache would be timed
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several processes share a GPU
     if allocator == "keep":
         from seqjax import runtime
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks import _training, harness, ready, results, session
 from benchmarks.results import Target
 
+CHECK = session.Check(device="--what loop calls saves", cpu="--what calls")
 # Sizes of language models, by the approximate milliseconds of a step on two cores.
 MODELS = {
     "1 ms": dict(width=32, length=32, batch=4),

@@ -15,6 +15,10 @@ from benchmarks import ready, session
 from benchmarks.ready import Built
 from benchmarks.results import Target
 
+CHECK = session.Check(
+    device="--cells lstm gru --what training --shapes 32,128,256 64,256,512 --opponents plain linen torch",
+    cpu="--cells lstm --what training --shapes 4,32,64 --opponents plain linen",
+)
 CELLS = ("lstm", "gru", "elman")
 SHAPES = {"training": [(32, 128, 256), (16, 512, 128), (64, 64, 512)], "inference": [(1, 512, 256), (32, 128, 256)]}
 

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +21,17 @@ from seqjax import __version__
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "numpy")
+
+
+class Check(NamedTuple):
+    """The options with which `benchmarks.gpu_check` runs a benchmark, in addition to `--quick`.
+
+    `tables`: its summary shows the tables whose caption begins with one of these (a race: always its times and ratios).
+    """
+
+    device: str  # on an accelerator, where this takes about a minute
+    cpu: str  # without one, where it only shows that the benchmark runs
+    tables: tuple[str, ...] = ("",)
 
 
 def sizes(letters: str) -> Callable[[str], tuple[int, ...]]:

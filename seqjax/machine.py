@@ -4,6 +4,9 @@ import contextlib
 import os
 from pathlib import Path
 
+# Of XLA_FLAGS: a GPU adds up in an order that never changes. It does not by default, where many add to one place.
+ONE_ORDER = "--xla_gpu_exclude_nondeterministic_ops=true"
+
 
 def memory() -> int:
     """Bytes of memory that this machine has, or that its container may use."""

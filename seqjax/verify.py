@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from seqjax import config, runtime
+from seqjax import config, machine, runtime
 from seqjax.training import history
 from seqjax.training import run as training_run
 from seqjax.training.checkpoint import Checkpoints
@@ -134,8 +134,15 @@ def compare(straight: Path, killed: Path) -> str:
     beside = config.differences(meta, about) if not apart else {}  # the metadata has checksums of the arrays
     found += [f"{key} {a!r} and {b!r}" for key, (a, b) in beside.items()]
     if found:
-        raise CheckpointError(f"the straight run and the killed run differ: {'; '.join(found)}.")
+        raise CheckpointError(f"the straight run and the killed run differ: {'; '.join(found)}.{_hint()}")
     return digest(state)
+
+
+def _hint() -> str:
+    """What may help if bits differ: a GPU adds up in any order where many add to one place, as to a row of a table."""
+    if jax.default_backend() != "gpu" or "deterministic_ops" in os.environ.get("XLA_FLAGS", ""):
+        return ""
+    return f" On a GPU, XLA adds up some gradients in an order that changes, unless XLA_FLAGS={machine.ONE_ORDER}."
 
 
 def child(file: str, folder: str, kill: int | None) -> None:

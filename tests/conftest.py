@@ -1,4 +1,8 @@
-"""Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept."""
+"""Tests run as strictly as JAX can be: no silent broadcasting, full precision. Compiled programs are kept.
+
+They run on the CPU, also where there is a GPU, unless JAX_PLATFORMS is set. `pytest -m gpu` runs on the device that JAX
+takes, and compiles as users do.
+"""
 
 import functools
 import gc
@@ -17,10 +21,7 @@ from seqjax import runtime
 # SEQJAX_TESTS=optimised compiles as users do: `make test-slow` tests the numerics once more like that.
 QUICK = "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1"
 os.environ.setdefault("XLA_FLAGS", "")
-if os.environ.get("SEQJAX_TESTS") != "optimised":
-    os.environ["XLA_FLAGS"] += f" {QUICK}"
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # of processes; JAX is here already
-    jax.config.update("jax_disable_most_optimizations", True)
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes of tests share a GPU
 
 runtime.compile_cache()
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -29,6 +30,14 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 def pytest_configure(config):
     config.pluginmanager.register(programs)
+    if config.option.markexpr == "gpu":
+        return
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])  # JAX is here already
+    if os.environ.get("SEQJAX_TESTS") != "optimised":
+        os.environ["XLA_FLAGS"] += f" {QUICK}"
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # of processes
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -74,6 +75,13 @@ def test_slurm_starts_one_run_of_two_processes(tmp_path, stand_in):
     hardware = json.loads((tmp_path / "run" / "run.json").read_text())["hardware"]
     assert hardware["processes"] == 2 and len(launch.rows(tmp_path / "run")) >= 4
     assert not (tmp_path / "scontrol").exists()
+
+
+def test_each_process_of_a_slurm_job_sees_all_gpus_of_its_node():
+    """JAX takes the GPU with the local number of the process, of all that the process sees."""
+    text = (RECIPES / "slurm.sh").read_text()
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)", text, re.MULTILINE))
+    assert options["gpus-per-node"] == options["ntasks-per-node"] and "gpus-per-task" not in options
 
 
 @pytest.mark.parametrize(("code", "again"), [(75, True), (134, True), (2, False), (0, False)])

@@ -165,3 +165,13 @@ def test_a_run_that_fails_by_itself_says_why(tmp_path):
     tree = resolve(launch.tiny("loader.buckets=[2]"))  # no example is as short as that
     with pytest.raises(DataError, match=r"^record 0 .*loader\.buckets"):
         verify.verify(tree, tmp_path, steps=4, kills=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("platform", "flags", "told"),
+    [("cpu", "", False), ("gpu", "", True), ("gpu", "--xla_gpu_deterministic_ops=true", False)],
+)
+def test_on_a_gpu_the_order_of_sums_may_be_why_bits_differ(monkeypatch, platform, flags, told):
+    monkeypatch.setattr(verify.jax, "default_backend", lambda: platform)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert ("--xla_gpu_exclude_nondeterministic_ops=true" in verify._hint()) == told

@@ -8,7 +8,8 @@
 #SBATCH --job-name=seqjax
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
-#SBATCH --gpus-per-task=1
+# Not --gpus-per-task: each process must see all GPUs of its node, because JAX takes the one with its local number.
+#SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=8
 #SBATCH --time=12:00:00
 #SBATCH --requeue

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from seqjax.ops import _blocks, _blockwise, _ring_attention, _turns, ring
+from seqjax.ops import _blocks, _blockwise, _nvidia, _ring_attention, _turns, ring
 from seqjax.ops._chunks import is_local
 from seqjax.ops._say import say
 
@@ -84,8 +84,8 @@ def _hindrance(backend: str, q_BLHK, k_BSGK, look) -> str | None:
 
 
 def _hindrance_of_cudnn(q_BLHK, k_BSGK, look) -> str | None:
-    if jax.default_backend() != "gpu":
-        return f"it needs an NVIDIA GPU, this is {jax.default_backend()}"
+    if reason := _nvidia.hindrance("8.0"):
+        return reason
     if q_BLHK.dtype not in (jnp.bfloat16, jnp.float16):
         return f"it needs bfloat16 or float16, q is {q_BLHK.dtype}"
     if q_BLHK.shape[-1] % 8 or q_BLHK.shape[-1] > 128:
@@ -93,12 +93,17 @@ def _hindrance_of_cudnn(q_BLHK, k_BSGK, look) -> str | None:
     L, S = q_BLHK.shape[1], k_BSGK.shape[1]
     if L % 2 or S % 2:
         return f"JAX allows only even lengths for its gradients and masks, got {L} and {S}"
+    G, n = k_BSGK.shape[2], jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
+    if G % n:
+        return f"JAX gives each device whole heads, and {G} key heads cannot be divided over tensor={n} devices"
     return None
 
 
 def _is_plain(look, L: int, S: int) -> bool:
-    """Whether only `causal` and `window` decide which tokens see each other."""
+    """Whether only `causal`, and a window that looks back, decide which tokens see each other."""
     given = (look.allowed_BLS, *look.queries, *look.keys, look.blocks)
+    if look.window is not None and not look.causal:  # cuDNN has no window that looks ahead
+        return False
     return L == S and all(a is None for a in given) and look.dilation == 1 and look.prefix == 0
 
 
@@ -152,8 +157,7 @@ def library(backend: str, q_BLHK, k_BSGK, v_BSGK, scale: float, look):
     else:
         run = functools.partial(jax.nn.dot_product_attention, scale=scale, implementation=backend)
     if _is_plain(look, L, S):
-        side = None if look.window is None else look.window - 1
-        local = None if side is None else (side, 0 if look.causal else side)
+        local = None if look.window is None else (look.window - 1, 0)
         return run(q_BLHK, k_BSGK, v_BSGK, is_causal=look.causal, local_window_size=local)
     allowed_BLS = look.allowed(L, S)
     y_BLHK = run(q_BLHK, k_BSGK, v_BSGK, mask=allowed_BLS[:, None])

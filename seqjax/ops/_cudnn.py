@@ -6,16 +6,24 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import masks
+from seqjax.ops import _nvidia
+
+# Of `jax_default_matmul_precision`: TF32 or float32. JAX refuses 16 bits here, and takes names of algorithms as TF32.
+PRECISIONS = (None, "high", "tensorfloat32", "bfloat16_3x", "highest", "float32")
 
 
-def hindrance(dtype, reset_BL) -> str | None:
+def hindrance(dtype, reset_BL, remat: bool) -> str | None:
     """The reason why cuDNN cannot compute this call; None if it can."""
-    if jax.default_backend() != "gpu":
-        return f"it needs an NVIDIA GPU, this is {jax.default_backend()}"
+    if reason := _nvidia.hindrance():
+        return reason
     if jnp.dtype(dtype) != jnp.float32:
         return f"it computes in float32 only, got {jnp.dtype(dtype)}"
+    if (precision := jax.config.jax_default_matmul_precision) not in PRECISIONS:
+        return f"its products are float32 or TF32, not jax_default_matmul_precision={precision!r}"
     if reset_BL is not None:
         return "it does not support reset_BL, a reset inside a sequence"
+    if remat:
+        return "it keeps all gates, and remat asks to keep one state per chunk"
     if jax.device_count() > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
         return "jit cannot split it over devices; parallel.mode='pmap' runs it on each device"
     return None

@@ -134,8 +134,8 @@ class Layout:
         return jax.make_array_from_callback(value.shape, self.everywhere, lambda index: value[index])
 
     def _within(self, compiled):
-        """Runs a function with this mesh as the ambient mesh, where code that cuts sequences finds its axis."""
-        if self.mesh.shape["sequence"] == 1:
+        """Runs a function with this mesh as the ambient mesh, where code finds what cuts sequences and heads."""
+        if self.mesh.shape["sequence"] == self.mesh.shape["tensor"] == 1:
             return compiled
 
         def call(*args):

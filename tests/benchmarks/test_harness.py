@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def test_contenders_must_be_comparable(log):
     keep = Contender("b", racers.b, "keep")
     with pytest.raises(ValueError, match="b needs the allocator keep"):
         harness.race([a, keep], {"log": str(log)}, BRIEF._replace(shared=True))
+
+
+def test_the_processes_of_a_benchmark_leave_a_gpu_to_each_other():
+    key = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    environment = {name: value for name, value in os.environ.items() if name != key}
+    code = f"import benchmarks, os; print(os.environ[{key!r}])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "false\n", done
 
 
 def test_a_visit_measures_what_the_call_does():

@@ -48,6 +48,7 @@ def test_others_are_those_that_are_not_us(share, monkeypatch):
 def test_a_loop_says_what_its_steps_took():
     tree = _training.tree(**TINY, steps=8, log_every=2, steps_per_call=2)
     assert tree["train"]["checkpoint_every"] is None
+    assert tree["parallel"]["data"] == 1  # small batches cannot be divided over all devices of any machine
     times = _training.looped(tree)
     assert len(times) == 3 and min(times) > 0  # of four intervals, the first compiles
 
