@@ -71,6 +71,8 @@ OPTIONS = {
     "lstm": [{}, dict(peepholes=True, hidden_size=6, initial_state="learned")],
     "mgu": [dict(initial_state="learned", remat="chunk")],
     "rnn": [{}, dict(activation="relu")],
+    "s5": [dict(state_size=6, blocks=2)],
+    "sru": [{}, dict(peepholes=False)],
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
 }

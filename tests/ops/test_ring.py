@@ -348,7 +348,8 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
         jax.eval_shape(module.init, jax.random.key(0), x, state)
 
 
-CUTTABLE = {"attention", "sparse_attention", "linear_attention", "lru", "min_gru", "rg_lru"}
+CUTTABLE = {"attention", "sparse_attention", "linear_attention"}
+CUTTABLE |= {"hgrn", "lru", "min_gru", "min_lstm", "rg_lru", "s5"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
