@@ -54,13 +54,13 @@ class Chunk(NamedTuple):
         return masks.visible(queries, keys, self.length, self.length, masks.Pattern(causal=causal))
 
 
-def scan(step, state, tokens, mask_BL, reset_BL, chunk: int, effect=None, heads_first: bool = False):
-    """The state after all chunks, and what `step(state, Chunk) -> (state, y)` gives for each token, zero where masked.
+def scan(step, state, tokens, mask_BL, reset_BL, chunk: int, effect=None, heads_first: bool = False, rows=()):
+    """The state after all chunks, and what `step` gives for each token, zero where masked.
 
     The backward pass keeps one state per chunk and computes the rest again.
 
     Args:
-      step: it reads arrays (B, T, ...) and writes a tree of such arrays, y.
+      step: (state, Chunk, *rows) -> (state, y). It reads arrays (B, T, ...) and writes a tree of such arrays, y.
       tokens: a tree of arrays (B, L, ...).
       mask_BL, reset_BL: bool, as in a mixer, or None.
       chunk: tokens per chunk, at most. All chunks have equal length; the last one is padded with masked tokens.
@@ -69,28 +69,30 @@ def scan(step, state, tokens, mask_BL, reset_BL, chunk: int, effect=None, heads_
         devices exchange only the results. Without it, the scan is one loop over all tokens on every mesh.
       heads_first: the step reads and writes (B, H, T, ...), and tokens are (B, L, H, ...). A step that uses `swap`
         gets the same; which of the two is faster must be measured.
+      rows: trees of arrays (B, ...) that are the same for all tokens. A step that closed over them could not be run on
+        several devices.
 
     Raises:
       ValueError: a mask has the wrong shape, or the length cannot be split over devices.
     """
     L = jax.tree.leaves(tokens)[0].shape[1]
     if effect is None or ring.devices(L) == 1:
-        return _scan(step, state, tokens, mask_BL, reset_BL, chunk, heads_first)
+        return _scan(step, state, tokens, mask_BL, reset_BL, chunk, heads_first, rows)
 
-    def ends(tokens, mask_BL, reset_BL):
+    def ends(tokens, mask_BL, reset_BL, *rows):
         ones, zeros = (jax.tree.map(lambda a, f=f: f(a.shape, a.dtype), state) for f in (jnp.ones, jnp.zeros))
-        end, _ = _scan(effect, (ones, zeros), tokens, mask_BL, reset_BL, chunk, heads_first)
+        end, _ = _scan(effect, (ones, zeros), tokens, mask_BL, reset_BL, chunk, heads_first, rows)
         return jax.tree.map(lambda a: a[:, None], end)
 
-    def read(tokens, mask_BL, reset_BL, before):
+    def read(tokens, mask_BL, reset_BL, before, *rows):
         before = jax.tree.map(lambda a: a[:, 0], before)
-        return _scan(step, before, tokens, mask_BL, reset_BL, chunk, heads_first)[1]
+        return _scan(step, before, tokens, mask_BL, reset_BL, chunk, heads_first, rows)[1]
 
-    before, state = ring.between(*ring.by_chunk(ends, tokens, mask_BL, reset_BL), state)
-    return state, ring.by_chunk(read, tokens, mask_BL, reset_BL, before)
+    before, state = ring.between(*ring.by_chunk(ends, tokens, mask_BL, reset_BL, whole=rows), state)
+    return state, ring.by_chunk(read, tokens, mask_BL, reset_BL, before, whole=rows)
 
 
-def _scan(step, state, tokens, mask_BL, reset_BL, chunk, heads_first):
+def _scan(step, state, tokens, mask_BL, reset_BL, chunk, heads_first, rows):
     L, tokens, real_BL, fresh_BL = whole(tokens, mask_BL, reset_BL)
     B = jax.tree.leaves(tokens)[0].shape[0]
     count = math.ceil(L / chunk)
@@ -109,7 +111,7 @@ def _scan(step, state, tokens, mask_BL, reset_BL, chunk, heads_first):
 
     turn = partial(swap, axis=2) if heads_first else lambda tree: tree
     chunks = turn(jax.tree.map(cut, tokens)), *jax.tree.map(cut, (real_BL, fresh_BL))
-    one = lambda state, chunk: step(state, Chunk(T, *chunk))
+    one = lambda state, chunk: step(state, Chunk(T, *chunk), *rows)
     # Without checkpoint, autodiff would keep the weights of every chunk. (A hand-written backward pass is no faster.)
     state, y = jax.lax.scan(jax.checkpoint(one, prevent_cse=False), state, chunks)
     return state, jax.tree.map(join, turn(y))

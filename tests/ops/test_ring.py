@@ -349,7 +349,7 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
 
 
 CUTTABLE = {"attention", "sparse_attention", "linear_attention"}
-CUTTABLE |= {"hgrn", "lru", "min_gru", "min_lstm", "rg_lru", "s5"}
+CUTTABLE |= {"hgrn", "lru", "min_gru", "min_lstm", "mamba", "qrnn", "rg_lru", "s4d", "s5"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
