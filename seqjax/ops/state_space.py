@@ -44,10 +44,14 @@ def selective(
       chunk: tokens per chunk, at most. It changes only the speed and the memory.
 
     Raises:
-      ValueError: a mask has the wrong shape, or the length cannot be split over devices.
+      ValueError: an array or a mask has the wrong shape, the chunk is empty, or devices cannot split the length.
 
     Gu and Dao 2023, "Mamba", arXiv:2312.00752; negative decays: Grazzi et al. 2024, arXiv:2411.12537.
     """
+
+    (B, L, D), N = x_BLD.shape, len(rate_ND)
+    by_token = dict(dt_BLD=(dt_BLD, (B, L, D)), b_BLN=(b_BLN, (B, L, N)), c_BLN=(c_BLN, (B, L, N)))
+    _check(chunk, **by_token, rate_ND=(rate_ND, (N, D)), h_BND=(h_BND, (B, N, D)))
 
     def make(rate_BTND, x_BTD, dt_BTD, b_BTN, c_BTN):
         a_BTND = jnp.exp(_spread(dt_BTD, 2, rate_BTND.shape[2]) * rate_BTND)
@@ -66,6 +70,9 @@ def fixed(x_BLD, a_ND, c_ND, h_BND, mask_BL=None, reset_BL=None, chunk: int = CH
     h_t = a * h_{t-1} + x_t,   y_t = Re(sum_n c_n * h_{t,n})
     """
 
+    (B, _, D), N = x_BLD.shape, len(a_ND)
+    _check(chunk, a_ND=(a_ND, (N, D)), c_ND=(c_ND, (N, D)), h_BND=(h_BND, (B, N, D)))
+
     def make(weights, x_BTD):
         a_BTND, _ = weights
         return a_BTND, _spread(x_BTD, 2, a_BTND.shape[2]).astype(a_BTND.dtype)
@@ -75,6 +82,15 @@ def fixed(x_BLD, a_ND, c_ND, h_BND, mask_BL=None, reset_BL=None, chunk: int = CH
         return _total((c_BTND * h_BTND).real, 2)
 
     return _read(make, look, (a_ND, c_ND), (x_BLD,), h_BND, mask_BL, reset_BL, chunk)
+
+
+def _check(chunk: int, **arrays) -> None:
+    """Raises ValueError unless each array has the shape beside it, and a chunk has tokens."""
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}; it is the number of tokens that are computed at once: choose at least 1.")
+    for name, (array, wanted) in arrays.items():
+        if array.shape != wanted:
+            raise ValueError(f"{name} is {list(array.shape)}, wanted {list(wanted)}: make it fit x_BLD and the states.")
 
 
 def _read(make, look, weights, tokens, h_BND, mask_BL, reset_BL, chunk):
