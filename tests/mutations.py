@@ -18,6 +18,7 @@ LAWS, CONTRACT = "tests/test_laws.py", "tests/test_contract.py"
 CELLS, ORACLES = "tests/ops/test_cells.py", "tests/ops/test_oracles.py"
 ATTENTION, LINEAR, STEP = "tests/ops/test_attention.py", "tests/ops/test_linear.py", "tests/training/test_step.py"
 LINEAR_ATTENTION, WEIGHTS = "tests/ops/test_linear_attention.py", "tests/ops/test_weights.py"
+STATE_SPACE, DIAGONAL = "tests/ops/test_state_space.py", "tests/mixers/test_diagonal.py"
 MASKS, LOADER, FIELDS = "tests/test_masks.py", "tests/data/test_loader.py", "tests/data/test_fields.py"
 
 # File, what stands there, what is put there, which tests see it.
@@ -40,10 +41,13 @@ MUTATIONS = (
     ("ops/scan.py", "(before[0] - n) * z * (1 - z)", "(after[0] - n) * z * (1 - z)", ORACLES),
     ("ops/scan.py", "return (dh_BN * z_BN,), jnp", "return (dh_BN,), jnp", ORACLES),
     ("ops/_generic.py", "old + share * (new - old)", "new + share * (old - new)", CELLS),
-    ("ops/linear.py", "a_BLN = masks.fill(a_BLN, ~reset_BL)", "b_BLN = masks.fill(b_BLN, ~reset_BL)", LINEAR),
-    ("ops/linear.py", "masks.fill(a_BLN, mask_BL, 1), masks", "masks.fill(a_BLN, mask_BL, 0), masks", LINEAR),
+    ("ops/linear.py", "a_BLX = masks.fill(a_BLX, ~reset_BL)", "b_BLX = masks.fill(b_BLX, ~reset_BL)", LINEAR),
+    ("ops/linear.py", "masks.fill(a_BLX, mask_BL, 1), masks", "masks.fill(a_BLX, mask_BL, 0), masks", LINEAR),
     ("ops/linear.py", "return a * c, b * c + d", "return a * c, b + d", LINEAR),
     ("ops/linear.py", "return d_BLN * before_BLN, d_BLN", "return d_BLN * h_BLN, d_BLN", LINEAR),
+    ("ops/state_space.py", "return 2 * a_BTND - 1 if signed else a_BTND", "return a_BTND", STATE_SPACE),
+    ("ops/state_space.py", "b_BTN, dt_BTD * x_BTD", "b_BTN, x_BTD", STATE_SPACE),
+    ("ops/state_space.py", "g_X: (_spread(g_X, axis, n),)", "g_X: (_spread(g_X, axis, n) / n,)", STATE_SPACE),
     ("ops/linear_attention.py", "1 + weight_BHTS + weight_BHTS**2 / 2", "1 + weight_BHTS + weight_BHTS**2", LINEAR_ATTENTION),
     ("ops/linear_attention.py", "jnp.where(to_BHTX(segment_BT == 0), phi_q_BHTF, 0)", "phi_q_BHTF", LINEAR_ATTENTION),
     ("ops/linear_attention.py", "jnp.where(old_B111[..., 0], z_BHF, 0)", "z_BHF", LINEAR_ATTENTION),
@@ -60,6 +64,11 @@ MUTATIONS = (
     ("mixers/_linear.py", "None if state is None else end", "None if state is None else end.astype(x_BLD.dtype)", CONTRACT + " -k min_gru"),
     ("mixers/_linear.py", "self.mix(masks.fill(x_BLD, mask_BL), start", "self.mix(x_BLD, start", LAWS + " -k lru"),
     ("mixers/lru.py", "jnp.exp(self.gamma)[None, None]", "self.gamma[None, None]", LINEAR),
+    ("mixers/min_lstm.py", "jax.nn.softplus(-f_BLN) - jax.nn.softplus(-i_BLN)", "i_BLN - f_BLN", DIAGONAL),
+    ("mixers/hgrn.py", "(1 - self.lower_bound) * ", "", DIAGONAL),
+    ("mixers/s5.py", "jnp.expm1(step_N) / lambda_N", "jnp.expm1(step_N)", DIAGONAL),
+    ("mixers/mamba.py", "reset_BL, self.signed", "None, self.signed", LAWS + " -k mamba"),
+    ("mixers/qrnn.py", "self.filter, inputs_BRD, mask_BL, reset_BL)", "self.filter, inputs_BRD, mask_BL)", LAWS + " -k qrnn"),
     ("mixers/linear_attention.py", "jnp.where(wide_BL2HE > 0, wide_BL2HE + 1,", "jnp.where(wide_BL2HE > 0, wide_BL2HE,", LINEAR_ATTENTION),
     ("mixers/_cache.py", "count_B if mask_BL is None else jnp.where(mask_BL.any(axis=1), count_B, self.count_B)", "count_B", "tests/mixers/test_attention_scores.py"),
     ("mixers/_cache.py", "put(jnp.where(again_B1, -1, self.position_BW), position_BL, slot_BL)", "put(self.position_BW, position_BL, slot_BL)", LAWS + " -k attention-2"),

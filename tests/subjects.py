@@ -69,8 +69,12 @@ OPTIONS = {
     "conv_lstm": [dict(kernel_size=2)],
     "gru": [{}, dict(reset_after=False, zoneout=0.2, remat="chunk")],
     "lstm": [{}, dict(peepholes=True, hidden_size=6, initial_state="learned")],
+    "mamba": [dict(state_size=4), dict(state_size=4, signed=True)],
     "mgu": [dict(initial_state="learned", remat="chunk")],
     "rnn": [{}, dict(activation="relu")],
+    "s4d": [dict(state_size=4)],
+    "s5": [dict(state_size=6, blocks=2)],
+    "sru": [{}, dict(peepholes=False)],
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
 }

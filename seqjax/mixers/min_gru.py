@@ -28,9 +28,10 @@ class MinGRU(LinearMixer):
     candidate: Literal["linear", "positive"] = "linear"
 
     cuttable = True
+    gates = 1  # how many parts of the projection decide how much of the state stays
 
     def setup(self):
-        self.inputs = Dense(2 * self.width, dtype=self.dtype)
+        self.inputs = Dense((self.gates + 1) * self.width, dtype=self.dtype)
 
     @nn.nowrap
     def init_state(self, batch: int):
@@ -38,12 +39,17 @@ class MinGRU(LinearMixer):
 
     def mix(self, x_BLD, state, mask_BL, reset_BL):
         # float32, because a decay of 0.999 rounds to 1 in bfloat16.
-        z_BLN, n_BLN = jnp.split(self.inputs(x_BLD).astype(jnp.float32), 2, axis=-1)
+        *gates, n_BLN = jnp.split(self.inputs(x_BLD).astype(jnp.float32), self.gates + 1, axis=-1)
         if self.candidate == "positive":
             n_BLN = jnp.where(n_BLN >= 0, n_BLN + 0.5, jax.nn.sigmoid(n_BLN))
+        z_BLN = self.balance(*gates)
         # sigmoid(-z) is 1 - sigmoid(z) without the rounding error.
         keep_BLN, take_BLN = jax.nn.sigmoid(-z_BLN), jax.nn.sigmoid(z_BLN)
         return linear.diagonal(keep_BLN, take_BLN * n_BLN, state, mask_BL, reset_BL)
+
+    def balance(self, z_BLN):
+        """z, where sigmoid(z) is the share of the new state that the candidate has."""
+        return z_BLN
 
 
 Mixer = MinGRU

@@ -93,3 +93,13 @@ def slstm(u, state, dot, rows):
     c = keep * c + write * _update(u, jnp.tanh(z))
     n = keep * n + write
     return jax.nn.sigmoid(o) * c / n, c, n, after_m
+
+
+def sru(u, state, dot, rows):
+    """SRU, candidate and gates f, r side by side; both gates see c through `rows["v"]`; state y, c."""
+    _, c = state
+    w, f, r = jnp.split(u["x"], 3, axis=-1)
+    v_f, v_r = jnp.split(rows["v"], 2, axis=-1)
+    f, r = jax.nn.sigmoid(f + v_f * c), jax.nn.sigmoid(r + v_r * c)
+    c = w + f * (c - w)
+    return u["skip"] + r * (c - u["skip"]), c

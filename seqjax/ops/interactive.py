@@ -9,14 +9,13 @@ The u_ts are never stored: c_t = sum_t' W_tt' x_t' with W = sum_s (a_ts / Z_ts) 
 sums of fixed size for all earlier tokens. Scores are capped, so no sum needs a running maximum.
 """
 
-import math
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqjax import masks
+from seqjax.ops import _documents as documents
 from seqjax.ops._product import product, wide
 
 CHUNK = 64
@@ -59,26 +58,14 @@ def attend(scores, x_BLHK, m_BSHK, sums, real_BS, mask_BL=None, reset_BL=None, *
 
     Xiong et al. 2016, arXiv:1611.01604; Lu et al. 2016, arXiv:1606.00061; Seo et al. 2016, arXiv:1611.01603.
     """
-    B, L = x_BLHK.shape[:2]
-    count = math.ceil(L / chunk) if causal else 1
-    T = math.ceil(L / count)
-    real_BL = jnp.ones((B, L), bool) if mask_BL is None else mask_BL
-    fresh_BL = real_BL & (jnp.zeros((B, L), bool) if reset_BL is None else reset_BL)
-
-    def cut(a_BLX):
-        """(B, L, ...) -> chunks as the first axis; the last one is padded with masked tokens."""
-        a_BLX = jnp.pad(a_BLX, [(0, 0), (0, count * T - L)] + [(0, 0)] * (a_BLX.ndim - 2))
-        return jnp.moveaxis(a_BLX.reshape(B, count, T, *a_BLX.shape[2:]), 1, 0)
-
-    tokens = (masks.fill(a, mask_BL) for a in (scores.q_BLHK, scores.bias_BLH, x_BLHK))
-    # Heads before tokens: XLA on a CPU has no bfloat16 product for some other layouts.
-    slices = *(jnp.swapaxes(cut(a), 2, 3) for a in tokens), cut(real_BL), cut(fresh_BL)
-    k_BHSK, m_BHSK = (jnp.swapaxes(a, 1, 2) for a in (scores.k_BSHK, m_BSHK))
+    k_BHSK, m_BHSK = documents.swap((scores.k_BSHK, m_BSHK))
     memory = k_BHSK, scores.bias_BHS, m_BHSK, real_BS
-    step = jax.checkpoint(partial(_chunk, cap, causal), prevent_cse=False)
-    sums, (r_CBHTK, c_CBHTK) = jax.lax.scan(partial(step, memory), sums, slices)
-    join = lambda a_CBHTK: jnp.moveaxis(a_CBHTK, (0, 2), (1, 3)).reshape(B, count * T, *x_BLHK.shape[2:])[:, :L]
-    return masks.fill(join(r_CBHTK), mask_BL), masks.fill(join(c_CBHTK), mask_BL), sums
+    tokens = scores.q_BLHK, scores.bias_BLH, x_BLHK
+    chunk = chunk if causal else x_BLHK.shape[1]
+    sums, (r_BLHK, c_BLHK) = documents.scan(
+        partial(_chunk, cap, causal, memory), sums, tokens, mask_BL, reset_BL, chunk
+    )
+    return r_BLHK, c_BLHK, sums
 
 
 def weights(scores, real_BS, mask_BL=None, reset_BL=None, *, cap):
@@ -87,12 +74,10 @@ def weights(scores, real_BS, mask_BL=None, reset_BL=None, *, cap):
     b_st = E_ts / sum_t' E_t's, the weights of a memory position at the end of each document, over the tokens of this
     call only; they sum to one over the tokens of a document.
     """
-    L = scores.q_BLHK.shape[1]
-    real_BL = jnp.ones(scores.q_BLHK.shape[:2], bool) if mask_BL is None else mask_BL
-    q_BHLK, bias_BHL = (jnp.swapaxes(masks.fill(a, mask_BL), 1, 2) for a in (scores.q_BLHK, scores.bias_BLH))
-    e_BHLS = _exp(q_BHLK, bias_BHL, jnp.swapaxes(scores.k_BSHK, 1, 2), scores.bias_BHS, real_BL, real_BS, cap)
-    same_BLL = _seen(masks.segments(real_BL.shape, mask_BL, reset_BL), real_BL, L, causal=False)
-    z_BHLS = jnp.einsum("BLT,BHTS->BHLS", same_BLL.astype(e_BHLS.dtype), e_BHLS)
+    every = documents.whole((scores.q_BLHK, scores.bias_BLH), mask_BL, reset_BL)
+    q_BHLK, bias_BHL = documents.swap(every.tokens)
+    e_BHLS = _exp(q_BHLK, bias_BHL, jnp.swapaxes(scores.k_BSHK, 1, 2), scores.bias_BHS, every.real_BT, real_BS, cap)
+    z_BHLS = jnp.einsum("BLT,BHTS->BHLS", every.visible(causal=False).astype(e_BHLS.dtype), e_BHLS)
     return _shares(e_BHLS, jnp.sum(e_BHLS, axis=-1, keepdims=True)), jnp.swapaxes(_shares(e_BHLS, z_BHLS), 2, 3)
 
 
@@ -100,7 +85,8 @@ def _exp(q_BHTK, bias_BHT, k_BHSK, bias_BHS, real_BT, real_BS, cap):
     """E, zero where the token or the position of the memory is masked."""
     score_BHTS = product("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, q_BHTK.dtype)
     score_BHTS = cap * jnp.tanh((score_BHTS + bias_BHT[..., None] + bias_BHS[:, :, None]) / cap)
-    return jnp.where((real_BT[:, :, None] & real_BS[:, None])[:, None], jnp.exp(score_BHTS), 0.0)
+    real_BTS = real_BS[:, None] if real_BT is None else real_BT[:, :, None] & real_BS[:, None]
+    return jnp.where(real_BTS[:, None], jnp.exp(score_BHTS), 0.0)
 
 
 def _shares(part, whole):
@@ -108,22 +94,15 @@ def _shares(part, whole):
     return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)
 
 
-def _seen(segment_BT, real_BT, T: int, causal: bool):
-    """Which tokens of a chunk see which: (B, T, T)."""
-    tokens = masks.Places(segment_BL=segment_BT)
-    return masks.visible(tokens, tokens._replace(mask_BL=real_BT), T, T, masks.Pattern(causal=causal))
-
-
-def _chunk(cap, causal, memory, sums, slices):
+def _chunk(cap, causal, memory, sums, chunk):
     """T tokens: the sums after them, and (r, c)."""
-    (k_BHSK, bias_BHS, m_BHSK, real_BS), (q_BHTK, bias_BHT, x_BHTK, real_BT, fresh_BT) = memory, slices
-    dtype, T = x_BHTK.dtype, x_BHTK.shape[2]
+    (k_BHSK, bias_BHS, m_BHSK, real_BS), (q_BHTK, bias_BHT, x_BHTK) = memory, documents.swap(chunk.tokens)
+    dtype = x_BHTK.dtype
     long = wide(dtype) if dtype == jnp.float16 else dtype  # a dtype whose range holds E and its sums
-    segment_BT = masks.segments((1, T), None, fresh_BT)
-    seen_BTT = _seen(segment_BT, real_BT, T, causal)
-    old_B1T1 = (segment_BT == 0)[:, None, :, None] if causal else jnp.zeros((1, 1, T, 1), bool)
+    seen_BTT = chunk.visible(causal)
+    old_B1T1 = (chunk.old_BT & causal)[:, None, :, None]
 
-    e_BHTS = _exp(q_BHTK, bias_BHT, k_BHSK, bias_BHS, real_BT, real_BS, cap)
+    e_BHTS = _exp(q_BHTK, bias_BHT, k_BHSK, bias_BHS, chunk.real_BT, real_BS, cap)
     a_BHTS = _shares(e_BHTS, jnp.sum(e_BHTS, axis=-1, keepdims=True))
     r_BHTK = product("BHTS,BHSK->BHTK", a_BHTS, m_BHSK, dtype)
 
@@ -134,9 +113,6 @@ def _chunk(cap, causal, memory, sums, slices):
     c_BHTK = product("BHTU,BHUK->BHTK", w_BHTU, x_BHTK, dtype)
     c_BHTK += product("BHTS,BHSK->BHTK", jnp.where(old_B1T1, p_BHTS, 0.0), sums.total_BHSK, long)
 
-    stays_BT = segment_BT == segment_BT[:, -1:]
-    keep_B111 = (segment_BT[:, -1] == 0)[:, None, None, None]
-    e_BHTS = jnp.where(stays_BT[:, None, :, None], e_BHTS, 0.0)
-    total_BHSK = jnp.where(keep_B111, sums.total_BHSK, 0.0) + product("BHTS,BHTK->BHSK", e_BHTS, x_BHTK, long)
-    weight_BHS = jnp.where(keep_B111[..., 0], sums.weight_BHS, 0.0) + jnp.sum(e_BHTS, axis=2)
-    return Sums(total_BHSK, weight_BHS), (r_BHTK, c_BHTK)
+    old, e_BHTS = chunk.keep(sums), jnp.where(chunk.stays_BT[:, None, :, None], e_BHTS, 0.0)
+    total_BHSK = old.total_BHSK + product("BHTS,BHTK->BHSK", e_BHTS, x_BHTK, long)
+    return Sums(total_BHSK, old.weight_BHS + jnp.sum(e_BHTS, axis=2)), documents.swap((r_BHTK, c_BHTK))

@@ -36,13 +36,17 @@ def diagonal(a_BLN, b_BLN, h_BN, mask_BL=None, reset_BL=None, method: Method = "
         raise ValueError(f"method={method!r}; choose from {', '.join(get_args(Method))}.")
     wide = jnp.promote_types(jnp.result_type(a_BLN, b_BLN, h_BN), jnp.float32)
     a_BLN, b_BLN, h_BN = (x.astype(wide) for x in (a_BLN, b_BLN, h_BN))
-    if reset_BL is not None:
-        masks.check(reset_BL, a_BLN.shape[:2], "reset_BL")
-        a_BLN = masks.fill(a_BLN, ~reset_BL)
-    # After the reset, because a reset on a masked token does not count.
-    a_BLN, b_BLN = masks.fill(a_BLN, mask_BL, 1), masks.fill(b_BLN, mask_BL)
-    h_BLN, last_BN = _run(method, ring.devices(a_BLN.shape[1]) > 1, a_BLN, b_BLN, h_BN)
+    h_BLN, last_BN = in_chunk(a_BLN, b_BLN, h_BN, mask_BL, reset_BL, method, ring.devices(a_BLN.shape[1]) > 1)
     return masks.fill(h_BLN, mask_BL), last_BN
+
+
+def in_chunk(a_BLX, b_BLX, h_BX, mask_BL, reset_BL, method: Method = "auto", cut: bool = False):
+    """`diagonal` over the tokens of one device, for any axes X and one dtype; h may be anything where masked."""
+    if reset_BL is not None:
+        masks.check(reset_BL, a_BLX.shape[:2], "reset_BL")
+        a_BLX = masks.fill(a_BLX, ~reset_BL)
+    # After the reset, because a reset on a masked token does not count.
+    return _run(method, cut, masks.fill(a_BLX, mask_BL, 1), masks.fill(b_BLX, mask_BL), h_BX)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

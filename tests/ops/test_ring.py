@@ -22,7 +22,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from seqjax import lookup, masks, spec
 from seqjax.mixers.attention import Attention
 from seqjax.models.stack import Stack
-from seqjax.ops import _backends, attention, linear, linear_attention, losses, positions, ring
+from seqjax.ops import _backends, attention, linear, linear_attention, losses, positions, ring, state_space
 
 RNG = np.random.default_rng(0)
 B, H, G, K, N = 6, 4, 2, 4, 5
@@ -75,6 +75,18 @@ def of_linear_attention(kernel="product", cut=True):
         *((abs(q), abs(k)) if kernel == "product" else (q, k)),
         *(v, (state[0], abs(state[1]))),
     )
+
+
+def of_state_space(kind):
+    L, E = 24, 3
+    mask_BL, reset_BL = flags(L)
+    x, dt, b, c, h = (draw(*shape) for shape in ((B, L, N),) * 2 + ((B, L, E),) * 2 + ((B, E, N),))
+    if kind == "fixed":
+        a, c, h = (draw(*shape, complex_=True) for shape in ((E, N), (E, N), (B, E, N)))
+        f = lambda x, a, c, h: state_space.fixed(x, a, c, h, mask_BL, reset_BL, chunk=4)
+        return f, (x, a / np.maximum(np.abs(a), 1), c, h)
+    f = lambda *arrays: state_space.selective(*arrays, mask_BL, reset_BL, chunk=4)
+    return f, (x, abs(dt), -abs(draw(E, N)), b, c, h)
 
 
 LOGITS = built.logits(7)
@@ -138,6 +150,12 @@ GROUPS = {
         "diagonal, tensor=2": part(of_diagonal, "scan"),
         "linear attention, taylor": part(of_linear_attention, "taylor"),
         "linear attention, tensor=2": part(of_linear_attention, "taylor", cut=False),
+        "selective": part(of_state_space, "selective"),
+        "fixed": part(of_state_space, "fixed"),
+        "mamba and s4d": part(
+            of_model, mixer=(mixer("mamba", state_size=2), mixer("s4d", state_size=2)), tie_embeddings=True
+        ),
+        "qrnn and s5": part(of_model, mixer=(mixer("qrnn"), mixer("s5")), tie_embeddings=True),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
         "bidirectional": part(
             of_model,
@@ -272,6 +290,13 @@ def test_recurrences_exchange_states_and_never_inside_a_loop():
         assert one["loops"] and not one["inside"] and "all-gather" in one["all"], name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["selective", "fixed", "mamba and s4d", "qrnn and s5"])
+def test_so_do_state_spaces_and_layers_with_convolutions(name):
+    one = found("recurrences")[name]
+    assert one["loops"] and not one["inside"]
+
+
 def test_what_a_device_does_not_see_it_does_not_compute():
     assert found("few")["finite"] == [False, False, True, True]
 
@@ -348,7 +373,8 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
         jax.eval_shape(module.init, jax.random.key(0), x, state)
 
 
-CUTTABLE = {"attention", "sparse_attention", "linear_attention", "lru", "min_gru", "rg_lru"}
+CUTTABLE = {"attention", "sparse_attention", "linear_attention"}
+CUTTABLE |= {"hgrn", "lru", "min_gru", "min_lstm", "mamba", "qrnn", "rg_lru", "s4d", "s5"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
