@@ -116,6 +116,20 @@ def test_chunks_and_steps_have_the_gradients_of_plain_autodiff(x64, op, dilation
         close(one, wanted)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_a_window_around_a_token_ends_with_its_document(x64, width):
+    x, _, _, real, fresh = arguments("full", 1)
+    w, wanted = draw(width, D, E), np.zeros((B, L, E))
+    for row in range(B):
+        document_L = np.cumsum(fresh[row] & real[row])
+        for number in np.unique(document_L):
+            places = np.flatnonzero((document_L == number) & real[row])
+            for i, j in np.ndindex(len(places), width):
+                if 0 <= i + j - width // 2 < len(places):
+                    wanted[row, places[i]] += x[row, places[i + j - width // 2]] @ w[j]
+    close(jax.jit(conv.around)(x, w, real, fresh), wanted)
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_what_is_masked_does_not_count_and_a_masked_reset_neither(op):
     *arrays, real, fresh = arguments(op, 1)
