@@ -151,6 +151,10 @@ GROUPS = {
         "convolution, whole documents": part(of_convolution, conv.full, cut=False),
         "convolution, dilated": part(of_convolution, conv.full, 2),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
+        "gates and convolutions": part(
+            of_model,
+            mixer=(mixer("tcn", levels=2), mixer("gated", mixer=mixer("short_conv", mixer=mixer("lru")))),
+        ),
         "bidirectional": part(
             of_model,
             head=built.classes(7, pool="attention"),
@@ -362,6 +366,7 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
 
 
 CUTTABLE = {"attention", "sparse_attention", "linear_attention", "lru", "min_gru", "rg_lru"}
+CUTTABLE |= {"gated", "gated_conv", "parallel", "tcn"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
