@@ -64,9 +64,9 @@ TABLE = {
     "token_shift": ("inner/kernel inner/recurrent", "inner/bias mix"),
     "linear": ("head/kernel", "head/bias"),
     "stack": (
-        "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/up/kernel score/kernel",
-        "embedding/bias head/bias mlp/down/bias mlp/up/bias norm_mixer/bias norm_mixer/scale norm_mlp/bias "
-        "norm_mlp/scale norm_out/bias norm_out/scale score/bias",
+        "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/gate/kernel mlp/up/kernel score/kernel",
+        "embedding/bias head/bias mlp/down/bias mlp/gate/bias mlp/up/bias norm_mixer/bias norm_mixer/scale "
+        "norm_mlp/bias norm_mlp/scale norm_out/bias norm_out/scale score/bias",
     ),
     "seq2seq": (
         "embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel source_embedding/embedding",
