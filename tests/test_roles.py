@@ -34,6 +34,12 @@ TABLE = {
     ),
     "gated_conv": ("inputs/kernel", "bias filter inputs/bias"),
     "gru": ("kernel recurrent", "bias bias_n initial_0"),
+    "hyena": (
+        "filters/layers_0/kernel filters/layers_1/kernel filters/layers_2/kernel filters/out/kernel inputs/kernel "
+        "out/kernel",
+        "bias filters/layers_0/bias filters/layers_1/bias filters/layers_2/bias filters/speed inputs/bias out/bias "
+        "short skip",
+    ),
     "interactive": ("key out", "w_m w_x w_xm"),
     "linear_attention": ("maps out/kernel qkv/kernel", ""),
     "lru": ("inputs/kernel outputs/kernel", "gamma nu skip theta"),

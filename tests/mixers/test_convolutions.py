@@ -11,6 +11,7 @@ from seqjax.mixers.cnn import CNN
 from seqjax.mixers.gated import Gated
 from seqjax.mixers.gated_conv import GatedConv
 from seqjax.mixers.gru import GRU
+from seqjax.mixers.hyena import Hyena
 from seqjax.mixers.min_gru import MinGRU
 from seqjax.mixers.parallel import Parallel
 from seqjax.mixers.rcnn import RCNN
@@ -114,6 +115,21 @@ def rcnn(x, p):
     return np.tanh(dense(np.concatenate([left, x, right], axis=-1), p["out"]))
 
 
+def hyena(x, p, order=3, length=5, bands=2):
+    t = np.arange(length) / length
+    angle = 2 * np.pi * t[:, None] * np.linspace(1e-4, bands - 1, bands)
+    h, q = np.concatenate([t[:, None], np.cos(angle), -np.sin(angle)], axis=1), p["filters"]
+    for i in range(3):
+        h = np.sin(q["speed"] * dense(h, q[f"layers_{i}"]))
+    decay = np.linspace(np.log(0.01) / 1.5, np.log(0.01) / 0.3, (order - 1) * D)
+    h = (dense(h, q["out"]) * np.exp(decay * t[:, None])).reshape(length, order - 1, D)
+    *gates, z = np.split(causal(dense(x, p["inputs"]), p["short"]) + p["bias"], order + 1, axis=-1)
+    for i in range(order - 1):
+        z = z * gates[order - 1 - i]
+        z = causal(z, h[::-1, i]) + p["skip"].reshape(-1, D)[i] * z
+    return dense(gates[0] * z, p["out"])
+
+
 ORACLES = {
     "short_conv": (ShortConv(width=D, mixer=MinGRU), short_conv),
     "token_shift": (TokenShift(width=D, mixer=MinGRU), token_shift),
@@ -121,6 +137,7 @@ ORACLES = {
     "gated_conv sigmoid": (GatedConv(width=D, activation="sigmoid"), functools.partial(gated_conv, f=sigmoid)),
     "gated_conv silu": (GatedConv(width=D, activation="silu"), functools.partial(gated_conv, f=silu)),
     "tcn": (TCN(width=D, levels=3), tcn),
+    "hyena": (Hyena(width=D, order=3, filter_length=5, filter_width=4, bands=2), hyena),
     "gated": (Gated(width=D, mixer=MinGRU, expansion=1.5, activation="silu"), gated),
     "parallel": (Parallel(width=D, mixer=(MinGRU, Elman)), parallel),
     "cnn": (CNN(width=D, kernel_sizes=(2, 3, 4)), cnn),
