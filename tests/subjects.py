@@ -77,6 +77,9 @@ OPTIONS = {
     "sru": [{}, dict(peepholes=False)],
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
+    "tcn": [dict(levels=1)],
+    "hyena": [dict(filter_length=4, filter_width=5, bands=2)],
+    "cnn": [dict(kernel_sizes=(2, 11))],
 }
 
 

@@ -8,11 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.ops import conv
+from seqjax.ops import _long_conv, conv
 
 RNG = np.random.default_rng(0)
 B, L, D, E, W = 4, 11, 3, 2, 3
-OPS = {"depthwise": (conv.depthwise, (W, D)), "full": (conv.full, (W, D, E))}
+OPS = {
+    "depthwise": (conv.depthwise, (W, D)),
+    "transforms": (conv.depthwise, (W, D)),
+    "full": (conv.full, (W, D, E)),
+}
+WAYS = [("depthwise", 1), ("depthwise", 2), ("transforms", 1), ("full", 1), ("full", 2)]
+
+
+@pytest.fixture(autouse=True)
+def sizes(request, monkeypatch):
+    """The sizes at which transforms begin; a sequence here has three levels of halves."""
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("op") == "transforms":
+        monkeypatch.setattr(conv, "LONG", 2)
+        monkeypatch.setattr(_long_conv, "BLOCK", 2)
 
 
 def loop(x, w, state, real, fresh, dilation):
@@ -58,8 +71,7 @@ def layouts(real, fresh):
     ]
 
 
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(("op", "dilation"), WAYS)
 def test_values(x64, op, dilation):
     """All layouts in one program."""
     *arrays, real, fresh = arguments(op, dilation)
@@ -95,8 +107,7 @@ def pieces(f, sizes, x, w, state, real, fresh):
 SIZES = {"whole": (L,), "chunks": (4, 1, 6), "steps": (1,) * L}
 
 
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(("op", "dilation"), WAYS)
 def test_chunks_and_steps_have_the_gradients_of_plain_autodiff(x64, op, dilation):
     """By x, the filter and the first cache, of y and the last cache. Some chunks are shorter than the cache."""
     *arrays, real, fresh = arguments(op, dilation)
@@ -114,6 +125,20 @@ def test_chunks_and_steps_have_the_gradients_of_plain_autodiff(x64, op, dilation
     )(*arrays)
     for one in got:
         close(one, wanted)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_a_window_around_a_token_ends_with_its_document(x64, width):
+    x, _, _, real, fresh = arguments("full", 1)
+    w, wanted = draw(width, D, E), np.zeros((B, L, E))
+    for row in range(B):
+        document_L = np.cumsum(fresh[row] & real[row])
+        for number in np.unique(document_L):
+            places = np.flatnonzero((document_L == number) & real[row])
+            for i, j in np.ndindex(len(places), width):
+                if 0 <= i + j - width // 2 < len(places):
+                    wanted[row, places[i]] += x[row, places[i + j - width // 2]] @ w[j]
+    close(jax.jit(conv.around)(x, w, real, fresh), wanted)
 
 
 @pytest.mark.parametrize("op", OPS)

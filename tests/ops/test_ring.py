@@ -22,7 +22,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from seqjax import lookup, masks, spec
 from seqjax.mixers.attention import Attention
 from seqjax.models.stack import Stack
-from seqjax.ops import _backends, attention, linear, linear_attention, losses, positions, ring, state_space
+from seqjax.ops import _backends, attention, conv, linear, linear_attention, losses, positions, ring, state_space
 
 RNG = np.random.default_rng(0)
 B, H, G, K, N = 6, 4, 2, 4, 5
@@ -89,6 +89,15 @@ def of_state_space(kind):
     return f, (x, abs(dt), -abs(draw(E, N)), b, c, h)
 
 
+def of_convolution(op, dilation=1, cut=True):
+    """A cache that is longer than a chunk."""
+    L, W = 8, 4
+    options = dict(zip(("mask_BL", "reset_BL"), flags(L), strict=True)) if cut else {}
+    shape = (W, N) if op is conv.depthwise else (W, N, K)
+    arrays = (draw(B, L, N), draw(*shape), draw(B, (W - 1) * dilation, N))
+    return functools.partial(op, dilation=dilation, **options), arrays
+
+
 LOGITS = built.logits(7)
 
 
@@ -126,6 +135,7 @@ GROUPS = {
         "diagonal, complex": part(of_diagonal, complex_=True),
         "diagonal, associative": part(of_diagonal, "associative"),
         "linear attention": of_linear_attention,
+        "convolution": part(of_convolution, conv.depthwise),
         "a hybrid, tensor=2": MODEL,
     },
     "attention": {
@@ -156,7 +166,13 @@ GROUPS = {
             of_model, mixer=(mixer("mamba", state_size=2), mixer("s4d", state_size=2)), tie_embeddings=True
         ),
         "qrnn and s5": part(of_model, mixer=(mixer("qrnn"), mixer("s5")), tie_embeddings=True),
+        "convolution, whole documents": part(of_convolution, conv.full, cut=False),
+        "convolution, dilated": part(of_convolution, conv.full, 2),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
+        "gates and convolutions": part(
+            of_model,
+            mixer=(mixer("tcn", levels=2), mixer("gated", mixer=mixer("short_conv", mixer=mixer("lru")))),
+        ),
         "bidirectional": part(
             of_model,
             head=built.classes(7, pool="attention"),
@@ -325,12 +341,13 @@ def program(f, *shapes, devices: int | None = None):
     [
         (part(attention.attend, causal=True, backend="blockwise"), [(B, 16, H, K)] * 3),
         (linear.diagonal, [(B, 16, N)] * 2 + [(B, N)]),
+        (conv.depthwise, [(B, 16, N), (3, N), (B, 2, N)]),
         (
             lambda q, k, v, S, z: linear_attention.attend(q, k, v, (S, z)),
             [(B, 16, H, K)] * 3 + [(B, H, K, K), (B, H, K)],
         ),
     ],
-    ids=["attention", "diagonal", "linear attention"],
+    ids=["attention", "diagonal", "convolution", "linear attention"],
 )
 def test_an_axis_of_one_device_changes_nothing(f, shapes):
     alone, one, two = (program(f, *shapes, devices=n) for n in (None, 1, 2))
@@ -375,6 +392,7 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
 
 CUTTABLE = {"attention", "sparse_attention", "linear_attention"}
 CUTTABLE |= {"hgrn", "lru", "min_gru", "min_lstm", "mamba", "qrnn", "rg_lru", "s4d", "s5"}
+CUTTABLE |= {"gated", "gated_conv", "parallel", "tcn"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
