@@ -24,6 +24,7 @@ WORDS = {
     "model.expansion": "expansion expansion_factor mlp_ratio ffn_ratio mlp_expansion",
     "model.dropout": "dropout dropout_rate dropout_prob p_dropout hidden_dropout hidden_dropout_prob resid_pdrop",
     "model.norm": "norm norm_type",
+    "model.mlp": "mlp mlp_type ffn ffn_type hidden_act activation_function",
     "task.head.pool": "pool pooling",
     "model.tie_embeddings": "tied tie_weights tie_embeddings tie_word_embeddings weight_tying",
     "model.dtype": "dtype precision compute_dtype param_dtype mixed_precision amp",

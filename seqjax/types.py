@@ -124,6 +124,7 @@ class Injected:
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 Layers = Annotated[int, Range(least=1, most=1024)]  # JAX traces each layer separately
+Taps = Annotated[int, Range(least=1, most=256)]  # JAX traces each tap of a convolution separately
 Processes = Annotated[int, Range(least=0, most=1024)]  # processes or devices of one machine
 Seed = Annotated[int, Range(least=0, below=2**31)]
 Positive = Annotated[float, Range(above=0, below=math.inf)]

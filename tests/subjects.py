@@ -73,6 +73,8 @@ OPTIONS = {
     "rnn": [{}, dict(activation="relu")],
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
+    "tcn": [dict(levels=1)],
+    "cnn": [dict(kernel_sizes=(2, 11))],
 }
 
 

@@ -27,7 +27,7 @@ BUILT = dict(width=D, mixer=(mixer("attention", dict(heads=2, max_length=CONTEXT
 MODELS = {
     "stack": [
         dict(inputs=TOKENS, head=logits(V)),
-        dict(inputs=TOKENS, head=logits(V), tie_embeddings=True, norm="rms"),
+        dict(inputs=TOKENS, head=logits(V), tie_embeddings=True, norm="rms", mlp="swiglu"),
         dict(inputs=FEATURES, head=classes(V, pool="attention", weights="sigmoid")),
         dict(inputs=TOKENS, head=classes(V, pool="last")),
     ],

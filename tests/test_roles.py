@@ -25,8 +25,14 @@ TABLE = {
         "backward/kernel backward/recurrent forward/kernel forward/recurrent out/kernel",
         "backward/bias forward/bias out/bias",
     ),
+    "cnn": ("kernel_0 kernel_1", "bias"),
     "conv_lstm": ("kernel recurrent", "bias initial_0 initial_1"),
     "cross_attention": ("kv/kernel out/kernel q/kernel", "norm_k/scale norm_q/scale"),
+    "gated": (
+        "inner/inner/kernel inputs/kernel out/kernel",
+        "inner/bias inner/filter inner/inner/bias inner/inner/decay inputs/bias out/bias",
+    ),
+    "gated_conv": ("inputs/kernel", "bias filter inputs/bias"),
     "gru": ("kernel recurrent", "bias bias_n initial_0"),
     "interactive": ("key out", "w_m w_x w_xm"),
     "linear_attention": ("maps out/kernel qkv/kernel", ""),
@@ -34,19 +40,33 @@ TABLE = {
     "lstm": ("kernel projection recurrent", "bias bias_c initial_0 initial_1 peepholes scale scale_c scale_x"),
     "mgu": ("kernel recurrent", "bias initial_0"),
     "min_gru": ("inputs/kernel", "inputs/bias"),
+    "parallel": (
+        "mixers_0/out/kernel mixers_0/qkv/kernel mixers_1/kernel out/kernel",
+        "mixers_1/bias mixers_1/decay norms_0/scale norms_1/scale",
+    ),
+    "rcnn": (
+        "backward/kernel backward/recurrent forward/kernel forward/recurrent out/kernel",
+        "backward/bias forward/bias out/bias",
+    ),
     "rg_lru": ("kernel", "bias decay"),
     "rnn": ("kernel recurrent", "bias initial_0"),
+    "short_conv": ("inner/kernel inner/recurrent", "bias filter inner/bias"),
     "slstm": ("kernel recurrent", "bias initial_0"),
     "sparse_attention": ("out/kernel qkv/kernel", ""),
     "stacked": (
         "layers_0/kernel layers_0/recurrent layers_1/kernel layers_1/recurrent",
         "layers_0/bias layers_1/bias",
     ),
+    "tcn": (
+        "convolutions_0/kernel convolutions_1/kernel",
+        "convolutions_0/bias convolutions_0/scale convolutions_1/bias convolutions_1/scale",
+    ),
+    "token_shift": ("inner/kernel inner/recurrent", "inner/bias mix"),
     "linear": ("head/kernel", "head/bias"),
     "stack": (
-        "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/up/kernel score/kernel",
-        "embedding/bias head/bias mlp/down/bias mlp/up/bias norm_mixer/bias norm_mixer/scale norm_mlp/bias "
-        "norm_mlp/scale norm_out/bias norm_out/scale score/bias",
+        "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/gate/kernel mlp/up/kernel score/kernel",
+        "embedding/bias head/bias mlp/down/bias mlp/gate/bias mlp/up/bias norm_mixer/bias norm_mixer/scale "
+        "norm_mlp/bias norm_mlp/scale norm_out/bias norm_out/scale score/bias",
     ),
     "seq2seq": (
         "embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel source_embedding/embedding",

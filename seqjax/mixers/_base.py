@@ -37,8 +37,16 @@ class Mixer(Module):
 
     @nn.nowrap
     def init_state(self, batch: int):
-        """The state before the first token, a pytree of arrays (batch, ...). Needs no parameters."""
-        raise NotImplementedError
+        """The state before the first token, a pytree of arrays (batch, ...). Needs no parameters.
+
+        Raises:
+          ValueError: the mixer sees later tokens.
+        """
+        if self.causal:
+            raise NotImplementedError
+        raise ValueError(
+            f"{type(self).__name__} sees later tokens and has no state: choose a causal mixer to run step by step."
+        )
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True):
         """Mixes a sequence, or continues from `state`.

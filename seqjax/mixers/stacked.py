@@ -3,13 +3,13 @@
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import Mixer, Mixers, cycle, least_capacity, sides
-from seqjax.mixers._memory import check_alone
+from seqjax.mixers._base import Mixer, Mixers, cycle
+from seqjax.mixers._wrapper import Wrapper
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Fraction, Layers
 
 
-class Stacked(Mixer):
+class Stacked(Wrapper):
     """A deep recurrent network: mixers in layers, with dropout between the layers, without norms or MLPs.
 
         x_{i+1} = mixer_i(x_i),   or x_i + mixer_i(x_i) if `residual`,   dropout on the inputs of all but the first
@@ -25,44 +25,19 @@ class Stacked(Mixer):
     dropout: Fraction = 0.0
     residual: bool = False
 
-    def __post_init__(self):
-        super().__post_init__()
-        check_alone(self.stack(), "a stack")  # this builds the mixers, so bad options fail now
-
     @nn.nowrap
-    def stack(self, parent=None) -> list[Mixer]:
-        """One mixer per layer; without a parent they are unbound."""
+    def parts(self, parent=None) -> list[Mixer]:
         given = dict(width=self.width, dtype=self.dtype, parent=parent)
         mixers = cycle(self.mixer, self.layers, "mixer.mixer")
         return [mixer(**given, name=f"layers_{i}") for i, mixer in enumerate(mixers)]
 
     def setup(self):
-        self.inner = self.stack(parent=self)
+        self.inner = self.parts(parent=self)
         self.drop = nn.Dropout(self.dropout)
-
-    @property
-    def causal(self):
-        return all(mixer.causal for mixer in self.stack())
-
-    @property
-    def cuttable(self):
-        return all(mixer.cuttable for mixer in self.stack())
-
-    @property
-    def prefix(self):
-        return max(mixer.prefix for mixer in self.stack())
-
-    @property
-    def capacity(self):
-        return least_capacity(self.stack())
-
-    @property
-    def side(self):
-        return sides(self.stack())
 
     @nn.nowrap
     def init_state(self, batch: int):
-        return tuple(mixer.init_state(batch) for mixer in self.stack())
+        return tuple(mixer.init_state(batch) for mixer in self.parts())
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.check(x_BLD, state, mask_BL, reset_BL)

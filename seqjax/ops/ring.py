@@ -1,8 +1,8 @@
 """Sequences split over devices: along the mesh axis `sequence`, each device has one chunk of the tokens.
 
 Set the mesh around a call with `jax.set_mesh(mesh)`. Only operations along a sequence have their own code for this:
-ring attention (`seqjax.ops._ring_attention`), and linear recurrences through the states between chunks (`between`).
-XLA splits everything else.
+ring attention (`seqjax.ops._ring_attention`), and linear recurrences and convolutions through the states between chunks
+(`between`). XLA splits everything else.
 """
 
 import jax
@@ -50,8 +50,8 @@ def by_chunk(f, *cut, whole=()):
     return jax.jit(f)(*cut, *whole)  # jit, so that it also works outside of a jitted function
 
 
-def between(decay, gain, first, reverse: bool = False):
-    """The states before each of n chunks and after the last one, where a chunk maps a state h to decay h + gain.
+def between(decay, gain, first, reverse: bool = False, move=jnp.multiply):
+    """The states before each of n chunks and after the last one, where a chunk maps a state h to move(decay, h) + gain.
 
     Arguments and results are trees of arrays: decay and gain (B, n, ...), one per chunk, first (B, ...) ->
     (B, n, ...), (B, ...). They are small, so every device gets those of all chunks and computes the same result.
@@ -64,7 +64,7 @@ def between(decay, gain, first, reverse: bool = False):
     found = {}
     for i in reversed(order) if reverse else order:
         found[i] = h
-        h = jax.tree.map(lambda d, g, h, i=i: d[:, i] * h + g[:, i], decay, gain, h)
+        h = jax.tree.map(lambda d, g, h, i=i: move(d[:, i], h) + g[:, i], decay, gain, h)
     return jax.tree.map(lambda *chunks: everywhere(jnp.stack(chunks, axis=1)), *(found[i] for i in order)), h
 
 

@@ -113,8 +113,8 @@ ALONE = dict(inputs=spec.tokens(5, classes=3), head=logits(3), width=D, mixer=(G
     ("build", "whole"),
     [
         (functools.partial(stack.Model, **ALONE), "this model"),
-        (functools.partial(Stacked, width=D, mixer=(GRU, CrossAttention)), "a stack"),
-        (functools.partial(Bidirectional, width=D, mixer=CrossAttention), "a bidirectional mixer"),
+        (functools.partial(Stacked, width=D, mixer=(GRU, CrossAttention)), "Stacked"),
+        (functools.partial(Bidirectional, width=D, mixer=CrossAttention), "Bidirectional"),
     ],
 )
 def test_where_there_is_no_memory_none_is_read(build, whole):

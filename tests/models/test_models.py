@@ -9,7 +9,7 @@ import pytest
 from built import classes, logits
 from decay import Decay
 from flax import linen as nn
-from gradients import init, run
+from gradients import drawn, init, run
 
 from seqjax import spec
 from seqjax.embed import Embed
@@ -17,6 +17,7 @@ from seqjax.embed.tokens import Tokens
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
+from seqjax.models._blocks import MLP
 from seqjax.models.stack import Stack
 from seqjax.tasks import Reads
 from seqjax.training import cost
@@ -208,3 +209,20 @@ def test_half_precision_keeps_parameters_and_logits_in_float32():
 def test_options_that_are_refused(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+@pytest.mark.parametrize(
+    ("form", "act"),
+    [("geglu", lambda v: v * sigmoid(1.5957691 * (v + 0.044715 * v**3))), ("swiglu", lambda v: v * sigmoid(v))],
+)
+def test_gated_mlps_multiply_two_layers(form, act):
+    module, x = MLP(4, 1.5, form, "float32"), np.random.default_rng(0).normal(size=(1, 3, 4)).astype(np.float32)
+    params = drawn(module, x)
+    up, gate, down = (params["params"][name] for name in ("up", "gate", "down"))
+    hidden = act(x @ gate["kernel"] + gate["bias"]) * (x @ up["kernel"] + up["bias"])
+    assert hidden.shape == (1, 3, 6)
+    np.testing.assert_allclose(run(module, params, x), hidden @ down["kernel"] + down["bias"], atol=1e-5)

@@ -22,7 +22,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from seqjax import lookup, masks, spec
 from seqjax.mixers.attention import Attention
 from seqjax.models.stack import Stack
-from seqjax.ops import _backends, attention, linear, linear_attention, losses, positions, ring
+from seqjax.ops import _backends, attention, conv, linear, linear_attention, losses, positions, ring
 
 RNG = np.random.default_rng(0)
 B, H, G, K, N = 6, 4, 2, 4, 5
@@ -77,6 +77,15 @@ def of_linear_attention(kernel="product", cut=True):
     )
 
 
+def of_convolution(op, dilation=1, cut=True):
+    """A cache that is longer than a chunk."""
+    L, W = 8, 4
+    options = dict(zip(("mask_BL", "reset_BL"), flags(L), strict=True)) if cut else {}
+    shape = (W, N) if op is conv.depthwise else (W, N, K)
+    arrays = (draw(B, L, N), draw(*shape), draw(B, (W - 1) * dilation, N))
+    return functools.partial(op, dilation=dilation, **options), arrays
+
+
 LOGITS = built.logits(7)
 
 
@@ -114,6 +123,7 @@ GROUPS = {
         "diagonal, complex": part(of_diagonal, complex_=True),
         "diagonal, associative": part(of_diagonal, "associative"),
         "linear attention": of_linear_attention,
+        "convolution": part(of_convolution, conv.depthwise),
         "a hybrid, tensor=2": MODEL,
     },
     "attention": {
@@ -138,7 +148,13 @@ GROUPS = {
         "diagonal, tensor=2": part(of_diagonal, "scan"),
         "linear attention, taylor": part(of_linear_attention, "taylor"),
         "linear attention, tensor=2": part(of_linear_attention, "taylor", cut=False),
+        "convolution, whole documents": part(of_convolution, conv.full, cut=False),
+        "convolution, dilated": part(of_convolution, conv.full, 2),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
+        "gates and convolutions": part(
+            of_model,
+            mixer=(mixer("tcn", levels=2), mixer("gated", mixer=mixer("short_conv", mixer=mixer("lru")))),
+        ),
         "bidirectional": part(
             of_model,
             head=built.classes(7, pool="attention"),
@@ -300,12 +316,13 @@ def program(f, *shapes, devices: int | None = None):
     [
         (part(attention.attend, causal=True, backend="blockwise"), [(B, 16, H, K)] * 3),
         (linear.diagonal, [(B, 16, N)] * 2 + [(B, N)]),
+        (conv.depthwise, [(B, 16, N), (3, N), (B, 2, N)]),
         (
             lambda q, k, v, S, z: linear_attention.attend(q, k, v, (S, z)),
             [(B, 16, H, K)] * 3 + [(B, H, K, K), (B, H, K)],
         ),
     ],
-    ids=["attention", "diagonal", "linear attention"],
+    ids=["attention", "diagonal", "convolution", "linear attention"],
 )
 def test_an_axis_of_one_device_changes_nothing(f, shapes):
     alone, one, two = (program(f, *shapes, devices=n) for n in (None, 1, 2))
@@ -349,6 +366,7 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
 
 
 CUTTABLE = {"attention", "sparse_attention", "linear_attention", "lru", "min_gru", "rg_lru"}
+CUTTABLE |= {"gated", "gated_conv", "parallel", "tcn"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
