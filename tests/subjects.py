@@ -74,6 +74,14 @@ OPTIONS = {
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
     "tcn": [dict(levels=1)],
+    "delta_net": [dict(heads=2, conv_width=2), dict(heads=2, conv_width=0, beta_max=2.0)],
+    "gated_delta_net": [dict(heads=2, conv_width=2)],
+    "gla": [dict(heads=2, gate_rank=3)],
+    "hgrn2": [dict(heads=2), dict(heads=2, lower_bound=0.2)],
+    "mamba2": [dict(heads=2, state_size=3, conv_width=2)],
+    "mlstm": [dict(heads=2, conv_width=2)],
+    "retnet": [dict(heads=2)],
+    "rwkv7": [dict(heads=2)],
     "cnn": [dict(kernel_sizes=(2, 11))],
 }
 
