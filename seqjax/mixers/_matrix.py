@@ -10,15 +10,19 @@ from seqjax.mixers._base import check_heads
 from seqjax.mixers._layers import Dense, read_and_weigh
 from seqjax.mixers._linear import LinearMixer
 from seqjax.ops import conv, dense, matrix_state
-from seqjax.types import Count, Range
+from seqjax.types import Count, Positive, Range
 
 Window = Annotated[int, Range(least=0, most=256)]
 
 
 class MatrixMixer(LinearMixer):
-    """A mixer whose heads each have a matrix (K, V) as state, K = `key_width` and V = `value_width`."""
+    """A mixer whose heads each have a matrix (K, V) as state, K = `key_width` and V = `value_width`.
+
+    `norm_eps` is added to the mean square of what a norm divides: it bounds what becomes of outputs that nearly cancel.
+    """
 
     heads: Count = 4
+    norm_eps: Positive = 1e-5
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,9 +66,15 @@ class MatrixMixer(LinearMixer):
         read = lambda v_BLHX, S_BHKX: matrix_state.run(tokens_of(v_BLHX), S_BHKX, mask_BL, reset_BL, lowest=lowest)
         return read_and_weigh(self, read, v_BLHV, S_BHKV)
 
-    def close(self, y_BLHV, gate_BLM, scale_V, eps=1e-5):
+    def norm(self, y_BLX):
+        """y over its root mean square, float32."""
+        y_BLX = y_BLX.astype(jnp.float32)
+        return y_BLX * jax.lax.rsqrt(jnp.mean(y_BLX**2, axis=-1, keepdims=True) + self.norm_eps)
+
+    def close(self, y_BLHV, gate_BLM, scale_V):
         """The normed heads, times silu(gate), side by side: (B, L, H V). Without a gate: None."""
-        y_BLHV = normed(y_BLHV, scale_V, eps)
+        y_BLHV = self.norm(y_BLHV)
+        y_BLHV = y_BLHV if scale_V is None else y_BLHV * scale_V[None, None, None]
         y_BLM = y_BLHV.reshape(*y_BLHV.shape[:2], -1)
         return y_BLM if gate_BLM is None else y_BLM * jax.nn.silu(gate_BLM.astype(jnp.float32))
 
@@ -113,13 +123,6 @@ class Convolved(MatrixMixer):
     def pack(self, cache_BRM, S_BHKV):
         """The state, of its two parts."""
         return (cache_BRM, S_BHKV) if self.conv_width else S_BHKV
-
-
-def normed(y_BLHV, scale_V=None, eps=1e-5):
-    """y over its root mean square, per head, float32."""
-    y_BLHV = y_BLHV.astype(jnp.float32)
-    y_BLHV = y_BLHV * jax.lax.rsqrt(jnp.mean(y_BLHV**2, axis=-1, keepdims=True) + eps)
-    return y_BLHV if scale_V is None else y_BLHV * scale_V[None, None, None]
 
 
 def unit(x_BLHK):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.mixers._matrix import MatrixMixer, normed
+from seqjax.mixers._matrix import MatrixMixer
 from seqjax.ops.matrix_state import Tokens
 from seqjax.types import Fraction
 
@@ -47,7 +47,7 @@ class HGRN2(MatrixMixer):
         q_BLHK = jax.nn.silu(q_BLHK.astype(jnp.float32))
         tokens_of = lambda v_BLHX: Tokens(q_BLHK, g_BLHK, k_BLHK, v_BLHX)
         y_BLHV, end = self.recur(tokens_of, v_BLHV, state, mask_BL, reset_BL, lowest)
-        return self.out(normed(y_BLHV.reshape(x_BLD.shape)) * self.scale[None, None]), end
+        return self.out(self.norm(y_BLHV.reshape(x_BLD.shape)) * self.scale[None, None]), end
 
 
 Mixer = HGRN2

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.mixers import _steps
-from seqjax.mixers._matrix import Convolved, normed
+from seqjax.mixers._matrix import Convolved
 from seqjax.mixers.gated_delta_net import decay, init_rate
 from seqjax.ops.matrix_state import Tokens
 from seqjax.types import Count
@@ -70,7 +70,7 @@ class Mamba2(Convolved):
         y_BLHP, S_BHNP = self.recur(tokens_of, dt_BLH1 * u_BLHP, S_BHNP, mask_BL, reset_BL)
         y_BLHP = y_BLHP + self.skip[None, None, :, None] * u_BLHP
         y_BLE = y_BLHP.reshape(z_BLE.shape) * jax.nn.silu(z_BLE.astype(jnp.float32))
-        return self.out(normed(y_BLE) * self.scale[None, None]), self.pack(cache_BRM, S_BHNP)
+        return self.out(self.norm(y_BLE) * self.scale[None, None]), self.pack(cache_BRM, S_BHNP)
 
 
 Mixer = Mamba2

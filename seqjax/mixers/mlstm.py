@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.mixers._layers import read_and_weigh
-from seqjax.mixers._matrix import Convolved, normed
+from seqjax.mixers._matrix import Convolved
 from seqjax.ops import mlstm
 
 
@@ -58,7 +58,7 @@ class MLSTM(Convolved):
             return mlstm.run(q_BLHK, k_BLHK, v_BLHV, i_BLH, f_BLH, (C_BHKV, n_BHK, m_BH), mask_BL, reset_BL)
 
         y_BLHV, end = read_and_weigh(self, read, self.split(v_BLD), C_BHKV)
-        y_BLD = normed(y_BLHV, self.scale).reshape(x_BLD.shape) * jax.nn.sigmoid(o_BLD.astype(jnp.float32))
+        y_BLD = self.close(y_BLHV, None, self.scale) * jax.nn.sigmoid(o_BLD.astype(jnp.float32))
         return self.out(y_BLD), self.pack(cache_BRD, end)
 
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.mixers._matrix import MatrixMixer, normed, unit
+from seqjax.mixers._matrix import MatrixMixer, unit
 from seqjax.ops import conv
 from seqjax.ops.matrix_state import Tokens
-from seqjax.types import Count
+from seqjax.types import Count, Positive
 
 FASTEST = math.exp(-0.5)  # the decay of a token is at least exp(-FASTEST) = 0.545
 POWERS = dict(r=0.2, k=0.7, v=0.7, w=0.9, a=0.9, z=0.2)  # how the mean with the token before starts
@@ -37,6 +37,7 @@ class RWKV7(MatrixMixer):
     """
 
     rank: Count = 32
+    norm_eps: Positive = 64e-5
 
     vectors = ("shift", "rho")
 
@@ -79,7 +80,7 @@ class RWKV7(MatrixMixer):
         back = dict(a=-kappa_BLHK * jnp.exp(-g_BLHK), b=a_BLHK * kappa_BLHK)
         tokens_of = lambda v_BLHX: Tokens(r_BLHK, g_BLHK, k_BLHK, v_BLHX, **back)
         y_BLHV, S_BHKV = self.recur(tokens_of, v_BLHV, S_BHKV, mask_BL, reset_BL, lowest=-FASTEST)
-        y_BLHV = normed(y_BLHV - jnp.mean(y_BLHV, axis=-1, keepdims=True), eps=64e-5)
+        y_BLHV = self.norm(y_BLHV - jnp.mean(y_BLHV, axis=-1, keepdims=True))
         y_BLD = y_BLHV.reshape(x_BLD.shape) * self.scale[None, None] + self.bias[None, None]
         own_BLH1 = jnp.sum(r_BLHK * k_BLHK * self.rho[None, None], axis=-1, keepdims=True)
         y_BLD = y_BLD + (own_BLH1 * v_BLHV).reshape(x_BLD.shape)

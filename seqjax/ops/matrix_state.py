@@ -16,6 +16,7 @@ In a chunk, with G_t = g_1 + ... + g_t, all pairs of tokens are computed at once
 The system for u is triangular and solved by substitution: powers of P_ab explode if equal keys follow each other.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -28,9 +29,9 @@ from seqjax.ops._product import wide
 
 CHUNK = 64  # fastest for decays per head, on a CPU; for decays per channel it is what `LIMIT` allows
 CHUNK_BACK = 32  # the same, where the state is read back
-# The lowest g that is told from -inf: exp of it is 0 beside 1. And the largest exponent of a factor in `_pairs`, whose
-# products with numbers up to 1e3 are finite.
-LOWEST, LIMIT = {"float32": -20.0, "float64": -40.0}, {"float32": 80.0, "float64": 340.0}
+# The lowest g that is told from -inf: exp of it is 0 beside 1. And the largest exponent, of either sign, of a factor in
+# `_pairs`: its products with numbers from 1e-10 to 1e10 are normal numbers.
+LOWEST, LIMIT = {"float32": -16.0, "float64": -40.0}, {"float32": 64.0, "float64": 340.0}
 
 
 class Tokens(NamedTuple):
@@ -69,7 +70,7 @@ def run(tokens: Tokens, S_BHKV, mask_BL=None, reset_BL=None, *, lowest: float | 
       tokens: `Tokens`.
       S_BHKV: the state before the first token; zeros at the start.
       mask_BL, reset_BL: bool, as in a mixer.
-      lowest: a bound of g; lower ones are raised to it, without a gradient. None: -20 in float32, and exp(-20) is 2e-9.
+      lowest: a bound of g; lower ones are raised to it, without a gradient. None: -16 in float32, and exp(-16) is 1e-7.
         Decays per channel are products of two factors, so the higher the bound, the longer a chunk may be.
       chunk: tokens per chunk, at most; None: what is fast. It changes only the speed; 1 gives the recurrence above.
 
@@ -88,7 +89,7 @@ def run(tokens: Tokens, S_BHKV, mask_BL=None, reset_BL=None, *, lowest: float | 
     tokens = tokens._replace(g=jnp.maximum(tokens.g.astype(dtype), lowest))
     effect = partial(_effect, dtype) if tokens.b is None else None
     S_BHKV, y_BLHV = documents.scan(
-        partial(_chunk, dtype), S_BHKV.astype(dtype), tokens, mask_BL, reset_BL, chunk, effect
+        partial(_chunk, dtype, lowest), S_BHKV.astype(dtype), tokens, mask_BL, reset_BL, chunk, effect
     )
     return y_BLHV, S_BHKV
 
@@ -108,7 +109,7 @@ def _check(tokens, S_BHKV, lowest) -> None:
             )
 
 
-def _chunk(dtype, S_BHKV, chunk):
+def _chunk(dtype, lowest, S_BHKV, chunk):
     """One chunk of T tokens: -> the state after it, and y."""
     q, g, k, v, a, b, c = _heads_first(dtype, chunk)
     sees_B1TT = chunk.visible()[:, None]
@@ -116,7 +117,7 @@ def _chunk(dtype, S_BHKV, chunk):
     G_BHTX = jnp.cumsum(g, axis=2)  # inclusive: exponents of an exclusive sum could be large and positive
     since_BHTX = jnp.where(_flag(chunk.old_BT), jnp.exp(G_BHTX), 0)  # what is left of S at each token
     reads, writes = [x for x in (q, a) if x is not None], [x for x in (k, b) if x is not None]
-    pairs = _pairs(reads, writes, G_BHTX)
+    pairs = _pairs(reads, writes, G_BHTX, lowest)
     from_S = jnp.split(jnp.concatenate([x * since_BHTX for x in reads], axis=2) @ S_BHKV, len(reads), axis=2)
 
     values = [] if k is None else [v]
@@ -129,15 +130,18 @@ def _chunk(dtype, S_BHKV, chunk):
     return _written(S_BHKV, chunk, G_BHTX, writes, values), documents.swap(y_BHTV)
 
 
-def _pairs(reads, writes, G_BHTX):
+def _pairs(reads, writes, G_BHTX, lowest):
     """A function of i, j and what sees what: the pairs of reader i and writer j, faded, zero where one does not see."""
     T = G_BHTX.shape[2]
     turn = lambda x: jnp.swapaxes(x, 2, 3)
     per_channel = G_BHTX.shape[-1] > 1
     if per_channel:
-        # exp(G_t - G_s) as two factors; with the reference in the middle, exponents are at most half a chunk's decay.
-        rest_BHTX = G_BHTX - G_BHTX[:, :, (T - 1) // 2 : (T + 1) // 2]
-        reads, writes = [x * jnp.exp(rest_BHTX) for x in reads], [x * jnp.exp(-rest_BHTX) for x in writes]
+        # exp(G_t - G_s) as two factors, exp(G_t) c^2 and exp(-G_s) / c^2. A constant c halves the largest exponent; a
+        # sum up to the middle of the chunk would let later tokens into the rounding of earlier ones. Squares, because
+        # exp(G) alone could be too small; a power of two, because that is exact.
+        c = 2.0 ** round(-lowest * T / 4 / math.log(2))
+        reads = [x * (jnp.exp(G_BHTX / 2) * c) ** 2 for x in reads]
+        writes = [x * (jnp.exp(-G_BHTX / 2) / c) ** 2 for x in writes]
     all_BHMM = jnp.concatenate(reads, axis=2) @ turn(jnp.concatenate(writes, axis=2))  # one product for all
 
     def pairs(i, j, sees_B1TT):

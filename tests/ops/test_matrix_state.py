@@ -121,5 +121,64 @@ def test_float32_is_near(form):
     with jax.enable_x64(False):
         got = jax.jit(partial(both, matrix_state.run, form))(jax.tree.map(jnp.float32, draw()))
     assert all(a.dtype == "float32" for a in jax.tree.leaves(got))
-    # A sum that holds -20 rounds to 1e-6 of what follows it.
+    # A sum that holds -16 rounds to 1e-6 of what follows it.
     close(jax.device_get(got), wanted(form), 1e-4 if "at once" in form else 1e-5)
+
+
+def test_pieces_with_state_are_the_whole():
+    """The middle piece is one token."""
+    parts, (real, fresh) = jax.tree.map(jnp.float32, draw()), flags()
+    tokens, state, ys = FORMS["everything"](parts), parts["S"], []
+    for start, end in ((0, 10), (10, 11), (11, L)):
+        now = np.s_[:, start:end]
+        y, state = matrix_state.run(jax.tree.map(lambda a, now=now: a[now], tokens), state, real[now], fresh[now])
+        ys.append(y)
+    close((np.concatenate(ys, axis=1), np.asarray(state)), wanted("everything")[0], 1e-5)
+
+
+def test_what_is_masked_does_not_count_and_gets_no_gradient():
+    parts, (real, fresh) = jax.tree.map(jnp.float32, draw()), flags()
+    tokens = FORMS["everything"](parts)
+    f = jax.jit(jax.value_and_grad(lambda tokens: jnp.sum(matrix_state.run(tokens, parts["S"], real, fresh)[0])))
+    y, slopes = jax.device_get(f(jax.tree.map(lambda a: jnp.where(real[:, :, None, None], a, jnp.nan), tokens)))
+    close(y, jax.device_get(f(tokens)[0]), 1e-6)
+    assert all(np.isfinite(a).all() and not np.any(a[~real]) for a in slopes)
+
+
+@pytest.mark.slow  # 64k tokens
+@pytest.mark.parametrize("form", ["head", "channel", "delta", "everything"])
+def test_64k_tokens_in_bfloat16_are_finite(form):
+    parts = draw(length=2**16)
+    parts = {name: jnp.asarray(a, "float32" if name in ("S", "head", "channel", "bounded", "beta") else "bfloat16")
+             for name, a in parts.items()}  # fmt: skip
+    loss = lambda parts: jnp.sum(matrix_state.run(FORMS[form](parts), parts["S"], *flags(2**16))[0] ** 2)
+    out = jax.device_get(jax.jit(jax.value_and_grad(loss))(parts))
+    assert all(np.isfinite(np.float32(a)).all() for a in jax.tree.leaves(out))
+
+
+def test_no_state_per_token_is_kept_for_the_backward_pass():
+    """What is kept, and what is needed besides, grows with the length and no faster."""
+
+    def size(length):
+        parts = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, "float32"), draw(length=length))
+        loss = lambda parts: jnp.sum(matrix_state.run(FORMS["gated delta"](parts), parts["S"])[0] ** 2)
+        return jax.jit(jax.grad(loss)).lower(parts).compile().memory_analysis().temp_size_in_bytes
+
+    assert size(2048) < 8.5 * size(256)
+
+
+def test_what_does_not_fit_is_refused():
+    parts, (real, _) = draw(), flags()
+    tokens, S = FORMS["head"](parts), parts["S"]
+    for wrong, words in [
+        (
+            dict(tokens=tokens._replace(k=tokens.k[..., :3])),
+            r"k is \[3, 21, 2, 3\], and the state \[B, 2, 4, 3\] wants",
+        ),
+        (dict(tokens=tokens._replace(g=tokens.k[..., :3])), "of width 1 or 4: project"),
+        (dict(tokens=tokens._replace(v=tokens.v[:, :, :1])), "wants 2 heads of width 3"),
+        (dict(lowest=0.0), "lowest=0.0; it is a bound of log decays"),
+        (dict(reset_BL=real[:, :-1]), r"reset_BL is bool\[3, 20\]"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            matrix_state.run(**(dict(tokens=tokens, S_BHKV=S) | wrong))

@@ -22,7 +22,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from seqjax import lookup, masks, spec
 from seqjax.mixers.attention import Attention
 from seqjax.models.stack import Stack
-from seqjax.ops import _backends, attention, conv, linear, linear_attention, losses, positions, ring
+from seqjax.ops import _backends, attention, conv, linear, linear_attention, losses, matrix_state, positions, ring
 
 RNG = np.random.default_rng(0)
 B, H, G, K, N = 6, 4, 2, 4, 5
@@ -77,6 +77,17 @@ def of_linear_attention(kernel="product", cut=True):
     )
 
 
+def of_matrix_state(width=K, cut=True):
+    L = 24
+    options = dict(zip(("mask_BL", "reset_BL"), flags(L), strict=True)) if cut else {}
+    q, k, v, g, S = (draw(*shape) for shape in ((B, L, H, K),) * 3 + ((B, L, H, width), (B, H, K, K)))
+
+    def f(q, k, v, g, S):
+        return matrix_state.run(matrix_state.Tokens(q, g, k, v), S, chunk=4, **options)
+
+    return f, (q, k, v, -abs(g), S)
+
+
 def of_convolution(op, dilation=1, cut=True):
     """A cache that is longer than a chunk."""
     L, W = 8, 4
@@ -124,6 +135,7 @@ GROUPS = {
         "diagonal, associative": part(of_diagonal, "associative"),
         "linear attention": of_linear_attention,
         "convolution": part(of_convolution, conv.depthwise),
+        "matrix state": of_matrix_state,
         "a hybrid, tensor=2": MODEL,
     },
     "attention": {
@@ -148,6 +160,8 @@ GROUPS = {
         "diagonal, tensor=2": part(of_diagonal, "scan"),
         "linear attention, taylor": part(of_linear_attention, "taylor"),
         "linear attention, tensor=2": part(of_linear_attention, "taylor", cut=False),
+        "matrix state, one decay per head": part(of_matrix_state, 1, cut=False),
+        "matrix states": part(of_model, mixer=(mixer("retnet"), mixer("mamba2", state_size=3), mixer("gla")), layers=3),
         "convolution, whole documents": part(of_convolution, conv.full, cut=False),
         "convolution, dilated": part(of_convolution, conv.full, 2),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
@@ -367,6 +381,7 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
 
 CUTTABLE = {"attention", "sparse_attention", "linear_attention", "lru", "min_gru", "rg_lru"}
 CUTTABLE |= {"gated", "gated_conv", "parallel", "tcn"}
+CUTTABLE |= {"gla", "hgrn2", "mamba2", "retnet"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
