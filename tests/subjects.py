@@ -47,6 +47,9 @@ AXES = {
     "output gate": lambda o: "output_gate" in o,
 }
 
+# A norm of outputs that nearly cancel multiplies rounding errors: of few random tokens, some do.
+CALM = dict(norm_eps=0.1)
+
 # What is not listed is tested with its defaults. A variant names a path that no other one takes.
 OPTIONS = {
     "attention": ATTENTION,
@@ -80,6 +83,14 @@ OPTIONS = {
     "tcn": [dict(levels=1)],
     "hyena": [dict(filter_length=4, filter_width=5, bands=2)],
     "cnn": [dict(kernel_sizes=(2, 11))],
+    "delta_net": [dict(heads=2, conv_width=2, **CALM), dict(heads=2, conv_width=0, beta_max=2.0, **CALM)],
+    "gated_delta_net": [dict(heads=2, conv_width=2, **CALM)],
+    "gla": [dict(heads=2, gate_rank=3, **CALM)],
+    "hgrn2": [dict(heads=2, **CALM), dict(heads=2, lower_bound=0.2, **CALM)],
+    "mamba2": [dict(heads=2, state_size=3, conv_width=2, **CALM)],
+    "mlstm": [dict(heads=2, conv_width=2, **CALM)],
+    "retnet": [dict(heads=2, **CALM)],
+    "rwkv7": [dict(heads=2, rank=3, **CALM)],
 }
 
 

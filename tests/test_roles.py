@@ -78,6 +78,17 @@ TABLE = {
         "convolutions_0/bias convolutions_0/scale convolutions_1/bias convolutions_1/scale",
     ),
     "token_shift": ("inner/kernel inner/recurrent", "inner/bias mix"),
+    "delta_net": ("gates inputs/kernel out/kernel", "filter scale"),
+    "gated_delta_net": ("gates inputs/kernel out/kernel", "bias_dt filter rate scale"),
+    "gla": ("gates inputs/kernel low/kernel out/kernel", "bias scale"),
+    "hgrn2": ("gates inputs/kernel out/kernel", "scale"),
+    "mamba2": ("gates inputs/kernel out/kernel", "bias bias_dt filter rate scale skip"),
+    "mlstm": ("gates out/kernel qk/kernel vo/kernel", "bias_f bias_i filter scale"),
+    "retnet": ("inputs/kernel out/kernel", ""),
+    "rwkv7": (
+        "decay down gates out/kernel rate rkv",
+        "alpha bias bias_decay bias_rate rho scale shift xi",
+    ),
     "linear": ("head/kernel", "head/bias"),
     "stack": (
         "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/gate/kernel mlp/up/kernel score/kernel",

@@ -34,3 +34,14 @@ class Embed(nn.Embed):
     def attend(self, x_BLD):
         """The product of each token with all rows of the table."""
         return dense.einsum("BLD,VD->BLV", x_BLD, self.embedding, self.dtype)
+
+
+def read_and_weigh(module, read, v_BLHV, S_BHKV):
+    """read(v, S): y and the last state. Its weights (B, H, L, L) become intermediates, if the caller collects them."""
+    if module.is_mutable_collection("intermediates"):
+        # With a unit vector as the value of each token, the output is the weights.
+        B, L, H, _ = v_BLHV.shape
+        own_BLHL = jnp.broadcast_to(jnp.eye(L)[None, :, None], (B, L, H, L))
+        weight_BLHL, _ = read(own_BLHL, jnp.zeros((*S_BHKV.shape[:3], L), S_BHKV.dtype))
+        module.sow("intermediates", "weights", jnp.swapaxes(weight_BLHL, 1, 2).astype(jnp.float32))
+    return read(v_BLHV, S_BHKV)

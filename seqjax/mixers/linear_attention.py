@@ -9,7 +9,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
 from seqjax.mixers._base import check_heads
-from seqjax.mixers._layers import Dense
+from seqjax.mixers._layers import Dense, read_and_weigh
 from seqjax.ops import dense, linear_attention
 from seqjax.types import Count
 
@@ -81,12 +81,7 @@ class LinearAttention(_Mixer):
         read = lambda v_BLHX, S_BHFX: linear_attention.attend(
             phi_BL2HF[:, :, 0], phi_BL2HF[:, :, 1], v_BLHX, (S_BHFX, start[1]), mask_BL, reset_BL, kernel
         )
-        y_BLHK, end = read(v_BLD.reshape(B, L, H, -1), start[0])
-        if self.is_mutable_collection("intermediates"):
-            # With a unit vector as the value of each token, the output is the weights.
-            own_BLHL = jnp.broadcast_to(jnp.eye(L)[None, :, None], (B, L, H, L))
-            weight_BLHL, _ = read(own_BLHL, jnp.zeros((*start[0].shape[:3], L)))
-            self.sow("intermediates", "weights", jnp.swapaxes(weight_BLHL, 1, 2).astype(jnp.float32))
+        y_BLHK, end = read_and_weigh(self, read, v_BLD.reshape(B, L, H, -1), start[0])
         y_BLD = self.out(y_BLHK.reshape(B, L, self.width))
         return y_BLD.astype(x_BLD.dtype), None if state is None else end
 

@@ -22,7 +22,18 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from seqjax import lookup, masks, spec
 from seqjax.mixers.attention import Attention
 from seqjax.models.stack import Stack
-from seqjax.ops import _backends, attention, conv, linear, linear_attention, losses, positions, ring, state_space
+from seqjax.ops import (
+    _backends,
+    attention,
+    conv,
+    linear,
+    linear_attention,
+    losses,
+    matrix_state,
+    positions,
+    ring,
+    state_space,
+)
 
 RNG = np.random.default_rng(0)
 B, H, G, K, N = 6, 4, 2, 4, 5
@@ -89,6 +100,17 @@ def of_state_space(kind):
     return f, (x, abs(dt), -abs(draw(E, N)), b, c, h)
 
 
+def of_matrix_state(width=K, cut=True):
+    L = 24
+    options = dict(zip(("mask_BL", "reset_BL"), flags(L), strict=True)) if cut else {}
+    q, k, v, g, S = (draw(*shape) for shape in ((B, L, H, K),) * 3 + ((B, L, H, width), (B, H, K, K)))
+
+    def f(q, k, v, g, S):
+        return matrix_state.run(matrix_state.Tokens(q, g, k, v), S, chunk=4, **options)
+
+    return f, (q, k, v, -abs(g), S)
+
+
 def of_convolution(op, dilation=1, cut=True):
     """A cache that is longer than a chunk."""
     L, W = 8, 4
@@ -136,6 +158,7 @@ GROUPS = {
         "diagonal, associative": part(of_diagonal, "associative"),
         "linear attention": of_linear_attention,
         "convolution": part(of_convolution, conv.depthwise),
+        "matrix state": of_matrix_state,
         "a hybrid, tensor=2": MODEL,
     },
     "attention": {
@@ -166,6 +189,8 @@ GROUPS = {
             of_model, mixer=(mixer("mamba", state_size=2), mixer("s4d", state_size=2)), tie_embeddings=True
         ),
         "qrnn and s5": part(of_model, mixer=(mixer("qrnn"), mixer("s5")), tie_embeddings=True),
+        "matrix state, one decay per head": part(of_matrix_state, 1, cut=False),
+        "matrix states": part(of_model, mixer=(mixer("retnet"), mixer("mamba2", state_size=3), mixer("gla")), layers=3),
         "convolution, whole documents": part(of_convolution, conv.full, cut=False),
         "convolution, dilated": part(of_convolution, conv.full, 2),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
@@ -393,6 +418,7 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
 CUTTABLE = {"attention", "sparse_attention", "linear_attention"}
 CUTTABLE |= {"hgrn", "lru", "min_gru", "min_lstm", "mamba", "qrnn", "rg_lru", "s4d", "s5"}
 CUTTABLE |= {"gated", "gated_conv", "parallel", "tcn"}
+CUTTABLE |= {"gla", "hgrn2", "mamba2", "retnet"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
