@@ -163,7 +163,7 @@ def made(hint, value):
 
 def _default(hint, default, path, problems):
     if (part := marker(hint, Part)) and default is not None:  # the main class of its file
-        return _named(part, part.named({}, default), path, problems)
+        return _value(hint, part.section(default), path, problems)
     if dataclasses.is_dataclass(default):
         return _section(type(default), plain(dataclasses.asdict(default)), path, problems)
     return plain(default)

@@ -111,10 +111,25 @@ class Part:
 
     def named(self, section, default):
         """A section without a name (`{"pool": "max"}`) with the name and options of the default, if there is one."""
-        target, options = getattr(default, "func", default), getattr(default, "keywords", {})
-        if not isinstance(section, dict) or "name" in section or not isinstance(target, type):
+        if (
+            not isinstance(section, dict)
+            or "name" in section
+            or not isinstance(getattr(default, "func", default), type)
+        ):
             return section
-        return {"name": target.__module__.removeprefix(f"{self.package}."), **options, **section}
+        return {**self.section(default), **section}
+
+    def section(self, factory):
+        """The section that a class or a `functools.partial` of it stands for; of a tuple of them, a list."""
+        if isinstance(factory, tuple):
+            return [self.section(one) for one in factory]
+        target, options = getattr(factory, "func", factory), getattr(factory, "keywords", {})
+        section = {"name": target.__module__.removeprefix(f"{self.package}.")}
+        for key, value in options.items():
+            part = marker(fields_of(target)[key][0], Part)
+            section[key] = part.section(value) if part and value is not None else value
+            section[key] = list(section[key]) if isinstance(section[key], tuple) else section[key]
+        return section
 
 
 class Injected:

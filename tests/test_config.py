@@ -8,7 +8,7 @@ from typing import Annotated
 
 import pytest
 
-from seqjax import config
+from seqjax import config, lookup
 from seqjax.types import Checked, ConfigError, Count, Part, Positive
 from seqjax.words import settled
 
@@ -54,7 +54,38 @@ def test_a_part_has_a_default_and_its_own_defaults():
     resolved = config.resolve(Schema, TREE | {"model": {"name": "stack", "mixer": mixer}})["model"]["mixer"]
     assert resolved["layers"] == 3 and resolved["mixer"]["name"] == "lstm" and resolved["mixer"]["zoneout"] == 0.0
     built = config.factory(Part("seqjax.mixers", "Mixer"), resolved)(width=4)
-    assert [type(m).__name__ for m in built.stack()] == ["LSTM"] * 3
+    assert [type(m).__name__ for m in built.parts()] == ["LSTM"] * 3
+
+
+@pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))
+def test_a_default_made_of_parts_is_a_section_like_any_other(name):
+    """In a config, and built from it: what the class has by default."""
+    part = Part("seqjax.mixers", "Mixer")
+    model = {"name": "stack", "mixer": name}
+    if lookup.find(name, "seqjax.mixers", "Mixer").memory:
+        model |= {"name": "seq2seq", "cross_attention": None}
+    resolved = config.resolve(Schema, TREE | {"model": model})["model"]["mixer"]
+    assert json.loads(json.dumps(resolved)) == resolved
+    made = lambda factory: config.resolve(Schema, TREE | {"model": model | {"mixer": part.section(factory)}})
+    assert made(config.factory(part, resolved))["model"]["mixer"] == resolved
+
+
+def test_a_default_list_of_parts_may_be_replaced():
+    mixer = {"name": "parallel", "mixer": ["gru", {"name": "attention", "window": 4}]}
+    resolved = config.resolve(Schema, TREE | {"model": {"name": "stack", "mixer": mixer}})["model"]["mixer"]
+    assert [(one["name"], one.get("window")) for one in resolved["mixer"]] == [("gru", None), ("attention", 4)]
+    default = config.resolve(Schema, TREE | {"model": {"name": "stack", "mixer": "parallel"}})["model"]["mixer"]
+    assert [(one["name"], one.get("window")) for one in default["mixer"]] == [("attention", 1024), ("rg_lru", None)]
+    gated = config.resolve(
+        Schema, TREE | {"model": {"name": "stack", "mixer": {"name": "gated", "mixer": {"kernel_size": 2}}}}
+    )
+    inner = gated["model"]["mixer"]["mixer"]
+    assert (inner["name"], inner["kernel_size"], inner["activation"], inner["mixer"]["name"]) == (
+        "short_conv",
+        2,
+        "none",
+        "rg_lru",
+    )
 
 
 def test_all_problems_are_listed_at_once():

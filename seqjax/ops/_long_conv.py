@@ -4,6 +4,9 @@ A transform cannot know where documents end. So with resets, a sequence is halve
 most one document goes on, and the transform reads only this document of the left half, and writes only to this document
 of the right half. Every pair of tokens of a document is parted by exactly one middle: O(L log^2 L) in place of
 O(L log L).
+
+If the rows of a batch are spread over devices, XLA gathers them for the transforms: the result is the same, but devices
+exchange all rows.
 """
 
 import jax.numpy as jnp
