@@ -77,6 +77,7 @@ OPTIONS = {
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
     "tcn": [dict(levels=1)],
+    "cnn": [dict(kernel_sizes=(2, 11))],
     "delta_net": [dict(heads=2, conv_width=2, **CALM), dict(heads=2, conv_width=0, beta_max=2.0, **CALM)],
     "gated_delta_net": [dict(heads=2, conv_width=2, **CALM)],
     "gla": [dict(heads=2, gate_rank=3, **CALM)],
