@@ -148,7 +148,7 @@ def _short(section):
         return [_short(one) for one in section]
     if not isinstance(section, dict):
         return section
-    return {key: _short(value) for key, value in section.items()} if len(section) > 1 else section["name"]
+    return section["name"] if list(section) == ["name"] else {key: _short(value) for key, value in section.items()}
 
 
 def _markdown(doc: str) -> str:
