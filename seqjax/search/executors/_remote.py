@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from seqjax.search.executors import _base
 from seqjax.training import files
+from seqjax.types import ConfigError
 
 RENEW = 10.0  # seconds between two renewals of a lease
 LEASE = 120.0  # a job stops if its lease is not renewed for this many seconds
@@ -57,7 +59,11 @@ class Remote(_base.Executor):
         lease, token = job.log.with_name(f"{job.log.name}.lease").absolute(), uuid.uuid4().hex
         files.write(lease, token.encode())
         args = (job.command, str(job.log.absolute()), str(lease), token, os.getcwd())
-        return _Held(self, lease, self._call(guarded, args, job.log.parent))
+        try:
+            return _Held(self, lease, self._call(guarded, args, job.log.parent))
+        except ConfigError:  # nothing was submitted
+            lease.unlink(missing_ok=True)
+            raise
 
     def _collect(self):
         if time.monotonic() - self._renewed > RENEW:
@@ -94,6 +100,8 @@ def guarded(
     Returns:
       The exit code of the command; -n: killed by signal n.
     """
+    if _read(lease, token, 0.0) is None:  # a cluster started this job again, but it has a successor already
+        return -signal.SIGTERM
     child = _base.spawn(command, Path(log), cwd=folder)
     told, last, seen = False, 0.0, time.monotonic()
     try:

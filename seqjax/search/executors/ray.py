@@ -34,7 +34,9 @@ class Ray(_remote.Remote):
         try:
             self._ray.init(address=self.address, log_to_driver=False, logging_level="error", **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"executor 'ray': no cluster at address {self.address!r}: {error}") from error
+            asks = "AuthenticationError" in str(error.__cause__)
+            hint = "; it asks for its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH" if asks else ""
+            raise ConfigError(f"executor 'ray': no cluster at address {self.address!r}: {error}{hint}") from error
 
     def close(self):
         try:
