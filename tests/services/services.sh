@@ -177,7 +177,9 @@ case ${1:-} in
   stop) for name in ray2 ray1 slurmd2 slurmd1 slurmctld munge postgres; do stop $name; done ;;
   status)
     any=1
-    for name in postgres slurmd2 ray2; do running $name && say $name "runs" && any=0; done
+    running postgres && say postgres "runs" && any=0
+    running slurmctld && running slurmd1 && running slurmd2 && say slurm "runs" && any=0
+    running ray1 && running ray2 && say ray "runs" && any=0
     exit $any
     ;;
   *)
