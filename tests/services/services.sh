@@ -127,8 +127,8 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 GresTypes=gpu
 NodeName=$name NodeHostname=$name NodeAddr=127.0.0.1 Port=${SLURMD_PORTS[0]} CPUs=8 RealMemory=4000 Gres=gpu:4 State=UNKNOWN
 NodeName=localhost NodeHostname=$name NodeAddr=127.0.0.1 Port=${SLURMD_PORTS[1]} CPUs=8 RealMemory=4000 Gres=gpu:4 State=UNKNOWN
-PartitionName=normal Nodes=$name,localhost Default=YES MaxTime=60 GraceTime=30 PriorityTier=1
-PartitionName=urgent Nodes=$name,localhost MaxTime=60 PriorityTier=2 PreemptMode=OFF
+PartitionName=normal Nodes=$name,localhost Default=YES GraceTime=30 PriorityTier=1
+PartitionName=urgent Nodes=$name,localhost PriorityTier=2 PreemptMode=OFF
 END
   running munge || started munge munged --foreground --force --key-file="$STATE/munge.secret" \
     --socket="$STATE/munge.socket" --pid-file="$STATE/munge.number" --seed-file="$STATE/munge.seed"

@@ -19,7 +19,7 @@ def sweep(folder: Path, rates: int, *more, steps: int = 200) -> list:
     """The command of a sweep over the first of a grid of learning rates, in `folder / "s"`; a trial takes seconds."""
     folder.mkdir(exist_ok=True)
     tree = launch.tiny(f"train.steps={steps}", "train.eval_every=20", "train.checkpoint_every=20")
-    text = CONFIG.format(tree=tree, rates=", ".join(str((i + 1) / 100) for i in range(rates)))
+    text = CONFIG.format(tree=tree, rates=", ".join(str((i + 1) / 100) for i in range(rates + 1)))
     (folder / "c.py").write_text(text)
     return [
         "sweep",

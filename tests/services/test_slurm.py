@@ -74,9 +74,6 @@ def test_a_job_that_is_taken_away_is_not_the_end_of_its_trial(slurm, tmp_path, h
     else:
         slurm("scancel", "--signal=KILL", "--full", job)
     outcome = launch.end(process, 240)
-    if how == "killed":  # as by the kernel when memory is short, which would happen again
-        assert outcome.code == 1 and "killed by signal 9" in outcome.err, outcome
-        return
     assert outcome.code == 0, outcome
     sweeps.check(tmp_path, 1, LONG)
     assert len(sweeps.starts(tmp_path / "s" / "trials" / "0000")) == 2
@@ -85,7 +82,7 @@ def test_a_job_that_is_taken_away_is_not_the_end_of_its_trial(slurm, tmp_path, h
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_job_outlives_its_sweep(slurm, tmp_path, monkeypatch, number):
+def test_no_job_outlives_its_sweep(slurm, tmp_path, number):
     """Ctrl-C: the run saves, its job ends. SIGKILL: the job ends when its lease is old."""
     process = sweep(tmp_path, 1, steps=100_000)
     launch.until(lambda: saved(tmp_path, 0), process)
@@ -96,7 +93,6 @@ def test_no_job_outlives_its_sweep(slurm, tmp_path, monkeypatch, number):
         assert code == 75, (out, err)
         assert json.loads((run / "status.json").read_text())["status"] == "preempted"
     else:
-        os.utime(run.with_name("0000.log.lease"), (1, 1))
         run.with_name("0000.log.lease").unlink()  # the same as two minutes without a renewal
     left = "squeue --noheader | wc -l | grep -qx 0"
     waiting = launch.run("-c", f"import subprocess, time\nwhile subprocess.call({left!r}, shell=True): time.sleep(0.5)")

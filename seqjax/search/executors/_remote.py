@@ -12,10 +12,11 @@ from typing import Any
 
 from seqjax.search.executors import _base
 from seqjax.training import files
-from seqjax.types import ConfigError
+from seqjax.types import ConfigError, Preempted
 
 RENEW = 10.0  # seconds between two renewals of a lease
 LEASE = 120.0  # a job stops if its lease is not renewed for this many seconds
+LOST = Preempted.exit_code  # the code of a job that ended without one: its machine is lost, another one can go on
 
 
 @dataclasses.dataclass
@@ -31,7 +32,7 @@ class _Held:
         code = self.executor._result(self.call)
         if code is not None:
             self.terminate()
-        return code
+        return -signal.SIGKILL if self.cancelled and code == LOST else code
 
     def terminate(self):
         self.lease.unlink(missing_ok=True)
@@ -78,7 +79,7 @@ class Remote(_base.Executor):
         raise NotImplementedError
 
     def _result(self, call) -> int | None:
-        """The return value of the function; -9 if it ended without one, None while it runs."""
+        """The return value of the function; LOST if it ended without one, None while it runs."""
         raise NotImplementedError
 
     def _cancel(self, call) -> None:

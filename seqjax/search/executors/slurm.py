@@ -26,9 +26,9 @@ class Slurm(_remote.Remote):
     """SLURM: one cluster job per command, at most `slots` at a time. Use it on a machine where `sbatch` works.
 
     `minutes` is the time limit of a job. 90 s before the limit, or when the job is preempted, a run saves, and the next
-    job resumes it. A job that left the queue (`squeue`) without a result was killed; accounting is not needed.
-    `memory`: such as "16GB". `options`: more options of sbatch, such as "constraint=a100". The files of submitit go to
-    `slurm/` next to the logs. `cluster="local"` runs the same jobs on this machine, for a trial.
+    job resumes it. A job that left the queue (`squeue`) without a result is lost, and another one goes on; accounting
+    is not needed. `memory`: such as "16GB". `options`: more options of sbatch, such as "constraint=a100". The files of
+    submitit go to `slurm/` next to the logs. `cluster="local"` runs the same jobs on this machine, for a trial.
 
     Raises:
       ConfigError: submitit is not installed (extra `slurm`), sbatch is not on this machine, or it rejects the job.
@@ -76,14 +76,14 @@ class Slurm(_remote.Remote):
 
     def _result(self, call):
         if not (call.done() if self.cluster == "local" else call.paths.result_pickle.exists()):
-            return -signal.SIGKILL if self.cluster == "slurm" and self._lost(call) else None
+            return _remote.LOST if self.cluster == "slurm" and self._lost(call) else None
         try:
             return call.result()
         except self._submitit.core.utils.FailedJobError as error:  # the command was not run: no log, no folder
             log.warning("a job could not be run: %s", error)
             return 1
         except self._submitit.core.utils.UncompletedJobError:
-            return -signal.SIGKILL
+            return _remote.LOST
 
     def _lost(self, call) -> bool:
         """Whether a job is no longer in the queue, and so will not write a result any more."""
