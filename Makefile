@@ -1,6 +1,8 @@
 # make quickstart   install, train a GRU and an attention model, write runs/quickstart/report.html
 # make test         install, run all tests but those that need a GPU or many minutes
 # make test-slow    the latter: faults, restarts, several processes; and the numerics as users compile them
+# make services     install and start PostgreSQL, SLURM and Ray on this machine (Debian, as root); make services-stop
+# make test-services  sweeps, executors and recipes on those of them that run
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install quickstart test test-slow lint format clean
+.PHONY: install quickstart test test-slow services services-stop test-services lint format clean
 
 install: $(STAMP)
 
@@ -34,6 +36,16 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=15 -m 'slow and not gpu'
 	SEQJAX_TESTS=optimised $(BIN)/python -m pytest -n 2 --dist loadgroup tests/ops
+
+services: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[postgres,ray]'
+	tests/services/services.sh start
+
+services-stop:
+	tests/services/services.sh stop
+
+test-services: $(STAMP)
+	$(BIN)/python -m pytest -n 0 -rs --durations=15 -m services tests/services
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -75,6 +75,8 @@ class Study:
 
     def _database(self):
         """The storage of a URL. A connection that the server has closed is opened again."""
+        if self.options.storage.startswith(("postgresql:", "postgresql+psycopg:")):
+            lookup.require("psycopg", "postgres", "--storage postgresql://...")
         return self.optuna.storages.RDBStorage(self.options.storage, engine_kwargs={"pool_pre_ping": True})
 
     @contextlib.contextmanager

@@ -163,8 +163,8 @@ stop() { # stop NAME: ends the process, and waits for it
 }
 
 umask 022
-[ -d "$STATE" ] || mkdir "$STATE" || exit 1
-[ -O "$STATE" ] || { echo "$STATE belongs to another user: set SEQJAX_SERVICES." >&2; exit 1; }
+[ -d "$STATE" ] || [ "${1:-}" != start ] || mkdir "$STATE" || exit 1
+[ ! -d "$STATE" ] || [ -O "$STATE" ] || { echo "$STATE belongs to another user: set SEQJAX_SERVICES." >&2; exit 1; }
 export SEQJAX_SERVICES=$STATE SLURM_CONF=$STATE/slurm/slurm.conf 
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$STATE/ray.secret
 case ${1:-} in

@@ -49,7 +49,7 @@ def test_trials_are_jobs(slurm, tmp_path):
 @pytest.mark.parametrize("number", ["USR1", "USR2", "TERM"])
 def test_a_job_that_gets_a_signal_saves_and_has_a_successor(slurm, tmp_path, number):
     """What SLURM sends before a time limit: submitit's USR2, or what `options` asks for."""
-    process = sweep(tmp_path, 1, "--executor_option", f"options=signal={number}@90", steps=LONG)
+    process = sweep(tmp_path, 1, "--executor_option", f"options=[signal={number}@90]", steps=LONG)
     launch.until(lambda: saved(tmp_path, 0), process)
     (job,) = slurm("squeue", "--noheader", "--format=%A").split()
     slurm("scancel", f"--signal={number}", job)

@@ -93,13 +93,16 @@ def guarded(
     lease: str,
     token: str,
     folder: str,
-    asked: Callable[[], bool] = lambda: False,
+    asked: Callable[[], int | None] = lambda: None,
     poll: float = 0.5,
 ) -> int:
-    """Runs a command while the lease contains `token` and is renewed, and `asked()` is False; then sends SIGTERM.
+    """Runs a command while the lease contains `token` and is renewed; then sends SIGTERM.
+
+    `asked()` is the signal by which the cluster asked this job to end, if it did. The command is sent the same one: it
+    may have had it from the cluster already, and takes another one for an order to end at once.
 
     Returns:
-      The exit code of the command; -n: killed by signal n.
+      The exit code of the command; -n: killed by signal n. LOST: the cluster asked, and the command did not save.
     """
     if _read(lease, token, 0.0) is None:  # a cluster started this job again, but it has a successor already
         return -signal.SIGTERM
@@ -109,11 +112,12 @@ def guarded(
         while (code := child.poll()) is None:
             if (renewed := _read(lease, token, last)) != last:
                 last, seen = renewed, time.monotonic()  # our own clock: clocks of two machines may differ
-            if not told and (last is None or time.monotonic() - seen > LEASE or asked()):
+            old = last is None or time.monotonic() - seen > LEASE
+            if not told and (number := asked() or (old and signal.SIGTERM)):
                 told = True
-                child.terminate()
+                child.send_signal(number)
             time.sleep(poll)
-        return code
+        return LOST if asked() and (code < 0 or code > 128) else code
     finally:
         child.kill()
 

@@ -115,12 +115,12 @@ def _interruptible():
 
 
 def _signalled(function, args) -> int:
-    """Calls `function` with an `asked` that is True after a signal; SLURM sends one before it ends the job."""
+    """Calls `function` with an `asked` that names a signal after it came; SLURM sends one before it ends the job."""
     asked = []
-    for number in (*signals.SIGNALS, signal.SIGUSR2):  # the last is that of submitit
+    for number in signals.SIGNALS:
         signal.signal(number, lambda number, _: asked.append(number))
     os.environ.pop("SUBMITIT_EXECUTOR", None)  # the run is not a process of submitit
-    return function(*args, asked=lambda: bool(asked))
+    return function(*args, asked=lambda: asked[0] if asked else None)
 
 
 Executor = Slurm
