@@ -36,7 +36,7 @@ def postgres(service):
     """The URL of the database; its password is random."""
     service("postgres")
     pytest.importorskip("psycopg", reason="psycopg is not installed: `make services` installs it")
-    return f"postgresql+psycopg://seqjax:{(STATE / 'postgres.secret').read_text()}@127.0.0.1:46432/seqjax"
+    return f"postgresql://seqjax:{(STATE / 'postgres.secret').read_text()}@127.0.0.1:46432/seqjax"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ def sweep():
 """
 
 
-def sweep(folder: Path, rates: int, *more, steps: int = 200) -> list:
+def sweep(folder: Path, rates: int, *more, steps: int = 120) -> list:
     """The command of a sweep over the first of a grid of learning rates, in `folder / "s"`; a trial takes seconds."""
     folder.mkdir(exist_ok=True)
     tree = launch.tiny(f"train.steps={steps}", "train.eval_every=20", "train.checkpoint_every=20")
@@ -40,7 +40,7 @@ def starts(run: Path) -> list[dict]:
     return json.loads((run / "run.json").read_text())["starts"]
 
 
-def check(folder: Path, rates: int, steps: int = 200) -> None:
+def check(folder: Path, rates: int, steps: int = 120) -> None:
     """Every trial is there once, is done, and its value is that of its run folder."""
     with open(folder / "s" / "trials.csv") as file:
         found = list(csv.DictReader(file))

@@ -58,7 +58,7 @@ def test_connections_that_the_server_ended_are_opened_again(postgres, tmp_path):
 
     process = launch.start(*sweeps.sweep(tmp_path, 2, "--storage", postgres))
     launch.until(lambda: (tmp_path / "s" / "trials" / "0000" / "metrics.jsonl").exists(), process)
-    with psycopg.connect(postgres.replace("+psycopg", "")) as connection:
+    with psycopg.connect(postgres) as connection:
         query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <> pg_backend_pid() and "
         assert connection.execute(query + "datname = 'seqjax'").fetchone()[0] > 0
     outcome = launch.end(process)
@@ -81,6 +81,6 @@ def test_a_database_that_cannot_be_had_is_one_sentence(postgres, tmp_path, wrong
     outcome = launch.end(launch.start(*sweeps.sweep(tmp_path, 1, "--storage", url)))
     assert outcome.code == 2 and time.monotonic() - begin < 60
     said = outcome.err.strip().splitlines()
-    assert len(said) == 1 and said[0].startswith("seqjax: --storage postgresql+psycopg://seqjax:***@"), said
+    assert len(said) == 1 and said[0].startswith("seqjax: --storage postgresql://seqjax:***@"), said
     assert word not in outcome.out + outcome.err and not secrets(url, tmp_path)
     assert not (tmp_path / "s" / "trials").exists()

@@ -16,7 +16,7 @@ from seqjax.search.executors.ray import Executor
 pytestmark = pytest.mark.services
 
 
-def sweep(folder: Path, address: str, rates: int, slots: int = 2, steps: int = 200):
+def sweep(folder: Path, address: str, rates: int, slots: int = 2, steps: int = 120):
     options = ("--executor", "ray", "--executor_option", f"address={address}", "--executor_option", "cpus=2")
     return launch.start(*sweeps.sweep(folder, rates, *options, "--slots", slots, steps=steps))
 
@@ -66,7 +66,7 @@ def test_a_sweep_outlives_a_node(ray, tmp_path):
     try:
         launch.until(lambda: len(set(nodes()) - before) == 1, node)
         (raylet,) = set(nodes()) - before
-        process = sweep(tmp_path, ray, 4, slots=3, steps=600)
+        process = sweep(tmp_path, ray, 4, slots=3, steps=300)
         trials = tmp_path / "s" / "trials"
         launch.until(lambda: len(list(trials.glob("*/ckpt/*0"))) > 2, process)
         os.kill(raylet, signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_a_sweep_outlives_a_node(ray, tmp_path):
         node.terminate()
         node.wait(60)
     assert outcome.code == 0, outcome
-    sweeps.check(tmp_path, 4, 600)
+    sweeps.check(tmp_path, 4, 300)
     assert sorted(len(sweeps.starts(trials / f"{i:04}")) for i in range(4)) == [1, 1, 1, 2]
 
 

@@ -14,11 +14,11 @@ import seqjax
 
 pytestmark = pytest.mark.services
 RECIPE = Path(seqjax.__file__).parents[1] / "docs" / "recipes" / "slurm.sh"
-LONG = 400  # steps of a run that something happens to
+LONG = 240  # steps of a run that something happens to
 OPTIONS = ("--executor", "slurm", "--executor_option", "cpus=1", "--executor_option", "minutes=5")
 
 
-def sweep(folder: Path, rates: int, *more, steps: int = 200):
+def sweep(folder: Path, rates: int, *more, steps: int = 120):
     return launch.start(*sweeps.sweep(folder, rates, *OPTIONS, *more, steps=steps))
 
 
@@ -27,13 +27,22 @@ def saved(folder: Path, trial: int) -> bool:
     return bool(list((folder / "s" / "trials" / f"{trial:04}" / "ckpt").glob("*0")))
 
 
-def same_bits(folder: Path, trial: int, steps: int) -> None:
-    """A trial that something happened to ends as a run that nothing happened to."""
-    run = folder / "s" / "trials" / f"{trial:04}"
-    outcome = launch.end(launch.start("train", "--config", run / "config.json", "--workdir", folder / "whole"))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run folder of trial 0 that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = ("--config", folder / "c.py", "--config.optim.learning_rate=0.01")
+    sweeps.sweep(folder, 1, steps=LONG)
+    outcome = launch.end(launch.start("train", *config, "--workdir", folder / "run", JAX_PLATFORMS="cpu"))
     assert outcome.code == 0, outcome
-    assert launch.final(run) == launch.final(folder / "whole")
-    assert launch.rows(run) == launch.rows(folder / "whole") and launch.final(run)[0] == steps
+    return folder / "run"
+
+
+def same_bits(folder: Path, whole: Path) -> None:
+    """Trial 0, to which something happened, ended as the run to which nothing did."""
+    run = folder / "s" / "trials" / "0000"
+    assert launch.final(run) == launch.final(whole) and launch.final(run)[0] == LONG
+    assert launch.rows(run) == launch.rows(whole)
 
 
 def test_trials_are_jobs(slurm, tmp_path):
@@ -47,7 +56,7 @@ def test_trials_are_jobs(slurm, tmp_path):
 
 
 @pytest.mark.parametrize("number", ["USR1", "USR2", "TERM"])
-def test_a_job_that_gets_a_signal_saves_and_has_a_successor(slurm, tmp_path, number):
+def test_a_job_that_gets_a_signal_saves_and_has_a_successor(slurm, whole, tmp_path, number):
     """What SLURM sends before a time limit: submitit's USR2, or what `options` asks for."""
     process = sweep(tmp_path, 1, "--executor_option", f"options=[signal={number}@90]", steps=LONG)
     launch.until(lambda: saved(tmp_path, 0), process)
@@ -58,11 +67,11 @@ def test_a_job_that_gets_a_signal_saves_and_has_a_successor(slurm, tmp_path, num
     sweeps.check(tmp_path, 1, LONG)
     first, second = sweeps.starts(tmp_path / "s" / "trials" / "0000")
     assert first["step"] == 0 < second["step"] < LONG
-    same_bits(tmp_path, 0, LONG)
+    same_bits(tmp_path, whole)
 
 
 @pytest.mark.parametrize("how", ["requeue", "preempted", "killed"])
-def test_a_job_that_is_taken_away_is_not_the_end_of_its_trial(slurm, tmp_path, how):
+def test_a_job_that_is_taken_away_is_not_the_end_of_its_trial(slurm, whole, tmp_path, how):
     """An operator's requeue, a job of a better partition, SIGKILL for all of its processes: the trial goes on."""
     process = sweep(tmp_path, 1, steps=LONG)
     launch.until(lambda: saved(tmp_path, 0), process)
@@ -77,7 +86,7 @@ def test_a_job_that_is_taken_away_is_not_the_end_of_its_trial(slurm, tmp_path, h
     assert outcome.code == 0, outcome
     sweeps.check(tmp_path, 1, LONG)
     assert len(sweeps.starts(tmp_path / "s" / "trials" / "0000")) == 2
-    same_bits(tmp_path, 0, LONG)
+    same_bits(tmp_path, whole)
     assert slurm("squeue", "--noheader", "--partition=normal") == ""
 
 
