@@ -4,6 +4,8 @@
 # make reference    write docs/reference.md and the table of names in README.md, from the constructors
 # make gpu-check    what runs and how fast it is on the accelerator of a Python that has JAX for it; installs nothing:
 #                   make gpu-check PYTHON=/path/to/python DIR=runs/gpu-check
+# make services     install and start PostgreSQL, SLURM and Ray on this machine (Debian, as root); make services-stop
+# make test-services  sweeps, executors and recipes on those of them that run
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install quickstart test test-slow gpu-check reference lint format clean
+.PHONY: install quickstart test test-slow services services-stop test-services gpu-check reference lint format clean
 
 install: $(STAMP)
 
@@ -44,6 +46,16 @@ reference: $(STAMP)
 gpu-check: DIR := runs/gpu-check
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu_check --out $(DIR)
+
+services: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[postgres,ray]'
+	tests/services/services.sh start
+
+services-stop:
+	tests/services/services.sh stop
+
+test-services: $(STAMP)
+	$(BIN)/python -m pytest -n 0 -rs --durations=15 -m services tests/services
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -68,7 +68,7 @@ def _begin_worker(modules: list[str], index: int, count: int) -> None:
     del os.environ["PYTHONSAFEPATH"]
     for module in modules:
         lookup.outside(module)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
     def end_with_parent():

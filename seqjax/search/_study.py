@@ -1,5 +1,6 @@
 """The study of a sweep: Optuna's record of the past trials, and its choice of the next one."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 from seqjax import lookup
 from seqjax.screen import hidden
 from seqjax.search import space as spaces
+from seqjax.search._claims import Claims
 from seqjax.search._records import Record
 from seqjax.training import files
-from seqjax.types import Checked, ConfigError, Count, Range, Seed, WorkdirError
+from seqjax.types import Checked, ConfigError, Count, Range, Seed, SeqjaxError, WorkdirError
 
 TRIALS = 20  # the default number of trials
 ENOUGH = 10  # trials needed for an estimate of importance
@@ -24,7 +26,7 @@ class Options(Checked):
 
     `trials` None: 20, or the whole grid. `seed` decides which values are drawn, and how train and validation are
     divided into folds (`seqjax.data.folds`). `seeds` is the number of seeds; the first is the seed of the config.
-    `storage`: the URL of a database; None: a journal file.
+    `storage`: the URL of a database, which several processes may share; None: a journal file, for one process.
     """
 
     trials: Count | None = None
@@ -39,12 +41,14 @@ class Options(Checked):
 class Study:
     """A study in a journal file, or in the database that the options name.
 
-    A study has one writer. A trial that it stores as running is therefore left over from a writer that was killed:
-    see `unfinished`. The study is read once. After that, `running` (by number) and `ended` (in the order in which the
-    trials ended) are kept up to date.
+    A journal has one writer, and is read once. A database may have several: each works on the trials that it claimed,
+    and reads what the others did when it asks for the next one. A trial that is stored as running, but that no process
+    claims, is left over from one that was killed: the next that asks goes on with it. `running` (by number) and `ended`
+    (in the order in which their ends became known) are the trials of all.
 
     Raises:
-      ConfigError: Optuna or scikit-learn is not installed (extra `sweep`), no such storage, an infinite grid.
+      ConfigError: Optuna or scikit-learn is not installed (extra `sweep`), an infinite grid, or the storage does not
+        exist or does not answer.
     """
 
     def __init__(self, journal: Path, name: str, space: dict, maximize: bool, options: Options):
@@ -56,48 +60,91 @@ class Study:
         self._trials: dict = {}  # Optuna trials that are running
         pruners = optuna.pruners
         kinds = {"none": pruners.NopPruner, "median": pruners.MedianPruner, "halving": pruners.SuccessiveHalvingPruner}
-        try:
+        self._claims = Claims(journal.parent)
+        with self._reached():
             self._study = optuna.create_study(
-                storage=optuna.storages.JournalStorage(Journal(journal)) if storage is None else storage,
+                storage=optuna.storages.JournalStorage(Journal(journal)) if storage is None else self._database(),
                 study_name=name,
                 direction="maximize" if maximize else "minimize",
                 pruner=kinds[options.pruner](),
                 load_if_exists=True,
             )
+        self.running: dict[int, Record] = {}
+        self.ended: list[Record] = []
+        self._read()
+
+    def _database(self):
+        """The storage of a URL. A connection that the server has closed is opened again."""
+        if self.options.storage.startswith(("postgresql:", "postgresql+psycopg:")):
+            lookup.require("psycopg", "postgres", "--storage postgresql://...")
+        return self.optuna.storages.RDBStorage(self.options.storage, engine_kwargs={"pool_pre_ping": True})
+
+    @contextlib.contextmanager
+    def _reached(self):
+        """Tells in a sentence, and without its password, what is wrong with a database."""
+        try:
+            yield
+        except SeqjaxError:
+            raise
         except Exception as error:  # each database driver has its own exception types
-            if storage is None:
+            if (storage := self.options.storage) is None:
                 raise
-            reason = hidden(storage, f"{type(error).__name__}: {error}")
-            raise ConfigError(f"--storage {hidden(storage)}: {reason}") from error
-        held = self._study.get_trials(deepcopy=False)
-        self._left = {trial.number: trial._trial_id for trial in held if trial.state.name == "RUNNING"}
+            cause = error.__cause__ or error
+            said = " ".join(str(cause).partition("\n(Background on")[0].partition("\n[SQL:")[0].split())
+            reason = hidden(storage, f"{type(error).__name__}: {said}")
+            raise ConfigError(f"--storage {hidden(storage)}: {reason}") from None  # the error may hold the password
+
+    @contextlib.contextmanager
+    def _turn(self):
+        with self._claims.turn(), self._reached():
+            yield
+
+    def read(self) -> None:
+        """Reads what other processes did, if others can write to this study."""
+        if self.options.storage is not None:
+            with self._turn():
+                self._read()
+
+    def _read(self) -> None:
+        known = {record.number for record in self.ended}
+        held = [trial for trial in self._study.get_trials(deepcopy=False) if trial.number not in known]
         self._waiting = any(trial.state.name == "WAITING" for trial in held)  # enqueued, but not asked for: a kill
-        known = [_record(trial) for trial in held if trial.state.name != "WAITING"]
-        self.running: dict[int, Record] = {record.number: record for record in known if record.number in self._left}
-        self.ended: list[Record] = [record for record in known if record.number not in self._left]
+        self._keys = {trial.number: trial._trial_id for trial in held if trial.state.name == "RUNNING"}
+        for trial in held:
+            if trial.number in self._keys:
+                self.running.setdefault(trial.number, _record(trial))
+            elif trial.state.name != "WAITING":
+                self.running.pop(trial.number, None)
+                self.ended.append(_record(trial))
 
     @property
     def count(self) -> int:
         """How many trials have begun."""
         return len(self.running) + len(self.ended)
 
-    def ask(self) -> tuple[int, dict]:
-        """Returns the number and the values of a new trial."""
+    def next(self, most: int) -> tuple[int, dict] | None:
+        """Returns the number and the values of a trial for this process: one that was left over, or a new one.
+
+        None: `most` trials have begun, and each has ended or has its process.
+        """
+        with self._turn():
+            if self.options.storage is not None:
+                self._read()
+            for number in [number for number in self._keys if number not in self._trials]:
+                if self._claims.take(number):
+                    self._sample(number)
+                    trial = self.optuna.trial.Trial(self._study, self._keys.pop(number))
+                    return number, self._draw(number, trial, self.running[number].curve)
+            return self._ask() if self.count < most else None
+
+    def _ask(self) -> tuple[int, dict]:
         number = self.count
+        self._claims.take(number)
         self._sample(number)
         if self.grid is not None and not self._waiting:
             self._study.enqueue_trial(self.grid[number])
         self._waiting = False
         return number, self._draw(number, self._study.ask(), {})
-
-    def unfinished(self) -> list[tuple[int, dict]]:
-        """Returns the trials that were running when the last writer was killed; draws the values they still lack."""
-        found = []
-        for number, key in self._left.items():
-            self._sample(number)
-            trial = self.optuna.trial.Trial(self._study, key)
-            found.append((number, self._draw(number, trial, self.running[number].curve)))
-        return found
 
     def _draw(self, number: int, trial, curve: dict) -> dict:
         values = spaces.suggest(self.space, trial)
@@ -115,14 +162,15 @@ class Study:
         """Reports an intermediate value to the pruner; returns whether the pruner would end the trial."""
         trial, curve = self._trials[number], self.running[number].curve
         if step not in curve:  # the value may be reported already, before the sweep was killed
-            trial.report(value, step)
+            with self._reached():
+                trial.report(value, step)
             curve[step] = value
-        return trial.should_prune()
+        with self._reached():
+            return trial.should_prune()
 
     def complete(self, number: int, parts: list[float]) -> None:
         """Ends a trial as done."""
-        self._trials[number].set_user_attr("parts", parts)
-        self._end(number, sum(parts) / len(parts))
+        self._end(number, sum(parts) / len(parts), parts=parts)
 
     def prune(self, number: int) -> None:
         """Ends a trial as pruned."""
@@ -130,11 +178,14 @@ class Study:
 
     def fail(self, number: int, error: str) -> None:
         """Ends a trial as failed, without a value."""
-        self._trials[number].set_user_attr("error", error)
-        self._end(number, state=self.optuna.trial.TrialState.FAIL)
+        self._end(number, state=self.optuna.trial.TrialState.FAIL, error=error)
 
-    def _end(self, number: int, *value, **state) -> None:
-        self.ended.append(_record(self._study.tell(number, *value, **state)))
+    def _end(self, number: int, value: float | None = None, state=None, **attributes) -> None:
+        with self._turn():
+            for key, attribute in attributes.items():
+                self._trials[number].set_user_attr(key, attribute)
+            self.ended.append(_record(self._study.tell(number, value, state)))
+            self._claims.drop(number)
         del self.running[number], self._trials[number]
 
     def records(self) -> list[Record]:

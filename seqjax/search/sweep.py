@@ -6,7 +6,8 @@
     best.json       the config of the best trial: a valid --config
 
 Trials are judged by the best validation value of `task.monitor`, which is also how the trainer picks its best
-checkpoint. The test split is never used. A sweep that was killed is resumed by the same command.
+checkpoint. The test split is never used. A sweep that was killed is resumed by the same command. With --storage, the
+same command once more, here or on another machine that shares the folder, works on the same trials.
 """
 
 import collections
@@ -22,6 +23,7 @@ from seqjax.screen import hidden
 from seqjax.search import space as spaces
 from seqjax.search import trials
 from seqjax.search._build import Builder
+from seqjax.search._claims import Claims
 from seqjax.search._records import Summary
 from seqjax.search._study import TRIALS, Options, Study
 from seqjax.search.executors._base import Executor
@@ -49,12 +51,13 @@ class Sweep:
         self._builder = Builder()
         if not (Path(folder) / "sweep.json").exists():  # no check for a sweep that is resumed
             self._check_models()
-        self.workdir = Workdir(folder).lock()
+        self.workdir = Workdir(folder).lock(shared=options.storage is not None)
         about = {"config": base, "space": {key: str(domain) for key, domain in space.items()}}
         about |= {key: getattr(options, key) for key in ("sampler", "folds", "seeds", "seed")}
         about["storage"] = options.storage and hidden(options.storage)
-        journal, name = self.workdir.path / "study.journal", self._name(about)
-        self.study = Study(journal, name, space, self.way == "more", options)
+        with Claims(self.workdir.path).turn():  # of several processes that start at once, the first names the study
+            journal, name = self.workdir.path / "study.journal", self._name(about)
+            self.study = Study(journal, name, space, self.way == "more", options)
         points = len(self.study.grid) if self.study.grid else None
         self.trials = min(options.trials or points or TRIALS, points or math.inf)
         self._values = collections.defaultdict(dict)  # trials: number -> part -> value
@@ -136,10 +139,8 @@ class Sweep:
         trials.run(self._left(), executor, on_done=done, stop=stop, on_look=on_look, check=check, command=command)
 
     def _left(self) -> Iterator[Trial]:
-        for number, values in self.study.unfinished():
-            yield from self._begin(number, values)
-        while self.study.count < self.trials:
-            yield from self._begin(*self.study.ask())
+        while begun := self.study.next(self.trials):
+            yield from self._begin(*begun)
 
     def _begin(self, number: int, values: dict) -> Iterator[Trial]:
         try:
@@ -208,6 +209,7 @@ class Sweep:
 
     def summary(self) -> Summary:
         """Returns the results so far; writes best.json if a trial is done."""
+        self.study.read()
         data, task, o = self.base["data"]["name"], self.base["task"]["name"], self.options
         means = [f"{o.folds} folds"] * bool(o.folds) + [f"{o.seeds} seeds"] * (o.seeds > 1)
         found = Summary(

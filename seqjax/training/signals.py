@@ -1,11 +1,11 @@
-"""SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask a run to save and end; a second signal ends the process at once."""
+"""SIGTERM, SIGINT, SIGUSR1, SIGUSR2 and SIGHUP ask a run to save and end; a second signal ends the process at once."""
 
 import os
 import signal
 import threading
 import time
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 ECHO = 2.0  # seconds in which a repeated signal (except Ctrl-C) is the same request, sent to all and passed on again
 
 

@@ -42,8 +42,8 @@ class Workdir:
         self.best = self.path / "ckpt_best"
         self._lock = None
 
-    def lock(self) -> "Workdir":
-        """Makes the folder, checks that it is writable, and takes its lock."""
+    def lock(self, shared: bool = False) -> "Workdir":
+        """Makes the folder, checks that it is writable, and takes its lock: alone, or with others that share it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -56,7 +56,7 @@ class Workdir:
                     raise OSError(errno.ELOOP, "", str(file))
             # Held until the process ends. It has no buffer, so closing it writes nothing.
             self._lock = open(self.path / ".lock", "a+b", buffering=0, opener=files.own)  # noqa: SIM115
-            self._hold()
+            self._hold(fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             self.check()
         except WorkdirError:
             self.unlock()
@@ -67,10 +67,10 @@ class Workdir:
             raise WorkdirError(f"cannot write to {where}: {files.reason(error)}; choose another --workdir.") from error
         return self
 
-    def _hold(self) -> None:
+    def _hold(self, kind: int) -> None:
         """Takes the lock, and writes which process has it."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._lock.seek(0)
             raise WorkdirError(

@@ -190,7 +190,15 @@ def test_a_job_elsewhere_stops_without_its_lease(tmp_path, monkeypatch, end):
     lease, log = tmp_path / "lease", tmp_path / "log"
     lease.write_text("token")
     codes, asked = [], threading.Event()
-    args = (python(ORDERLY), str(log), str(lease), "token", str(tmp_path), asked.is_set, 0.05)
+    args = (
+        python(ORDERLY),
+        str(log),
+        str(lease),
+        "token",
+        str(tmp_path),
+        lambda: asked.is_set() and signal.SIGTERM,
+        0.05,
+    )
     job = threading.Thread(target=lambda: codes.append(_remote.guarded(*args)))
     job.start()
     until(lambda: log.exists() and "ready" in log.read_text())
@@ -210,6 +218,22 @@ def test_a_job_elsewhere_stops_without_its_lease(tmp_path, monkeypatch, end):
         asked.set()
     job.join(30)
     assert codes == [75]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_job_that_its_cluster_ends_is_lost_not_failed(tmp_path, number):
+    """What dies of the signal before it listens counts as preempted, so another job goes on."""
+    (tmp_path / "lease").write_text("token")
+    arguments = (str(tmp_path / "log"), str(tmp_path / "lease"), "token", str(tmp_path), lambda: number, 0.05)
+    assert _remote.guarded(python("import time; time.sleep(100)"), *arguments) == 75
+
+
+def test_a_job_that_was_started_again_leaves_its_successor_alone(tmp_path):
+    """A cluster starts what it took away once more; by then the lease is that of another job."""
+    (tmp_path / "lease").write_text("other")
+    arguments = (str(tmp_path / "log"), str(tmp_path / "lease"), "token", str(tmp_path))
+    assert _remote.guarded(python("print('ran')"), *arguments) == -signal.SIGTERM
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_lease_that_cannot_be_read_once_is_not_gone(tmp_path, monkeypatch):

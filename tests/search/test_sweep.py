@@ -89,7 +89,7 @@ def test_what_is_drawn_by_order_of_magnitude_is_known_by_name(tmp_path):
     peaks = choice(dict(name="adamw", peak=log(1e-4, 1e-2)), dict(name="sgd", momentum=uniform(0, 1)))
     study = Study(tmp_path / "j", "s", {**PEAKS, "optim": peaks}, maximize=False, options=Options(sampler="random"))
     for _ in range(20):
-        study.ask()
+        study.next(99)
     assert study.logarithmic() == {"optim.learning_rate", "optim(adamw).peak"}
 
 
@@ -102,7 +102,7 @@ def test_tpe_looks_where_it_was_good(tmp_path):
     study = Study(tmp_path / "j", "s", space, maximize=False, options=Options())
     distance = []
     for _ in range(60):
-        number, values = study.ask()
+        number, values = study.next(99)
         distance.append(abs(math.log10(values["optim.learning_rate"]) + 2))
         study.complete(number, [distance[-1] ** 2])
     assert statistics.median(distance[30:]) < 0.5
@@ -270,6 +270,27 @@ def test_a_study_can_live_in_a_database(tmp_path):
     assert len(sweep(tmp_path / "t", PEAKS, trials=1, storage=storage).records) == 1  # another sweep, another study
 
 
+def test_processes_share_a_study_in_a_database(tmp_path):
+    """Each trial has one process; what a process left that is gone goes to the next that asks; the ends are known."""
+    options = Options(sampler="grid", storage=f"sqlite:///{tmp_path}/study.db")
+    space = {"optim.learning_rate": choice(0.1, 0.2, 0.3)}
+    one, two = (Sweep(BASE, space, options, tmp_path / "s").study for _ in range(2))
+    drawn = [study.next(3) for study in (one, two, one)]
+    assert drawn == [(i, {"optim.learning_rate": v}) for i, v in enumerate((0.1, 0.2, 0.3))]
+    assert one.next(3) is None and two.next(3) is None
+    two.complete(1, [1.0])
+    one.fail(2, "why")
+    one._claims._held.pop(0).close()  # as the end of its process does
+    assert two.next(3) == drawn[0] and two.next(3) is None
+    two.complete(0, [2.0])
+    one.read()
+    for study in (one, two):
+        assert [(r.number, r.status, r.value) for r in study.records()] == [
+            (0, "done", 2.0), (1, "done", 1.0), (2, "failed", None)
+        ]  # fmt: skip
+    assert not list((tmp_path / "s" / ".claims").glob("0*"))
+
+
 # Pruning.
 
 
@@ -342,13 +363,14 @@ def test_a_sweep_that_is_told_to_end_stops_its_trials(tmp_path):
 def test_a_trial_that_ended_unseen_is_not_run_again(tmp_path):
     """The sweep was killed between the end of a trial and telling the study."""
     first = Sweep(BASE, PEAKS, Options(trials=2), tmp_path)
-    number, values = first.study.ask()
+    number, values = first.study.next(2)
     with Executor() as executor:
         from seqjax.search import trials
 
         tree = spaces.with_values(BASE, values)
         trials.run([trials.Trial(tmp_path / "trials" / "0000", tree)], executor, command=fake.command)
     first.workdir.unlock()
+    first.study._claims.drop(0)  # as the end of its process does
     found = sweep(tmp_path, PEAKS, trials=2)
     assert number == 0 and [r.status for r in found.records] == ["done", "done"]
     assert [fake.starts(tmp_path / "trials" / f"{i:04}") for i in range(2)] == [1, 1]

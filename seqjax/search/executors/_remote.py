@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from typing import Any
 
 from seqjax.search.executors import _base
 from seqjax.training import files
+from seqjax.types import ConfigError, Preempted
 
 RENEW = 10.0  # seconds between two renewals of a lease
 LEASE = 120.0  # a job stops if its lease is not renewed for this many seconds
+LOST = Preempted.exit_code  # the code of a job that ended without one: its machine is lost, another one can go on
 
 
 @dataclasses.dataclass
@@ -29,7 +32,7 @@ class _Held:
         code = self.executor._result(self.call)
         if code is not None:
             self.terminate()
-        return code
+        return -signal.SIGKILL if self.cancelled and code == LOST else code
 
     def terminate(self):
         self.lease.unlink(missing_ok=True)
@@ -57,7 +60,11 @@ class Remote(_base.Executor):
         lease, token = job.log.with_name(f"{job.log.name}.lease").absolute(), uuid.uuid4().hex
         files.write(lease, token.encode())
         args = (job.command, str(job.log.absolute()), str(lease), token, os.getcwd())
-        return _Held(self, lease, self._call(guarded, args, job.log.parent))
+        try:
+            return _Held(self, lease, self._call(guarded, args, job.log.parent))
+        except ConfigError:  # nothing was submitted
+            lease.unlink(missing_ok=True)
+            raise
 
     def _collect(self):
         if time.monotonic() - self._renewed > RENEW:
@@ -72,7 +79,7 @@ class Remote(_base.Executor):
         raise NotImplementedError
 
     def _result(self, call) -> int | None:
-        """The return value of the function; -9 if it ended without one, None while it runs."""
+        """The return value of the function; LOST if it ended without one, None while it runs."""
         raise NotImplementedError
 
     def _cancel(self, call) -> None:
@@ -86,24 +93,30 @@ def guarded(
     lease: str,
     token: str,
     folder: str,
-    asked: Callable[[], bool] = lambda: False,
+    asked: Callable[[], int | None] = lambda: None,
     poll: float = 0.5,
 ) -> int:
-    """Runs a command while the lease contains `token` and is renewed, and `asked()` is False; then sends SIGTERM.
+    """Runs a command while the lease contains `token` and is renewed; then sends SIGTERM.
 
-    Returns the exit code of the command; -n: killed by signal n.
+    `asked()` is the signal by which the cluster asked this job to end, if it did. The command is sent the same one: it
+    may have had it from the cluster already, and takes another one for an order to end at once.
+
+    Returns the exit code of the command; -n: killed by signal n; LOST: the cluster asked, and it did not save.
     """
+    if _read(lease, token, 0.0) is None:  # a cluster started this job again, but it has a successor already
+        return -signal.SIGTERM
     child = _base.spawn(command, Path(log), cwd=folder)
     told, last, seen = False, 0.0, time.monotonic()
     try:
         while (code := child.poll()) is None:
             if (renewed := _read(lease, token, last)) != last:
                 last, seen = renewed, time.monotonic()  # our own clock: clocks of two machines may differ
-            if not told and (last is None or time.monotonic() - seen > LEASE or asked()):
+            old = last is None or time.monotonic() - seen > LEASE
+            if not told and (number := asked() or (old and signal.SIGTERM)):
                 told = True
-                child.terminate()
+                child.send_signal(number)
             time.sleep(poll)
-        return code
+        return LOST if asked() and (code < 0 or code > 128) else code
     finally:
         child.kill()
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import signal
 
 from seqjax import lookup
 from seqjax.search.executors import _remote
@@ -34,7 +33,9 @@ class Ray(_remote.Remote):
         try:
             self._ray.init(address=self.address, log_to_driver=False, logging_level="error", **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"executor 'ray': no cluster at address {self.address!r}: {error}") from error
+            asks = "AuthenticationError" in str(error.__cause__)
+            hint = "; it asks for its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH" if asks else ""
+            raise ConfigError(f"executor 'ray': no cluster at address {self.address!r}: {error}{hint}") from error
 
     def close(self):
         try:
@@ -53,13 +54,11 @@ class Ray(_remote.Remote):
             return None
         try:
             return self._ray.get(call)
-        except self._ray.exceptions.TaskCancelledError:
-            return -signal.SIGKILL
         except self._ray.exceptions.RayTaskError as error:  # the command was not run: no log, no folder
             log.warning("a job could not be run: %s", error)
             return 1
-        except (self._ray.exceptions.RayError, KeyboardInterrupt):  # the machine is lost
-            return -signal.SIGKILL
+        except (self._ray.exceptions.RayError, KeyboardInterrupt):  # it was cancelled, or the machine is lost
+            return _remote.LOST
 
     def _cancel(self, call):
         self._ray.cancel(call, force=True)
