@@ -39,6 +39,7 @@ ROOMS = (
         "search",
         "report",
         "runtime",
+        "testing",
         "supervise",
         "verify",
         "starts",

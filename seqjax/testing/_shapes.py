@@ -75,6 +75,7 @@ def shapes(s):
     "the state is made or kept in half precision, where small steps are lost: accumulate in float32",
     "a cache of vectors of tokens has a name that does not say so: end it in _BWHK, _BSD or the like (W or S after B)",
     unless=stateless,
+    after=("shapes",),
     compiles=False,
 )
 def dtypes(s):
@@ -93,6 +94,7 @@ def dtypes(s):
     "all entries make the same parameters",
     "step, or a call with a state, makes parameters that the plain call does not make: make them in setup",
     unless=stateless,
+    after=("shapes",),
     compiles=False,
 )
 def parameters(s):
@@ -129,6 +131,7 @@ MISFITS = {
 @law(
     "what does not fit is refused with a ValueError",
     "nothing looks at the arguments: begin with self.check(x_BLD, state, mask_BL, reset_BL)",
+    after=("shapes",),
     compiles=False,
 )
 def refusals(s):
@@ -151,6 +154,7 @@ def refusals(s):
     "a mixer that sees later tokens has no state",
     "init_state of a module with causal=False must raise a ValueError that names a causal one",
     unless=lambda s: "it is causal" if s.own.causal else None,
+    after=("shapes",),
     compiles=False,
 )
 def no_state(s):

@@ -281,7 +281,7 @@ def gather(s):
     "a backward pass written by hand (jax.custom_vjp) is not the derivative",
     "jax.lax.stop_gradient or a straight-through estimator is used on purpose: then this law cannot hold",
     unless=lambda s: None if s.tolerance <= EXACT else "it needs float32: set JAX_DEFAULT_MATMUL_PRECISION=highest",
-    after=(*PRESENT, "padding", "resets", "packing"),
+    after=(*PRESENT, "padding", "resets", "packing", "content"),
 )
 def slopes(s):
     """<gradient, v> is the slope in a random direction v."""

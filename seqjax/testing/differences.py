@@ -33,7 +33,7 @@ def tokens(what: str, got, wanted, tolerance: float, at=MASK, rows=LAYOUT) -> It
         marks = "".join("^" if wrong else " " for wrong in differs[b])
         yield f"          {marks}   first at token {t}, feature {i}: got {a}, wanted {w}"
     if len(shown) > SHOWN:
-        yield f"  and {len(shown) - SHOWN} rows of other layouts"
+        yield "  and rows of other layouts"
 
 
 def leaves(what: str, got, wanted, tolerance: float) -> Iterator[str]:
@@ -53,12 +53,14 @@ def leaves(what: str, got, wanted, tolerance: float) -> Iterator[str]:
 
 
 def both(way: str, got, wanted, tolerance: float, at=MASK) -> Iterator[str]:
-    """What differs in pairs (y, gradients) of `ways.evaluate`: values, gradients by the input and by parameters.
+    """What differs in pairs (y, gradients) of `ways.evaluate`: values, or else gradients by input and parameters.
 
     Of y and of the gradient by the input only the tokens `at` count.
     """
     (y, (by_params, *by_x)), (wanted_y, (wanted_params, *wanted_x)) = got, wanted
-    yield from tokens(f"the output {way}", y, wanted_y, tolerance, at)
+    if found := list(tokens(f"the output {way}", y, wanted_y, tolerance, at)):
+        yield from found  # the gradients of other values are others
+        return
     for a, b in zip(by_x, wanted_x, strict=True):
         yield from tokens(f"the gradient by the input {way}", a, b, tolerance, at)
     yield from leaves(f"the gradient {way} by the parameter", by_params, wanted_params, tolerance)
@@ -81,7 +83,7 @@ def _far(got, wanted, tolerance: float):
 
 def _by(far, bound: float) -> str:
     largest = np.max(np.nan_to_num(far, nan=np.inf))
-    return f" by up to {largest:.2g} (at most {bound:.1g} may be)" if np.isfinite(largest) else ""
+    return f" by up to {largest:.2g} (tolerance {bound:.1g})" if np.isfinite(largest) else ""
 
 
 def _number(value) -> str:

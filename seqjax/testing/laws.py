@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 from flax import linen as nn
 
 from seqjax.testing import _second, _shapes, _values
+from seqjax.testing._values import LOW
 from seqjax.testing.law import Broken, Law
-from seqjax.testing.subject import EXACT, Subject, tolerance
+from seqjax.testing.subject import Subject, rounding
 
-__all__ = ["EXACT", "LAWS", "Broken", "Law", "Subject", "check", "of", "tolerance"]
+__all__ = ["LAWS", "LOW", "Broken", "Law", "Subject", "check", "of", "rounding"]
 
 LAWS = (*_shapes.LAWS, *_values.LAWS, *_second.LAWS)
 
@@ -33,17 +34,17 @@ class Held:
         return self.law.name
 
 
-def of(module: nn.Module, within: float | None = None) -> list[Held]:
+def of(module: nn.Module, tolerance: float | None = None) -> list[Held]:
     """The laws that apply to a mixer, or to a model of tokens or features with a prediction per token.
 
-    They run under the settings for products of this process (`jax_default_matmul_precision`). `within`: how far two
-    results may be apart, as a part of the largest number; None: 2e-5 where products are those of float32, and more on
-    devices where they are not (see `tolerance`). Mixers that compute in half precision inside need about 0.02.
+    `tolerance`: how far two results may be apart, as a part of the largest number, or of 1 if that is larger. None is
+    2e-5 where products are those of float32, and more under settings and on devices where they are not
+    (`rounding`). A mixer that computes in half precision although its dtype is float32 needs about 0.02.
 
     Raises:
       ValueError: the laws cannot be held against this module; see `Subject`.
     """
-    subject = Subject(module, tolerance() if within is None else within)
+    subject = Subject(module, rounding() if tolerance is None else tolerance)
     return [Held(law, subject) for law in LAWS if law.unless(subject) is None]
 
 
@@ -63,7 +64,7 @@ def check(subject: Subject) -> Iterator[Verdict]:
             yield Verdict(law, "does not apply", reason)
         elif broken := [name for name in law.after if name in missing]:
             missing.add(law.name)
-            yield Verdict(law, "not checked", f"it follows from {broken[0]}")
+            yield Verdict(law, "not checked", f"only once {broken[0]} holds")
         elif report := law.broken(subject):
             missing.add(law.name)
             yield Verdict(law, "broken", report)

@@ -162,8 +162,8 @@ class Subject:
         return y
 
 
-def tolerance() -> float:
-    """How far two ways to one result may be apart on this device, under the settings for products of this process.
+def rounding() -> float:
+    """The tolerance on this device, under the settings for products of this process (jax_default_matmul_precision).
 
     2e-5 where products are those of float32. Elsewhere (TF32, bfloat16) it is thirty times the error of a product.
     """
