@@ -41,8 +41,7 @@ def run(args) -> None:
     say = progress.console(soft_wrap=True).print
     try:
         mixer = config.build(record.PART, section, "model.mixer", width=args.width, dtype=args.dtype)
-        exact = laws.rounding() if args.dtype == "float32" else max(laws.LOW.values())
-        subject = laws.Subject(mixer, exact if args.tolerance is None else args.tolerance)
+        subject = laws.Subject(mixer, laws.rounding(args.dtype) if args.tolerance is None else args.tolerance)
     except (ConfigError, ValueError) as error:
         raise ConfigError(f"{error} The laws build it with width {args.width}: see --width.") from error
     say(

@@ -72,6 +72,11 @@ def _keys(section: dict, path: str = "") -> Iterator[str]:
             yield from _keys(value, f"{path}{key}.")
 
 
+def folder() -> Path:
+    """Where passes are kept."""
+    return runtime.cache() / "laws"
+
+
 def _file(section: dict) -> Path | None:
     """The file that says that the mixer of a resolved section holds the laws; None if its source cannot be read."""
     target = lookup.find(section["name"], PART.package, PART.symbol)
@@ -82,7 +87,7 @@ def _file(section: dict) -> Path | None:
         return None
     versions = [module.__version__ for module in (jax, flax, seqjax)]
     text = json.dumps([section, sources, versions], sort_keys=True)
-    return runtime.cache() / "laws" / hashlib.sha256(text.encode()).hexdigest()
+    return folder() / hashlib.sha256(text.encode()).hexdigest()
 
 
 def _outside(kind: type) -> bool:

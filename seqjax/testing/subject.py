@@ -15,7 +15,7 @@ from seqjax.testing import ways
 from seqjax.testing.gradients import pull, zeros
 from seqjax.testing.rows import B, L, S
 
-EXACT = 2e-5  # of the largest number of an array, where products are those of float32
+EXACT, HALF = 2e-5, 0.1  # of the largest number of an array, where products are those of float32, and of bfloat16
 SOURCE = ("source_BS", "source_mask_BS")
 
 
@@ -162,11 +162,14 @@ class Subject:
         return y
 
 
-def rounding() -> float:
-    """The tolerance on this device, under the settings for products of this process (jax_default_matmul_precision).
+def rounding(dtype: str = "float32") -> float:
+    """The tolerance for a declared dtype on this device, under the settings of this process for products.
 
-    2e-5 where products are those of float32. Elsewhere (TF32, bfloat16) it is thirty times the error of a product.
+    2e-5 where products are those of float32. Where they are not (TF32, bfloat16; jax_default_matmul_precision), it is
+    thirty times the error of a product, which is measured. 0.1 for what is declared in half precision.
     """
+    if dtype != "float32":
+        return HALF
     a = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     wanted = np.float64(a) @ np.float64(a)
     return max(EXACT, 30 * float(np.abs(np.asarray(jnp.asarray(a) @ a) - wanted).max() / np.abs(wanted).max()))

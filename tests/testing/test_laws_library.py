@@ -73,7 +73,7 @@ def test_which_laws_apply():
     assert of(GRU(width=WIDTH)) == of(Decay(width=WIDTH)) == of(Attention(width=WIDTH, heads=2)) == causal
     assert of(Attention(width=WIDTH, heads=2, max_length=8)) == causal | {"full-cache"}
     assert of(GRU(width=WIDTH), tolerance=1e-3) == causal - {"slopes"}
-    assert of(GRU(width=WIDTH, dtype="bfloat16"), tolerance=0.1) == causal - {"slopes", "low-precision"}
+    assert of(GRU(width=WIDTH, dtype="bfloat16")) == causal - {"slopes", "low-precision"}
     assert of(Bidirectional(width=WIDTH)) == both | {"no-state", "sees-all"}
 
 
@@ -88,7 +88,7 @@ def test_what_the_laws_cannot_be_held_against_is_refused():
 
 
 def test_the_tolerance_follows_the_precision_of_products(monkeypatch):
-    assert laws.rounding() == 2e-5
+    assert (laws.rounding(), laws.rounding("bfloat16")) == (2e-5, 0.1)
     of = jax.numpy.asarray
     coarse = lambda a: of(np.float32(of(a).astype("bfloat16")))  # as a device that rounds what it multiplies
     monkeypatch.setattr("seqjax.testing.subject.jnp.asarray", coarse)
