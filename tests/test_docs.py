@@ -1,5 +1,6 @@
 """What the documents tell a user to type works as it stands there."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -44,6 +45,21 @@ def test_what_the_guide_builds_learns(mine, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     done = launch.main(*words, "--workdir", tmp_path / "run", "--config.train.eval_every=100")
     assert done.code == 0 and launch.rows(tmp_path / "run")[-1]["sure"] > 0.9, done
+
+
+def test_the_mixer_of_the_guide_holds_the_laws(mine, monkeypatch):
+    from seqjax.testing import laws
+
+    monkeypatch.syspath_prepend(str(mine))
+    kind = importlib.import_module("mine").Decay
+    assert {verdict.outcome for verdict in laws.check(laws.Subject(kind(width=8)))} == {"held", "does not apply"}
+
+
+def test_the_guide_names_every_law():
+    from seqjax.testing.laws import LAWS
+
+    guide = (ROOT / "docs" / "guide.md").read_text().partition("against the laws\n")[2].partition("\n## ")[0]
+    assert all(f"`{law}`" in guide for law in LAWS)
 
 
 def test_the_guide_names_every_key():
