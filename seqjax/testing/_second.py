@@ -9,7 +9,11 @@ from seqjax.testing.law import law
 from seqjax.testing.rows import MASK, RESET, SECOND, B, S
 
 HOLDS = SECOND.any(axis=1)
-alone = lambda s: None if subject.second(s.own) else "it reads one sequence"
+
+
+def alone(s):
+    """Why these laws do not apply."""
+    return None if subject.second(s.own) else "it reads one sequence"
 
 
 def read(module, params, second, second_mask, x, mask, reset):

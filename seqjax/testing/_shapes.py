@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax.mixers._base import describe
 from seqjax.testing import differences
-from seqjax.testing.law import law
+from seqjax.testing.law import law, stateless
 from seqjax.testing.rows import MASK, RESET, B, L
 from seqjax.testing.ways import apply, start
 
@@ -24,7 +24,6 @@ CALLS = [
     ("bfloat16", "bfloat16", True, False, False),
     ("float32", "float16", False, True, True),
 ]
-stateless = lambda s: None if s.own.causal else "it sees later tokens, so it has no state"
 
 
 def like(tree):

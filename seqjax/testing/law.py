@@ -63,6 +63,11 @@ def law(sentence: str, *causes: str, unless=lambda subject: None, **more) -> Cal
     return lambda find: Law(find.__name__.replace("_", "-"), sentence, causes, find, unless, **more)
 
 
+def stateless(subject: Subject) -> str | None:
+    """Why laws of the state do not apply."""
+    return None if subject.own.causal else "it sees later tokens, so it has no state"
+
+
 def raised(error: Exception) -> Iterable[str]:
     """An error in a sentence, and the lines of code outside of libraries that led to it."""
     message = str(error).split("\n-----")[0].strip()  # what JAX adds about its own traceback

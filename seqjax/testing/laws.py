@@ -10,13 +10,13 @@ from typing import Literal, NamedTuple
 
 from flax import linen as nn
 
-from seqjax.testing import _second, _shapes, _values
+from seqjax.testing import _second, _shapes, _sight, _states, _values
 from seqjax.testing.law import Broken, Law
 from seqjax.testing.subject import Subject, rounding
 
 __all__ = ["LAWS", "Broken", "Law", "Subject", "check", "of", "rounding"]
 
-LAWS = (*_shapes.LAWS, *_values.LAWS, *_second.LAWS)
+LAWS = (*_shapes.LAWS, *_sight.LAWS, *_values.LAWS, *_states.LAWS, *_second.LAWS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ LAYOUT = PLAIN + PADDED + PACKED + BOTH
 LETTERS = np.array([list(row) for row in LAYOUT])
 MASK, RESET = np.isin(LETTERS, ["x", "R"]), np.isin(LETTERS, ["R", "r"])
 B, L = LETTERS.shape
-ALL = np.arange(B)
+ALL, EVERYWHERE = np.arange(B), np.ones((B, L), bool)
 # All rows of a second sequence that hold something hold two tokens.
 SECOND = np.isin(np.array([list(row) for row in np.resize([".xx.", "xx..", "x..x", "..xx", "...."], B)]), "x")
 S = SECOND.shape[1]

@@ -168,3 +168,8 @@ def evaluate(way, params, x, rows=ALL):
     y, back = way(params, x)
     gradients = back(cotangent(y, rows))
     return y, gradients if jnp.issubdtype(x.dtype, jnp.floating) else gradients[:1]
+
+
+def run(s, way, x=None, rows=ALL):
+    """`evaluate` on the subject's own parameters and input."""
+    return evaluate(way, s.params, s.x if x is None else x, rows)
