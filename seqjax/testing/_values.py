@@ -12,7 +12,7 @@ import numpy as np
 
 from seqjax.mixers._base import describe
 from seqjax.testing import ways
-from seqjax.testing.differences import both, tokens
+from seqjax.testing.differences import both, leaves, tokens
 from seqjax.testing.gradients import pull, zeros
 from seqjax.testing.law import law
 from seqjax.testing.rows import ALL, BOTH, EVERYWHERE, MASK, PACKED, PADDED, PLAIN, RESET
@@ -41,7 +41,7 @@ def reference(s):
 def agree(s, words, rows):
     """In these rows, the whole is each document by itself."""
     at = MASK & np.isin(ALL, rows)[:, None]
-    yield from both(words, run(s, ways.whole(s), rows=rows), run(s, definition(s), rows=rows), s.tolerance, at)
+    yield from both(words, run(s, ways.whole(s), at=at), run(s, definition(s), at=at), s.tolerance, at)
 
 
 @law(
@@ -103,6 +103,11 @@ def content(s):
         yield from tokens(f"the output {words}at masked tokens", y, np.zeros_like(y), 0, ~MASK)
         for by in by_x:
             yield from tokens(f"the gradient by masked input {words}".strip(), by, np.zeros_like(by), 0, ~MASK)
+        _, (by_params, *by_x) = run(s, way, x, ~MASK)
+        nothing, of = jax.tree.map(np.zeros_like, by_params), f"{words}the gradient of masked outputs"
+        yield from leaves(f"{of} by the parameter", by_params, nothing, 0)
+        for by in by_x:
+            yield from tokens(f"{of} by the input", by, np.zeros_like(by), 0, EVERYWHERE)
 
 
 @law(
@@ -120,7 +125,7 @@ def slopes(s):
     v = jax.tree.map(lambda a: draw.normal(size=a.shape).astype(a.dtype), at)
     away = lambda h: way(*(*jax.tree.map(lambda a, d: a + h * d, at, v), s.x)[:2])[0]
     y, back = way(s.params, s.x)
-    c = cotangent(y, OF["both"])
+    c = cotangent(y, MASK & np.isin(ALL, OF["both"])[:, None])
     slope = np.vdot((away(h) - away(-h)) / (2 * h), c)
     along = sum(map(np.vdot, jax.tree.leaves(back(c)[: len(at)]), jax.tree.leaves(v)))
     if not abs(along - slope) <= 0.02 + 0.01 * abs(slope):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.testing.gradients import pull, zeros
-from seqjax.testing.rows import ALL, MASK, RESET, B, L, documents
+from seqjax.testing.rows import MASK, RESET, B, L, documents
 
 
 def start(module, params):
@@ -156,20 +156,20 @@ def total(*trees):
     return jax.tree.map(lambda *leaves: sum(leaves), *trees)
 
 
-def cotangent(y, rows=ALL):
-    """A fixed random c, in some of the rows."""
+def cotangent(y, at=MASK):
+    """A fixed random c at some tokens (B, L), zero at others."""
     c = np.random.default_rng(3).normal(size=y.shape).astype(y.dtype)
-    c[np.setdiff1d(ALL, rows)] = 0
+    c[~at] = 0
     return c
 
 
-def evaluate(way, params, x, rows=ALL):
-    """y, and the gradients of <y, c>, for a fixed random c in these rows, by params and by x if that is real."""
+def evaluate(way, params, x, at=MASK):
+    """y, and the gradients of <y, c>, for a fixed random c at these tokens, by params and by x if that is real."""
     y, back = way(params, x)
-    gradients = back(cotangent(y, rows))
+    gradients = back(cotangent(y, at))
     return y, gradients if jnp.issubdtype(x.dtype, jnp.floating) else gradients[:1]
 
 
-def run(s, way, x=None, rows=ALL):
+def run(s, way, x=None, at=MASK):
     """`evaluate` on the subject's own parameters and input."""
-    return evaluate(way, s.params, s.x if x is None else x, rows)
+    return evaluate(way, s.params, s.x if x is None else x, at)

@@ -134,6 +134,18 @@ class Leaky(Right):
         return y_BLD + through_BLD - jax.lax.stop_gradient(through_BLD)
 
 
+class Mixing(Right):
+    """Hands a gradient to the masked token before."""
+
+    def read(self, x_BLD, mask_BL):
+        u_BLD = super().read(x_BLD, mask_BL)
+        if mask_BL is None:
+            return u_BLD
+        through_BLD = jnp.nan_to_num(x_BLD.astype(jnp.float32))
+        nothing_BLD = masks.fill(through_BLD - jax.lax.stop_gradient(through_BLD), ~mask_BL)
+        return u_BLD + jnp.pad(nothing_BLD[:, :-1], [(0, 0), (1, 0), (0, 0)])
+
+
 class Hiding(Right):
     """Hides the NaN of a masked token behind where, but not from the gradient."""
 
@@ -142,10 +154,21 @@ class Hiding(Right):
 
 
 class Loud(Right):
-    """Gives something at masked tokens."""
+    """Gives a bias at masked tokens, too."""
 
     def end(self, y_BLD, x_BLD, mask_BL):
-        return masks.fill(y_BLD, mask_BL, 1).astype(x_BLD.dtype)
+        return (y_BLD + self.logit[None, None]).astype(x_BLD.dtype)
+
+
+class Faint(Right):
+    """Gives zero at masked tokens, and yet its parameters get a gradient from there."""
+
+    def end(self, y_BLD, x_BLD, mask_BL):
+        y_BLD = super().end(y_BLD, x_BLD, mask_BL)
+        if mask_BL is None:
+            return y_BLD
+        nothing_BLD = jnp.broadcast_to(self.logit - jax.lax.stop_gradient(self.logit), y_BLD.shape)
+        return y_BLD + masks.fill(nothing_BLD, ~mask_BL).astype(y_BLD.dtype)
 
 
 class Turned(Right):
@@ -253,8 +276,10 @@ MISTAKES = {
     Counting: (["padding"], "positions count masked tokens"),
     Deaf: (["resets"], "reset_BL is not read"),
     Jumpy: (["packing"], "xxrxRx\n"),
-    Leaky: (["content"], "the gradient by masked input differs"),
+    Leaky: (["content"], "the gradient of masked outputs by the input differs"),
     Hiding: (["content"], "by the parameter kernel differs"),
+    Mixing: (["content"], "the gradient by masked input differs"),
+    Faint: (["content"], "the gradient of masked outputs by the parameter logit"),
     Loud: (["content"], "the output at masked tokens differs"),
     Forgetful: (["chunks"], "the output in chunks of 2, 4 differs"),
     Stumbling: (["steps"], "step has code of its own"),
