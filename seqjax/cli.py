@@ -15,7 +15,7 @@ from seqjax import __version__, hints, lookup, runtime, screen
 from seqjax.types import ConfigError, SeqjaxError
 
 EPILOG = """exit codes:
-  0 done   1 crashed, or some runs failed   2 config or usage   3 data   4 checkpoint   5 run folder   6 numerics
+  0 done   1 crashed, or a run or a law failed   2 config or usage   3 data   4 checkpoint   5 run folder   6 numerics
   75 preempted: run it again   130 Ctrl-C where there is nothing to save   128 + n ended by signal n
 """
 

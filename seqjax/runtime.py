@@ -85,11 +85,16 @@ def leave_memory() -> None:
         del os.environ[key]
 
 
+def cache() -> Path:
+    """The folder of what seqjax remembers between its processes: `SEQJAX_CACHE` (default ~/.cache/seqjax)."""
+    return Path(os.environ.get("SEQJAX_CACHE") or Path.home() / ".cache" / "seqjax")
+
+
 def compile_cache() -> None:
-    """Keeps compiled programs in `SEQJAX_CACHE` (default ~/.cache/seqjax), so that later starts are quick."""
+    """Keeps compiled programs in the cache, so that later starts are quick."""
     import jax
 
-    folder = Path(os.environ.get("SEQJAX_CACHE") or Path.home() / ".cache" / "seqjax") / "compiled"
+    folder = cache() / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

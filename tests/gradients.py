@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.testing.gradients import call
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def call(f, module, *arguments):
-    """f(module, *arguments), traced once for all that ask for it."""
-    return f(module, *arguments)
+__all__ = ["call", "close", "drawn", "evaluate", "init", "run"]
 
 
 def run(module, params, *arguments, **options):
@@ -35,24 +33,6 @@ def drawn(module, *arguments, seed=0, spread=0.3, **options):
     draw = np.random.default_rng(seed)
     move = lambda a: a + spread * draw.normal(size=a.shape).astype(a.dtype)
     return jax.tree.map(move, init(module, *arguments, **options))
-
-
-def pull(f, module, *arguments):
-    """f(module, *arguments), and what turns its cotangent into gradients: one program does both. All in numpy."""
-    run = lambda cotangent: jax.device_get(_both(f, module, arguments, cotangent))
-    return run(zeros(jax.eval_shape(functools.partial(call, f, module), *arguments)))[0], lambda c: run(c)[1]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _both(f, module, arguments, cotangent):
-    y, back = jax.vjp(functools.partial(call, f, module), *arguments)
-    return y, back(cotangent)
-
-
-def zeros(tree):
-    """A cotangent that asks for nothing."""
-    floating = lambda a: jnp.issubdtype(a.dtype, jnp.floating)
-    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype if floating(a) else jax.dtypes.float0), tree)
 
 
 def evaluate(f, params, x):

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LAWS, CONTRACT = "tests/test_laws.py", "tests/test_contract.py"
+LAWS, CONTRACT, LIBRARY = "tests/test_laws.py", "tests/test_contract.py", "tests/testing/test_laws_library.py"
 CELLS, ORACLES = "tests/ops/test_cells.py", "tests/ops/test_oracles.py"
 ATTENTION, LINEAR, STEP = "tests/ops/test_attention.py", "tests/ops/test_linear.py", "tests/training/test_step.py"
 LINEAR_ATTENTION, WEIGHTS = "tests/ops/test_linear_attention.py", "tests/ops/test_weights.py"
@@ -78,6 +78,12 @@ MUTATIONS = (
     ("mixers/attention.py", "return masks.fill(y_BLD, mask_BL).astype(x_BLD.dtype), state", "return y_BLD.astype(x_BLD.dtype), state", LAWS + " -k attention-2"),
     ("mixers/attention.py", "masks.positions((B, L), mask_BL, reset_BL, start_B)", "masks.positions((B, L), mask_BL, reset_BL)", LAWS + " -k attention-2"),
     ("models/_blocks.py", "return masks.fill(x_BLD, mask_BL).astype(dtype), state", "return x_BLD.astype(dtype), state", LAWS + " -k blocks"),
+    # the laws themselves
+    ("testing/ways.py", "c[~at] = 0", "c = c", LIBRARY),
+    ("testing/differences.py", "far <= bound", "far < np.inf", LIBRARY),
+    ("testing/differences.py", "t = int(np.argmax(differs[b]))", "t = 0", LIBRARY),
+    ("testing/_values.py", "return together if any(both(", "return by_itself if any(both(", LIBRARY),
+    ("testing/record.py", "file is None or not file.exists()", "file is None", "tests/testing/test_laws_command.py"),
     # loader
     ("data/_loader.py", "np.random.Philox(key=[self.seed, epoch])", "np.random.Philox(key=[self.seed, 0])", LOADER),
     ("data/_loader.py", "start = (self.seed << 32) + step * B", "start = step * B", LOADER),

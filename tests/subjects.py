@@ -4,19 +4,16 @@ A new file in seqjax/mixers is found here without an entry anywhere.
 """
 
 import functools
-from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 from built import logits
 from decay import Decay
-from flax import linen as nn
 
 from seqjax import lookup, spec
 from seqjax.mixers import stacked
 from seqjax.mixers._base import check_state
 from seqjax.models import seq2seq, stack
 from seqjax.models._blocks import Backbone
+from seqjax.testing.subject import second
 
 L, D, V, S = 6, 8, 7, 4
 CONTEXT = 8
@@ -112,61 +109,6 @@ class Blocks(Backbone, kw_only=True):
         return y_BLD[:, 0], state
 
 
-class Timed(nn.Module):
-    """A model of mixers that read a side input, which follows from the tokens."""
-
-    dtype: str = "float32"
-
-    capacity = None
-    elapsed = staticmethod(lambda x: jnp.float32(x % 3)[..., None] / 2)
-
-    def setup(self):
-        mixers = (Decay, functools.partial(stacked.Stacked, mixer=Decay))
-        self.inner = stack.Model(**TOKENS, layers=2, mixer=mixers, dtype=self.dtype)
-
-    def init_state(self, batch):
-        return self.inner.init_state(batch)
-
-    def __call__(self, x, state=None, **flags):
-        return self.inner(x, state, **flags, elapsed_BLF=self.elapsed(x))
-
-    def step(self, x, state, **flags):
-        return self.inner.step(x, state, **flags, elapsed_BF=self.elapsed(x))
-
-
-class Given(nn.Module):
-    """What reads a second sequence, given one; but for `init_state`, which takes parameters, it is like the others."""
-
-    make: Callable
-    dtype: str = "float32"
-
-    def setup(self):
-        self.inner = self.make(dtype=self.dtype)
-
-    def second(self, batch):
-        """The sequence and its mask."""
-        real_S = jnp.array([True, False, True, True])
-        if issubclass(self.make.func, seq2seq.Model):
-            one_S = jnp.where(real_S, jax.random.randint(jax.random.key(5), (S,), 0, V), 10**6)
-        else:
-            one_S = jnp.where(real_S[:, None], jax.random.normal(jax.random.key(5), (S, D)), jnp.nan)
-        return tuple(jnp.broadcast_to(a, (batch, *a.shape)) for a in (one_S, real_S))
-
-    def init_state(self, batch):
-        return self.inner.prefill(*self.second(batch))
-
-    def __call__(self, x, state=None, **flags):
-        if state is not None:
-            return self.inner(x, state, **flags)
-        if not issubclass(self.make.func, seq2seq.Model):
-            return self.inner(x, self.init_state(len(x)), **flags)[0], None
-        source_BS, mask_BS = self.second(len(x))
-        return self.inner(x, source_BS=source_BS, source_mask_BS=mask_BS, **flags)
-
-    def step(self, x, state, **flags):
-        return self.inner.step(x, state, **flags)
-
-
 def mixer(name, options):
     return functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
 
@@ -181,7 +123,7 @@ def model(name):
     """A model of one layer of a mixer, which stands for all layers of it."""
     only = dict(mixer=mixer(name, OPTIONS.get(name, [{}])[0]), layers=1)
     if lookup.find(name, "seqjax.mixers", "Mixer").memory:
-        return Given(functools.partial(seq2seq.Model, **PAIRS, **only, cross_attention=None))
+        return seq2seq.Model(**PAIRS, **only, cross_attention=None)
     return stack.Model(**TOKENS, **only)
 
 
@@ -191,27 +133,24 @@ SUBJECTS, FIRST = {}, []  # the latter: one for each mixer, and the models
 DAILY = []
 MIXERS = [n for n in lookup.names("seqjax.mixers") if lookup.find(n, "seqjax.mixers", "Mixer").causal]
 for name in MIXERS:  # the others: tests/mixers/test_bidirectional.py
-    reads = lookup.find(name, "seqjax.mixers", "Mixer").memory
     for variant, options in enumerate(OPTIONS.get(name, [{}])):
         words = "-".join([name, *(str(v) for k, v in options.items() if k != "max_length")])
-        make = functools.partial(mixer(name, options), width=D)
-        SUBJECTS[words] = Given(make) if reads else make()
+        SUBJECTS[words] = mixer(name, options)(width=D)
         FIRST += [words] if variant == 0 else []
         DAILY += [words] if variant == 0 or (name == "attention" and variant in (2, 3)) else []
 MODELS = {
     "stack(gru)": model("gru"),
     "stack(attention)": model("attention"),
     "stack(stacked)": model("stacked"),
-    "stack(decay)": Timed(),
+    "stack(decay)": stack.Model(**TOKENS, layers=2, mixer=(Decay, functools.partial(stacked.Stacked, mixer=Decay))),
     "seq2seq(cross_attention)": model("cross_attention"),
     "blocks(gru,attention)": Blocks(**FEATURES, mixer=(GRU, HEADS), layers=2),
     "stack(attention,gru)": stack.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
-    "seq2seq(attention,gru)": Given(functools.partial(seq2seq.Model, **PAIRS, mixer=(HEADS, GRU))),
+    "seq2seq(attention,gru)": seq2seq.Model(**PAIRS, mixer=(HEADS, GRU)),
 }
 SUBJECTS |= MODELS
 FEW = [name for name in MODELS if name != "lm(attention)"]
 FIRST += FEW
 DAILY += FEW
-READERS = [name for name, module in SUBJECTS.items() if isinstance(module, Given)]
-ROOM = {name: (module.make() if name in READERS else module).capacity for name, module in SUBJECTS.items()}
-CACHED = [name for name, room in ROOM.items() if room is not None]
+READERS = [name for name, module in SUBJECTS.items() if second(module)]
+CACHED = [name for name, module in SUBJECTS.items() if module.capacity is not None]

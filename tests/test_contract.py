@@ -2,13 +2,17 @@
 
 import functools
 import itertools
-import re
 
 import jax
 import numpy as np
 import pytest
-from subjects import ATTENTION, AXES, CACHED, CONTEXT, MIXERS, READERS, SUBJECTS, D, L, V, mixer, model
-from ways import MASK, RESET, B, apply, each, like, only, shape_of, start, step
+from subjects import ATTENTION, AXES, CACHED, CONTEXT, MIXERS, READERS, SUBJECTS, D, V, mixer, model
+from ways import each, only, shape_of
+
+from seqjax.testing import laws
+from seqjax.testing._shapes import CALLS, MISFITS, fresh, grow, like
+from seqjax.testing.rows import MASK, RESET, B, L
+from seqjax.testing.ways import apply, start, step
 
 
 @pytest.fixture(scope="module", params=each(SUBJECTS))
@@ -32,25 +36,10 @@ def test_all_pairs_of_options_of_attention_are_tested():
         mixer("attention", dict(score="additive", backend="blockwise"))(width=D)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_states_are_float32_and_caches_of_the_declared_dtype(subject, dtype):
-    state = jax.eval_shape(functools.partial(start, subject.module.clone(dtype=dtype)), subject.params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        cache = re.search(r"_B([WS][A-Z]+|HKW)$", jax.tree_util.keystr(path))  # vectors of each token
-        assert leaf.dtype in ([dtype] if cache else ["float32", "int32", "bool"]), path
-
-
-# Declared dtype, dtype of the input, a state, a mask, a reset: all pairs.
-CALLS = [
-    ("float32", "float32", False, False, False),
-    ("float32", "bfloat16", True, True, False),
-    ("float32", "float16", True, False, True),
-    ("bfloat16", "float32", True, True, True),
-    ("bfloat16", "bfloat16", False, False, True),
-    ("bfloat16", "float16", False, True, False),
-    ("bfloat16", "bfloat16", True, False, False),
-    ("float32", "float16", False, True, True),
-]
+@pytest.mark.parametrize("law", [law for law in laws.LAWS if not law.compiles and law.name != "no-state"], ids=str)
+def test_a_subject_holds_a_law(subject, law):
+    """Those of states and caches, dtypes, parameters and refusals."""
+    law.hold(subject)
 
 
 def test_calls_hold_all_pairs():
@@ -59,23 +48,10 @@ def test_calls_hold_all_pairs():
     assert pairs(columns) == pairs(dict(enumerate(call)) for call in every)
 
 
-def test_state_in_state_out_and_none_in_none_out(subject):
-    """With and without mask and reset, with any dtype of the input, in any declared dtype."""
-    modules = {declared: subject.module.clone(dtype=declared) for declared, *_ in CALLS}
-    begun = {k: jax.eval_shape(functools.partial(start, module), subject.params) for k, module in modules.items()}
-    for declared, dtype, *has in CALLS:
-        module, fresh = modules[declared], begun[declared]
-        x = subject.x.astype(jax.numpy.dtype(dtype)) if subject.real else subject.x
-        out = x if subject.real else jax.ShapeDtypeStruct((B, L, V), "float32")
-        state, *flags = (a if given else None for a, given in zip((fresh, MASK, RESET), has, strict=True))
-        y, after = jax.eval_shape(functools.partial(apply, module), subject.params, x, state, *flags)
-        assert like((y, after)) == like((out, state))
-
-
 @pytest.mark.parametrize("name", MIXERS)
 def test_every_mixer_makes_a_model(name):
     """Layers do not know which mixer they hold: for values and gradients, a few models in `subjects` stand for all."""
-    module, x = model(name), np.zeros((B, L), np.int32)
+    module, x = laws.Subject(model(name)).module, np.zeros((B, L), np.int32)
     params = jax.eval_shape(module.init, jax.random.key(0), x)
     fresh = jax.eval_shape(functools.partial(start, module), params)
     logits = jax.ShapeDtypeStruct((B, L, V), "float32")
@@ -86,37 +62,23 @@ def test_every_mixer_makes_a_model(name):
     assert like(got) == like((jax.ShapeDtypeStruct((B, V), "float32"), fresh))
 
 
-def test_all_entries_make_the_same_parameters(subject):
-    init = lambda method: functools.partial(subject.module.init, jax.random.key(1), method=method)
-    with_state = init(lambda module, x: module(x, module.init_state(B)))
-    by_step = init(lambda module, x: module.step(x, module.init_state(B)))
-    for entry, x in ((with_state, subject.x), (by_step, subject.x[:, 0])):
-        assert like(jax.eval_shape(entry, x)) == like(subject.initial)
-
-
 # ---- Refusals. An argument that does not fit, what the error must say it got, and what it wanted.
 
 
-def fresh(s):
-    state = jax.eval_shape(functools.partial(start, s.module), s.params)
-    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), state)
-
-
-grow = lambda a, axis: np.concatenate([a, np.take(a, [0], axis)], axis)
 ones_BL = np.ones((B, L), bool)
 WRONG = {
-    "width or rank": (lambda s: dict(x=grow(s.x, 2) if s.real else s.x[..., None]), "[20, 6, ", "wants {x}"),
+    "width or rank": (MISFITS["width or rank"], "[20, 6, ", "wants {x}"),
     "dtype": (lambda s: dict(x=s.x.astype("int32" if s.real else "float32")), "32[20, 6", "wants"),
     "no time axis": (lambda s: dict(x=s.x[:, 0]), "{no_time}", "wants {x}"),
     "no tokens": (lambda s: dict(x=s.x[:, :0]), "[20, 0", "at least one row and one token"),
     "no rows": (lambda s: dict(x=s.x[:0]), "[0, ", "at least one row and one token"),
-    "mask length": (lambda s: dict(mask=grow(ones_BL, 1)), "bool[20, 7]", "wanted bool[20, 6]"),
+    "mask length": (MISFITS["mask length"], "bool[20, 7]", "wanted bool[20, 6]"),
     "mask batch": (lambda s: dict(mask=ones_BL[:1]), "bool[1, 6]", "wanted bool[20, 6]"),
     "mask rank": (lambda s: dict(mask=ones_BL[0]), "bool[6]", "wanted bool[20, 6]"),
     "mask dtype": (lambda s: dict(mask=ones_BL.astype("int32")), "int32[20, 6]", "wanted bool[20, 6]"),
     "reset length": (lambda s: dict(reset=grow(ones_BL, 1)), "reset_BL is bool[20, 7]", "wanted bool[20, 6]"),
-    "reset dtype": (lambda s: dict(reset=ones_BL.astype("int8")), "reset_BL is int8[20, 6]", "wanted bool[20, 6]"),
-    "state batch": (lambda s: dict(state=jax.tree.map(lambda a: grow(a, 0), fresh(s))), "[21, ", "wants"),
+    "reset dtype": (MISFITS["reset dtype"], "reset_BL is int8[20, 6]", "wanted bool[20, 6]"),
+    "state batch": (MISFITS["state batch"], "[21, ", "wants"),
     "state of another cell": (lambda s: dict(state={"alien": np.zeros((B, D))}), "alien", "wants"),
     "state dtype": (
         lambda s: dict(state=jax.tree.map(lambda a: np.zeros_like(a, "float16"), fresh(s))),
@@ -134,7 +96,7 @@ def refuse(subject, case):
     wrong, got, wanted = WRONG[case]
     arguments = dict(x=subject.x) | wrong(subject)
     with pytest.raises(ValueError) as error:
-        jax.eval_shape(functools.partial(apply, subject.module), subject.params, **arguments)
+        jax.eval_shape(functools.partial(apply, subject.module), subject.shapes, **arguments)
     real = dict(x=f"[B, L, {D}]", no_time=f"[{B}, {D}]")
     got, wanted = (words.format(**real if subject.real else TOKENS) for words in (got, wanted))
     assert got in str(error.value) and wanted in str(error.value)
@@ -142,8 +104,8 @@ def refuse(subject, case):
 
 def checker(name):
     """What looks at the arguments of a subject."""
-    module = SUBJECTS[name].make() if name in READERS else SUBJECTS[name]
-    return getattr(type(module), "check", type(module).__call__)
+    kind = type(SUBJECTS[name])
+    return getattr(kind, "check", kind.__call__)
 
 
 CHECKERS = {checker(name): name for name in reversed(SUBJECTS)}  # one subject for each
@@ -165,12 +127,12 @@ def test_everything_checks_its_arguments(subject):
 def test_more_tokens_than_the_context_are_refused(subject):
     x = np.concatenate([subject.x, subject.x], axis=1)[:, : CONTEXT + 1]
     with pytest.raises(ValueError, match="9 tokens, mixer\\.max_length=8 is smaller: raise"):
-        jax.eval_shape(functools.partial(apply, subject.module), subject.params, x)
+        jax.eval_shape(functools.partial(apply, subject.module), subject.shapes, x)
 
 
 @only(READERS)
 def test_there_is_no_beginning_without_a_second_sequence(subject):
-    module = subject.module.make()
+    module = subject.own
     with pytest.raises(ValueError, match="prefill"):
         module.init_state(B)
     with pytest.raises(ValueError, match="prefill"):

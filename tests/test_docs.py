@@ -93,12 +93,21 @@ def test_what_the_documents_build_learns(tmp_path):
 @pytest.mark.parametrize("code", blocks("python"))
 @pytest.mark.usefixtures("at_desk")
 def test_every_python_block_runs(code):
-    """And the tests in it pass."""
+    """And the tests in it pass, with all their parameters."""
     found = {}
     exec(compile(code, "<docs>", "exec"), found)
     for name, function in found.items():
         if name.startswith("test_"):
-            function()
+            marks = getattr(function, "pytestmark", ())
+            for case in marks[0].args[1] if marks else [()]:
+                function(*([case] if marks else []))
+
+
+def test_the_documents_name_every_law():
+    from seqjax.testing.laws import LAWS
+
+    text = (ROOT / "docs" / "extend.md").read_text()
+    assert all(f"`{law}`" in text for law in LAWS)
 
 
 def test_a_new_part_is_a_short_file_with_a_test():

@@ -39,6 +39,7 @@ ROOMS = (
         "search",
         "report",
         "runtime",
+        "testing",
         "supervise",
         "verify",
         "starts",
@@ -124,6 +125,7 @@ def test_help_and_mistakes_on_the_command_line_need_no_jax(tmp_path):
         *("new", "new nope", "new text --out text", "new quickstart --out quickstart.py", "new quickstart"),
         *("report x --figure a.png", "generate --workdir x --top_p nan", "supervise", "supervise -- true"),
         *("supervise --restarts 0 -- false", "evaluate --workdir x", "generate --workdir x", "report x", "report . x"),
+        *("laws", "laws --help", "laws gru --heads 2", "laws gru --width x"),
         *("verify-resume --config quickstart.py --kills 0", "verify-resume --config quickstart.py --steps 7"),
     ]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT.parent), *sys.path])}

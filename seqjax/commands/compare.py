@@ -32,6 +32,8 @@ def run(args) -> None:
     from seqjax.report import compare as page
     from seqjax.search import compare, plan, sizes
     from seqjax.search._display import Display
+    from seqjax.testing import record
+    from seqjax.training import experiment
     from seqjax.training.workdir import Workdir
 
     tree = plan.settled(tree)
@@ -47,6 +49,8 @@ def run(args) -> None:
         if args.dry_run:
             display.plan(comparison, sizes.sizes(comparison, display=display))
             return
+        trees = (comparison.tree(name, value) for name in comparison.contenders for value in comparison.values)
+        record.warn(experiment.resolve(tree)["model"] for tree in trees)
         workdir = Workdir(args.workdir).lock()
         workdir.write("comparison.json", tree)
         with comparison.executor() as executor:

@@ -42,6 +42,7 @@ def run(args) -> None:
     from seqjax.report import fingerprint as pages
     from seqjax.search import fingerprint
     from seqjax.search._display import Display
+    from seqjax.testing import record
 
     runtime.setup()
     mixers = mixers or fingerprint.causal()
@@ -51,6 +52,8 @@ def run(args) -> None:
     with Display() as display:
         options = dict(name=args.name, overrides=args.overrides, tier=args.tier, seeds=args.seeds, slots=slots)
         prints = [fingerprint.Fingerprint(mixer, args.workdir, **options, display=display) for mixer in mixers]
+        if not args.dry_run:
+            record.warn([taken.model for taken in prints])
         for taken in prints:
             if args.dry_run:
                 _show(taken)

@@ -41,12 +41,14 @@ def run(args) -> None:
     from seqjax.report import sweep as report
     from seqjax.search import executors, space, sweep
     from seqjax.search._board import Board, value
+    from seqjax.testing import record
 
     base = _config.resolved(tree)
     given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
     how = sweep.Options(**config.resolve(sweep.Options, given))
     executor = executors.named(args.executor, args.slots, args.executor_option)
     runtime.leave_memory()
+    record.warn([base["model"]])
     search = sweep.Sweep(base, space.read(args.config), how, args.workdir)
     try:
         with executor() as place, Board(search) as board:

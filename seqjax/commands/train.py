@@ -84,4 +84,8 @@ def run(args) -> None:
         if processes.is_first():
             print(clean(f"already done at step {step}: {workdir.path}"))
         return
+    if processes.is_first() and not args.quiet:
+        from seqjax.testing import record
+
+        record.warn([tree["model"]])
     training_run.train(experiment, workdir, restart=args.restart, command=args.command_line, quiet=args.quiet)

@@ -20,7 +20,7 @@ class Mixer(Module):
 
     A masked token has no effect: it does not change the state, takes no position and gives zero, even if its input is
     NaN. A reset on a real token starts a new document: the token sees nothing before it, if all earlier inputs are
-    finite. `tests/test_laws.py` tests these laws for every mixer.
+    finite. `seqjax.testing.laws` has these laws, and `seqjax laws` tests them.
 
     Matrix products run in `dtype`, and the output has the dtype of the input. Parameters, recurrent states, softmax and
     norm statistics are float32.

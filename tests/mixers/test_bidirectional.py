@@ -1,7 +1,6 @@
 """Mixers that see the future: what is left of the laws for them."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from built import classes
 from decay import Decay
-from gradients import call, close, drawn, evaluate, run
+from gradients import drawn, run
 from subjects import OPTIONS, mixer
 
 from seqjax import lookup, spec
@@ -18,90 +17,35 @@ from seqjax.mixers.bidirectional import Bidirectional
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.stacked import Stacked
 from seqjax.models.stack import Stack
+from seqjax.testing import laws
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
-B, L, D = 4, 6, 8
-BOTH = ["xx..Rx", ".Rx.Rx", "xxrxRx", "......"]  # the letters of tests/test_laws.py
+D = 8
 FOUND = [n for n in lookup.names("seqjax.mixers") if not lookup.find(n, "seqjax.mixers", "Mixer").causal]
 SUBJECTS = {
     **{name: mixer(name, OPTIONS.get(name, [{}])[0])(width=D) for name in FOUND},
     "bidirectional-sum-gru": Bidirectional(width=D, merge="sum", mixer=GRU),
     "stacked(bidirectional)": Stacked(width=D, mixer=(Bidirectional, GRU)),
 }
+HELD = {name: laws.of(module, tolerance=2e-5) for name, module in SUBJECTS.items()}
 
 
-@pytest.fixture(scope="module", params=SUBJECTS)
-def subject(request):
-    module = SUBJECTS[request.param]
-    x_BLD = np.random.default_rng(0).normal(size=(B, L, D)).astype("float32")
-    return module, drawn(module, x_BLD), x_BLD
+@pytest.mark.parametrize("law", [pytest.param(law, id=f"{name}-{law}") for name in HELD for law in HELD[name]])
+def test_it_holds_the_laws_of_what_sees_later_tokens(law):
+    law()
 
 
-def flags():
-    letters = np.array([list(row) for row in BOTH])
-    return np.isin(letters, ["x", "R"]), np.isin(letters, ["R", "r"])
-
-
-def packed(module, params, x_BLD):
-    mask_BL, reset_BL = flags()
-    return module.apply(params, x_BLD, None, mask_BL=mask_BL, reset_BL=reset_BL)[0]
-
-
-def apart(module, params, x_BLD):
-    """Each document alone, with neither mask nor reset; those of one length in one call."""
-    y_BLD, documents = jnp.zeros_like(x_BLD), {}
-    for row, letters in enumerate(BOTH):
-        ends = [place for place, letter in enumerate(letters) if letter == "R"]
-        for start, end in itertools.pairwise([0, *ends, L]):
-            places = [place for place in range(start, end) if letters[place] in "xR"]
-            documents.setdefault(len(places), []).append((row, places))
-    for length, found in documents.items():
-        if length:
-            rows, places = np.array([row for row, _ in found])[:, None], np.array([places for _, places in found])
-            y_BLD = y_BLD.at[rows, places].set(module.apply(params, x_BLD[rows, places])[0])
-    return y_BLD
-
-
-def test_packed_documents_are_documents_apart(subject):
-    module, params, x_BLD = subject
-    of = lambda f: evaluate(functools.partial(f, module), params, x_BLD)
-    close(of(packed), of(apart))
-
-
-def test_what_is_masked_changes_nothing(subject):
-    module, params, x_BLD = subject
-    mask_BL, _ = flags()
-    noise_BLD = np.where(mask_BL[..., None], x_BLD, np.float32(np.nan))
-    y, gradients = evaluate(functools.partial(packed, module), params, noise_BLD)
-    close((y, gradients), evaluate(functools.partial(packed, module), params, x_BLD))
-    assert not np.any(y[~mask_BL]) and not np.any(gradients[1][~mask_BL])
-
-
-def test_every_token_sees_all_of_its_document(subject):
-    module, params, x_BLD = subject
-    y_BLD = run(module, params, x_BLD)[0]
-    for place in range(L):
-        moved = run(module, params, x_BLD + (np.arange(L) == place)[:, None].astype("float32"))[0]
-        assert np.all(np.abs(moved - y_BLD).max(axis=(0, 2)) > 0)
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_low_precision_keeps_its_dtype(subject, dtype):
-    module, params, x_BLD = subject
-    y_BLD = call(packed, module.clone(dtype=dtype), params, x_BLD.astype(jnp.dtype(dtype)))
-    assert y_BLD.dtype == dtype
-    close(y_BLD, call(packed, module, params, x_BLD), tolerance=0.05)
-
-
-def test_there_is_no_state(subject):
-    module, params, x_BLD = subject
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_there_is_no_state(name):
+    module, x_BLD = SUBJECTS[name], jnp.zeros((4, 6, D))
+    params = jax.eval_shape(module.init, jax.random.key(0), x_BLD)
     with pytest.raises(ValueError, match="sees later tokens and has no state: choose a causal mixer"):
-        module.init_state(B)
+        module.init_state(4)
     with pytest.raises(ValueError, match="has no state"):
-        module.apply(params, x_BLD, jnp.zeros((B, D)))
+        jax.eval_shape(module.apply, params, x_BLD, jnp.zeros((4, D)))
     assert not module.causal
 
 
