@@ -139,12 +139,16 @@ def _plain(hint, value):
     part = marker(hint, Part)
     if part is None or value is None:
         return list(value) if isinstance(value, tuple) else value
-    if isinstance(value, tuple):
-        return [_plain(hint, one) for one in value]
-    options = part.named({}, value)
-    name = options.pop("name")
-    fields = fields_of(lookup.find(name, part.package, part.symbol))
-    return {"name": name, **{key: _plain(fields[key][0], v) for key, v in options.items()}} if options else name
+    return _short(part.section(value))
+
+
+def _short(value):
+    """A section, or a list of sections; those without options by their names."""
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return value["name"] if [*value] == ["name"] else {key: _short(one) for key, one in value.items()}
 
 
 def _markdown(doc: str) -> str:
