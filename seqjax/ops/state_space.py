@@ -17,7 +17,7 @@ from seqjax.ops import _documents as documents
 from seqjax.ops import linear
 from seqjax.ops._product import wide
 
-CHUNK = 32  # the fastest of 16, 32, 64, 128 and 256 for training on a CPU, or within 10 % of it
+CHUNK = 32  # of 16, 32 and 64 the fastest for training on a CPU, or within 10 % of it
 
 
 def selective(
