@@ -17,11 +17,20 @@ from seqjax.ops import _documents as documents
 from seqjax.ops import linear
 from seqjax.ops._product import wide
 
-CHUNK = 32  # the fastest of 16, 32, 64, 128 and 256 for training on a CPU, or within 10 % of it
+CHUNK, LEAST = 32, 8  # tokens of all rows in a chunk, and of each row at least: the states of a chunk fit into a cache
 
 
 def selective(
-    x_BLD, dt_BLD, rate_ND, b_BLN, c_BLN, h_BND, mask_BL=None, reset_BL=None, signed: bool = False, chunk: int = CHUNK
+    x_BLD,
+    dt_BLD,
+    rate_ND,
+    b_BLN,
+    c_BLN,
+    h_BND,
+    mask_BL=None,
+    reset_BL=None,
+    signed: bool = False,
+    chunk: int | None = None,
 ):
     """A state space whose steps, inputs and outputs depend on the token. Returns y (B, L, D), float32, and the last h.
 
@@ -41,7 +50,7 @@ def selective(
       h_BND: the state; zeros at the start.
       mask_BL, reset_BL: bool, as in a mixer.
       signed: decays may be negative, so that a token can change the sign of the state.
-      chunk: tokens per chunk, at most. It changes only the speed and the memory.
+      chunk: tokens per chunk, at most; it changes only the speed and the memory. None: 32 / B, but at least 8.
 
     Raises:
       ValueError: an array or a mask has the wrong shape, the chunk is empty, or devices cannot split the length.
@@ -63,7 +72,7 @@ def selective(
     return _read(make, look, rate_ND, (x_BLD, dt_BLD, b_BLN, c_BLN), h_BND, mask_BL, reset_BL, chunk)
 
 
-def fixed(x_BLD, a_ND, c_ND, h_BND, mask_BL=None, reset_BL=None, chunk: int = CHUNK):
+def fixed(x_BLD, a_ND, c_ND, h_BND, mask_BL=None, reset_BL=None, chunk: int | None = None):
     """A state space that is the same for all tokens, with complex a, c and h; else as `selective`.
 
     h_t = a * h_{t-1} + x_t,   y_t = Re(sum_n c_n * h_{t,n})
@@ -82,9 +91,9 @@ def fixed(x_BLD, a_ND, c_ND, h_BND, mask_BL=None, reset_BL=None, chunk: int = CH
     return _read(make, look, (a_ND, c_ND), (x_BLD,), h_BND, mask_BL, reset_BL, chunk)
 
 
-def _check(chunk: int, **arrays) -> None:
+def _check(chunk: int | None, **arrays) -> None:
     """Raises ValueError unless each array has the shape beside it, and a chunk has tokens."""
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk}; it is the number of tokens that are computed at once: choose at least 1.")
     for name, (array, wanted) in arrays.items():
         if array.shape != wanted:
@@ -93,6 +102,7 @@ def _check(chunk: int, **arrays) -> None:
 
 def _read(make, look, weights, tokens, h_BND, mask_BL, reset_BL, chunk):
     """y and the last h, where `make` gives a and b of a chunk of tokens, and `look` y of its states."""
+    chunk = chunk or max(LEAST, CHUNK // len(h_BND))
     # One copy per row: gradients are then summed over rows after the loop, not inside it.
     row = lambda w_ND: jnp.broadcast_to(w_ND[None], (len(h_BND), *w_ND.shape))
 
