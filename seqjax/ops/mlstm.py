@@ -10,7 +10,7 @@ CHUNK = 64  # the fastest of 32, 64 and 128 on a CPU
 LEAST = 1e-18  # the least divisor: gradients need the square of its inverse, which must fit into float32
 
 
-def run(q_BLHK, k_BLHK, v_BLHV, i_BLH, f_BLH, state, mask_BL=None, reset_BL=None, *, chunk: int = CHUNK):
+def run(q_BLHK, k_BLHK, v_BLHV, i_BLH, f_BLH, state, mask_BL=None, reset_BL=None, *, chunk: int | None = None):
     """y (B, L, H, V) of every token, zero where masked, and the last state; both at least float32.
 
         C_t = e^f C_{t-1} + e^i k v^T,   n_t = e^f n_{t-1} + e^i k
@@ -26,7 +26,7 @@ def run(q_BLHK, k_BLHK, v_BLHV, i_BLH, f_BLH, state, mask_BL=None, reset_BL=None
       i_BLH, f_BLH: logarithms of the input gate, and of the forget gate (at most 0), one number per head.
       state: C (B, H, K, V), n (B, H, K) and m (B, H); zeros at the start, as m = -inf would be NaN.
       mask_BL, reset_BL: bool, as in a mixer.
-      chunk: tokens per chunk, at most. It changes only the speed; 1 gives the recurrence above.
+      chunk: tokens per chunk, at most; None: what is fast. It changes only the speed; 1 gives the recurrence above.
 
     Raises:
       ValueError: a mask has the wrong shape.
@@ -39,7 +39,7 @@ def run(q_BLHK, k_BLHK, v_BLHV, i_BLH, f_BLH, state, mask_BL=None, reset_BL=None
     beside = lambda a, b: jnp.concatenate([a, b.astype(a.dtype)], axis=-1)
     tokens = q_BLHK, k_BLHK, beside(v_BLHV, jnp.ones_like(v_BLHV[..., :1])), i_BLH[..., None], f_BLH[..., None]
     state = beside(C_BHKV, n_BHK[..., None]), m_BH
-    (C_BHKV, m_BH), y_BLHV = documents.scan(_chunk, state, tokens, mask_BL, reset_BL, chunk)
+    (C_BHKV, m_BH), y_BLHV = documents.scan(_chunk, state, tokens, mask_BL, reset_BL, chunk or CHUNK)
     return y_BLHV, (C_BHKV[..., :-1], C_BHKV[..., -1], m_BH)
 
 

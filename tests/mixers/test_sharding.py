@@ -17,6 +17,7 @@ from hlo import collectives, eight_devices
 
 from seqjax import lookup
 from seqjax.mixers.rnn import Elman
+from seqjax.ops import matrix_state, mlstm
 
 B, L, D = 64, 17, 8  # three chunks, the last filled up
 OPTIONS = {
@@ -81,6 +82,7 @@ def of_control(name):
 
 def main(group):
     """Name -> where devices meet, and how far values and gradients are from those of one device."""
+    matrix_state.CHUNK = matrix_state.CHUNK_BACK = mlstm.CHUNK = 8  # so that L is three chunks for them, too
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     place = lambda *axes: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
     everywhere, by_row = place(), place("data")

@@ -323,6 +323,8 @@ ORACLES = {
     "cells": {"tanh", "relu", "layer_norm", "lstm", "lstm_projected", "gru", "gru_before", "mgu", "slstm"},
     "linear": {"diagonal"},  # in test_linear.py
     "linear_attention": {"attend", "taylor"},  # in test_linear_attention.py
+    "matrix_state": {"delta", "run"},  # in test_matrix_state.py
+    "mlstm": {"run"},  # in test_mlstm.py
     "attention": {"attend", "decode", "weigh", "weights"},  # in test_attention.py
     "scores": {"dot", "general", "unit", "additive", "location"},  # in test_scores.py
     "ring": {"devices", "spread", "by_chunk", "between", "pass_on"},  # what runs over them, in test_ring.py
