@@ -85,13 +85,23 @@ def test_each_process_of_a_slurm_job_sees_all_gpus_of_its_node():
 
 
 @pytest.mark.parametrize(("code", "again"), [(75, True), (134, True), (2, False), (0, False)])
-def test_slurm_puts_a_job_back_only_where_that_helps(tmp_path, stand_in, code, again):
+@pytest.mark.parametrize(("script", "job"), [("slurm.sh", "7"), ("slurm_array.sh", "5_3")])
+def test_slurm_puts_a_job_back_only_where_that_helps(tmp_path, stand_in, script, job, code, again):
     stand_in("srun", f"exit {code}\n")
     stand_in("scontrol", f'echo "$@" > {tmp_path}/scontrol\n')
-    assert run("slurm.sh", "--config", "c.py", SLURM_JOB_ID="7").returncode == code
+    task = dict(SLURM_JOB_ID="7", SLURM_ARRAY_JOB_ID="5", SLURM_ARRAY_TASK_ID="3")
+    assert run(script, "runs/gru", "--config", "c.py", **task).returncode == code
     assert (tmp_path / "scontrol").exists() == again
     if again:
-        assert (tmp_path / "scontrol").read_text() == "requeue 7\n"
+        assert (tmp_path / "scontrol").read_text() == f"requeue {job}\n"
+
+
+def test_a_task_of_a_slurm_array_trains_the_seed_of_its_number(stand_in):
+    stand_in("srun", 'printf "%s\\n" "$@"\n')
+    done = run("slurm_array.sh", "/runs/with space", "--config", "experiments/copy.py", SLURM_ARRAY_TASK_ID="3")
+    words = done.stdout.splitlines()
+    words.remove("--config.seed=3")
+    assert parsed(words).workdir == "/runs/with space/seed-3"
 
 
 def test_the_job_set_names_its_processes():

@@ -13,7 +13,7 @@ import sweeps
 import seqjax
 
 pytestmark = pytest.mark.services
-RECIPE = Path(seqjax.__file__).parents[1] / "docs" / "recipes" / "slurm.sh"
+RECIPES = Path(seqjax.__file__).parents[1] / "docs" / "recipes"
 LONG = 240  # steps of a run that something happens to
 OPTIONS = ("--executor", "slurm", "--executor_option", "cpus=1", "--executor_option", "minutes=5")
 
@@ -119,21 +119,26 @@ def test_a_job_that_sbatch_rejects_is_one_sentence(slurm, tmp_path):
 
 @pytest.fixture
 def recipe(slurm, tmp_path, monkeypatch):
-    """`recipe(steps)` submits the recipe for two nodes and returns the job; `seqjax` is that of this Python."""
+    """`recipe(name, steps, *options)` makes a command of sbatch; `seqjax` in it is that of this Python."""
     bin = tmp_path / "bin"
     bin.mkdir()
     (bin / "seqjax").write_text(f'#!/bin/bash\nexec {sys.executable} -m seqjax "$@"\n')
     (bin / "seqjax").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(RECIPE.parents[2]), *sys.path]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(RECIPES.parents[1]), *sys.path]))
 
-    def submit(steps: int, *options) -> str:
+    def submit(script: str, steps: int, options: tuple, *before) -> str:
         config = launch.write(tmp_path / "c.json", launch.tiny(f"train.steps={steps}", "train.checkpoint_every=20"))
-        # Two processes of a node, not four: this machine has few cores.
-        given = ("--parsable", f"--output={tmp_path}/out", "--ntasks-per-node=2", "--cpus-per-task=1", *options)
-        return slurm("sbatch", *given, RECIPE, "--config", config, "--workdir", tmp_path / "run")
+        given = ("--parsable", f"--output={tmp_path}/out", "--cpus-per-task=1", *options)
+        return slurm("sbatch", *given, RECIPES / script, *before, "--config", config)
 
     return submit
+
+
+@pytest.fixture
+def spread(recipe, tmp_path):
+    """`spread(steps)` submits the recipe for two nodes, with two processes each, not four: there are few cores."""
+    return lambda steps: recipe("slurm.sh", steps, ("--ntasks-per-node=2",), "--workdir", tmp_path / "run")
 
 
 def wait(condition, slurm):
@@ -151,9 +156,9 @@ def ended(slurm, job: str) -> str | None:
     return state if state in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL") else None
 
 
-def test_the_recipe_is_one_run_on_two_nodes(slurm, recipe, tmp_path):
+def test_the_recipe_is_one_run_on_two_nodes(slurm, spread, tmp_path):
     """Four processes find each other. SIGUSR1: all save, the job is put back, and ends as if nothing had been."""
-    job = recipe(60)
+    job = spread(60)
     wait(lambda: list((tmp_path / "run" / "ckpt").glob("*0")), slurm)
     slurm("scancel", "--signal=USR1", job)
     state = wait(lambda: ended(slurm, job), slurm)
@@ -167,7 +172,21 @@ def test_the_recipe_is_one_run_on_two_nodes(slurm, recipe, tmp_path):
     assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, 61))
 
 
-def test_the_recipe_does_not_repeat_a_mistake(slurm, recipe, tmp_path):
-    job = recipe(0)
+def test_the_recipe_does_not_repeat_a_mistake(slurm, spread, tmp_path):
+    job = spread(0)
     assert wait(lambda: ended(slurm, job), slurm) == "FAILED"
     assert "train.steps" in (tmp_path / "out").read_text()
+
+
+def test_tasks_of_an_array_are_runs_of_their_own(slurm, recipe, tmp_path):
+    """Two seeds. SIGUSR1 for one task: it saves, is put back, and ends with the bits of a run that was left alone."""
+    job = recipe("slurm_array.sh", LONG, ("--array=0-1", "--output=/dev/null"), tmp_path / "seeds")
+    runs = [tmp_path / "seeds" / f"seed-{seed}" for seed in (0, 1)]
+    wait(lambda: list((runs[1] / "ckpt").glob("*0")), slurm)
+    slurm("scancel", "--signal=USR1", f"{job}_1")
+    wait(lambda: {ended(slurm, f"{job}_{seed}") for seed in (0, 1)} == {"COMPLETED"}, slurm)
+    assert [len(sweeps.starts(run)) for run in runs] == [1, 2]
+    alone = ("--config", tmp_path / "c.json", "--config.seed=1", "--workdir", tmp_path / "alone")
+    assert launch.end(launch.start("train", *alone, JAX_PLATFORMS="cpu")).code == 0
+    assert launch.final(runs[1]) == launch.final(tmp_path / "alone") != launch.final(runs[0])
+    assert launch.rows(runs[1]) == launch.rows(tmp_path / "alone")
