@@ -66,16 +66,16 @@ def test_a_sweep_outlives_a_node(ray, tmp_path):
     try:
         launch.until(lambda: len(set(nodes()) - before) == 1, node)
         (raylet,) = set(nodes()) - before
-        process = sweep(tmp_path, ray, 4, slots=3, steps=300)
+        process = sweep(tmp_path, ray, 4, slots=3, steps=400)
         trials = tmp_path / "s" / "trials"
-        launch.until(lambda: len(list(trials.glob("*/ckpt/*0"))) > 2, process)
+        launch.until(lambda: len({path.parent for path in trials.glob("*/ckpt/*0")}) == 3, process)  # one per node
         os.kill(raylet, signal.SIGKILL)
         outcome = launch.end(process, 240)
     finally:
         node.terminate()
         node.wait(60)
     assert outcome.code == 0, outcome
-    sweeps.check(tmp_path, 4, 300)
+    sweeps.check(tmp_path, 4, 400)
     assert sorted(len(sweeps.starts(trials / f"{i:04}")) for i in range(4)) == [1, 1, 1, 2]
 
 
