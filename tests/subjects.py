@@ -85,7 +85,10 @@ OPTIONS = {
     "gla": [dict(heads=2, gate_rank=3, **CALM)],
     "hgrn2": [dict(heads=2, **CALM), dict(heads=2, lower_bound=0.2, **CALM)],
     "mamba2": [dict(heads=2, state_size=3, conv_width=2, **CALM)],
-    "mlstm": [dict(heads=2, conv_width=2, **CALM)],
+    "mlstm": [
+        dict(heads=2, conv_width=2, **CALM),
+        dict(heads=2, conv_width=0, qk_factor=0.5, soft_cap=2.0, input_gate="sigmoid", **CALM),
+    ],
     "retnet": [dict(heads=2, **CALM)],
     "rwkv7": [dict(heads=2, rank=3, **CALM)],
 }

@@ -121,17 +121,26 @@ def mamba2(p, x):
 
 
 def mlstm(p, x):
-    q, k = map(heads, np.split(conv(x, p) @ p["qk"]["kernel"], 2, axis=-1))
-    v, o = np.split(x @ p["vo"]["kernel"], 2, axis=-1)
     i, f = np.split(x @ p["gates"], 2, axis=-1)
-    i, f = np.exp(i + p["bias_i"]), sigmoid(f + p["bias_f"])
+    return matrix_memory(p, x, conv(x, p), np.exp(i + p["bias_i"]), sigmoid(f + p["bias_f"]))
+
+
+def mlstm_7b(p, x):
+    i, f = np.split(x @ p["gates"], 2, axis=-1)
+    capped = lambda z: sigmoid(2 * np.tanh(z / 2))
+    return matrix_memory(p, x, silu(x), capped(i + p["bias_i"]), capped(f + p["bias_f"]))
+
+
+def matrix_memory(p, x, u, i, f):
+    q, k = map(heads, np.split(u @ p["qk"]["kernel"], 2, axis=-1))
+    v, o = np.split(x @ p["vo"]["kernel"], 2, axis=-1)
 
     def step(C, q, k, v, i, f):
-        C = f * C + i * np.outer(k / 2, [*v, 1])
+        C = f * C + i * np.outer(k / np.sqrt(len(k)), [*v, 1])
         y = C.T @ q
         return C, y[:-1] / max(abs(y[-1]), 1)
 
-    y = scan(step, 4, 5, q, k, heads(v), i, f)
+    y = scan(step, q.shape[-1], 5, q, k, heads(v), i, f)
     return (norm(y) * p["scale"]).reshape(x.shape) * sigmoid(o) @ p["out"]["kernel"]
 
 
@@ -186,6 +195,7 @@ MIXERS = [
     (HGRN2, hgrn2, dict(lower_bound=0.2)),
     (Mamba2, mamba2, dict(conv_width=3, state_size=3)),
     (MLSTM, mlstm, dict(conv_width=3)),
+    (MLSTM, mlstm_7b, dict(conv_width=0, qk_factor=0.5, soft_cap=2.0, input_gate="sigmoid")),
     (RetNet, retnet, {}),
     (RWKV7, rwkv7, dict(rank=3)),
 ]
@@ -223,6 +233,7 @@ def test_weights_are_those_of_real_earlier_tokens_of_the_document(mixer):
         (functools.partial(RetNet, width=6, heads=2), "the head width is 3, an odd number"),
         (functools.partial(DeltaNet, width=8, conv_width=1), "choose 0 for no convolution, or at least 2"),
         (functools.partial(DeltaNet, width=8, beta_max=2.5), "beta_max"),
+        (functools.partial(MLSTM, width=8, heads=2, qk_factor=0.3), "qk_factor=0.3 makes q and k 1.2 wide"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, words):
