@@ -320,8 +320,11 @@ def test_pooling(name):
 ORACLES = {
     "scan": {"elman", "lstm", "gru"},
     # In test_cells.py.
-    "cells": {"tanh", "relu", "layer_norm", "lstm", "lstm_projected", "gru", "gru_before", "mgu", "slstm"},
-    "linear": {"diagonal"},  # in test_linear.py
+    "cells": {"tanh", "relu", "layer_norm", "lstm", "lstm_projected", "gru", "gru_before", "mgu", "slstm"}
+    | {"sru"},  # in mixers/test_diagonal.py
+    "linear": {"diagonal", "in_chunk"},  # in test_linear.py and test_state_space.py
+    "state_space": {"selective", "fixed"},  # in test_state_space.py
+    "conv": {"depthwise", "full", "around"},  # in test_conv.py
     "linear_attention": {"attend", "taylor"},  # in test_linear_attention.py
     "matrix_state": {"delta", "run"},  # in test_matrix_state.py
     "mlstm": {"run"},  # in test_mlstm.py

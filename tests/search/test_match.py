@@ -1,6 +1,5 @@
 """Sizes against formulas, and widths against a look at all of them."""
 
-import functools
 import types
 
 import launch
@@ -37,7 +36,7 @@ def test_what_sees_whole_sequences_has_no_state():
     sections = ["data={'name': 'digits'}", "task.name=classification"]
     assert match.state_bytes(built(*sections, "model.mixer=bidirectional")) is None
     assert match.state_bytes(built(*sections)) == 8 * 4  # of its layers
-    layer = types.SimpleNamespace(init_state=functools.partial(Mixer.init_state, None))  # of a user, who wrote none
+    layer = Mixer(width=8)  # of a user, who wrote none
     model = types.SimpleNamespace(stack=lambda parent: [layer])
     assert match.state_bytes(types.SimpleNamespace(model=model)) is None
 
