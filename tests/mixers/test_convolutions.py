@@ -10,6 +10,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from activations import sigmoid, silu
 from gradients import drawn, init, run
 
 from seqjax.mixers.cnn import CNN
@@ -31,14 +32,6 @@ RNG = np.random.default_rng(0)
 B, L, D = 2, 9, 8
 X = np.float32(RNG.normal(size=(B, L, D)))
 REAL, FRESH = RNG.random((B, L)) > 0.3, RNG.random((B, L)) > 0.7
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def silu(z):
-    return z * sigmoid(z)
 
 
 def dense(x, p):

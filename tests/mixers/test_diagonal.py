@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from activations import sigmoid, silu, softplus
 
 from seqjax.mixers import s5
 from seqjax.mixers.hgrn import HGRN
@@ -16,18 +17,6 @@ from seqjax.mixers.sru import SRU
 
 RNG = np.random.default_rng(0)
 B, L, D = 3, 7, 8
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def silu(z):
-    return z * sigmoid(z)
-
-
-def softplus(z):
-    return np.log1p(np.exp(z))
 
 
 # ---- One token of one row: (parameters, x_t, the state before it) -> y_t and the state after it.

@@ -9,6 +9,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from activations import sigmoid, silu, softplus
 from gradients import drawn, run
 
 from seqjax.mixers.delta_net import DeltaNet
@@ -26,18 +27,6 @@ RNG = np.random.default_rng(0)
 B, L, D, H = 2, 9, 8, 2
 X = np.float32(RNG.normal(size=(B, L, D)))
 REAL, FRESH = RNG.random((B, L)) > 0.3, RNG.random((B, L)) > 0.7
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def silu(z):
-    return z * sigmoid(z)
-
-
-def softplus(z):
-    return np.log1p(np.exp(z))
 
 
 def norm(x, eps=1e-5):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from activations import sigmoid
 
 from seqjax import lookup
 from seqjax.ops import cells, scan
@@ -23,10 +24,6 @@ N, P, FRAME = 4, 3, (3, 2, 2)
 
 def draw(*shape):
     return RNG.normal(size=shape) * 0.7
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
 
 
 def normed(v):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from activations import sigmoid
 
 from seqjax import lookup
 from seqjax.ops import attention, losses, pooling, positions, scan
@@ -21,10 +22,6 @@ B, L, D, N = 3, 7, 5, 4
 
 def draw(*shape):
     return RNG.normal(size=shape) * 0.7
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
 
 
 def cell_elman(x, state, p, activation=np.tanh):
