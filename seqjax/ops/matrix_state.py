@@ -13,7 +13,9 @@ In a chunk, with G_t = g_1 + ... + g_t, all pairs of tokens are computed at once
     u = (I - P_ab)^-1 (c + P_ak v + (a exp(G))^T S)        P_ab, P_ak: s < t
     y = P_qk v + P_qb u + (q exp(G))^T S                   P_qk, P_qb: s <= t
 
-The system for u is triangular and solved by substitution: powers of P_ab explode if equal keys follow each other.
+The system for u is triangular. Its inverse is put together from those of blocks on the diagonal, which double in size:
+powers of P_ab explode if equal keys follow each other. (LAPACK's solver, called by XLA from several threads at once,
+can wait forever.)
 """
 
 import math
@@ -22,7 +24,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
+import numpy as np
 
 from seqjax.ops import _documents as documents
 from seqjax.ops._product import wide
@@ -124,8 +126,7 @@ def _chunk(dtype, lowest, S_BHKV, chunk):
     if b is not None:
         u_BHTV = from_S[1] if c is None else from_S[1] + c
         u_BHTV = u_BHTV if k is None else u_BHTV + pairs(1, 0, earlier_B1TT) @ v
-        # `unit_diagonal` adds the identity.
-        values.append(solve_triangular(-pairs(1, -1, earlier_B1TT), u_BHTV, lower=True, unit_diagonal=True))
+        values.append(_solve(pairs(1, -1, earlier_B1TT), u_BHTV))
     y_BHTV = from_S[0] + sum(pairs(0, j, sees_B1TT) @ value for j, value in enumerate(values))
     return _written(S_BHKV, chunk, G_BHTX, writes, values), documents.swap(y_BHTV)
 
@@ -153,6 +154,30 @@ def _pairs(reads, writes, G_BHTX, lowest):
         return pairs_BHTT * jnp.exp(jnp.where(sees_B1TT, G_BHTX - turn(G_BHTX), -jnp.inf))
 
     return pairs
+
+
+def _solve(P_BHTT, x_BHTV):
+    """u of u = x + P u, where P is zero on and above the diagonal."""
+    inverse_BHTT = _inverse(jax.lax.stop_gradient(P_BHTT))
+    return jax.lax.custom_linear_solve(
+        lambda u_BHTV: u_BHTV - P_BHTT @ u_BHTV,
+        x_BHTV,
+        lambda _, x_BHTV: inverse_BHTT @ x_BHTV,
+        lambda _, x_BHTV: jnp.swapaxes(inverse_BHTT, 2, 3) @ x_BHTV,
+    )
+
+
+def _inverse(P_BHTT):
+    """The inverse of I - P: that of [[A, 0], [-C, B]] is [[A', 0], [B' C A', B']], for blocks of 1, 2, 4, ... ."""
+    T = P_BHTT.shape[-1]
+    inverse_BHTT = jnp.broadcast_to(jnp.eye(T, dtype=P_BHTT.dtype), P_BHTT.shape)
+    for n in range((T - 1).bit_length()):
+        block_T = np.arange(T) >> n
+        below_TT = (block_T[:, None] == block_T[None] + 1) & (block_T[None] % 2 == 0)
+        below_BHTT = jnp.where(below_TT[None, None], P_BHTT, 0)
+        product = partial(jnp.matmul, precision="highest")
+        inverse_BHTT = inverse_BHTT + product(product(inverse_BHTT, below_BHTT), inverse_BHTT)
+    return inverse_BHTT
 
 
 def _effect(dtype, carried, chunk):
