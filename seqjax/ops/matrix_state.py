@@ -169,13 +169,12 @@ def _solve(P_BHTT, x_BHTV):
 
 def _inverse(P_BHTT):
     """The inverse of I - P: that of [[A, 0], [-C, B]] is [[A', 0], [B' C A', B']], for blocks of 1, 2, 4, ... ."""
-    T = P_BHTT.shape[-1]
+    T, product = P_BHTT.shape[-1], partial(jnp.matmul, precision="highest")
     inverse_BHTT = jnp.broadcast_to(jnp.eye(T, dtype=P_BHTT.dtype), P_BHTT.shape)
     for n in range((T - 1).bit_length()):
         block_T = np.arange(T) >> n
         below_TT = (block_T[:, None] == block_T[None] + 1) & (block_T[None] % 2 == 0)
         below_BHTT = jnp.where(below_TT[None, None], P_BHTT, 0)
-        product = partial(jnp.matmul, precision="highest")
         inverse_BHTT = inverse_BHTT + product(product(inverse_BHTT, below_BHTT), inverse_BHTT)
     return inverse_BHTT
 
