@@ -20,7 +20,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqjax needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,eval,slurm,sweep,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,eval,slurm,sweep,test,text]'
 	touch $@
 
 quickstart: $(STAMP)
