@@ -28,9 +28,10 @@ def compare(c: Comparison, workdir: Workdir, executor, display: Display = QUIET)
     monitor = e.task.monitor, e.metrics[e.task.monitor]
     settings, lacking = [], {}
     for cell, _ in sized:
-        why = impossible(cell.config, c.judged_at.values())
+        key, away = c.away(cell.value)
+        why = impossible(cell.config, away.values())
         lacking |= {(cell.name, cell.value, assignment): error for assignment, error in why.items()}
-        at = [a for v, a in c.judged_at.items() if cell.get(a.partition("=")[0]) != v and a not in why]
+        at = [a for v, a in away.items() if cell.get(key) != v and a not in why]
         trial = functools.partial(cell.trial, workdir.path)
         settings.append(Setting(str(cell.folder), trial, c.grid(cell.name), at))
     stages = Stages(workdir, workdir.path / "runs", executor, monitor, display)

@@ -1,13 +1,14 @@
 """Solves the width of every contender of a comparison, and measures its cost."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqjax import config
 from seqjax.search._build import Builder
 from seqjax.search._display import QUIET, Display
 from seqjax.search.match import QUANTITIES, Size, measure, solve
 from seqjax.search.plan import Comparison, Entry, fitted
+from seqjax.training.experiment import Experiment
 from seqjax.training.records import record
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError
@@ -49,14 +50,22 @@ def sizes(c: Comparison, workdir: Workdir | None = None, display: Display = QUIE
                     break
     if problems:
         raise ConfigError("\n".join(problems))
-    metrics = builder(next(iter(solved.values())).cell.config).metrics
-    if c.metric is not None and c.metric not in metrics:
-        raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(sorted(metrics))}.")
+    _check_metrics(c, {value: builder(solved[next(iter(c.contenders)), value].cell.config) for value in c.values})
     display.stage("sizes", len(solved))
     for key, found in solved.items():
         size = sized[key] = sized.get(key) or _measured(found, workdir)
         display.done(f"{found.cell.folder}: {size.parameters:,} parameters, {size.step_seconds * 1e3:.3g} ms per step")
     return [(solved[name, value].cell, sized[name, value]) for value in c.values for name in c.contenders]
+
+
+def _check_metrics(c: Comparison, at: dict[Any, Experiment]) -> None:
+    """Refuses a metric that a task lacks, and values at which other metrics choose the learning rate."""
+    for e in at.values():
+        if c.metric is not None and c.metric not in e.metrics:
+            raise ConfigError(f"metric={c.metric!r} is not a metric; this task has {', '.join(sorted(e.metrics))}.")
+    if len(monitors := {e.task.monitor for e in at.values()}) > 1:
+        chosen = ", ".join(sorted(monitors))
+        raise ConfigError(f"vary: learning rates would be chosen by {chosen}: set one task.monitor in base.")
 
 
 def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, builder: Builder) -> Solved:

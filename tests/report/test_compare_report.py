@@ -11,6 +11,7 @@ from test_report import Page
 
 from seqjax.report import canvas
 from seqjax.report import compare as page
+from seqjax.report import words as report_words
 from seqjax.report.compare import figures as compare_figures
 from seqjax.report.compare import sentences as compare_words
 from seqjax.report.compare import tables as compare_tables
@@ -146,6 +147,25 @@ def test_what_varies_has_a_verdict_each(tmp_path, monkeypatch):
     )
     assert "; gru is ahead with 7 of 7 seeds" in shown
     assert len(compare_figures.curves(found)) == 4 and len(compare_figures.lengths(found)) == 3
+
+
+def test_settings_stand_side_by_side(tmp_path, monkeypatch):
+    """One row per contender, one column per setting and other data; the best of each is marked."""
+    vary = {"short": {"data.length": 3}, "long": {"data.length": 6}}
+    found, text, *_ = compared(tmp_path, monkeypatch, vary=vary, extrapolate={"long": {"data.length": [9]}})
+    table = compare_tables.atlas(found, [("guessing", "long", 0.25)])
+    assert [(c.group, c.name) for c in table.columns[1:]] == [
+        ("short", "as trained"),
+        ("long", "as trained"),
+        ("long", "length 9"),
+    ]
+    for k, (value, at) in enumerate([("short", None), ("long", None), ("long", "data.length=9")], start=1):
+        means = {x.cell.name: found.summary(x, at).mean for x in found.at(value)}
+        cells = {row.cells[0].text: row.cells[k] for row in table.rows if row.run is not None}
+        assert [name for name, cell in cells.items() if cell.mark] == [max(means, key=means.get)]
+        assert all(cell.text.startswith(report_words.number(means[name])) for name, cell in cells.items())
+    assert [cell.text for cell in table.rows[-1].cells] == ["guessing", "", "0.2500", ""]
+    assert "Score against other data" in Page(text).text
 
 
 def test_without_a_match_nothing_is_said_to_be_equal(tmp_path, monkeypatch):

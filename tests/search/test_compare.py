@@ -28,6 +28,8 @@ FILE = {
     "extrapolate": {"data.length": [3, 6]},
 }
 
+SETTINGS = {"short": {"data.length": 3}, "long": {"data.length": 6}}
+
 
 def read(**changes):
     tree = copy.deepcopy(FILE) | changes
@@ -129,6 +131,16 @@ def test_the_defaults():
         (dict(vary={"model.mixer": [{"name": "gru"}]}), ["wanted one key and a list of different numbers or words"]),
         (dict(extrapolate={"data.pairs": [[1], [2]]}), ["extrapolate: got {'data.pairs': [[1], [2]]}, wanted one key"]),
         (dict(vary={"data.path": ["a/b", "a-b"]}), ["vary: got"]),
+        (dict(vary=SETTINGS | {"a/b": {}}), ["vary: 'a/b' also names a folder"]),
+        (dict(vary=SETTINGS | {"third": {"seed": 1}}, extrapolate=...), ["vary.third sets seed, but the comparison"]),
+        (dict(vary=SETTINGS), ["extrapolate.data.length is not a setting of vary. Choose one of short, long."]),
+        (dict(vary=SETTINGS, extrapolate={"lnog": {"data.length": [3]}}), ["Did you mean 'long'?"]),
+        (dict(vary=SETTINGS, extrapolate={"long": [3]}), ["extrapolate.long: got [3], wanted one key"]),
+        (dict(vary=SETTINGS, extrapolate={"long": {"loader.batch_size": [3]}}), ["wanted a key of data"]),
+        (
+            dict(vary=SETTINGS, extrapolate=..., contenders={"gru": {"data": {"length": 7}}, "lstm": {}}),
+            ["contenders.gru sets data.length, but vary sets"],
+        ),
         (dict(learning_rates=[0.1, 0.10000001]), ["differ in six digits"]),
         (dict(learning_rates=["0.1", 0.2]), ["learning_rates: got"]),
         (dict(learning_rates={"gru": [1, 2], "lstm": 3}), ["learning_rates: got 3"]),
@@ -332,6 +344,22 @@ def test_what_varies_has_runs_of_its_own(tmp_path):
     ]
     assert {x.trial(0).config["data"]["length"] for x in found.at(6)} == {6}
     assert len(found.pairs()) == 2
+
+
+def test_a_setting_has_its_own_runs_and_other_data(tmp_path):
+    found, commands = run(tmp_path, read(vary=SETTINGS, extrapolate={"long": {"data.length": [3, 6, 9]}}))
+    assert [x.cell.folder for x in found.founds] == [
+        Path(f"{name}/setting-{setting}") for setting in SETTINGS for name in ("gru", "lstm")
+    ]
+    assert [x.trial(0).config["data"]["length"] for x in found.founds] == [3, 3, 6, 6]
+    at = {c[c.index("--workdir") + 1].split("/")[-3]: c[c.index("test") + 1 :] for c in commands if c[0] == "evaluate"}
+    assert at == {"setting-short": [], "setting-long": ["--at", "data.length=3", "--at", "data.length=9"]}
+
+
+def test_settings_choose_by_one_metric(tmp_path):
+    other = {"task.monitor": "accuracy"}
+    with pytest.raises(ConfigError, match=r"chosen by accuracy, loss: set one task\.monitor in base"):
+        run(tmp_path, read(vary=SETTINGS | {"other": other}, extrapolate=...))
 
 
 def test_other_data_are_judged_where_they_are_others(tmp_path):

@@ -31,20 +31,22 @@ def write(f: Findings, out: Path, title: str, command: str) -> Path:
 def page(f: Findings, out: Path, title: str, command: str) -> list:
     """The elements of the page; `command` made the comparison, in the folder `out`."""
     runs = _runs(f, out)
+    named, baselines = f.comparison.named, _baselines(f, runs)
     contenders = [found.cell for found in f.at(f.comparison.values[0])]
     figure = lambda panels, caption: Figure(panels, caption, contenders)
     monitor, axis = f.monitor.replace("_", " "), f.comparison.axis
     again = f" At {sentences.key(axis)} {f.comparison.values[-1]}." if axis else ""
     costs = figures.against(f, figures.COSTS, pareto=True)
     dashed = "Dashed: the Pareto front. " * figures.fronts(f)
-    against = sentences.key(axis or next(iter(f.comparison.extrapolate or ()), None))
-    away = [tables.elsewhere(f)] if f.comparison.extrapolate else []
+    against = "other data" if named else sentences.key(axis or f.comparison.away(None)[0])
+    away = [tables.elsewhere(f)] if f.comparison.extrapolate and not named else []
+    atlas = [tables.atlas(f, baselines)] if named else []
     chosen = Text(RATES.format(monitor), soft=True)
-    trained = " Dashed vertical line: the trained value." * bool(away)
+    trained = " Dashed vertical line: the trained value." * bool(f.comparison.extrapolate)
     machines = [(run.name, run.info.hardware, run.info.versions, run.info.git) for _, run in runs]
     return [
         Header(f"{title}: {words.listed(f.comparison.contenders)}", sentences.headline(f), sentences.notes(f)),
-        Section("Results on test", [tables.results(f, _baselines(f, runs))]),
+        Section("Results on test", [*atlas, tables.results(f, baselines)]),
         Section("Pairs", [tables.pairs(f), Text(PAIRS, soft=True)]),
         Section("Score against budget", [figure(figures.against(f, figures.BUDGETS), WHISKERS + again)]),
         Section("Quality against cost", [figure(costs, f"{WHISKERS} {dashed}{MEMORY}{again}")]),

@@ -29,9 +29,9 @@ def against(f: Findings, costs: dict, pareto: bool = False) -> list[str | None]:
 
 
 def comparable(f: Findings) -> list[Found]:
-    """The results that compare: all, or only those at the last value if the data or the task vary."""
+    """The results that compare: all, or only those at the last value if the data, the task or settings vary."""
     c = f.comparison
-    return f.at(c.values[-1]) if c.axis and c.axis.startswith(("data.", "task.")) else f.founds
+    return f.at(c.values[-1]) if c.named or (c.axis or "").startswith(("data.", "task.")) else f.founds
 
 
 def front(points: list[tuple[float, float]], sign: int) -> list[tuple[float, float]]:
@@ -141,13 +141,13 @@ def lengths(f: Findings) -> list[str]:
         by_name = [[x for x in f.founds if x.cell.name == name and f.summary(x)] for name in c.contenders]
         lines = [(own, [x.cell.value for x in own], [f.summary(x) for x in own]) for own in by_name if own]
         out.append(_lines(f, lines, sentences.key(c.axis), "trained at each value"))
-    key = next(iter(c.extrapolate or ()), None)
-    for value in c.values if key and _numbers(c.judged_at) else ():
-        home, lines = f.at(value)[0].cell.get(key), []
-        if not _numbers([home]):
+    for value in c.values:
+        key, away = c.away(value)
+        home, lines = key and f.at(value)[0].cell.get(key), []
+        if not _numbers([home, *away]):
             continue
         for found in f.at(value):
-            known = {v: tables.away(f, found, v) for v in c.judged_at} | {home: f.summary(found)}
+            known = {v: tables.away(f, found, v) for v in away} | {home: f.summary(found)}
             if at := sorted(v for v, s in known.items() if s):
                 lines.append(([found], at, [known[v] for v in at]))
         other = "" if c.axis in (None, key) else f", {sentences.key(c.axis)} {value}"

@@ -150,7 +150,7 @@ def _of(f: Findings, found: Found) -> list[str]:
         )
     if diverged := found.diverged():
         out.append(f"{_seeds(diverged)} diverged at the chosen learning rate and {_out(diverged)} of all means.")
-    for at in (None, *f.comparison.judged_at.values()):
+    for at in (None, *f.comparison.away(found.cell.value)[1].values()):
         scores, where = f.scores(found, at), f" at {at}" if at else ""
         if lost := [seed for seed in found.runs if found.judged(seed, at) and seed not in scores]:
             has = "has" if len(lost) == 1 else "have"

@@ -126,14 +126,40 @@ def elsewhere(f: Findings) -> Table:
     """Test scores on other data than the trained data."""
     group = f"evaluated at {sentences.key(next(iter(f.comparison.extrapolate)))}"
     of = lambda value, found: sentences.spread(away(f, found, value))
-    columns = {Number(str(value), group): functools.partial(of, value) for value in f.comparison.judged_at}
+    (_, values) = f.comparison.away(f.comparison.values[0])
+    columns = {Number(str(value), group): functools.partial(of, value) for value in values}
     return _founds(f, f"Test {f.metric.replace('_', ' ')} on other data", columns)
 
 
 def away(f: Findings, found: Found, value):
     """The summary at an extrapolated value; at the trained value, the summary on test."""
-    assignment = f.comparison.judged_at[value]
-    return f.summary(found, None if found.cell.get(assignment.partition("=")[0]) == value else assignment)
+    key, assignments = f.comparison.away(found.cell.value)
+    return f.summary(found, None if found.cell.get(key) == value else assignments[value])
+
+
+def atlas(f: Findings, baselines: list[tuple]) -> Table:
+    """One row per contender and one column per setting: the mean on test, and that on other data."""
+    order, columns = list(f.comparison.contenders), {Column("contender"): str}
+    known = {(name, value): words.number(score) for name, value, score in baselines}
+    for value in f.comparison.values:
+        key, assignments = f.comparison.away(value)
+        others = {f"{sentences.key(key)} {other}": assignment for other, assignment in assignments.items()}
+        for title, at in {"as trained": None, **others}.items():
+            columns[Number(title, value)] = functools.partial(_place, f, value, at)
+    found = table(f"Test {words.metric(f.metric, f.metrics[f.metric])}", order, columns, order.index, wide=True)
+    for name in dict.fromkeys(name for name, _ in known):
+        of = lambda column, name=name: known.get((name, column.group), "") if column.name == "as trained" else ""
+        found.rows.append(row(name, *map(of, list(columns)[1:])))
+    return found
+
+
+def _place(f: Findings, value, at: str | None, contender: str) -> Cell:
+    """The summary of a contender at a setting; the best mean is marked."""
+    means = {x.cell.name: s for x in f.at(value) if (s := f.summary(x, at))}
+    if contender not in means:
+        return Cell(words.NONE)
+    best = max(f.sign * s.mean for s in means.values())
+    return Cell(sentences.spread(means[contender]), mark="best" * (f.sign * means[contender].mean == best))
 
 
 def configs(f: Findings) -> Table:
