@@ -13,7 +13,7 @@ def get_comparison(variant: str = ""):
             task=dict(name="forecast"),
             model=dict(name="linear"),
             optim=dict(warmup_steps=1 if tiny else 100, final_scale=0.01),
-            loader=dict(batch_size=8 if tiny else 64),
+            loader=dict(batch_size=64),
             train=dict(steps=2 if tiny else 1500, log_every=100),
         ),
         contenders={
