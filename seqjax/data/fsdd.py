@@ -39,10 +39,10 @@ class FSDD(Stored):
                   (L, 1)     with features=None, the waveform, in [-1, 1)
         label                the digit, or with label="speaker" the person
 
-    The official split: takes 0 to 4 are test (300 recordings). Takes 5 to 9 are validation (300), the others train
-    (2,400). With `held_out`, the name of a speaker, all takes of this person are test (500), takes 5 to 9 of the others
-    validation (250), and the rest of theirs train (2,250): validation does not know the voice of test either, but knows
-    all of its own. The official split is easy, since every voice of test is in train.
+    The official split: takes 0 to 4 are test (300 recordings), takes 5 to 9 validation (300), the others train (2,400).
+    It is easy, since every voice of test is in train. With `held_out`, the name of a speaker, all takes of this person
+    are test (500), takes 5 to 9 of the others validation (250), and the rest of theirs train (2,250). Then the voice of
+    test is in neither, but the voices of validation are in train, too.
 
     The frames are those that the embedding makes on the device, without its linear map, computed once with numpy.
 
@@ -103,7 +103,7 @@ class FSDD(Stored):
 
         Each of these 39 numbers is divided by its standard deviation within the classes of train.
         """
-        frames = _framer(lambda **given: Mfcc(normalise="none", differences=0, **given))
+        frames = _framer(lambda **given: Mfcc(normalise="none", deltas=0, **given))
         thirds = lambda r: np.concatenate([part.mean(axis=0) for part in np.array_split(frames(_waveform(r)), 3)])
         x_NF, y_NF = (np.array([thirds(r) for r in self._recordings[s]], np.float64) for s in ("train", split))
         label_N = np.array([getattr(r, self.label) for r in self._recordings["train"]])

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -115,8 +116,8 @@ def _leading(x_BT, mask_BT):
     if mask_BT is None:
         return x_BT, jnp.full(B, T)
     place_BT = jnp.where(mask_BT, masks.positions((B, T), mask_BT), T)
-    moved_BT = jnp.zeros_like(x_BT).at[jnp.arange(B)[:, None], place_BT].set(x_BT, mode="drop")
-    return moved_BT, jnp.sum(mask_BT, axis=1)
+    move = lambda x_T, place_T: jnp.zeros_like(x_T).at[place_T].set(x_T, mode="drop")
+    return jax.vmap(move)(x_BT, place_BT), jnp.sum(mask_BT, axis=1)  # by row: rows may be on several devices
 
 
 Embed = LogMel

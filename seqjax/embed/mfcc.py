@@ -14,7 +14,7 @@ class Mfcc(LogMel, kw_only=True):
 
         c = DCT(log-mel frame)[:coefficients],   x = W (f - mean f) + b,   f = [c, difference of c, its difference]
 
-    The DCT is the orthonormal one of type II, so the first coefficient is the loudness. `differences`: 1 appends to
+    The DCT is the orthonormal one of type II, so the first coefficient is the loudness. `deltas`: 1 appends to
     each frame the slope of each coefficient over five frames, 2 also the slope of that. The other options are those of
     `log_mel`; each feature is normalised.
 
@@ -26,7 +26,7 @@ class Mfcc(LogMel, kw_only=True):
     """
 
     coefficients: Count = 13
-    differences: Annotated[Natural, Range(most=2)] = 2
+    deltas: Annotated[Natural, Range(most=2)] = 2
 
     def __post_init__(self):
         super().__post_init__()
@@ -39,8 +39,8 @@ class Mfcc(LogMel, kw_only=True):
     @nn.nowrap
     def features(self, mel_BLM, count_B, xp):
         parts = [spectral.cepstrum(mel_BLM, self.coefficients, xp)]
-        for _ in range(self.differences):
-            parts.append(spectral.differences(parts[-1], count_B, xp))
+        for _ in range(self.deltas):
+            parts.append(spectral.deltas(parts[-1], count_B, xp))
         return xp.concatenate(parts, axis=-1)
 
 

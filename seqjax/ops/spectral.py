@@ -50,7 +50,7 @@ def cepstrum(mel_BLM, coefficients: int, xp):
     return _product(mel_BLM, _cosines(mel_BLM.shape[-1], coefficients), xp)
 
 
-def differences(x_BLF, count_B, xp):
+def deltas(x_BLF, count_B, xp):
     """The slope of each feature over five frames, by least squares: (B, L, F) -> (B, L, F).
 
         d_t = (x_{t+1} - x_{t-1} + 2 (x_{t+2} - x_{t-2})) / 10

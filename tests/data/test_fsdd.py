@@ -103,7 +103,7 @@ def test_frames_are_those_of_the_embedding_on_the_device(tmp_path, write_fsdd):
 def test_the_baseline_is_that_of_a_loop(tmp_path, write_fsdd):
     write_fsdd(tmp_path)
     source = fsdd.Source(dir=str(tmp_path), held_out="bob")
-    plain = mfcc.Embed(inputs=spec.features(1), width=1, normalise="none", differences=0)
+    plain = mfcc.Embed(inputs=spec.features(1), width=1, normalise="none", deltas=0)
 
     def summary(recording):
         x_T = recording.samples / 2**15

@@ -47,7 +47,7 @@ def loop(x_T, module):
     x_LF = mel_loop(x_T, module)
     if isinstance(module, mfcc.Embed):
         parts = [scipy.fft.dct(x_LF, type=2, norm="ortho", axis=1)[:, : module.coefficients]]
-        for _ in range(module.differences):
+        for _ in range(module.deltas):
             padded = np.pad(parts[-1], ((2, 2), (0, 0)), mode="edge")  # savgol_filter wants five frames
             parts.append(scipy.signal.savgol_filter(padded, 5, polyorder=1, deriv=1, axis=0, mode="nearest")[2:-2])
         x_LF = np.concatenate(parts, axis=1)
@@ -61,9 +61,7 @@ def loop(x_T, module):
     [
         log_mel.Embed(**WAVE, normalise="none", mel_filters=20, low_frequency=100.0, high_frequency=3000.0, floor=1e-4),
         mfcc.Embed(**WAVE, normalise="mean"),
-        mfcc.Embed(
-            **WAVE, normalise="mean_variance", pre_emphasis=0.0, differences=1, window_length=256, hop_length=77
-        ),
+        mfcc.Embed(**WAVE, normalise="mean_variance", pre_emphasis=0.0, deltas=1, window_length=256, hop_length=77),
     ],
     ids=["log_mel", "mfcc", "scaled"],
 )
