@@ -1,4 +1,4 @@
-"""Spoken digits from 13 MFCCs with their differences, 10 ms a frame: a bidirectional GRU, or attention.
+"""Spoken digits from 13 MFCCs and their deltas, 100 frames a second: a bidirectional GRU, or attention.
 
 seqjax train --config experiments/fsdd.py --config.data.dir=DATA --workdir runs/fsdd
 seqjax train --config experiments/fsdd.py:attention --config.data.dir=DATA --workdir runs/fsdd_attention

@@ -12,11 +12,11 @@ from seqjax.types import Count, Natural, Range
 class Mfcc(LogMel, kw_only=True):
     """MFCC: mel-frequency cepstral coefficients, frame by frame, and a linear map of them.
 
-        c = DCT(log-mel frame)[:coefficients],   x = W (f - mean f) + b,   f = [c, difference of c, its difference]
+        c = DCT(log-mel frame)[:coefficients],   x = W (f - mean f) + b,   f = [c, delta c, delta delta c]
 
-    The DCT is the orthonormal one of type II, so the first coefficient is the loudness. `deltas`: 1 appends to
-    each frame the slope of each coefficient over five frames, 2 also the slope of that. The other options are those of
-    `log_mel`; each feature is normalised.
+    The DCT is the orthonormal one of type II, so the first coefficient is the loudness. `deltas`: 1 appends to each
+    frame the slope of each coefficient over five frames, 2 also the slope of that, 0 neither. The other options are
+    those of `log_mel`; each feature is normalised.
 
     Raises:
       ValueError: as `log_mel`, and for more coefficients than filters.

@@ -1,4 +1,4 @@
-"""Spectra of sounds: frames, mel filters, cepstra and their differences. One code for numpy and JAX.
+"""Spectra of sounds: frames, mel filters, cepstra and their deltas. One code for numpy and JAX.
 
 `xp` is the module that computes, `numpy` or `jax.numpy`. x_BT is a batch of waveforms; the first `length_B` of their T
 samples are real. Further letters here: L frames, W samples of a frame, K frequencies, M mel filters, F features.
