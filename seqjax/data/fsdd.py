@@ -104,7 +104,10 @@ class FSDD(Stored):
         Each of these 39 numbers is divided by its standard deviation within the classes of train.
         """
         frames = _framer(lambda **given: Mfcc(normalise="none", deltas=0, **given))
-        thirds = lambda r: np.concatenate([part.mean(axis=0) for part in np.array_split(frames(_waveform(r)), 3)])
+        pieces = lambda r: np.split(
+            np.repeat(frames(_waveform(r)), 3, axis=0), 3
+        )  # repeated: one frame has thirds, too
+        thirds = lambda r: np.concatenate([piece.mean(axis=0) for piece in pieces(r)])
         x_NF, y_NF = (np.array([thirds(r) for r in self._recordings[s]], np.float64) for s in ("train", split))
         label_N = np.array([getattr(r, self.label) for r in self._recordings["train"]])
         means_CF = np.array([x_NF[label_N == name].mean(axis=0) for name in self.classes])
