@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,34 @@ def write_treebank():
                     lines.append("\t".join([str(i), word, "_", upos, xpos, *"_____"]))
                 lines.append("")
             (path / f"toy-ud-{split}.conllu").write_text("\n".join(lines))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_wav():
+    def write(path: Path, samples: np.ndarray, rate: int = 8000, channels: int = 1):
+        """A wav file of int16, or of another dtype."""
+        with wave.open(str(path), "wb") as file:
+            file.setparams((channels, samples.dtype.itemsize, rate, 0, "NONE", "not compressed"))
+            file.writeframes(samples.tobytes())
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_fsdd(write_wav):
+    def write(folder: Path):
+        """Two digits, said 12 times by each of two speakers: tones in noise, of a pitch for each digit and speaker."""
+        path = folder / "fsdd" / "recordings"
+        path.mkdir(parents=True)
+        draw = np.random.default_rng(0)
+        for pitch, name in zip((300, 400, 900, 1200), ("0_ann", "0_bob", "1_ann", "1_bob"), strict=True):
+            for take in range(12):
+                tone = np.sin(2 * np.pi * pitch / 8000 * np.arange(400 + 40 * take))
+                samples = 8000 * tone + 1000 * draw.normal(size=tone.shape)
+                write_wav(path / f"{name}_{take}.wav", samples.astype(np.int16))
         return path
 
     return write

@@ -8,6 +8,7 @@ import pytest
 from seqjax import lookup
 from seqjax.data import tinyshakespeare
 from seqjax.data.digits import Digits
+from seqjax.embed.log_mel import LogMel
 from seqjax.spec import DTYPES, Spec
 
 # Name -> options to build it with; "FOLDER" stands for the fake files below. A new source needs a line here.
@@ -16,6 +17,11 @@ CASES = {
     "digits": [{}],
     "dyck": [{}, {"length": 20, "min_length": 20, "kinds": 3, "depth": 9, "examples": 30}],
     "ett": [{"dir": "FOLDER"}, {"dir": "FOLDER", "lookback": 5, "horizon": 3}],
+    "fsdd": [
+        {"dir": "FOLDER"},
+        {"dir": "FOLDER", "features": LogMel, "label": "speaker"},
+        {"dir": "FOLDER", "features": None, "held_out": "bob"},
+    ],
     "folds": [{"of": Digits, "folds": 4, "fold": 2}],
     "modular_addition": [{}, {"length": 16, "min_length": 16, "modulus": 12, "seed": 7, "examples": 30}],
     "names": [{"dir": "FOLDER"}],
@@ -46,13 +52,14 @@ def cases():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, fake_text, write_shakespeare, write_names, write_ett, write_treebank):
+def folder(tmp_path_factory, fake_text, write_shakespeare, write_names, write_ett, write_treebank, write_fsdd):
     folder = tmp_path_factory.mktemp("data")
     (folder / "some.txt").write_text(fake_text, encoding="utf-8")
     write_shakespeare(folder, fake_text)
     write_names(folder)
     write_ett(folder)
     write_treebank(folder)
+    write_fsdd(folder)
     lines = ["text,class", *(f'"record {i}, of train",{"abc"[i % 3]}' for i in range(30))]
     (folder / "train.csv").write_text("\n".join(lines))
     for part in range(2):

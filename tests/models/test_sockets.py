@@ -1,7 +1,7 @@
 """The laws of embeddings and heads: padding is nothing, and what stands under a mask changes nothing.
 
 A new file in seqjax/embed or seqjax/heads is found here without an entry, if it has defaults and reads one field, or
-`tokens` and `characters`.
+`tokens` and `characters`. What needs other options has them in `OPTIONS`.
 """
 
 import functools
@@ -24,26 +24,30 @@ embeddings, heads = lookup.names("seqjax.embed"), lookup.names("seqjax.heads")
 W = 5  # characters of a word
 WORDS = {"tokens": Field("ids", size=V), "characters": Field("ids", size=9, shape=(W,))}
 DATA[None] = Spec(WORDS, {"L": L})
+# Frames of a waveform, two of the four real samples of a row.
+FRAMES = dict(inputs=spec.features(1), window_length=3, hop_length=1, fft_length=8, mel_filters=2, normalise="none")
+OPTIONS = {"log_mel": FRAMES, "mfcc": FRAMES | dict(coefficients=2)}
 
 
 def embedding(name, dtype="float32"):
     make = lookup.find(name, "seqjax.embed", "Embed")
-    return make(inputs=DATA[make.kind], width=D, dtype=dtype)
+    return make(**{"inputs": DATA[make.kind], **OPTIONS.get(name, {})}, width=D, dtype=dtype)
 
 
 def head(name, dtype="float32"):
     return lookup.find(name, "seqjax.heads", "Head")(inputs=DATA["ids"], outputs=C, width=D, dtype=dtype)
 
 
-def inputs(kind, shape=(B, L)):
+def inputs(module, kind):
     """An input, and two that are something else under the mask."""
-    draw = np.random.default_rng(0)
+    draw, shape = np.random.default_rng(0), (B, L)
     if kind is None:
         return [
             {name: np.stack([x] * W, axis=-1) if DATA[None].fields[name].shape else x for name in WORDS}
-            for x in inputs("ids")
+            for x in inputs(module, "ids")
         ]
-    x, noise = (draw.integers(0, V, shape), -1) if kind == "ids" else (draw.normal(size=(*shape, F)), np.nan)
+    real = lambda: draw.normal(size=(*shape, module.inputs.features))
+    x, noise = (draw.integers(0, V, shape), -1) if kind == "ids" else (real(), np.nan)
     x = x.astype(np.int32 if kind == "ids" else np.float32)
     return x, *(np.where(MASK.reshape(B, L, *(1,) * (x.ndim - 2)), x, other).astype(x.dtype) for other in (noise, V))
 
@@ -51,19 +55,25 @@ def inputs(kind, shape=(B, L)):
 @pytest.mark.parametrize("name", embeddings)
 def test_an_embedding_reads_no_masked_token(name):
     module = embedding(name)
-    x, *others = inputs(module.kind)
+    x, *others = inputs(module, module.kind)
     params = drawn(module, x)
-    f = lambda params, x: jnp.where(MASK[..., None], module.apply(params, x, MASK)[0], 0)
+
+    def f(params, x):
+        y, mask = module.apply(params, x, MASK)
+        return jnp.concatenate([jnp.where(mask[..., None], y, 0), mask[..., None].astype(y.dtype)], axis=-1)
+
     evaluated = functools.partial(evaluate, f, params)
     wanted = evaluated(x)
     for other in others:
         close(evaluated(other), wanted)
+    y, kept = np.asarray(wanted[0])[..., :-1], np.asarray(wanted[0])[..., -1] > 0
     short = jax.tree.map(lambda a: a[MASK].reshape(B, 4, *a.shape[2:]), x)
     alone, mask = run(module, params, short)
-    np.testing.assert_allclose(alone, np.asarray(wanted[0])[MASK].reshape(alone.shape), atol=1e-6)
-    assert mask is None and alone.shape == (B, 4, D) and alone.dtype == np.float32
+    np.testing.assert_allclose(alone, y[kept].reshape(alone.shape), atol=1e-5)
+    assert mask is None and alone.dtype == np.float32 and alone.shape[0] == B and alone.shape[2] == D
+    assert alone.shape[1] == 4 and (kept == MASK).all() if name not in OPTIONS else alone.shape[1] == 2
     y, mask = jax.eval_shape(embedding(name, "bfloat16").apply, params, x, MASK)
-    assert y.dtype == jnp.bfloat16 and mask.shape == (B, L)
+    assert y.dtype == jnp.bfloat16 and mask.dtype == bool and mask.shape == y.shape[:2]
 
 
 @pytest.mark.parametrize("name", heads)
