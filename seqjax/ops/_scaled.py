@@ -21,10 +21,12 @@ EVIDENCE, PREDICTED, MESSAGE = 1e-8, 1e-21, (1e-12, 1e10)
 @jax.custom_vjp
 def run(chain: Chain):
     """The filter (L, B, K) and the evidence (L, B)."""
-    return _run_forward(chain)[0]
+    (filter_LBK, _, evidence_LB), _ = forward(chain)
+    return filter_LBK, evidence_LB
 
 
 def _run_forward(chain):
+    chain = jax.tree.map(lambda primal: primal.value, chain)
     (filter_LBK, predicted_LBK, evidence_LB), spoilt = forward(chain)
     return (filter_LBK, evidence_LB), (chain, filter_LBK, predicted_LBK, spoilt)
 
@@ -32,7 +34,7 @@ def _run_forward(chain):
 def forward(chain: Chain):
     """(The filter, the prediction, the evidence) as `semiring.forward`, and whether the scaled form would be wrong."""
     found, spoilt = _scaled(chain)
-    exact = lambda: semiring.forward(semiring.total, chain)
+    exact = lambda: semiring.forward(semiring.LOG, chain)
     return jax.lax.cond(spoilt, exact, lambda: found), spoilt
 
 
@@ -72,18 +74,26 @@ def _scaled(chain):
 def _run_backward(kept, cotangents):
     chain, filter_LBK, predicted_LBK, spoilt = kept
     g_LBK, g_LB = cotangents
-    arrays = jnp.where(filter_LBK > -jnp.inf, g_LBK, 0), g_LB[..., None], filter_LBK, predicted_LBK
+    # The gradient of a likelihood has none by the filter: an array less to keep.
+    g_LBK = None if _is_zero(g_LBK) else jnp.where(filter_LBK > -jnp.inf, g_LBK, 0)
+    g_LB1 = (jnp.zeros_like(filter_LBK[..., 0]) if _is_zero(g_LB) else g_LB)[..., None]
+    arrays = g_LBK, g_LB1, filter_LBK, predicted_LBK
     branches = lambda: _back_exact(chain, *arrays), lambda: _back_scaled(chain, *arrays)
     dscore_LBK, dstate_BK, dtransition = jax.lax.cond(spoilt, *branches)
     dstart_K = jnp.sum(jnp.where(chain.fresh_LB[..., None], dscore_LBK, 0), axis=(0, 1))
     return (Chain(dstart_K, dtransition, dscore_LBK, dstate_BK, None, None),)
 
 
-run.defvjp(_run_forward, _run_backward)
+run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
 
 
-def _through(g_BK, g_B1, p_BK, real_B1):
-    """The gradient by a prediction, which is that by the score, from those by filter and evidence."""
+def _is_zero(cotangent) -> bool:
+    return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _through(g_BK, later_BK, g_B1, p_BK, real_B1):
+    """The gradient by a prediction, also that by the score, from those by the filter (its own, later) and evidence."""
+    g_BK = later_BK if g_BK is None else g_BK + later_BK
     return keep(real_B1, g_BK - p_BK * (jnp.sum(g_BK, axis=1, keepdims=True) - g_B1), 0.0)
 
 
@@ -94,7 +104,7 @@ def _back_scaled(chain, g_LBK, g_LB1, filter_LBK, predicted_LBK):
 
     def step(message_BK, slices):
         g_BK, g_B1, p_BK, inverse_BK, own_BKK, real_B1 = slices
-        d_BK = _through(g_BK + p_BK * message_BK, g_B1, p_BK, real_B1)
+        d_BK = _through(g_BK, p_BK * message_BK, g_B1, p_BK, real_B1)
         ratio_BK = d_BK * inverse_BK
         back = jnp.swapaxes(move if own_BKK is None else own_BKK, -1, -2)
         return keep(real_B1, _times(ratio_BK, back), message_BK), (d_BK, ratio_BK)
@@ -114,7 +124,7 @@ def _back_exact(chain, g_LBK, g_LB1, filter_LBK, predicted_LBK):
     def step(carry, slices):
         message_BK, sum_BKK = carry
         g_BK, g_B1, filter_BK, predicted_BK, before_BK, (_, own_BKK, real_B1, fresh_B1) = slices
-        d_BK = _through(g_BK + message_BK, g_B1, jnp.exp(filter_BK), real_B1)
+        d_BK = _through(g_BK, message_BK, g_B1, jnp.exp(filter_BK), real_B1)
         move_XKK = chain.transition[None] if shared else own_BKK
         pair_BKK = jnp.exp(before_BK[:, :, None] + move_XKK - finite(predicted_BK)[:, None])
         pair_BKK = jnp.where(fresh_B1[..., None], 0, pair_BKK) * d_BK[:, None]
@@ -137,7 +147,7 @@ def posterior(chain: Chain):
     exact = lambda: _smooth_exact(chain, evidence_LB)
     log_LBK = filter_LBK + jax.lax.cond(spoilt | small, exact, lambda: found_LBK)
     # What rounding adds up over thousands of tokens is the same for all states.
-    return log_LBK - finite(jax.nn.logsumexp(log_LBK, axis=2, keepdims=True))
+    return log_LBK - finite(semiring.total(log_LBK, 2))[..., None]
 
 
 def _smooth_scaled(chain, filter_LBK, evidence_LB):
@@ -163,7 +173,7 @@ def _smooth_exact(chain, evidence_LB):
         evidence_B1, (score_BK, own_BKK, real_B1, fresh_B1) = slices
         move_XKK = chain.transition[None] if own_BKK is None else own_BKK
         ahead_BK = message_BK + score_BK - evidence_B1
-        new_BK = jnp.where(fresh_B1, 0, semiring.total(jnp.swapaxes(move_XKK, 1, 2) + ahead_BK[:, :, None]))
+        new_BK = jnp.where(fresh_B1, 0, semiring.LOG.product(ahead_BK, jnp.swapaxes(move_XKK, 1, 2)))
         return keep(real_B1, new_BK, message_BK), message_BK
 
     slices = finite(evidence_LB)[..., None], chain.slices

@@ -1,16 +1,17 @@
-"""Scans of `chain` over a semiring: (logsumexp, +) for sums over all paths, (max, +) for the best one. Time comes first.
+"""Scans of `chain` over a semiring: (logsumexp, +) for sums over paths, (max, +) for the best one. Time comes first.
 
 Weights and states are logs, and -inf stands for what is forbidden. A state is kept normalised: its sum in the semiring
 is 0, and what was taken from it is the evidence of the token. So numbers stay small at any length.
 """
 
+from collections.abc import Callable
 from functools import reduce
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-UNROLLED = 64  # states up to which `best` is written out
+UNROLLED = 64  # states up to which a product is written out
 
 
 class Chain(NamedTuple):
@@ -34,18 +35,22 @@ class Chain(NamedTuple):
         return transition if transition.ndim == 4 else None
 
 
-def forward(add, chain: Chain):
-    """The normalised states (L, B, K) after each token, what each predicts before it is read, and its evidence (L, B).
+class Semiring(NamedTuple):
+    """A sum, whose products with + are taken of logs."""
 
-    add: `total` or `best`.
-    """
+    product: Callable  # (B, K) and (1 or B, K, K) -> (B, K)
+    total: Callable  # over an axis
+
+
+def forward(semiring: Semiring, chain: Chain):
+    """The normalised states (L, B, K) after each token, what each predicts before it is read, and its evidence (L, B)."""
 
     def step(state_BK, slices):
         score_BK, own_BKK, real_B1, fresh_B1 = slices
         move_XKK = chain.transition[None] if own_BKK is None else own_BKK
-        predicted_BK = jnp.where(fresh_B1, chain.start_K[None], add(state_BK[:, :, None] + move_XKK))
+        predicted_BK = jnp.where(fresh_B1, chain.start_K[None], semiring.product(state_BK, move_XKK))
         joint_BK = predicted_BK + score_BK
-        evidence_B1 = add(joint_BK[:, :, None])
+        evidence_B1 = semiring.total(joint_BK, axis=1)[:, None]
         state_BK = keep(real_B1, joint_BK - finite(evidence_B1), state_BK)
         return state_BK, (state_BK, predicted_BK, keep(real_B1, evidence_B1, 0.0)[:, 0])
 
@@ -55,8 +60,8 @@ def forward(add, chain: Chain):
 def walk(state_LBK, chain: Chain):
     """A path from its last token to its first: (L, B) int32, and the scores (B, K) of states before the first token.
 
-    Each z_t is the best of state_t + transition[:, z_{t+1}]. So the states of `forward` with `best` give the best path,
-    and those with `total` a path from the posterior if Gumbel noise has been added to them.
+    Each z_t is the best of state_t + transition[:, z_{t+1}]. So the states of `forward` with MAX give the best path,
+    and those with LOG a path from the posterior if Gumbel noise has been added to them.
     """
 
     def step(onward_BK, slices):
@@ -69,21 +74,29 @@ def walk(state_LBK, chain: Chain):
     return path_LB, onward_BK
 
 
-def total(log_BKX):
-    """log sum exp over the states: (B, K, X) -> (B, X); -inf if all are."""
-    peak_B1X = finite(jnp.max(log_BKX, axis=1, keepdims=True))
-    return jnp.log(jnp.sum(jnp.exp(log_BKX - peak_B1X), axis=1)) + peak_B1X[:, 0]
+def _log_product(state_BK, move_XKK):
+    return total(state_BK[:, :, None] + move_XKK, 1)
 
 
-def best(log_BKX):
-    """The maximum over the states: (B, K, X) -> (B, X)."""
-    if log_BKX.shape[1] > UNROLLED:
-        return jnp.max(log_BKX, axis=1)
-    # As a tree of elementwise operations it is 2 to 5 times as fast as a reduction, on a CPU.
-    level = [log_BKX[:, j] for j in range(log_BKX.shape[1])]
+def total(log_X, axis: int):
+    """log sum exp over an axis; -inf if all are."""
+    peak_X = finite(jnp.max(log_X, axis=axis, keepdims=True))
+    return jnp.log(jnp.sum(jnp.exp(log_X - peak_X), axis=axis)) + jnp.squeeze(peak_X, axis)
+
+
+def _best_product(state_BK, move_XKK):
+    K = state_BK.shape[1]
+    if K > UNROLLED:
+        return jnp.max(state_BK[:, :, None] + move_XKK, axis=1)
+    # As a tree of elementwise operations it is about twice as fast as a reduction, on a CPU.
+    level = [state_BK[:, j : j + 1] + move_XKK[:, j] for j in range(K)]
     while len(level) > 1:
         level = [reduce(jnp.maximum, level[i : i + 2]) for i in range(0, len(level), 2)]
     return level[0]
+
+
+LOG = Semiring(_log_product, total)
+MAX = Semiring(_best_product, jnp.max)
 
 
 def before(a_LBX, first_BX, real_LB):

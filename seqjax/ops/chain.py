@@ -152,7 +152,7 @@ def _best(chain):
 
 
 def _best_forward(chain):
-    state_LBK, _, evidence_LB = semiring.forward(semiring.best, chain)
+    state_LBK, _, evidence_LB = semiring.forward(semiring.MAX, chain)
     path_LB, onward_BK = semiring.walk(state_LBK, chain)
     score_B = jnp.sum(evidence_LB, axis=0)
     return (path_LB, score_B), (chain, path_LB, jnp.argmax(chain.state_BK + onward_BK, axis=1), score_B > -jnp.inf)
