@@ -43,7 +43,7 @@ class Semiring(NamedTuple):
 
 
 def forward(semiring: Semiring, chain: Chain):
-    """The normalised states (L, B, K) after each token, what each predicts before it is read, and its evidence (L, B)."""
+    """Of each token: the normalised state (L, B, K), what it was predicted to be (L, B, K), the evidence (L, B)."""
 
     def step(state_BK, slices):
         score_BK, own_BKK, real_B1, fresh_B1 = slices
