@@ -8,8 +8,8 @@ and the likelihood, `smooth` log p(z_t | x_1..L) (hmmlearn: the probabilities), 
 `em` the likelihood and the expected counts of first states, moves and states. Ours computes in float32, hmmlearn in
 float64: it has nothing else. `hmmlearn_log` and `hmmlearn_scaling` are its two implementations (its Viterbi has one);
 it reads one sequence after the other, and its filter is a forward pass that is then normalised. `plain` is a loop over
-`logsumexp` in JAX, and its gradient by autodiff. The last table has the memory of `em` beside that of a (K, K) array
-for each token.
+`logsumexp` in JAX, and its gradient by autodiff; `associative` is the filter by `jax.lax.associative_scan`. The last
+table has the memory of `em` beside that of a (K, K) array for each token.
 """
 
 import functools
@@ -95,6 +95,30 @@ def plain(what, B, L, K) -> Built:
     return ready.jitted(calls[what], *drawn(B, L, K))
 
 
+def associative(what, B, L, K) -> Built:
+    """The filter by `jax.lax.associative_scan` over the matrices exp(transition + score) of all tokens, each scaled."""
+    import jax
+    import jax.numpy as jnp
+
+    def filter(start_K, transition_KK, score_BLK):
+        def join(earlier, later):
+            (a, log_a), (b, log_b) = earlier, later
+            product = jnp.matmul(a, b, precision="highest")
+            scale = jnp.max(product, axis=(2, 3), keepdims=True)
+            return product / scale, log_a + log_b + jnp.log(scale)
+
+        first_KK = jnp.broadcast_to(start_K[None], (K, K))
+        move_BLKK = jnp.broadcast_to(transition_KK[None, None], (B, L, K, K)).at[:, 0].set(first_KK[None])
+        log_BLKK = move_BLKK + score_BLK[:, :, None]
+        peak_BL11 = jnp.max(log_BLKK, axis=(2, 3), keepdims=True)
+        joint_BLKK, log_BL11 = jax.lax.associative_scan(join, (jnp.exp(log_BLKK - peak_BL11), peak_BL11), axis=1)
+        total_BL = jnp.log(joint_BLKK[:, :, 0].sum(-1)) + log_BL11[:, :, 0, 0]
+        evidence_BL = jnp.diff(total_BL, axis=1, prepend=jnp.zeros((B, 1)))
+        return jnp.log(joint_BLKK[:, :, 0] / joint_BLKK[:, :, 0].sum(-1, keepdims=True)), evidence_BL
+
+    return ready.jitted(filter, *drawn(B, L, K))
+
+
 def hmmlearn(implementation, what, B, L, K) -> Built:
     """A model of hmmlearn whose observations are the log-probabilities of the states."""
     from hmmlearn import _hmmc, base
@@ -136,11 +160,15 @@ OPPONENTS = {
     "hmmlearn_log": functools.partial(hmmlearn, "log"),
     "hmmlearn_scaling": functools.partial(hmmlearn, "scaling"),
     "plain": plain,
+    "associative": associative,
 }
+OWN = ("plain", "associative")
 
 
 def serves(name: str, case: dict) -> bool:
-    """Whether a contender takes part: hmmlearn has one Viterbi."""
+    """Whether a contender takes part: hmmlearn has one Viterbi, and `associative` is a filter."""
+    if name == "associative":
+        return case["what"] == "filter"
     return (name, case["what"]) != ("hmmlearn_scaling", "viterbi")
 
 
@@ -167,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("hmmlearn not found: pip install hmmlearn, or choose --opponents plain.")
     shapes = [dict(zip("BLK", shape, strict=True)) for shape in args.shapes or SHAPES]
     cases = [{"what": what, **shape} for what in args.what for shape in shapes]
-    result = session.run(args, cases, session.contenders(args, ours, OPPONENTS, ("plain",)), targets, serves)
+    result = session.run(args, cases, session.contenders(args, ours, OPPONENTS, OWN), targets, serves)
     caption, lines = memory(result["rows"])
     table = Table(*lines[0], title=caption)
     for line in lines[1:]:
