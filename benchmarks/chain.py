@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parses, times case by case, and writes the results after each."""
     args = session.parse(session.parser("chain", __doc__, OPPONENTS, "B,L,K", what=WHAT), argv)
     if importlib.util.find_spec("hmmlearn") is None and any(name.startswith("hmmlearn") for name in args.opponents):
-        sys.exit("hmmlearn not found: pip install hmmlearn, or choose --opponents plain.")
+        sys.exit("hmmlearn not found: pip install -e '.[test]', or choose other --opponents.")
     shapes = [dict(zip("BLK", shape, strict=True)) for shape in args.shapes or SHAPES]
     cases = [{"what": what, **shape} for what in args.what for shape in shapes]
     result = session.run(args, cases, session.contenders(args, ours, OPPONENTS, OWN), targets, serves)

@@ -60,8 +60,8 @@ def log_likelihood(start_K, transition, score_BLK, state_BK=None, *, mask_BL=Non
     (B, L, K) arrays, and no (K, K) of a token. Arguments and errors are those of `filter`.
     """
     _, evidence_BL, _ = filter(start_K, transition, score_BLK, state_BK, mask_BL=mask_BL, reset_BL=reset_BL)
-    possible_B = jnp.all(evidence_BL > -jnp.inf, axis=1)
-    return jnp.where(possible_B, jnp.sum(jnp.where(possible_B[:, None], evidence_BL, 0), axis=1), -jnp.inf)
+    total_B = jnp.sum(evidence_BL, axis=1)
+    return jnp.where(total_B > -jnp.inf, total_B, -jnp.inf)
 
 
 def viterbi(start_K, transition, score_BLK, state_BK=None, *, mask_BL=None, reset_BL=None):
