@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from seqjax.ops import _semiring as semiring
 from seqjax.ops._semiring import Chain, finite, keep
 
-# In the scaled form, terms below 1e-38 become 0. They are at most 1e-30 of a state if the evidence is at least EVIDENCE
-# times what it can be, and then do not count in a prediction of at least PREDICTED. The posterior's are within MESSAGE.
-EVIDENCE, PREDICTED, MESSAGE = 1e-8, 1e-21, (1e-12, 1e10)
+# In the scaled form, terms below 1e-38 of the best become 0. If the evidence is at least EVIDENCE of what it could be,
+# these are below 1e-25 of the sum, and do not count in predictions of at least PREDICTED. What is lost of a message in
+# the range MESSAGE is below 1e-38 times its upper bound, and does not count beside the lower one.
+EVIDENCE, PREDICTED, MESSAGE = 1e-13, 1e-18, (1e-15, 1e15)
 
 
 @jax.custom_vjp

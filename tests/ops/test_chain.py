@@ -368,8 +368,8 @@ def test_no_underflow_passes_unnoticed():
     score = spread[2, :, None, None] * RNG.normal(size=(rows, T, S))
     # State 2 is entered from 0, which becomes 0 in float32, and by far fewer from 1, which does not.
     start[:2], move[:2], score[:2] = NO, NO, 0.0
-    start[:2, 0], move[:2, 0, 2], move[:2, 1, 1], move[:2, 2, 2] = 0.0, 0.0, 0.0, 0.0
-    start[:2, 1], score[:2, 0, 0], move[:2, 1, 2] = [-45, -18], -88, [-47, -69]
+    move[:2, 0, 2], move[:2, 1, 1], move[:2, 2, 2] = 0.0, 0.0, 0.0
+    start[:2, :2], score[:2, 0, :2], move[:2, 1, 2] = [[-10, 0], [0, -29]], [[-88, -60], [-88, 0]], [-41, -59]
 
     def one(start, move, score):
         spoilt = _scaled.forward(chain._chain(start, move, score[None], None, None, None))[1]
