@@ -14,8 +14,11 @@ read the same arguments:
 -inf forbids a state or a transition. The documents of a row are independent; what there is one of per row adds up over
 them. If the whole document is impossible, its states are -inf from the first impossible token on.
 
-Rabiner 1989, "A tutorial on hidden Markov models", https://doi.org/10.1109/5.18626; for conditional random fields,
-Lafferty et al. 2001. On one core of a CPU, one token after the other is fastest: see `benchmarks/chain.py`.
+The scans compute one token after the other, on every platform: on a CPU `jax.lax.associative_scan` takes 6 to 50 times
+as long (docs/speed.md). Their backward passes are written by hand and keep no (K, K) of a token.
+
+Rabiner 1989, "A tutorial on hidden Markov models", https://doi.org/10.1109/5.18626; Lafferty et al. 2001, "Conditional
+random fields: probabilistic models for segmenting and labeling sequence data".
 """
 
 import jax
@@ -61,7 +64,7 @@ def log_likelihood(start_K, transition, score_BLK, state_BK=None, *, mask_BL=Non
     """
     _, evidence_BL, _ = filter(start_K, transition, score_BLK, state_BK, mask_BL=mask_BL, reset_BL=reset_BL)
     total_B = jnp.sum(evidence_BL, axis=1)
-    return jnp.where(total_B > -jnp.inf, total_B, -jnp.inf)
+    return jnp.where(total_B > -jnp.inf, total_B, -jnp.inf)  # no gradient by what came before an impossible token
 
 
 def viterbi(start_K, transition, score_BLK, state_BK=None, *, mask_BL=None, reset_BL=None):
@@ -119,9 +122,8 @@ def n_best(n: int, start_K, transition, score_BLK, *, mask_BL=None, reset_BL=Non
     real_LB1, _ = chain.flags
     score_BN, end_BN = jax.lax.top_k(best_BKN.reshape(B, K * n), n)
     _, path_LBN = jax.lax.scan(back, end_BN, (origin_LBM, real_LB1), reverse=True)
-    return _swap_last(masks.fill(_swap(path_LBN), mask_BL)), score_BN + jnp.sum(
-        semiring.keep(real_LB1, peak_LB1, 0.0), axis=0
-    )
+    score_BN += jnp.sum(semiring.keep(real_LB1, peak_LB1, 0.0), axis=0)
+    return _swap_last(masks.fill(_swap(path_LBN), mask_BL)), score_BN
 
 
 def _chain(start_K, transition, score_BLK, state_BK, mask_BL, reset_BL) -> Chain:
