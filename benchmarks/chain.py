@@ -6,11 +6,12 @@
 Given are the log-probabilities of the observations, so no emission is computed. `filter` computes log p(z_t | x_1..t)
 and the likelihood, `smooth` log p(z_t | x_1..L) (hmmlearn: the probabilities), `viterbi` the best path and its weight,
 `em` the likelihood and the expected counts of first states, moves and states; `em_logs` is the same for a model whose
-states follow each other, with scores so far apart that scaled probabilities underflow. Ours computes in float32,
-hmmlearn in float64: it has nothing else. `hmmlearn_log` and `hmmlearn_scaling` are its two implementations (its Viterbi
-has one); it reads one sequence after the other, and its filter is a forward pass that is then normalised. `plain` is a
-loop over `logsumexp` in JAX, and its gradient by autodiff; `associative` is the filter by `jax.lax.associative_scan`.
-The last table has the memory of `em` beside that of a (K, K) array for each token.
+states follow each other, with scores so far apart that scaled probabilities underflow in float32 (and hmmlearn's counts
+by scaling are NaN at 64 states). Ours computes in float32, hmmlearn in float64: it has nothing else. `hmmlearn_log` and
+`hmmlearn_scaling` are its two implementations (its Viterbi has one); it reads one sequence after the other, and its
+filter is a forward pass that is then normalised. `plain` is a loop over `logsumexp` in JAX, and its gradient by
+autodiff; `associative` is the filter by `jax.lax.associative_scan`. The last table has the memory of `em` beside that
+of a (K, K) array for each token.
 """
 
 import functools
@@ -174,8 +175,8 @@ OWN = ("plain", "associative")
 
 
 def serves(name: str, case: dict) -> bool:
-    """Whether a contender takes part: only logs can compute `em_logs`, and hmmlearn has one Viterbi."""
-    left_out = {"hmmlearn_scaling": ("viterbi", "em_logs"), "plain": ("em_logs",), "associative": WHAT[1:]}
+    """Whether a contender takes part: hmmlearn has one Viterbi, and `plain` gives NaN where a move is forbidden."""
+    left_out = {"hmmlearn_scaling": ("viterbi",), "plain": ("em_logs",), "associative": WHAT[1:]}
     return case["what"] not in left_out.get(name, ())
 
 
