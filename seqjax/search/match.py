@@ -60,7 +60,7 @@ def measure(tree: dict, matched: float | None = None) -> Size:
 
 def parameters(experiment: Experiment) -> int:
     """The number of parameters."""
-    return cost.count(experiment.shapes.params)
+    return cost.count(experiment.shapes.params, experiment.model.indices)
 
 
 def flops(experiment: Experiment) -> float:
@@ -71,10 +71,13 @@ def flops(experiment: Experiment) -> float:
 
 
 def state_bytes(experiment: Experiment) -> int | None:
-    """Bytes that the layers carry from one token to the next, for one sequence; None if a layer has no state."""
-    blocks = experiment.model.stack(parent=None)
+    """Bytes that the layers carry from one token to the next, for one sequence; None if a layer has no state.
+
+    Of a model without layers, it is the state of the model.
+    """
+    parts = experiment.model.stack(parent=None) or [experiment.model]
     try:
-        return cost.nbytes(jax.eval_shape(lambda: [block.init_state(1) for block in blocks])) if blocks else None
+        return cost.nbytes(jax.eval_shape(lambda: [part.init_state(1) for part in parts]))
     except (NotImplementedError, ValueError):
         return None
 
