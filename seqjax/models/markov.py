@@ -70,7 +70,7 @@ class Markov(_Model, kw_only=True):
                 f"pseudocount={self.pseudocount:g} is for smoothing='additive', got {self.smoothing!r}: remove one."
             )
         if self.inputs.vocabulary is None:
-            raise ValueError("n-grams are of tokens, and these data have features: choose other data, or model='hmm'.")
+            raise ValueError("n-grams are of tokens, and these data have features: choose data with tokens.")
         head = self.head(inputs=self.inputs, width=1, parent=None)
         if not head.stepwise or head.outputs != self.inputs.vocabulary:
             raise ValueError(
