@@ -16,9 +16,11 @@ from seqjax import spec
 from seqjax.models.markov import Markov
 from seqjax.ops import ngrams, smoothing
 from seqjax.search import match
+from seqjax.training import history
 from seqjax.training.experiment import Experiment, resolve
+from seqjax.training.stored import describe
 from seqjax.training.trained import Trained
-from seqjax.types import ConfigError, DataError
+from seqjax.types import CheckpointError, ConfigError, DataError
 
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 10
 
@@ -98,6 +100,17 @@ def test_another_table_is_refused(tmp_path):
     outcome = train(run, tree(tmp_path, "train.steps=2", text=changed))
     assert outcome.code == 4 and "is of another model" in outcome.err
     assert launch.main("evaluate", "--workdir", run).code == 4
+
+
+def test_a_text_with_the_same_n_grams_in_other_numbers_is_refused(tmp_path):
+    """Its table has the same shapes, and the first batch may be the same."""
+    other = TEXT[:240] + "the dog sat on the log. " + TEXT[264:]
+    e, changed = (Experiment(resolve(tree(tmp_path, text=text))) for text in (TEXT, other))
+    assert describe(e.shapes) == describe(changed.shapes)
+    saved, now = history.fingerprint(e), history.fingerprint(changed)
+    history.check_data(saved, saved, "")
+    with pytest.raises(CheckpointError, match="the text that was counted has changed: restore the data"):
+        history.check_data(saved, {**saved, "counted": now["counted"]}, "")
 
 
 def test_it_evaluates_and_generates_from_its_folder(copy):
