@@ -5,13 +5,14 @@ A new file in seqjax/mixers is found here without an entry anywhere.
 
 import functools
 
+import numpy as np
 from built import logits
 from decay import Decay
 
 from seqjax import lookup, spec
 from seqjax.mixers import stacked
 from seqjax.mixers._base import check_state
-from seqjax.models import seq2seq, stack
+from seqjax.models import markov, seq2seq, stack
 from seqjax.models._blocks import Backbone
 from seqjax.testing.subject import second
 
@@ -112,6 +113,12 @@ class Blocks(Backbone, kw_only=True):
         return y_BLD[:, 0], state
 
 
+def documents():
+    """The tokens of three documents, and where they begin."""
+    draw = np.random.default_rng(0)
+    return draw.geometric(0.3, 400) % V, np.arange(400) % 150 == 0
+
+
 def mixer(name, options):
     return functools.partial(lookup.find(name, "seqjax.mixers", "Mixer"), **options)
 
@@ -119,6 +126,7 @@ def mixer(name, options):
 TOKENS = dict(inputs=spec.tokens(V), head=logits(V), width=D, expansion=0.0)
 PAIRS = TOKENS | dict(inputs=spec.tokens(V, source=(V, S)), encoder_layers=1)
 FEATURES = dict(inputs=spec.features(D), head=logits(D), width=D, expansion=1.0)
+COUNTED = dict(inputs=TOKENS["inputs"], head=TOKENS["head"], order=2, documents=documents)
 GRU, HEADS = mixer("gru", {}), mixer("attention", ATTENTION[0])
 
 
@@ -150,6 +158,8 @@ MODELS = {
     "blocks(gru,attention)": Blocks(**FEATURES, mixer=(GRU, HEADS), layers=2),
     "stack(attention,gru)": stack.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
     "seq2seq(attention,gru)": seq2seq.Model(**PAIRS, mixer=(HEADS, GRU)),
+    "markov": markov.Model(**COUNTED, smoothing="witten_bell"),
+    "markov-additive": markov.Model(**COUNTED, smoothing="additive"),
 }
 SUBJECTS |= MODELS
 FEW = [name for name in MODELS if name != "lm(attention)"]

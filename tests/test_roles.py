@@ -90,6 +90,7 @@ TABLE = {
         "alpha bias bias_decay bias_rate rho scale shift xi",
     ),
     "linear": ("head/kernel", "head/bias"),
+    "markov": ("", "back_off child first log_p oldest token unigram"),
     "stack": (
         "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/gate/kernel mlp/up/kernel score/kernel",
         "embedding/bias head/bias mlp/down/bias mlp/gate/bias mlp/up/bias norm_mixer/bias norm_mixer/scale "

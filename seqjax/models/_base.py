@@ -28,6 +28,8 @@ class Model(Module, kw_only=True):
     prefix = 0  # the first `prefix` tokens of a document all see each other, in both directions
     capacity = None  # the number of tokens of one document that the state holds; None: any number
     embeds = False  # whether it has `embeddings`, and reads `embedded` in their place: `training.net.Net`
+    counted = False  # whether its parameters are counted before the first step, and no learner may change them
+    indices = ()  # names of parameters that are indices of a table and the like: they do not count as parameters
     side = ()  # what it reads of `Reads.side`: names of keyword arguments of `__call__`
 
     @property

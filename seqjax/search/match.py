@@ -38,6 +38,7 @@ class Size(Checked):
     temporary_bytes: int | None  # peak of a training step, without parameters, optimiser and batch
     step_seconds: float  # median, with nothing else running on this machine
     matched: float | None = None
+    parameter_bytes: int | None = None  # with the indices of tables; None: stored by an older version
 
 
 def measure(tree: dict, matched: float | None = None) -> Size:
@@ -55,12 +56,18 @@ def measure(tree: dict, matched: float | None = None) -> Size:
         temporary_bytes=memory.temp_size_in_bytes if memory else None,
         step_seconds=_seconds(program, *args) if len(e.batches.kinds) == 1 else step_seconds(e),
         matched=matched,
+        parameter_bytes=parameter_bytes(e),
     )
 
 
 def parameters(experiment: Experiment) -> int:
     """The number of parameters."""
-    return cost.count(experiment.shapes.params)
+    return cost.count(experiment.shapes.params, experiment.model.indices)
+
+
+def parameter_bytes(experiment: Experiment) -> int:
+    """Bytes of all parameters, with the indices of tables."""
+    return cost.nbytes(experiment.shapes.params)
 
 
 def flops(experiment: Experiment) -> float:
@@ -71,10 +78,13 @@ def flops(experiment: Experiment) -> float:
 
 
 def state_bytes(experiment: Experiment) -> int | None:
-    """Bytes that the layers carry from one token to the next, for one sequence; None if a layer has no state."""
-    blocks = experiment.model.stack(parent=None)
+    """Bytes that the layers carry from one token to the next, for one sequence; None if a layer has no state.
+
+    Of a model without layers, it is the state of the model.
+    """
+    parts = experiment.model.stack(parent=None) or [experiment.model]
     try:
-        return cost.nbytes(jax.eval_shape(lambda: [block.init_state(1) for block in blocks])) if blocks else None
+        return cost.nbytes(jax.eval_shape(lambda: [part.init_state(1) for part in parts]))
     except (NotImplementedError, ValueError):
         return None
 
@@ -95,6 +105,7 @@ class Quantity(NamedTuple):
 
 QUANTITIES = {
     "params": Quantity(parameters, "parameters", "parameters"),
+    "param_bytes": Quantity(parameter_bytes, "parameter_bytes", "bytes of parameters"),
     "flops": Quantity(flops, "flops", "training FLOPs"),
     "state_bytes": Quantity(state_bytes, "state_bytes", "state bytes"),
     "step_time": Quantity(step_seconds, "step_seconds", "time per step"),

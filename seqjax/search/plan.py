@@ -41,7 +41,7 @@ class Comparison(Checked):
     base: dict
     contenders: dict
     vary: dict | None = None
-    match: Literal["params", "flops", "state_bytes", "step_time"] | None = None
+    match: Literal["params", "param_bytes", "flops", "state_bytes", "step_time"] | None = None
     target: Positive | str | None = None
     tolerance: Positive = 0.02
     learning_rates: list | dict

@@ -23,7 +23,7 @@ def get_comparison():
             "gru": {"model.mixer": dict(name="gru")},
             "rg_lru": {"model.mixer": dict(name="rg_lru", heads=1)},
         },
-        match="params",  # or "flops", "state_bytes", "step_time": model.width is chosen to match it
+        match="params",  # or "param_bytes", "flops", "state_bytes", "step_time": model.width is chosen to match it
         target="attention",  # its size stays; the others get the same size
         learning_rates=[1e-3, 3e-3, 1e-2],  # each contender uses the one that is best on validation
         seeds=[0, 1, 2],  # at least three; seven can tell three contenders apart

@@ -13,7 +13,7 @@ import numpy as np
 from seqjax.mixers._base import describe
 from seqjax.testing import ways
 from seqjax.testing.differences import both, leaves, tokens
-from seqjax.testing.gradients import pull, zeros
+from seqjax.testing.gradients import numbers, pull, zeros
 from seqjax.testing.law import law
 from seqjax.testing.rows import ALL, BOTH, EVERYWHERE, MASK, PACKED, PADDED, PLAIN, RESET
 from seqjax.testing.subject import EXACT, HALF
@@ -122,12 +122,13 @@ def slopes(s):
     way, h = ways.whole(s), 2e-3
     draw = np.random.default_rng(6)  # a direction in which no relu bends within h
     at = (s.params, s.x) if s.real else (s.params,)
-    v = jax.tree.map(lambda a: draw.normal(size=a.shape).astype(a.dtype), at)
-    away = lambda h: way(*(*jax.tree.map(lambda a, d: a + h * d, at, v), s.x)[:2])[0]
+    of = lambda a: draw.normal(size=a.shape) if jnp.issubdtype(a.dtype, jnp.floating) else np.zeros(a.shape)
+    v = jax.tree.map(lambda a: of(a).astype(a.dtype), at)
+    away = lambda h: way(*(*jax.tree.map(lambda a, d: (a + h * d).astype(a.dtype), at, v), s.x)[:2])[0]
     y, back = way(s.params, s.x)
     c = cotangent(y, MASK & np.isin(ALL, OF["both"])[:, None])
     slope = np.vdot((away(h) - away(-h)) / (2 * h), c)
-    along = sum(map(np.vdot, jax.tree.leaves(back(c)[: len(at)]), jax.tree.leaves(v)))
+    along = sum(map(np.vdot, jax.tree.leaves(numbers(back(c)[: len(at)])), jax.tree.leaves(v)))
     if not abs(along - slope) <= 0.02 + 0.01 * abs(slope):
         where = "in a random direction of parameters and input"
         yield f"{where} the slope is {slope:.5g}, and the gradient says {along:.5g}"
@@ -157,12 +158,13 @@ def low_precision(s):
             yield f"the output of {dtype} is {y[dtype].dtype}"
         yield from tokens(f"the output in {dtype}", y[dtype], wanted, max(tolerance, s.tolerance), EVERYWHERE)
     by_params, by_x = back({"bfloat16": cotangent(y["bfloat16"]), "float16": zeros(y["float16"])})
+    by_params = numbers(by_params)
     gradients = (by_params, by_x["bfloat16"])[: len(by_all)]
     near = (wanted, gradients), (wanted, by_all)  # only gradients are left to be compared
     yield from both("in bfloat16", *near, max(HALF, s.tolerance), EVERYWHERE)
     for what, got, like in (("parameters", by_params, s.params), ("input", by_x["bfloat16"], xs["bfloat16"])):
-        if (s.real or what == "parameters") and describe(got) != describe(like):
-            yield f"the gradient by the {what} is {describe(got)}, wanted {describe(like)}"
+        if (s.real or what == "parameters") and describe(got) != (wanted := describe(numbers(zeros(like)))):
+            yield f"the gradient by the {what} is {describe(got)}, wanted {wanted}"
 
 
 LAWS = (padding, resets, packing, content, slopes, low_precision)

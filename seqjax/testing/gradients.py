@@ -25,6 +25,11 @@ def _both(f, module, arguments, cotangent):
     return y, back(cotangent)
 
 
+def numbers(gradients):
+    """Gradients by parameters; those by integers, which have none, as zeros."""
+    return jax.tree.map(lambda g: np.zeros(g.shape, np.float32) if g.dtype == jax.dtypes.float0 else g, gradients)
+
+
 def zeros(tree):
     """A cotangent that asks for nothing."""
     floating = lambda a: jnp.issubdtype(a.dtype, jnp.floating)

@@ -139,9 +139,10 @@ class Subject:
 
     @functools.cached_property
     def params(self):
-        """Parameters, none of them where it starts: mistakes hide behind biases that start at zero."""
+        """Parameters, none of them where it starts: mistakes hide behind biases that start at zero. Indices stay."""
         draw = np.random.default_rng(1)
-        return jax.tree.map(lambda p: p + 0.1 * draw.normal(size=p.shape).astype(p.dtype), self.initial)
+        move = lambda p: p + 0.1 * draw.normal(size=p.shape).astype(p.dtype)
+        return jax.tree.map(lambda p: move(p) if jnp.issubdtype(p.dtype, jnp.floating) else p, self.initial)
 
     def pull(self, params, x, state=None, mask=None, reset=None):
         """The output and the state after it; what turns their cotangents into gradients by params, x and state."""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.testing.gradients import pull, zeros
+from seqjax.testing.gradients import numbers, pull, zeros
 from seqjax.testing.rows import MASK, RESET, B, L, documents
 
 
@@ -152,8 +152,8 @@ def steps(subject):
 
 
 def total(*trees):
-    """The sum of trees."""
-    return jax.tree.map(lambda *leaves: sum(leaves), *trees)
+    """The sum of trees of gradients."""
+    return jax.tree.map(lambda *leaves: sum(leaves), *map(numbers, trees))
 
 
 def cotangent(y, at=MASK):
@@ -166,8 +166,8 @@ def cotangent(y, at=MASK):
 def evaluate(way, params, x, at=MASK):
     """y, and the gradients of <y, c>, for a fixed random c at these tokens, by params and by x if that is real."""
     y, back = way(params, x)
-    gradients = back(cotangent(y, at))
-    return y, gradients if jnp.issubdtype(x.dtype, jnp.floating) else gradients[:1]
+    by_params, by_x = back(cotangent(y, at))
+    return y, (numbers(by_params), by_x) if jnp.issubdtype(x.dtype, jnp.floating) else (numbers(by_params),)
 
 
 def run(s, way, x=None, at=MASK):

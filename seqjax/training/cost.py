@@ -19,9 +19,9 @@ def parameter_table(params) -> list[tuple[str, tuple, int]]:
     return [(path_name(path), tuple(a.shape), math.prod(a.shape)) for path, a in rows]
 
 
-def count(params) -> int:
-    """The number of parameters."""
-    return sum(size for _, _, size in parameter_table(params))
+def count(params, without: tuple[str, ...] = ()) -> int:
+    """The number of parameters, but for those that are named in `without` (`Model.indices`)."""
+    return sum(size for path, _, size in parameter_table(params) if path not in without)
 
 
 def nbytes(tree) -> int:

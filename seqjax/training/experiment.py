@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from seqjax import config, lookup, renamed
-from seqjax.data import Batches, Loader, Source, Streams, check_memory
+from seqjax.data import Batches, Loader, Source, Streams, check_memory, documents
 from seqjax.models import Model
 from seqjax.training import carry, evaluate
 from seqjax.training import state as state_lib
@@ -150,6 +150,7 @@ class Experiment:
         tx = self.optim.build(self.train.steps, lambda params: self._matrices)
         of = dict(task=self.task, tx=tx, trained=self.optim.trained)
         self.learner = config.build(PARTS["learner"], tree["learner"], "learner", **of)
+        self._check_learner(tree)
         self.metrics = evaluate.metrics(tree, self.task)
         parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
         self.evaluators = evaluate.evaluators(tree, **parts)
@@ -161,13 +162,28 @@ class Experiment:
         if not issubclass(target, Model):
             raise ConfigError(f"model.name={section['name']!r} is not a subclass of seqjax.models.Model: make it one.")
         head = partial(self.task.head, outputs=self.task.outputs())
-        model = config.build(part, section, "model", inputs=self.source.spec, head=head)
+        text = {"documents": partial(documents, self.source)} if target.counted else {}
+        model = config.build(part, section, "model", inputs=self.source.spec, head=head, **text)
         if self.task.causal and not model.causal:
             raise ConfigError(
                 f"task: {type(self.task).__name__} predicts tokens that the model must not see, but {model.ahead[0]} "
                 "sees them: choose a causal mixer (model.mixer), or a task whose predictions may depend on all tokens."
             )
         return model
+
+    def _check_learner(self, tree: dict) -> None:
+        """Refuses to change what was counted, and to average what does not change."""
+        name = tree["learner"]["name"]
+        if self.model.counted and self.learner.changes:
+            raise ConfigError(
+                f"learner.name={name!r} changes parameters, but those of model.name={tree['model']['name']!r} are "
+                "counted before the first step: set learner.name='fixed' and train.steps=1."
+            )
+        if self.optim.ema_decay is not None and not self.learner.changes:
+            raise ConfigError(
+                f"optim.ema_decay={self.optim.ema_decay} averages parameters, but learner.name={name!r} does not "
+                "change them: set optim.ema_decay=None."
+            )
 
     def _check_cuts(self, n: int) -> None:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""

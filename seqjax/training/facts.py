@@ -21,7 +21,7 @@ def about(e: Experiment, flops: float, baselines: dict, starts: list[dict]) -> I
     """The content of run.json: sizes, baselines, versions, hardware, starts."""
     params = e.shapes.params
     return Info(
-        parameters=cost.count(params),
+        parameters=cost.count(params, e.model.indices),
         parameter_table=[[path, list(shape), size] for path, shape, size in cost.parameter_table(params)],
         flops_per_step=flops,
         tokens_per_step=round(e.batches.tokens),

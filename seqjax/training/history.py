@@ -172,12 +172,17 @@ def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
 
 def fingerprint(experiment: Experiment) -> dict:
     """A fingerprint that distinguishes training data under the same config: the number of records, a hash of the first
-    batch, and the meanings of its tokens and classes."""
+    batch, the meanings of its tokens and classes, and a hash of the text if the model counts it."""
     h, first = hashlib.sha256(), experiment.batches.first
     for name, array in sorted((renamed.ARRAYS.get(name, name), array) for name, array in first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     source = experiment.source
-    return {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}
+    found = {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}
+    if experiment.model.counted:
+        tokens_M, start_M = experiment.model.documents()
+        whole = tokens_M.astype("<i8").tobytes() + start_M.tobytes()
+        found["counted"] = hashlib.sha256(whole).hexdigest()
+    return found
 
 
 def check_data(saved: dict, now: dict, otherwise: str) -> None:
@@ -192,6 +197,8 @@ def check_data(saved: dict, now: dict, otherwise: str) -> None:
         found = f"the training data were {count(saved['records'])} and are now {count(now['records'])}"
     elif saved["first"] != now["first"]:
         found = "the first batch of the training data has changed"
+    elif saved.get("counted") != now.get("counted"):
+        found = "the text that was counted has changed"
     else:
         found = "the tokens or classes of the training data now stand for something else"
     raise CheckpointError(f"{found}: restore the data that it was trained on{otherwise}.")

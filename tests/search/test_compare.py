@@ -395,6 +395,7 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
         ({0.1: [3.0], 1.0: [1.0, None]}, 0.1, 0.01),
         ({0.1: [None], 1.0: [None]}, None, 0.01),
         ({0.1: [2.0, 4.0], 1.0: [3.0, 3.5]}, 0.1, 0.01),
+        ({0.1: [2.0, 4.0], 1.0: [2.0, 4.0]}, 0.1, None),
     ],
 )
 def test_the_choice_of_a_rate(rates, best, following):

@@ -116,6 +116,7 @@ def records(f: Findings) -> list[dict]:
             "value": "" if found.cell.value is None else found.cell.value,
             "width": size.width,
             "parameters": size.parameters,
+            "parameter_bytes": size.parameter_bytes,
             "flops_per_step": size.flops,
             "state_bytes": size.state_bytes,
             "temporary_bytes": size.temporary_bytes,

@@ -97,6 +97,7 @@ def sizes(f: Findings) -> Table:
     columns = {
         Number("width"): lambda found: known(found.size.width, str),
         Number("parameters"): lambda found: words.count(found.size.parameters),
+        Number("their bytes"): lambda found: known(found.size.parameter_bytes, words.count),
         Number("FLOPs per step"): lambda found: words.flops(found.size.flops),
         Number("state bytes"): lambda found: words.count(found.size.state_bytes),
         Number("memory per step"): lambda found: known(found.size.temporary_bytes, lambda n: f"{n / 2**20:,.1f} MiB"),

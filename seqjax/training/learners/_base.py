@@ -22,6 +22,8 @@ class Learner(Checked):
     tx: Annotated[Any, Injected] = None
     trained: Annotated[Callable, Injected] = lambda step, new, old=None: new
 
+    changes = True  # not a field: whether a step changes parameters
+
     def init(self, params):
         """The state before the first step: a tree of arrays, which are saved as `opt_state`."""
         raise NotImplementedError
