@@ -1,0 +1,93 @@
+"""Gaussian vectors by regression: each feature given those before it, which makes a covariance of any free numbers.
+
+The inverse of a covariance S is U^T diag(d)^-1 U, where U is triangular with ones on its diagonal, and d_f is the
+variance of feature f given the features before it (Pourahmadi 1999, "Joint mean-covariance models with applications to
+longitudinal data", Biometrika 86(3)). Every lower part of U and every positive d belong to exactly one S.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+RANK = 1e-6  # a pivot below this share of its diagonal is rounding: float32 has 7 digits
+
+
+def eliminate(S_XFF):
+    """Solves U S = diag(d) U^-T by elimination: (..., F, F) -> d (..., F) and U (..., F, F).
+
+    S is a covariance, and may be singular: a feature that those before it determine has d = 0 and explains no later
+    one. Of a triangular matrix with ones on its diagonal, U is the inverse. (It calls no LAPACK, which waits forever if
+    XLA calls it from several threads.)
+    """
+    F = S_XFF.shape[-1]
+    own_XF = jnp.diagonal(S_XFF, axis1=-2, axis2=-1)
+    both_XFE = jnp.concatenate([S_XFF, jnp.broadcast_to(jnp.eye(F, dtype=S_XFF.dtype), S_XFF.shape)], axis=-1)
+
+    def step(f, both_XFE):
+        row_X1E = jax.lax.dynamic_slice_in_dim(both_XFE, f, 1, axis=-2)
+        column_XF1 = jax.lax.dynamic_slice_in_dim(both_XFE, f, 1, axis=-1)
+        pivot_X11 = jax.lax.dynamic_slice_in_dim(row_X1E, f, 1, axis=-1)
+        own_X1 = jax.lax.dynamic_slice_in_dim(own_XF, f, 1, axis=-1)
+        explains_X11 = pivot_X11 > RANK * own_X1[..., None]
+        below_XF1 = (jnp.arange(F)[:, None] > f) & explains_X11
+        return both_XFE - jnp.where(below_XF1, column_XF1, 0) / jnp.where(explains_X11, pivot_X11, 1) * row_X1E
+
+    both_XFE = jax.lax.fori_loop(0, F, step, both_XFE)
+    return jnp.diagonal(both_XFE[..., :F], axis1=-2, axis2=-1), both_XFE[..., F:]
+
+
+def unpack(lower_XT, F: int):
+    """U from its T = F (F - 1) / 2 numbers below the diagonal, row by row: (..., T) -> (..., F, F)."""
+    U_XFF = jnp.broadcast_to(jnp.eye(F, dtype=lower_XT.dtype), (*lower_XT.shape[:-1], F, F))
+    return U_XFF.at[..., *jnp.tril_indices(F, -1)].set(lower_XT)
+
+
+def pack(U_XFF):
+    """The numbers below the diagonal of U, row by row."""
+    return U_XFF[..., *jnp.tril_indices(U_XFF.shape[-1], -1)]
+
+
+def covariance(U_XFF, log_scale_XF):
+    """S of U and log_scale = log(d) / 2."""
+    _, inverse_XFF = eliminate(U_XFF)
+    root_XFF = inverse_XFF * jnp.exp(log_scale_XF)[..., None, :]
+    return product("...FE,...GE->...FG", root_XFF, root_XFF)
+
+
+def log_density(offset_NF, U_FF, log_scale_F, observed_NF=None):
+    """log N(x; m, S) of x - m, in nats: (N, F) -> (N,). Of the observed features only, if `observed_NF` is given."""
+    if observed_NF is None:
+        z_NF = product("NF,EF->NE", offset_NF, U_FF) * jnp.exp(-log_scale_F)
+        return jnp.sum(-0.5 * z_NF**2 - log_scale_F - HALF_LOG_TAU, axis=-1)
+    d_NF, U_NFF = eliminate(_seen(covariance(U_FF, log_scale_F), observed_NF))
+    z_NF = product("NF,NEF->NE", jnp.where(observed_NF, offset_NF, 0), U_NFF)
+    each_NF = -0.5 * z_NF**2 / d_NF - 0.5 * jnp.log(d_NF) - HALF_LOG_TAU
+    return jnp.sum(jnp.where(observed_NF, each_NF, 0), axis=-1)
+
+
+def filled(offset_NF, U_FF, log_scale_F, observed_NF):
+    """What a Gaussian says about missing features, given the observed ones of the same vector.
+
+    Returns:
+      E[x - m] (N, F), which is x - m where observed, and Cov[x] (N, F, F), which is 0 where one of both is observed.
+    """
+    S_FF = covariance(U_FF, log_scale_F)
+    d_NF, U_NFF = eliminate(_seen(S_FF, observed_NF))
+    root_NFF = product("FG,NG,NEG->NFE", S_FF, observed_NF.astype(S_FF.dtype), U_NFF) / jnp.sqrt(d_NF)[:, None]
+    z_NF = product("NF,NEF->NE", jnp.where(observed_NF, offset_NF, 0), U_NFF) / jnp.sqrt(d_NF)
+    mean_NF = jnp.where(observed_NF, offset_NF, product("NFE,NE->NF", root_NFF, z_NF))
+    rest_NFF = S_FF - product("NFE,NGE->NFG", root_NFF, root_NFF)
+    return mean_NF, jnp.where(observed_NF[:, :, None] | observed_NF[:, None, :], 0, rest_NFF)
+
+
+def product(*args):
+    """An einsum in full float32, on every device."""
+    return jnp.einsum(*args, precision="highest")
+
+
+def _seen(S_FF, observed_NF):
+    """S between observed features, and the identity elsewhere: (N, F, F)."""
+    both_NFF = observed_NF[:, :, None] & observed_NF[:, None, :]
+    return jnp.where(both_NFF, S_FF, jnp.eye(S_FF.shape[-1], dtype=S_FF.dtype))
