@@ -40,7 +40,9 @@ class Topology:
         K, to = self.states, np.arange(self.states)
         step = to[None] - to[:, None]
         if isinstance(self.kind, str) and self.kind not in KINDS:
-            raise ValueError(f"model.topology={self.kind!r}: choose one of {', '.join(KINDS)}, or give rows of 0 and 1.")
+            raise ValueError(
+                f"model.topology={self.kind!r}: choose one of {', '.join(KINDS)}, or give rows of 0 and 1."
+            )
         if self.kind == "ergodic":
             return np.ones((K + 1, K), bool)
         if self.kind in KINDS:
