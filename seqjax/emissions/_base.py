@@ -122,10 +122,14 @@ class Emission(Module, kw_only=True):
         Raises:
           ValueError: the data cannot determine the parameters.
         """
-        weight_BLK = jax.nn.one_hot(state_BL, self.states)
+
+        @jax.jit
+        def better(params, x, state_BL, observed):
+            weight_BLK = jax.nn.one_hot(state_BL, self.states)
+            return self.solve(self.apply({"params": params}, x, weight_BLK, observed, method="statistics"), params)
+
         for _ in range(2):  # the second time, the statistics are centred where the data are
-            statistics = self.apply({"params": params}, x, weight_BLK, observed, method="statistics")
-            params = self.solve(statistics, params)
+            params = better(params, x, state_BL, observed)
         return params
 
 

@@ -86,7 +86,8 @@ class Categorical(_Emission, kw_only=True):
 
     @nn.nowrap
     def begin(self, params, x, state_BL, key, observed=None, n_init=1):
-        real = np.asarray(state_BL) >= 0
+        state_BL = np.asarray(state_BL)
+        real = state_BL >= 0
         x_BL, observed_BL = self._ids(np.asarray(x), observed)
         real = real if observed_BL is None else real & observed_BL
         if self.size is not None and (off := real & ((x[..., 0] != x_BL) | (x_BL < 0) | (x_BL >= self.size))).any():
@@ -94,10 +95,10 @@ class Categorical(_Emission, kw_only=True):
                 f"a categorical emission with size={self.size} wants whole numbers in 0 ... {self.size - 1}, got "
                 f"{x[off][0, 0]:g}: choose another emission for this column, or correct size."
             )
-        weight_BLK = jax.nn.one_hot(state_BL, self.states)
-        statistics = self.apply({"params": params}, x, weight_BLK, observed, method="statistics")
         # One more of each, as what a state cannot emit at the start it never learns to emit.
-        return {"logits": log_shares(statistics["count"], self.concentration + 1, params["logits"])}
+        count_KV = np.zeros((self.states, self.categories), np.float32)
+        np.add.at(count_KV, (state_BL[real], x_BL[real]), 1)
+        return {"logits": log_shares(count_KV, self.concentration + 1, params["logits"])}
 
 
 Emission = Categorical
