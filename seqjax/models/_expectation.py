@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-# KM
+from seqjax.emissions._kmeans import kmeans
 from seqjax.emissions._base import log_shares
 from seqjax.models import _segments
 from seqjax.models._inference import Inference
@@ -13,7 +13,7 @@ from seqjax.ops import chain
 
 
 class Expectation(Inference, kw_only=True):
-    """Expected counts, by Fisher's identity: they are the gradient of log p(x) by the log-probabilities of the model."""
+    """Expected counts, by Fisher's identity: the gradients of log p(x) by the log-probabilities of the model."""
 
     def expected(
         self,
@@ -110,7 +110,7 @@ class Expectation(Inference, kw_only=True):
     def _hard(self, x, key, mask_BL, reset_BL, label_B, allowed_BLK, observed_BLF):
         """A state of each token, of all classes counted together, -1: none; None: there is no good guess."""
         mask_BL = np.asarray(mask_BL)
-        if self.initial == "random" or self.tags and allowed_BLK is None:
+        if self.initial == "random" or (self.tags and allowed_BLK is None):
             return None
         if self.tags:
             known_BL = mask_BL & (np.sum(allowed_BLK, axis=2) == 1)
@@ -127,5 +127,5 @@ class Expectation(Inference, kw_only=True):
             for c in np.unique(label_B[mask_BL.any(axis=1)]):
                 mine_BL = mask_BL & (label_B == c)[:, None]
                 seen_BL = mine_BL if observed_BLF is None else mine_BL & np.all(observed_BLF, axis=2)
-                state_BL[seen_BL] = _kmeans.kmeans(x[seen_BL], self.size, key, self.n_init)
+                state_BL[seen_BL] = kmeans(x[seen_BL], self.size, key, self.n_init)
         return np.where(state_BL >= 0, state_BL + label_B[:, None] * self.size, -1)

@@ -25,7 +25,7 @@ def mixed(log_XK, log_KV):
 
 
 def posterior(start_K, transition_KK, score_BLK, *, mask_BL=None, reset_BL=None):
-    """`chain.smooth` with gradients: a filter forwards and one backwards, p(z_t | x) ~ p(z_t | x_1..t) p(x_t+1.. | z_t)."""
+    """`chain.smooth` with gradients: one filter forwards, one backwards, p(z_t | x) ~ p(z_t | x_1..t) p(x_t+1..L | z_t)."""
     flip = lambda a_BL: None if a_BL is None else jnp.flip(a_BL, axis=1)
     forward_BLK = chain.filter(start_K, transition_KK, score_BLK, mask_BL=mask_BL, reset_BL=reset_BL)[0]
     flags = dict(mask_BL=flip(mask_BL), reset_BL=flip(masks.ends(score_BLK.shape[:2], mask_BL, reset_BL)))
