@@ -61,8 +61,8 @@ class Emission(Module, kw_only=True):
         if whole != (self.field.kind == "ids") or x.ndim != 2 + len(shape) or x.shape[2:] != shape:
             wanted = "integers" if self.field.kind == "ids" else "real numbers"
             raise ValueError(
-                f"{self.name_of_field}: got {x.dtype}{list(x.shape)}, {type(self).__name__} wants {wanted} "
-                f"[{', '.join(['B', 'L', *map(str, shape)])}], as the data source has."
+                f"{self.name_of_field}: got {x.dtype}{list(x.shape)}, {type(self).__name__} wants "
+                f"[{', '.join(['B', 'L', *map(str, shape)])}] {wanted}, as the data source has."
             )
 
     def __call__(self, x, observed=None):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from seqjax.emissions._kmeans import kmeans
 from seqjax.emissions._base import log_shares
+from seqjax.emissions._kmeans import kmeans
 from seqjax.models import _segments
 from seqjax.models._inference import Inference
 from seqjax.ops import chain

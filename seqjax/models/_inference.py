@@ -17,15 +17,16 @@ def mixed(log_XK, log_KV):
 
     -inf, with gradient zero, where the sum is 0.
     """
-    peak_V = jax.lax.stop_gradient(jnp.max(log_KV, axis=0))
-    peak_V = jnp.where(peak_V == -jnp.inf, 0, peak_V)
-    p_XV = jnp.matmul(jnp.exp(log_XK), jnp.exp(log_KV - peak_V), precision="highest")
+    peak_1V = jax.lax.stop_gradient(jnp.max(log_KV, axis=0, keepdims=True))
+    peak_1V = jnp.where(peak_1V == -jnp.inf, 0, peak_1V)
+    p_XV = jnp.matmul(jnp.exp(log_XK), jnp.exp(log_KV - peak_1V), precision="highest")
     some_XV = p_XV > 0
-    return jnp.where(some_XV, jnp.log(jnp.where(some_XV, p_XV, 1)) + peak_V, -jnp.inf)
+    log_XV = jnp.log(jnp.where(some_XV, p_XV, 1)) + peak_1V.reshape((1,) * (p_XV.ndim - 1) + (-1,))
+    return jnp.where(some_XV, log_XV, -jnp.inf)
 
 
 def posterior(start_K, transition_KK, score_BLK, *, mask_BL=None, reset_BL=None):
-    """`chain.smooth` with gradients: one filter forwards, one backwards, p(z_t | x) ~ p(z_t | x_1..t) p(x_t+1..L | z_t)."""
+    """`chain.smooth` with gradients: p(z_t | x) ~ p(z_t | x_1..t) p(x_t+1..L | z_t), two filters."""
     flip = lambda a_BL: None if a_BL is None else jnp.flip(a_BL, axis=1)
     forward_BLK = chain.filter(start_K, transition_KK, score_BLK, mask_BL=mask_BL, reset_BL=reset_BL)[0]
     flags = dict(mask_BL=flip(mask_BL), reset_BL=flip(masks.ends(score_BLK.shape[:2], mask_BL, reset_BL)))

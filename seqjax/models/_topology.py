@@ -40,9 +40,7 @@ class Topology:
         K, to = self.states, np.arange(self.states)
         step = to[None] - to[:, None]
         if isinstance(self.kind, str) and self.kind not in KINDS:
-            raise ValueError(
-                f"model.topology={self.kind!r}: choose one of {', '.join(KINDS)}, or give rows of 0 and 1."
-            )
+            raise ValueError(f"model.topology={self.kind!r}: choose one of {', '.join(KINDS)}, or rows of 0 and 1.")
         if self.kind == "ergodic":
             return np.ones((K + 1, K), bool)
         if self.kind in KINDS:
@@ -51,7 +49,7 @@ class Topology:
         rows = [len(row) if isinstance(row, (list, tuple)) else 0 for row in self.kind]
         if len(rows) not in (K, K + 1) or set(rows) != {K} or not {x for row in self.kind for x in row} <= {0, 1}:
             raise ValueError(
-                f"model.topology has {len(rows)} rows of {sorted(set(rows))} entries: for {K} states wanted {K} rows of "
+                f"model.topology has {len(rows)} rows of {sorted(set(rows))} entries: for {K} states give {K} rows of "
                 f"{K} entries that are 0 or 1 (may state i go to state j), or one more row before them for the start."
             )
         moves = np.array(self.kind, bool)

@@ -10,6 +10,7 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.emissions.categorical import Categorical
 from seqjax.emissions.gaussian import Gaussian
+from seqjax.heads.density import Density
 from seqjax.heads.pooled import Pooled
 from seqjax.heads.tokenwise import Tokenwise
 from seqjax.mixers._base import check_state
@@ -27,10 +28,10 @@ class HMM(Expectation, kw_only=True):
 
         p(x, z) = p(z_1) p(x_1 | z_1) prod_{t > 1} p(z_t | z_{t-1}) p(x_t | z_t)
 
-    What it predicts depends on the task. The next token: log p(x_{t+1} | x_1 ... x_t), normalised; the state is the
-    filter log p(z_t | x_1 ... x_t), in float32. Density: log p(x_t | x_1 ... x_{t-1}). A tag per token: the states are
-    the tags, log p(z_t | x_1 ... x_L). A class per sequence: one model of `states` states for each class c, log p(x | c)
-    + log p(c). It has no head, and no options of one.
+    What it predicts depends on the task; it has no head, and no options of one. The next token: log p(x_{t+1} | x_1 ...
+    x_t), normalised; the state is the filter log p(z_t | x_1 ... x_t), in float32. Density: log p(x_t | x_1 ...
+    x_{t-1}). A tag per token: the states are the tags, log p(z_t | x_1 ... x_L). A class per sequence: one model of
+    `states` states for each class c, log p(x | c) + log p(c).
 
     `states` None: one for each tag. `topology`: "ergodic" (all moves), "left_right" (a state is never left for an
     earlier one; starts in state 0), "linear" (a state is kept, or left for the next one; starts in state 0), or rows of
@@ -122,12 +123,12 @@ class HMM(Expectation, kw_only=True):
         """Raises ValueError unless the head of the task is one that an HMM can answer in place of."""
         head, inputs = self.answer, self.inputs
         kind = type(head)
-        if kind not in (Tokenwise, Pooled) or head != kind(
+        if kind not in (Tokenwise, Pooled, Density) or head != kind(
             inputs=inputs, outputs=head.outputs, width=1, dtype=head.dtype, parent=None
         ):
             raise ValueError(
-                f"an HMM has no head, as log-probabilities are its predictions, but task.head is {kind.__name__} or has "
-                "options of its own: leave task.head out."
+                "an HMM has no head, as its predictions are log-probabilities of its own, but task.head is "
+                f"{kind.__name__} or has options: leave task.head out."
             )
         tags = inputs.fields["tags"].size if "tags" in inputs.fields else None
         if self.tags and (tags is None or kind is Pooled):
@@ -206,6 +207,8 @@ class HMM(Expectation, kw_only=True):
             return self.along(posterior, score_BLK, **flags), None
         filter_BLK, evidence_BL, after_BK = self.along(chain.filter, score_BLK, state, **flags)
         after_BK = None if state is None else after_BK
+        if isinstance(self.answer, Density):
+            return evidence_BL, after_BK
         _, transition_CKK = self.moves.log_p(*self.logits())
         prediction_BLV = mixed(mixed(filter_BLK, transition_CKK[0]), self.table_KV())
         return masks.fill(prediction_BLV, mask_BL), after_BK
