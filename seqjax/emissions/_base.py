@@ -30,6 +30,7 @@ class Emission(Module, kw_only=True):
     groups: Annotated[Count, Injected] = 1
 
     kinds = ()  # the kinds of fields that it reads
+    complete = True  # whether the state and x say all that it counts; a mixture also has hidden components
     vectors = ("logits", "mean", "log_scale", "lower", "log_rate")
 
     def __post_init__(self):

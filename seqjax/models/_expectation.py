@@ -61,6 +61,12 @@ class Expectation(Inference, kw_only=True):
         }
         return sums, jnp.where(jnp.any(real_BL, axis=1), log_p_B, 0)
 
+    @property
+    def complete(self) -> bool:
+        """Whether what the task knows (`Task.known`) leaves no state hidden: then one pass over the data counts all."""
+        states = self.size == 1 or (self.tags and "allowed" not in self.inputs.fields)
+        return states and self.make_emission(parent=None).complete
+
     @nn.nowrap
     def maximise(self, sums, params):
         """The parameters that maximise the expected log p(x, z) plus the log of the prior; see `expected`."""
