@@ -76,16 +76,18 @@ class Gaussian(_Emission, kw_only=True):
 
     def __call__(self, x, observed=None):
         self.check(x)
+        x_NF = x.reshape(-1, self.width)
+        seen_NF = None if observed is None else observed.reshape(x_NF.shape)
         if self.matrices:
-            x_NF = x.reshape(-1, self.width)
-            seen_NF = None if observed is None else observed.reshape(x_NF.shape)
-            density = lambda mean_F, *of: gaussian.log_density(x_NF - mean_F, *of, seen_NF)
-            return jnp.moveaxis(self._each(density), 0, -1).reshape(*x.shape[:-1], self.states)
-        # States are the last axis: the sum over features then runs over whole vectors of states.
-        log_scale_FK = jnp.broadcast_to(self.log_scale, self.mean.shape).T
-        z_BLFK = (x[..., None] - self.mean.T) * jnp.exp(-log_scale_FK)
-        each_BLFK = -0.5 * z_BLFK**2 - log_scale_FK - gaussian.HALF_LOG_TAU
-        return jnp.sum(each_BLFK if observed is None else jnp.where(observed[..., None], each_BLFK, 0), axis=-2)
+            density = lambda mean_F, *of: gaussian.log_density(x_NF - mean_F[None], *of, seen_NF)
+            score_NK = self._each(density).T
+        else:
+            # States are the last axis: the sum over features then runs over whole vectors of states.
+            log_scale_1FK = jnp.broadcast_to(self.log_scale, self.mean.shape).T[None]
+            z_NFK = (x_NF[..., None] - self.mean.T[None]) * jnp.exp(-log_scale_1FK)
+            each_NFK = -0.5 * z_NFK**2 - log_scale_1FK - gaussian.HALF_LOG_TAU
+            score_NK = jnp.sum(each_NFK if seen_NF is None else jnp.where(seen_NF[..., None], each_NFK, 0), axis=1)
+        return score_NK.reshape(*x.shape[:-1], self.states)
 
     def statistics(self, x, weight_BLK, observed=None, hard=False):
         """Of the given values: count, sum and square of x - mean, (K, F) each. Of a full covariance also, with what is
@@ -96,7 +98,7 @@ class Gaussian(_Emission, kw_only=True):
         if observed is not None:
             seen_NF = observed.reshape(x_NF.shape)
             weight_NKF = jnp.where(seen_NF[:, None], weight_NKF, 0)
-        offset_NKF = x_NF[:, None] - self.mean
+        offset_NKF = x_NF[:, None] - self.mean[None]
         found = {
             "count": jnp.broadcast_to(jnp.sum(weight_NKF, axis=0), self.mean.shape),
             "sum": jnp.sum(weight_NKF * offset_NKF, axis=0),
@@ -106,7 +108,7 @@ class Gaussian(_Emission, kw_only=True):
             return found
 
         def moments(mean_F, U_FF, log_scale_F, weight_N):
-            offset_NF, rest_FF = x_NF - mean_F, 0
+            offset_NF, rest_FF = x_NF - mean_F[None], 0
             if seen_NF is not None:
                 offset_NF, rest_NFF = gaussian.filled(offset_NF, U_FF, log_scale_F, seen_NF)
                 rest_FF = product("N,NFE->FE", weight_N, rest_NFF)
@@ -134,22 +136,22 @@ class Gaussian(_Emission, kw_only=True):
             mass_K, count_KF, total_KF = statistics["mass"], statistics["mass"][:, None], statistics["shift"]
         step_KF = total_KF / _safe(count_KF)
         found = {"mean": params["mean"] + step_KF}
-        floor_F = jnp.maximum(self.variance_floor * variance_F, LEAST)
+        floor_1F = jnp.maximum(self.variance_floor * variance_F, LEAST)[None]
         if self.matrices:
             between_KFF = mass_K[:, None, None] * step_KF[:, :, None] * step_KF[:, None, :]
             within_GFF = statistics["scatter"] - self._grouped(between_KFF)
             has_G1 = (total_G := self._grouped(mass_K))[:, None] > 0
-            S_GFF = (within_GFF + extra * jnp.diag(variance_F)) / _safe(total_G + extra)[:, None, None]
+            S_GFF = (within_GFF + extra * jnp.diag(variance_F)[None]) / _safe(total_G + extra)[:, None, None]
             d_GF, U_GFF = gaussian.eliminate(S_GFF)
             found["lower"] = jnp.where(has_G1, gaussian.pack(U_GFF), params["lower"])
         else:
-            within_KF = square_KF - count_KF * step_KF**2 + extra * variance_F
+            within_KF = square_KF - count_KF * step_KF**2 + extra * variance_F[None]
             total_KF, has_G1 = count_KF + extra, count_KF > 0
             if self.covariance == "spherical":
                 within_KF, total_KF = within_KF.sum(1, keepdims=True), total_KF.sum(1, keepdims=True)
-                floor_F, has_G1 = floor_F.mean(), has_G1.any(1, keepdims=True)
+                floor_1F, has_G1 = floor_1F.mean(), has_G1.any(1, keepdims=True)
             d_GF = within_KF / _safe(total_KF)
-        log_scale = 0.5 * jnp.log(jnp.maximum(d_GF, floor_F))
+        log_scale = 0.5 * jnp.log(jnp.maximum(d_GF, floor_1F))
         return found | {"log_scale": jnp.where(has_G1, log_scale, params["log_scale"])}
 
     @nn.nowrap
@@ -174,7 +176,7 @@ class Gaussian(_Emission, kw_only=True):
         if self.matrices:
             U_GFF = gaussian.unpack(params["lower"], self.width)
             precision_GF = jnp.sum(U_GFF**2 * precision_GF[..., None], axis=1)  # the diagonal of the inverse of S
-        return -0.5 * self.prior_count * jnp.sum(2 * log_scale + variance_F * precision_GF)
+        return -0.5 * self.prior_count * jnp.sum(2 * log_scale + variance_F[None] * precision_GF)
 
     @nn.nowrap
     def begin(self, params, x, state_BL, key, observed=None, n_init=1):
@@ -201,9 +203,9 @@ class Gaussian(_Emission, kw_only=True):
         count_KF, sum_KF, square_KF = (statistics[name] for name in ("count", "sum", "square"))
         total_F = _safe(jnp.sum(count_KF, axis=0))
         centre_F = jnp.sum(count_KF * params["mean"], axis=0) / total_F
-        by_KF = params["mean"] - centre_F
+        by_KF = params["mean"] - centre_F[None]
         centre_F = jnp.sum(count_KF * by_KF + sum_KF, axis=0) / total_F  # what is left of rounding, and the sums
-        by_KF = by_KF - centre_F
+        by_KF = by_KF - centre_F[None]
         return jnp.sum(square_KF + by_KF * (2 * sum_KF + count_KF * by_KF), axis=0) / total_F
 
     @nn.nowrap

@@ -57,7 +57,7 @@ class Mixture(_Emission, kw_only=True):
     @nn.nowrap
     def joint(self, x, observed):
         """log p(x, m | z = k): (B, L, K, M)."""
-        return jax.nn.log_softmax(self.logits) + self.split(self.inner(x, observed))
+        return jax.nn.log_softmax(self.logits)[None, None] + self.split(self.inner(x, observed))
 
     def __call__(self, x, observed=None):
         return jax.nn.logsumexp(self.joint(x, observed), axis=-1)

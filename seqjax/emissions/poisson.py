@@ -41,8 +41,8 @@ class Poisson(_Emission, kw_only=True):
 
     def __call__(self, x, observed=None):
         self.check(x)
-        rate_FK = jnp.exp(self.log_rate).T
-        each_BLFK = x[..., None] * self.log_rate.T - rate_FK - jax.scipy.special.gammaln(x + 1)[..., None]
+        log_rate_FK = self.log_rate.T[None, None]
+        each_BLFK = x[..., None] * log_rate_FK - jnp.exp(log_rate_FK) - jax.scipy.special.gammaln(x + 1)[..., None]
         return jnp.sum(each_BLFK if observed is None else jnp.where(observed[..., None], each_BLFK, 0), axis=-2)
 
     def statistics(self, x, weight_BLK, observed=None, hard=False):

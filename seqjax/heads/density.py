@@ -11,6 +11,8 @@ class Density(Head, kw_only=True):
       ValueError: the model gives vectors.
     """
 
+    density = True
+
     def __call__(self, x_BL, mask_BL=None):
         if x_BL.ndim != 2:
             raise ValueError(

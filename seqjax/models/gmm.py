@@ -12,7 +12,6 @@ from flax import linen as nn
 from seqjax import masks
 from seqjax.emissions._base import log_shares
 from seqjax.emissions.mixture import Mixture
-from seqjax.heads.density import Density
 from seqjax.models._base import Model as _Model
 from seqjax.types import Count, Part
 
@@ -43,7 +42,7 @@ class GMM(_Model, kw_only=True):
     def __post_init__(self):
         super().__post_init__()
         head = self.head(inputs=self.inputs, width=1, parent=None)
-        if head.stepwise != isinstance(head, Density):
+        if head.stepwise != head.density:
             raise ValueError(
                 f"a mixture gives a density per token or logits per sequence, not what {type(head).__name__} reads: "
                 "choose the task density or classification, or another model."
@@ -54,7 +53,7 @@ class GMM(_Model, kw_only=True):
     def classes(self) -> int | None:
         """The number of classes C; None: the prediction is a density."""
         head = self.head(inputs=self.inputs, width=1, parent=None)
-        return None if isinstance(head, Density) else head.outputs
+        return None if head.density else head.outputs
 
     @property
     def whole(self):
@@ -102,7 +101,7 @@ class GMM(_Model, kw_only=True):
     def _joint(self, score_BLC):
         """log p(x_1 ... x_L, c): (B, C)."""
         log_prior_C = jax.nn.log_softmax(self.prior) if self.classes else jnp.zeros(1)
-        return log_prior_C + jnp.sum(score_BLC, axis=1)
+        return log_prior_C[None] + jnp.sum(score_BLC, axis=1)
 
     def expected(self, x, state=None, *, mask_BL=None, reset_BL=None, hard=False, observed_BLF=None, label_B=None):
         """The sums that `maximise` reads, and the log-likelihood of each row (B,); they add up over rows and batches.

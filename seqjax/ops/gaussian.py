@@ -21,21 +21,23 @@ def eliminate(S_XFF):
     one. Of a triangular matrix with ones on its diagonal, U is the inverse. (It calls no LAPACK, which waits forever if
     XLA calls it from several threads.)
     """
-    F = S_XFF.shape[-1]
-    own_XF = jnp.diagonal(S_XFF, axis1=-2, axis2=-1)
-    both_XFE = jnp.concatenate([S_XFF, jnp.broadcast_to(jnp.eye(F, dtype=S_XFF.dtype), S_XFF.shape)], axis=-1)
+    shape, F = S_XFF.shape, S_XFF.shape[-1]
+    S_XFF = S_XFF.reshape(-1, F, F)
+    own_XF1 = jnp.diagonal(S_XFF, axis1=1, axis2=2)[..., None]
+    both_XFE = jnp.concatenate([S_XFF, jnp.broadcast_to(jnp.eye(F, dtype=S_XFF.dtype), S_XFF.shape)], axis=2)
 
     def step(f, both_XFE):
-        row_X1E = jax.lax.dynamic_slice_in_dim(both_XFE, f, 1, axis=-2)
-        column_XF1 = jax.lax.dynamic_slice_in_dim(both_XFE, f, 1, axis=-1)
-        pivot_X11 = jax.lax.dynamic_slice_in_dim(row_X1E, f, 1, axis=-1)
-        own_X1 = jax.lax.dynamic_slice_in_dim(own_XF, f, 1, axis=-1)
-        explains_X11 = pivot_X11 > RANK * own_X1[..., None]
-        below_XF1 = (jnp.arange(F)[:, None] > f) & explains_X11
-        return both_XFE - jnp.where(below_XF1, column_XF1, 0) / jnp.where(explains_X11, pivot_X11, 1) * row_X1E
+        row_X1E = jax.lax.dynamic_slice_in_dim(both_XFE, f, 1, axis=1)
+        column_XF1 = jax.lax.dynamic_slice_in_dim(both_XFE, f, 1, axis=2)
+        pivot_X11 = jax.lax.dynamic_slice_in_dim(row_X1E, f, 1, axis=2)
+        explains_X11 = pivot_X11 > RANK * jax.lax.dynamic_slice_in_dim(own_XF1, f, 1, axis=1)
+        below_1F1 = jnp.arange(F)[None, :, None] > f
+        share_XF1 = jnp.where(below_1F1 & explains_X11, column_XF1, 0) / jnp.where(explains_X11, pivot_X11, 1)
+        return both_XFE - share_XF1 * row_X1E
 
     both_XFE = jax.lax.fori_loop(0, F, step, both_XFE)
-    return jnp.diagonal(both_XFE[..., :F], axis1=-2, axis2=-1), both_XFE[..., F:]
+    d_XF = jnp.diagonal(both_XFE[..., :F], axis1=1, axis2=2)
+    return d_XF.reshape(shape[:-1]), both_XFE[..., F:].reshape(shape)
 
 
 def unpack(lower_XT, F: int):
@@ -59,8 +61,8 @@ def covariance(U_XFF, log_scale_XF):
 def log_density(offset_NF, U_FF, log_scale_F, observed_NF=None):
     """log N(x; m, S) of x - m, in nats: (N, F) -> (N,). Of the observed features only, if `observed_NF` is given."""
     if observed_NF is None:
-        z_NF = product("NF,EF->NE", offset_NF, U_FF) * jnp.exp(-log_scale_F)
-        return jnp.sum(-0.5 * z_NF**2 - log_scale_F - HALF_LOG_TAU, axis=-1)
+        z_NF = product("NF,EF->NE", offset_NF, U_FF) * jnp.exp(-log_scale_F)[None]
+        return jnp.sum(-0.5 * z_NF**2 - log_scale_F[None] - HALF_LOG_TAU, axis=-1)
     d_NF, U_NFF = eliminate(_seen(covariance(U_FF, log_scale_F), observed_NF))
     z_NF = product("NF,NEF->NE", jnp.where(observed_NF, offset_NF, 0), U_NFF)
     each_NF = -0.5 * z_NF**2 / d_NF - 0.5 * jnp.log(d_NF) - HALF_LOG_TAU
@@ -78,7 +80,7 @@ def filled(offset_NF, U_FF, log_scale_F, observed_NF):
     root_NFF = product("FG,NG,NEG->NFE", S_FF, observed_NF.astype(S_FF.dtype), U_NFF) / jnp.sqrt(d_NF)[:, None]
     z_NF = product("NF,NEF->NE", jnp.where(observed_NF, offset_NF, 0), U_NFF) / jnp.sqrt(d_NF)
     mean_NF = jnp.where(observed_NF, offset_NF, product("NFE,NE->NF", root_NFF, z_NF))
-    rest_NFF = S_FF - product("NFE,NGE->NFG", root_NFF, root_NFF)
+    rest_NFF = S_FF[None] - product("NFE,NGE->NFG", root_NFF, root_NFF)
     return mean_NF, jnp.where(observed_NF[:, :, None] | observed_NF[:, None, :], 0, rest_NFF)
 
 
@@ -90,4 +92,4 @@ def product(*args):
 def _seen(S_FF, observed_NF):
     """S between observed features, and the identity elsewhere: (N, F, F)."""
     both_NFF = observed_NF[:, :, None] & observed_NF[:, None, :]
-    return jnp.where(both_NFF, S_FF, jnp.eye(S_FF.shape[-1], dtype=S_FF.dtype))
+    return jnp.where(both_NFF, S_FF[None], jnp.eye(len(S_FF), dtype=S_FF.dtype)[None])
