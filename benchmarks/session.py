@@ -20,7 +20,7 @@ from benchmarks import harness, results
 from seqjax import __version__
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "hmmlearn", "numpy")
 
 
 class Check(NamedTuple):

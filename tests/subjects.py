@@ -11,7 +11,7 @@ from decay import Decay
 from seqjax import lookup, spec
 from seqjax.mixers import stacked
 from seqjax.mixers._base import check_state
-from seqjax.models import seq2seq, stack
+from seqjax.models import hmm, seq2seq, stack
 from seqjax.models._blocks import Backbone
 from seqjax.testing.subject import second
 
@@ -150,6 +150,7 @@ MODELS = {
     "blocks(gru,attention)": Blocks(**FEATURES, mixer=(GRU, HEADS), layers=2),
     "stack(attention,gru)": stack.Model(**TOKENS, mixer=(HEADS, GRU), layers=2, tie_embeddings=True, norm="rms"),
     "seq2seq(attention,gru)": seq2seq.Model(**PAIRS, mixer=(HEADS, GRU)),
+    "hmm": hmm.Model(inputs=TOKENS["inputs"], head=TOKENS["head"], states=4),
 }
 SUBJECTS |= MODELS
 FEW = [name for name in MODELS if name != "lm(attention)"]

@@ -30,6 +30,7 @@ class Emission(Module, kw_only=True):
     groups: Annotated[Count, Injected] = 1
 
     kinds = ()  # the kinds of fields that it reads
+    complete = True  # whether the state and x say all that it counts; a mixture also has hidden components
     vectors = ("logits", "mean", "log_scale", "lower", "log_rate")
 
     def __post_init__(self):
@@ -61,8 +62,8 @@ class Emission(Module, kw_only=True):
         if whole != (self.field.kind == "ids") or x.ndim != 2 + len(shape) or x.shape[2:] != shape:
             wanted = "integers" if self.field.kind == "ids" else "real numbers"
             raise ValueError(
-                f"{self.name_of_field}: got {x.dtype}{list(x.shape)}, {type(self).__name__} wants {wanted} "
-                f"[{', '.join(['B', 'L', *map(str, shape)])}], as the data source has."
+                f"{self.name_of_field}: got {x.dtype}{list(x.shape)}, {type(self).__name__} wants "
+                f"[{', '.join(['B', 'L', *map(str, shape)])}] {wanted}, as the data source has."
             )
 
     def __call__(self, x, observed=None):

@@ -29,6 +29,7 @@ class Mixture(_Emission, kw_only=True):
     concentration: Annotated[float, Range(least=1)] = 1.0
 
     kinds = ("ids", "real")
+    complete = False
 
     def __post_init__(self):
         super().__post_init__()

@@ -41,6 +41,11 @@ class Product(_Emission, kw_only=True):
         self.parts()
 
     @property
+    def complete(self) -> bool:
+        """Whether all of its emissions are."""
+        return all(part.complete for part in self.parts())
+
+    @property
     def _factories(self) -> tuple:
         return tuple(self.emissions) if isinstance(self.emissions, (tuple, list)) else (self.emissions,)
 

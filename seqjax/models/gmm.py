@@ -65,6 +65,11 @@ class GMM(_Model, kw_only=True):
         return self.emission(inputs=self.inputs, states=self.classes or 1, **kwargs)
 
     @property
+    def complete(self) -> bool:
+        """Whether what the task knows (`Task.known`) leaves nothing hidden: then one pass over the data counts all."""
+        return self.make(parent=None).complete
+
+    @property
     def free_parameters(self) -> int:
         """The number of free parameters, for AIC and BIC."""
         return self.make(parent=None).free_parameters + (self.classes or 1) - 1

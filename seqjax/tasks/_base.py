@@ -79,6 +79,10 @@ class Task(Checked):
         side = {"observed_BLF": batch[f"{name}_observed"]} if self.spec.fields[name].missing else {}
         return Reads(batch[name], batch["mask"], side=side)
 
+    def sequence(self, batch) -> Reads:
+        """The whole sequence, for learners that count: what the model reads, and what the task keeps for the answer."""
+        return self.reads(batch)
+
     def known(self, batch) -> dict:
         """What the batch says about hidden variables, such as the class: keywords of a model's `begin` and `expected`.
 

@@ -148,8 +148,9 @@ class Experiment:
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
         tx = self.optim.build(self.train.steps, lambda params: self._matrices)
-        of = dict(task=self.task, tx=tx, trained=self.optim.trained)
+        of = dict(task=self.task, tx=tx, trained=self.optim.trained, model=self.model)
         self.learner = config.build(PARTS["learner"], tree["learner"], "learner", **of)
+        self._check_optim(tree["learner"]["name"])
         self.metrics = evaluate.metrics(tree, self.task)
         parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
         self.evaluators = evaluate.evaluators(tree, **parts)
@@ -168,6 +169,16 @@ class Experiment:
                 "sees them: choose a causal mixer (model.mixer), or a task whose predictions may depend on all tokens."
             )
         return model
+
+    def _check_optim(self, name: str) -> None:
+        """Refuses options of the optimiser that the learner does not read."""
+        same = lambda field: getattr(self.optim, field.name) == getattr(Optim(), field.name)
+        unread = [f.name for f in dataclasses.fields(Optim) if f.name != "ema_decay" and not same(f)]
+        if unread and not self.learner.optimises:
+            raise ConfigError(
+                f"optim.{unread[0]}={getattr(self.optim, unread[0])!r}: learner.name={name!r} has no optimiser, so of "
+                f"the section optim only ema_decay has a meaning: leave out {', '.join(unread)} (--config.optim={{}})."
+            )
 
     def _check_cuts(self, n: int) -> None:
         """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""

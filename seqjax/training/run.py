@@ -174,7 +174,7 @@ class Run:
         self.wait()
         if guard.policy != "rollback" or progress.rollbacks >= guard.max_rollbacks:
             e, root, kept = self.experiment, self.checkpoints.root, bool(self.checkpoints.steps())
-            about = e.optim.clip_norm, e.config["model"].get("dtype")
+            about = e.optim.clip_norm, e.config["model"].get("dtype"), e.learner.optimises
             raise guard.verdict(bad, progress.rollbacks, root, kept, *about) from bad
         self.checkpoints.forget(bad.first)
         self.state = None  # so that memory never holds two states

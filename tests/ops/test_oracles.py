@@ -334,6 +334,7 @@ ORACLES = {
     "dense": {"einsum"},  # in test_dense.py
     "losses": {"cross_entropy"},
     "pooling": {"mean", "last", "maximum", "attention"},
+    "chain": {"filter", "smooth", "log_likelihood", "viterbi", "sample", "n_best"},  # in test_chain.py
     "weights": {"softmax", "sigmoid", "hard", "sparsemax", "entmax"},  # test_weights.py
 }
 

@@ -1,0 +1,180 @@
+"""How fast are the sums and maxima over the paths of a hidden Markov model? `seqjax.ops.chain` and hmmlearn.
+
+    python -m benchmarks.chain --pin
+    python -m benchmarks.chain --quick --pin --what viterbi --shapes 4,50,8
+
+Given are the log-probabilities of the observations, so no emission is computed. `filter` computes log p(z_t | x_1..t)
+and the likelihood, `smooth` log p(z_t | x_1..L) (hmmlearn: the probabilities), `viterbi` the best path and its weight,
+`em` the likelihood and the expected counts of first states, moves and states. Ours computes in float32, hmmlearn in
+float64: it has nothing else. `hmmlearn_log` and `hmmlearn_scaling` are its two implementations (its Viterbi has one);
+it reads one sequence after the other, and its filter is a forward pass that is then normalised. `plain` is a loop over
+`logsumexp` in JAX, and its gradient by autodiff. The last table has the memory of `em` beside that of a (K, K) array
+for each token.
+"""
+
+import functools
+import importlib.util
+import sys
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import ready, results, session
+from benchmarks.ready import Built
+from benchmarks.results import Target
+
+SHAPES = ((64, 200, 8), (16, 1000, 32), (1, 16_384, 64))
+WHAT = ("filter", "smooth", "viterbi", "em")
+
+
+def drawn(B: int, L: int, K: int):
+    """log p of first states, moves and observations, float32."""
+    rng = np.random.default_rng(0)
+    p_XK = np.float32(rng.dirichlet(np.ones(K), 1 + K))
+    start_K, *transition_KK = np.log(p_XK.clip(1e-6))
+    return start_K, np.stack(transition_KK), 2 * rng.standard_normal((B, L, K), np.float32)
+
+
+def ours(what, B, L, K) -> Built:
+    """`seqjax.ops.chain`."""
+    import jax
+
+    from seqjax.ops import chain
+
+    total = lambda *arrays: chain.log_likelihood(*arrays).sum()
+    calls = {
+        "filter": lambda *arrays: chain.filter(*arrays)[:2],
+        "smooth": chain.smooth,
+        "viterbi": chain.viterbi,
+        "em": jax.value_and_grad(total, (0, 1, 2)),
+    }
+    return ready.jitted(calls[what], *drawn(B, L, K))
+
+
+def plain(what, B, L, K) -> Built:
+    """A loop over logsumexp, or over max and argmax."""
+    import jax
+    import jax.numpy as jnp
+
+    def filter(start_K, transition_KK, score_BLK):
+        def step(state_BK, score_BK):
+            joint_BK = jax.nn.logsumexp(state_BK[:, :, None] + transition_KK[None], axis=1) + score_BK
+            evidence_B = jax.nn.logsumexp(joint_BK, axis=1)
+            state_BK = joint_BK - evidence_B[:, None]
+            return state_BK, (state_BK, evidence_B)
+
+        first_BK = start_K[None] + score_BLK[:, 0]
+        evidence_B = jax.nn.logsumexp(first_BK, axis=1)
+        rest_LBK = jnp.swapaxes(score_BLK[:, 1:], 0, 1)
+        first_BK -= evidence_B[:, None]
+        _, (state_LBK, evidence_LB) = jax.lax.scan(step, first_BK, rest_LBK)
+        join = lambda first_BX, rest_LBX: jnp.swapaxes(jnp.concatenate([first_BX[None], rest_LBX]), 0, 1)
+        return join(first_BK, state_LBK), join(evidence_B, evidence_LB)
+
+    total = lambda *arrays: filter(*arrays)[1].sum()
+
+    def viterbi(start_K, transition_KK, score_BLK):
+        def step(best_BK, score_BK):
+            reached_BKK = best_BK[:, :, None] + transition_KK[None]
+            return jnp.max(reached_BKK, axis=1) + score_BK, jnp.argmax(reached_BKK, axis=1)
+
+        def back(z_B, before_BK):
+            return jnp.take_along_axis(before_BK, z_B[:, None], axis=1)[:, 0], z_B
+
+        best_BK, before_LBK = jax.lax.scan(step, start_K[None] + score_BLK[:, 0], jnp.swapaxes(score_BLK[:, 1:], 0, 1))
+        first_B, path_LB = jax.lax.scan(back, jnp.argmax(best_BK, axis=1), before_LBK, reverse=True)
+        return jnp.concatenate([first_B[None], path_LB]).T, jnp.max(best_BK, axis=1)
+
+    calls = {
+        "filter": filter,
+        "smooth": jax.grad(total, 2),
+        "viterbi": viterbi,
+        "em": jax.value_and_grad(total, (0, 1, 2)),
+    }
+    return ready.jitted(calls[what], *drawn(B, L, K))
+
+
+def hmmlearn(implementation, what, B, L, K) -> Built:
+    """A model of hmmlearn whose observations are the log-probabilities of the states."""
+    from hmmlearn import _hmmc, base
+    from scipy.special import logsumexp
+
+    class Given(base.BaseHMM):
+        def _compute_log_likelihood(self, X):
+            return X
+
+        def _compute_likelihood(self, X):
+            return np.exp(X)
+
+    start_K, transition_KK, score_BLK = map(np.float64, drawn(B, L, K))
+    model = Given(K, implementation=implementation, params="st", init_params="")
+    model.startprob_, model.transmat_ = (np.exp(a - logsumexp(a, -1, keepdims=True)) for a in (start_K, transition_KK))
+    X, lengths = score_BLK.reshape(B * L, K), [L] * B
+
+    def filtered(X_LK):
+        if implementation == "log":
+            total, joint_LK = _hmmc.forward_log(model.startprob_, model.transmat_, X_LK)
+            return joint_LK - logsumexp(joint_LK, 1, keepdims=True), total
+        total, p_LK, _ = _hmmc.forward_scaling(model.startprob_, model.transmat_, np.exp(X_LK))
+        return np.log(p_LK), total
+
+    def em():
+        sums, total = model._do_estep(X, lengths)
+        return total, (sums["start"], sums["trans"])
+
+    calls = {
+        "filter": lambda: [filtered(X_LK) for X_LK in score_BLK],
+        "smooth": lambda: model.score_samples(X, lengths)[1],
+        "viterbi": lambda: model.decode(X, lengths)[::-1],
+        "em": em,
+    }
+    return Built(calls[what], "cpu")
+
+
+OPPONENTS = {
+    "hmmlearn_log": functools.partial(hmmlearn, "log"),
+    "hmmlearn_scaling": functools.partial(hmmlearn, "scaling"),
+    "plain": plain,
+}
+
+
+def serves(name: str, case: dict) -> bool:
+    """Whether a contender takes part: hmmlearn has one Viterbi."""
+    return (name, case["what"]) != ("hmmlearn_scaling", "viterbi")
+
+
+def targets(what, B, L, K) -> list[Target]:
+    """The targets of one case."""
+    return [Target("hmmlearn_log", least=1.0 if what == "viterbi" else 10.0)]
+
+
+def memory(rows: list[dict]) -> tuple[str, list[list[str]]]:
+    """The temporary memory of `em`, beside that of a (K, K) array of float32 for each token: a table."""
+    lines = [["(B, L, K)", "em, MB", "(K, K) of each token, MB", "share"]]
+    for row in rows:
+        if row["case"]["what"] == "em":
+            B, L, K = (row["case"][letter] for letter in "BLK")
+            mine, every = row["contenders"][results.OURS]["temp_mb"], 4 * B * L * K * K / 2**20
+            lines.append([f"({B}, {L}, {K})", f"{mine:.1f}", f"{every:.1f}", f"{mine / every:.3f}"])
+    return "Memory of the counts", lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses, times case by case, and writes the results after each."""
+    args = session.parse(session.parser("chain", __doc__, OPPONENTS, "B,L,K", what=WHAT), argv)
+    if importlib.util.find_spec("hmmlearn") is None and any(name.startswith("hmmlearn") for name in args.opponents):
+        sys.exit("hmmlearn not found: pip install hmmlearn, or choose --opponents plain.")
+    shapes = [dict(zip("BLK", shape, strict=True)) for shape in args.shapes or SHAPES]
+    cases = [{"what": what, **shape} for what in args.what for shape in shapes]
+    result = session.run(args, cases, session.contenders(args, ours, OPPONENTS, ("plain",)), targets, serves)
+    caption, lines = memory(result["rows"])
+    table = Table(*lines[0], title=caption)
+    for line in lines[1:]:
+        table.add_row(*line)
+    Console().print(table)
+    results.save(result, args.out / session.stem(result), [(caption, lines), *results.tables(result["rows"])])
+
+
+if __name__ == "__main__":
+    main()
