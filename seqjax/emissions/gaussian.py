@@ -55,6 +55,11 @@ class Gaussian(_Emission, kw_only=True):
         return {"full": self.states, "tied": self.groups}.get(self.covariance, 0)
 
     @property
+    def complete(self) -> bool:
+        """A full covariance expects what is missing."""
+        return not (self.matrices and self.field.missing)
+
+    @property
     def free_parameters(self):
         K, F = self.states, self.width
         return K * F + {"spherical": K, "diagonal": K * F}.get(self.covariance, self.matrices * F * (F + 1) // 2)
@@ -72,7 +77,7 @@ class Gaussian(_Emission, kw_only=True):
         of_K = jnp.arange(self.states) // (self.states // self.matrices)
         U_GFF = gaussian.unpack(self.lower, self.width)
         one = lambda a: of(a[0], U_GFF[a[1]], self.log_scale[a[1]], *a[2:])
-        return jax.lax.map(one, (self.mean, of_K, *args))
+        return jax.lax.map(jax.checkpoint(one), (self.mean, of_K, *args))  # gradients hold one state, too
 
     def __call__(self, x, observed=None):
         self.check(x)
@@ -82,11 +87,8 @@ class Gaussian(_Emission, kw_only=True):
             density = lambda mean_F, *of: gaussian.log_density(x_NF - mean_F[None], *of, seen_NF)
             score_NK = self._each(density).T
         else:
-            # States are the last axis: the sum over features then runs over whole vectors of states.
-            log_scale_1FK = jnp.broadcast_to(self.log_scale, self.mean.shape).T[None]
-            z_NFK = (x_NF[..., None] - self.mean.T[None]) * jnp.exp(-log_scale_1FK)
-            each_NFK = -0.5 * z_NFK**2 - log_scale_1FK - gaussian.HALF_LOG_TAU
-            score_NK = jnp.sum(each_NFK if seen_NF is None else jnp.where(seen_NF[..., None], each_NFK, 0), axis=1)
+            log_scale_KF = jnp.broadcast_to(self.log_scale, self.mean.shape)
+            score_NK = gaussian.diagonal(x_NF, self.mean, log_scale_KF, seen_NF)
         return score_NK.reshape(*x.shape[:-1], self.states)
 
     def statistics(self, x, weight_BLK, observed=None, hard=False):
@@ -94,20 +96,13 @@ class Gaussian(_Emission, kw_only=True):
         missing replaced by what the state expects: mass (K,), shift (K, F) and scatter (G, F, F)."""
         self.check(x)
         x_NF, weight_NK = x.reshape(-1, self.width), weight_BLK.reshape(-1, self.states)
-        weight_NKF, seen_NF = weight_NK[..., None], None
-        if observed is not None:
-            seen_NF = observed.reshape(x_NF.shape)
-            weight_NKF = jnp.where(seen_NF[:, None], weight_NKF, 0)
-        offset_NKF = x_NF[:, None] - self.mean[None]
-        found = {
-            "count": jnp.broadcast_to(jnp.sum(weight_NKF, axis=0), self.mean.shape),
-            "sum": jnp.sum(weight_NKF * offset_NKF, axis=0),
-            "square": jnp.sum(weight_NKF * offset_NKF**2, axis=0),
-        }
+        seen_NF = None if observed is None else observed.reshape(x_NF.shape)
+        sums = gaussian.moments(x_NF, weight_NK, self.mean, seen_NF)
+        found = dict(zip(("count", "sum", "square"), sums, strict=True))
         if not self.matrices:
             return found
 
-        def moments(mean_F, U_FF, log_scale_F, weight_N):
+        def expect(mean_F, U_FF, log_scale_F, weight_N):
             offset_NF, rest_FF = x_NF - mean_F[None], 0
             if seen_NF is not None:
                 offset_NF, rest_NFF = gaussian.filled(offset_NF, U_FF, log_scale_F, seen_NF)
@@ -115,7 +110,7 @@ class Gaussian(_Emission, kw_only=True):
             weighed_NF = weight_N[:, None] * offset_NF
             return jnp.sum(weighed_NF, axis=0), product("NF,NE->FE", weighed_NF, offset_NF) + rest_FF
 
-        shift_KF, scatter_KFF = self._each(moments, weight_NK.T)
+        shift_KF, scatter_KFF = self._each(expect, weight_NK.T)
         return found | {"mass": jnp.sum(weight_NK, axis=0), "shift": shift_KF, "scatter": self._grouped(scatter_KFF)}
 
     def sample(self, key, state_X):
@@ -190,9 +185,11 @@ class Gaussian(_Emission, kw_only=True):
                 "first batch (loader.batch_size), or remove these columns."
             )
         if (least_F == most_F).any():
+            same = tell(least_F == most_F, self.width)
+            is_constant = "are constant, so their" if (least_F == most_F).sum() > 1 else "is constant, so its"
             raise ValueError(
-                f"{tell(least_F == most_F, self.width)} of the first batch is constant, so its density is infinite: "
-                "remove the column, or give a larger batch (loader.batch_size)."
+                f"{same} of the first batch {is_constant} density is infinite: remove such columns, or give a larger "
+                "batch (loader.batch_size)."
             )
         return super().begin(params, x, state_BL, key, observed)
 

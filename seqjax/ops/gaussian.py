@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+CHUNK = 2**20  # numbers that the vectors of a chunk take in all states together
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 RANK = 1e-6  # a pivot below this share of its diagonal is rounding: float32 has 7 digits
 
@@ -82,6 +83,45 @@ def filled(offset_NF, U_FF, log_scale_F, observed_NF):
     mean_NF = jnp.where(observed_NF, offset_NF, product("NFE,NE->NF", root_NFF, z_NF))
     rest_NFF = S_FF[None] - product("NFE,NGE->NFG", root_NFF, root_NFF)
     return mean_NF, jnp.where(observed_NF[:, :, None] | observed_NF[:, None, :], 0, rest_NFF)
+
+
+def diagonal(x_NF, mean_KF, log_scale_KF, seen_NF=None):
+    """The log-density of independent features in each state, of the seen ones: (N, F) -> (N, K)."""
+    # States are the last axis: the sum over features then runs over whole vectors of states.
+    mean_1FK, log_scale_1FK = mean_KF.T[None], log_scale_KF.T[None]
+
+    def density(x_TF, seen_TF):
+        z_TFK = (x_TF[..., None] - mean_1FK) * jnp.exp(-log_scale_1FK)
+        each_TFK = -0.5 * z_TFK**2 - log_scale_1FK - HALF_LOG_TAU
+        return jnp.sum(each_TFK if seen_TF is None else jnp.where(seen_TF[..., None], each_TFK, 0), axis=1)
+
+    chunks = _chunks((x_NF, seen_NF), mean_KF.size)
+    score_CTK = jax.lax.map(lambda chunk: jax.checkpoint(density)(*chunk), chunks)  # gradients hold one chunk, too
+    return score_CTK.reshape(-1, len(mean_KF))[: len(x_NF)]
+
+
+def moments(x_NF, weight_NK, mean_KF, seen_NF=None):
+    """Weighted sums over vectors, of the seen features: their number, x - mean and (x - mean)^2, (K, F) each."""
+
+    def add(sums, chunk):
+        x_TF, weight_TK, seen_TF = chunk
+        weight_TKF = weight_TK[..., None]
+        if seen_TF is not None:
+            weight_TKF = jnp.where(seen_TF[:, None], weight_TKF, 0)
+        offset_TKF = x_TF[:, None] - mean_KF[None]
+        new = weight_TKF, weight_TKF * offset_TKF, weight_TKF * offset_TKF**2
+        return [a_KF + jnp.sum(a_TKF, axis=0) for a_KF, a_TKF in zip(sums, new, strict=True)], None
+
+    zeros = [jnp.zeros_like(mean_KF)] * 3
+    return jax.lax.scan(add, zeros, _chunks((x_NF, weight_NK, seen_NF), mean_KF.size))[0]
+
+
+def _chunks(tree_NX, numbers: int):
+    """(N, ...) -> (C, T, ...), the last one filled with zeros, so that (T, `numbers`) is never larger than `CHUNK`."""
+    N = len(jax.tree.leaves(tree_NX)[0])
+    size = min(N, max(1, CHUNK // numbers))
+    pad = lambda a_NX: jnp.pad(a_NX, [(0, -N % size)] + [(0, 0)] * (a_NX.ndim - 1))
+    return jax.tree.map(lambda a_NX: pad(a_NX).reshape(-1, size, *a_NX.shape[1:]), tree_NX)
 
 
 def product(*args):
