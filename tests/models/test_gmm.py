@@ -276,7 +276,7 @@ def tree(task, **data):
     out = launch.tiny("train.steps=4", "train.eval_every=2", "loader.batch_size=12")
     model = {"name": "gmm", "emission": {"name": "mixture", "components": 2, "component": {"covariance": "full"}}}
     out["data"] = {"name": "test_gmm:Blobs", **data}
-    return out | {"task": {"name": task}, "model": model, "learner": {"name": "em"}}
+    return out | {"task": {"name": task}, "model": model, "learner": {"name": "em"}, "optim": {}}
 
 
 @pytest.mark.parametrize("task", ["density", "classification"])
