@@ -33,8 +33,6 @@ MODELS = {
     ],
     "linear": [dict(inputs=spec.features(D, 8), head=classes(2 * D))],
     "seq2seq": [dict(inputs=PAIRS, head=logits(V), encoder_layers=1)],
-    "hmm": [dict(inputs=TOKENS, head=logits(V), states=3), dict(inputs=FEATURES, head=classes(V), states=2)],
-    "gmm": [dict(inputs=FEATURES, head=classes(V))],
 }
 
 
@@ -60,8 +58,6 @@ def subjects():
 
 
 SUBJECTS = dict(subjects())
-# The others compute in float32.
-HALVES = [name for name, make in SUBJECTS.items() if "dtype" in fields_of(make.func)]
 
 
 def draws(name, B, L):
@@ -76,8 +72,7 @@ def draws(name, B, L):
 
 def forward(module, x, *second):
     """Of floats in the dtype of the module."""
-    dtype = getattr(module, "dtype", "float32")
-    x, *second = (a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a for a in (x, *second))
+    x, *second = (a.astype(module.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a for a in (x, *second))
     if second and isinstance(module, Mixer):
         return module(x, module.prefill(*second))[0]
     return module(x, **({"source_BS": second[0]} if second else {}))[0]
@@ -114,7 +109,7 @@ def test_gradients_of_many_tokens_are_those_of_float32(name):
 
 
 @pytest.mark.slow  # 32,768 tokens through two programs for each of some forty subjects
-@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("name", SUBJECTS)
 def test_gradients_of_a_whole_batch_are_those_of_float32(name):
     """Row 60: within 2 % for each parameter."""
     far = compare(name, 256, CONTEXT)
@@ -160,7 +155,7 @@ def sums_over_rows(jaxpr):
             yield str(equation).partition("[")[0], [a.aval.str_short() for a in (*equation.invars, *equation.outvars)]
 
 
-@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("name", SUBJECTS)
 def test_nothing_is_added_up_over_rows_in_half_precision(name):
     module, given = SUBJECTS[name](dtype="bfloat16"), draws(name, ROWS, 8)
     init = functools.partial(module.init, method=forward)

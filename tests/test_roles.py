@@ -13,7 +13,7 @@ from test_half_precision import SUBJECTS, D, draws, forward
 from seqjax import lookup, spec
 from seqjax.emissions import gaussian, mixture
 from seqjax.mixers._recurrent import Recurrent
-from seqjax.models import gmm
+from seqjax.models import gmm, hmm
 from seqjax.tasks import Reads
 from seqjax.training import state
 from seqjax.training.experiment import Experiment, resolve
@@ -99,6 +99,7 @@ TABLE = {
         "",
         "emission/component/log_scale emission/component/lower emission/component/mean emission/logits prior",
     ),
+    "hmm": ("", "emission/log_scale emission/mean prior start transition"),
     "stack": (
         "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/gate/kernel mlp/up/kernel score/kernel",
         "embedding/bias head/bias mlp/down/bias mlp/gate/bias mlp/up/bias norm_mixer/bias norm_mixer/scale "
@@ -118,6 +119,7 @@ FLOAT32 = {  # models without a dtype
         emission=functools.partial(mixture.Emission, components=2, component=FULL),
     ),
 }
+FLOAT32["hmm"] = hmm.Model(inputs=VALUES, head=classes(3), states=2)
 MORE = {"lstm": [dict(layer_norm=True)]}  # options with parameters that no other test of all mixers has
 
 

@@ -45,7 +45,7 @@ class Expectation(Inference, kw_only=True):
         def total(start_CK, transition_CKK, prior_C, score_BLK):
             op = (lambda *a, **k: chain.viterbi(*a, **k)[1]) if hard else chain.log_likelihood
             log_p_BC = self.over(op, start_CK, transition_CKK, score_BLK, state, **flags)
-            log_p_BC = (log_p_BC if self.classifies else log_p_BC[:, None]) + prior_C
+            log_p_BC = (log_p_BC if self.classifies else log_p_BC[:, None]) + prior_C[None]
             if label_B is not None:
                 return jnp.take_along_axis(log_p_BC, label_B[:, None], axis=1)[:, 0]
             return (jnp.max if hard else jax.nn.logsumexp)(log_p_BC, axis=1)
@@ -53,13 +53,9 @@ class Expectation(Inference, kw_only=True):
         log_p_B, count = jax.vjp(total, *self.moves.log_p(*self.logits()), self.log_prior_C(), score_BLK)
         counted_B = jnp.isfinite(log_p_B) & jnp.any(real_BL, axis=1)
         start_CK, transition_CKK, prior_C, weight_BLK = count(counted_B.astype(jnp.float32))
-        sums = {
-            "start": start_CK,
-            "transition": transition_CKK,
-            "prior": prior_C,
-            "emission": self.emits.statistics(x, weight_BLK, *side.values(), hard=hard),
-        }
-        return sums, jnp.where(jnp.any(real_BL, axis=1), log_p_B, 0)
+        emission = self.emits.statistics(x, weight_BLK, *side.values(), hard=hard)
+        sums = {"start": start_CK, "transition": transition_CKK, "emission": emission}
+        return sums | ({"prior": prior_C} if self.classifies else {}), jnp.where(jnp.any(real_BL, axis=1), log_p_B, 0)
 
     @property
     def complete(self) -> bool:
@@ -72,11 +68,8 @@ class Expectation(Inference, kw_only=True):
         """The parameters that maximise the expected log p(x, z) plus the log of the prior; see `expected`."""
         emission = self.make_emission(parent=None).solve(sums["emission"], params["emission"])
         logits = self.moves.solve(sums["start"], sums["transition"], self.concentrations, self.logits_of(params))
-        return self._with(params, logits, emission) | self._prior(sums["prior"], params)
-
-    @nn.nowrap
-    def _prior(self, count_C, params):
-        return {"prior": log_shares(count_C[None], 1.0, params["prior"][None])} if self.classifies else {}
+        prior = {"prior": log_shares(sums["prior"], 1.0, params["prior"])} if self.classifies else {}
+        return self._with(params, logits, emission) | prior
 
     @nn.nowrap
     def _with(self, params, logits, emission):

@@ -90,7 +90,7 @@ class Topology:
         counts = jnp.concatenate([start_CK[:, None], transition_CKK], axis=1)
         more_R1 = np.repeat(np.float32(concentrations) - 1, [1, self.states])[:, None]
         seen_CR1 = jnp.sum(jnp.where(self.allowed, counts, 0), axis=-1, keepdims=True) > 0
-        share_CRK = jnp.where(self.allowed, counts + more_R1, 0)
+        share_CRK = jnp.where(self.allowed, counts + more_R1[None], 0)
         share_CRK = share_CRK / jnp.where(seen_CR1, jnp.sum(share_CRK, axis=-1, keepdims=True), 1)
         old_CRK = jnp.concatenate([a[:, None] if a.ndim == 2 else a for a in self.log_p(*old)], axis=1)
         log_CRK = jnp.where(seen_CR1, jnp.log(jnp.maximum(share_CRK, TINY)), old_CRK)

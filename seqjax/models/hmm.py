@@ -202,7 +202,7 @@ class HMM(Expectation, kw_only=True):
             check_state("HMM", state, self.init_state, len(jax.tree.leaves(x)[0]))
         score_BLK, flags = self.scores(x, mask_BL, **side)[1], dict(mask_BL=mask_BL, reset_BL=reset_BL)
         if self.classifies:
-            return self.along(chain.log_likelihood, score_BLK, **flags) + self.log_prior_C(), None
+            return self.along(chain.log_likelihood, score_BLK, **flags) + self.log_prior_C()[None], None
         if self.tags:
             return self.along(posterior, score_BLK, **flags), None
         filter_BLK, evidence_BL, after_BK = self.along(chain.filter, score_BLK, state, **flags)
