@@ -1,14 +1,13 @@
 """What a hidden Markov model says about sequences: states, paths, the future, and samples."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from seqjax import masks
 from seqjax.models._base import Model
+from seqjax.models._criteria import Criteria
 from seqjax.ops import chain
 
 
@@ -35,7 +34,7 @@ def posterior(start_K, transition_KK, score_BLK, *, mask_BL=None, reset_BL=None)
     return masks.fill(jax.nn.log_softmax(forward_BLK + backward_BLK - score_BLK), mask_BL)
 
 
-class Inference(Model, kw_only=True):
+class Inference(Criteria, Model, kw_only=True):
     """The questions to a hidden Markov model; each is a method for `model.apply({"params": params}, x, method=...)`.
 
     x, `mask_BL`, `reset_BL` and side inputs are those of a call. What is masked gives zero. If the model classifies,
@@ -97,13 +96,3 @@ class Inference(Model, kw_only=True):
     def free_parameters(self) -> int:
         """The number of free parameters: neither forbidden moves count, nor what a sum of 1 decides."""
         return self.moves.free_parameters + self.make_emission(parent=None).free_parameters + self.classes - 1
-
-    @nn.nowrap
-    def aic(self, log_likelihood):
-        """Akaike's criterion, 2 k - 2 log p(x); less is better. `log_likelihood`: of all sequences together."""
-        return 2 * self.free_parameters - 2 * log_likelihood
-
-    @nn.nowrap
-    def bic(self, log_likelihood, tokens: int):
-        """Schwarz's criterion, k log(tokens) - 2 log p(x); less is better."""
-        return self.free_parameters * math.log(tokens) - 2 * log_likelihood

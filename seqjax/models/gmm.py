@@ -13,10 +13,11 @@ from seqjax import masks
 from seqjax.emissions._base import log_shares
 from seqjax.emissions.mixture import Mixture
 from seqjax.models._base import Model as _Model
+from seqjax.models._criteria import Criteria
 from seqjax.types import Count, Part
 
 
-class GMM(_Model, kw_only=True):
+class GMM(Criteria, _Model, kw_only=True):
     """Gaussian mixture: every token is independent of the others, and comes from one of M Gaussians.
 
         log p(x_t) = log sum_m w_m N(x_t; mean_m, S_m)                     one per token: density

@@ -95,7 +95,11 @@ def test_a_mixture_takes_the_step_of_scikit_learn(kind):
     np.testing.assert_allclose(found["component"]["mean"], oracle.means_, rtol=1e-4, atol=1e-4)
     got = covariances(kind, found["component"], K)
     np.testing.assert_allclose(got, expand(kind, oracle.covariances_, K), rtol=1e-3, atol=1e-3)
-    assert model(emission).free_parameters == oracle._n_parameters()
+    before = log_likelihood_B[0]
+    after = step(model(emission), new, X[None])[1][0]
+    assert after > before
+    assert model(emission).aic(after) == pytest.approx(oracle.aic(X), rel=1e-4)
+    assert model(emission).bic(after, N) == pytest.approx(oracle.bic(X), rel=1e-4)
 
 
 def hmmlearn_step(make, states, x, **given):
