@@ -19,6 +19,7 @@ CELLS, ORACLES = "tests/ops/test_cells.py", "tests/ops/test_oracles.py"
 ATTENTION, LINEAR, STEP = "tests/ops/test_attention.py", "tests/ops/test_linear.py", "tests/training/test_step.py"
 LINEAR_ATTENTION, WEIGHTS = "tests/ops/test_linear_attention.py", "tests/ops/test_weights.py"
 STATE_SPACE, DIAGONAL = "tests/ops/test_state_space.py", "tests/mixers/test_diagonal.py"
+EMISSIONS = "tests/emissions/test_emissions.py"
 MASKS, LOADER, FIELDS = "tests/test_masks.py", "tests/data/test_loader.py", "tests/data/test_fields.py"
 
 # File, what stands there, what is put there, which tests see it.
@@ -34,7 +35,17 @@ MUTATIONS = (
     ("masks.py", "allowed & keys.mask_BL[:, None, :]", "allowed | keys.mask_BL[:, None, :]", MASKS),
     ("masks.py", "return next_BL > segment_BL", "return next_BL >= segment_BL", "tests/mixers/test_bidirectional.py"),
     ("masks.py", "choice = block - self.local_blocks - self.global_blocks", "choice = block - self.global_blocks", MASKS),
+    # emissions
+    ("emissions/gaussian.py", "square_KF - count_KF * step_KF**2 + extra", "square_KF + extra", EMISSIONS),
+    ("emissions/gaussian.py", "jnp.maximum(d_GF, floor_1F)", "d_GF", EMISSIONS),
+    ("emissions/gaussian.py", "offset_NF) + rest_FF", "offset_NF)", EMISSIONS),
+    ("emissions/gaussian.py", "(shift_KF + 0.5 *", "(shift_KF +", EMISSIONS),
+    ("emissions/mixture.py", "groups=self.states)", "groups=1)", EMISSIONS),
+    ("emissions/poisson.py", "+ self.prior_shape - 1)", "+ self.prior_shape)", EMISSIONS),
+    ("emissions/_kmeans.py", "np.where(scale_F > 0, scale_F, 1)", "1", "tests/emissions/test_kmeans.py"),
+    ("models/gmm.py", "jnp.where(some_B[:, None], weight_BC, 0)", "weight_BC", "tests/models/test_gmm.py"),
     # ops
+    ("ops/gaussian.py", "explains_X11 = pivot_X11 > RANK *", "explains_X11 = pivot_X11 > 0 *", "tests/ops/test_gaussian.py"),
     ("ops/scan.py", "c_BN = _half(f_BN) * state[1] + _half(i_BN) * g_BN", "c_BN = _half(i_BN) * state[1] + _half(f_BN) * g_BN", ORACLES),
     ("ops/scan.py", "factor_TBM = jnp.concatenate([0.25 * g, 0.25 * before[1]", "factor_TBM = jnp.concatenate([0.25 * g, 0.25 * after[1]", ORACLES),
     ("ops/scan.py", "dn * part * r * (1 - r)", "dn * part * r", ORACLES),

@@ -12,7 +12,7 @@ from decay import Decay
 from seqjax import lookup, spec
 from seqjax.mixers import stacked
 from seqjax.mixers._base import check_state
-from seqjax.models import markov, seq2seq, stack
+from seqjax.models import hmm, markov, seq2seq, stack
 from seqjax.models._blocks import Backbone
 from seqjax.testing.subject import second
 
@@ -160,6 +160,7 @@ MODELS = {
     "seq2seq(attention,gru)": seq2seq.Model(**PAIRS, mixer=(HEADS, GRU)),
     "markov": markov.Model(**COUNTED, smoothing="witten_bell"),
     "markov-additive": markov.Model(**COUNTED, smoothing="additive"),
+    "hmm": hmm.Model(inputs=TOKENS["inputs"], head=TOKENS["head"], states=4),
 }
 SUBJECTS |= MODELS
 FEW = [name for name in MODELS if name != "lm(attention)"]

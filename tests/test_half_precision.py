@@ -60,6 +60,8 @@ def subjects():
     for name in lookup.names("seqjax.models"):
         model = lookup.find(name, "seqjax.models", "Model")
         built = {key: option for key, option in BUILT.items() if key in fields_of(model)}
+        if "dtype" not in fields_of(model):
+            continue  # it computes in float32
         for options in MODELS[name]:
             yield named(name, options), functools.partial(model, **built, **options)
 

@@ -29,7 +29,7 @@ ROOMS = (
         "masks",
         "metrics",
     ),
-    *("ops", "mixers", "converters", "embed", "heads", "models", "probabilistic", "data", "tasks"),
+    *("ops", "mixers", "converters", "embed", "emissions", "heads", "models", "probabilistic", "data", "tasks"),
     *(
         "training",
         "decoding",

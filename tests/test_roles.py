@@ -1,19 +1,24 @@
 """What a parameter is does not follow from its rank: each one is listed, and what it is decides whether it decays."""
 
+import functools
 import types
 
 import jax
 import jax.numpy as jnp
 import launch
 import pytest
+from built import classes
 from test_half_precision import SUBJECTS, D, draws, forward
 
-from seqjax import lookup
+from seqjax import lookup, spec
+from seqjax.emissions import gaussian, mixture
 from seqjax.mixers._recurrent import Recurrent
+from seqjax.models import gmm, hmm
 from seqjax.tasks import Reads
 from seqjax.training import state
 from seqjax.training.experiment import Experiment, resolve
 
+FULL = functools.partial(gaussian.Emission, covariance="full")
 # Mixer or model -> its matrices; its vectors. Of models, without what stands in their mixers.
 TABLE = {
     "attention": (
@@ -91,6 +96,11 @@ TABLE = {
     ),
     "linear": ("head/kernel", "head/bias"),
     "markov": ("", "back_off child first log_p oldest token unigram"),
+    "gmm": (
+        "",
+        "emission/component/log_scale emission/component/lower emission/component/mean emission/logits prior",
+    ),
+    "hmm": ("", "emission/log_scale emission/mean prior start transition"),
     "stack": (
         "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/gate/kernel mlp/up/kernel score/kernel",
         "embedding/bias head/bias mlp/down/bias mlp/gate/bias mlp/up/bias norm_mixer/bias norm_mixer/scale "
@@ -102,6 +112,15 @@ TABLE = {
         "norm_mlp/bias norm_mlp/scale norm_out/bias norm_out/scale",
     ),
 }
+VALUES = spec.features(D)
+FLOAT32 = {  # models without a dtype
+    "gmm": gmm.Model(
+        inputs=VALUES,
+        head=classes(3),
+        emission=functools.partial(mixture.Emission, components=2, component=FULL),
+    ),
+}
+FLOAT32["hmm"] = hmm.Model(inputs=VALUES, head=classes(3), states=2)
 MORE = {"lstm": [dict(layer_norm=True)]}  # options with parameters that no other test of all mixers has
 
 
@@ -110,6 +129,8 @@ def variants(name):
     for subject, make in SUBJECTS.items():
         if subject.split("-")[0] == name:
             yield make(), draws(subject, 2, 4)
+    if name in FLOAT32:
+        yield FLOAT32[name], [jnp.ones((2, 4, D))]
     cls = name in lookup.names("seqjax.mixers") and lookup.find(name, "seqjax.mixers", "Mixer")
     if cls and issubclass(cls, Recurrent):
         for options in (dict(initial_state="learned"), *MORE.get(name, [])):
@@ -118,7 +139,8 @@ def variants(name):
 
 def roles(module, given) -> dict[str, bool]:
     """Parameter -> whether it is a matrix."""
-    init = lambda key, *_, **__: module.init(key, *given, method=forward)
+    how = dict(method=forward) if hasattr(module, "dtype") else {}
+    init = lambda key, *_, **__: module.init(key, *given, **how)
     task = types.SimpleNamespace(reads=lambda batch: Reads(batch["mask"], batch["mask"]), length=lambda L: L)
     found = state.matrices(types.SimpleNamespace(init=init, side=()), task, {"mask": jnp.ones((1, 1), bool)})
     return {jax.tree_util.keystr(p, simple=True, separator="/"): it for p, it in jax.tree.leaves_with_path(found)}

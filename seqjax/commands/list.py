@@ -7,6 +7,7 @@ EXAMPLES = """\
 KINDS = {
     "mixers": ("seqjax.mixers", "Mixer"),
     "embeddings": ("seqjax.embed", "Embed"),
+    "emissions": ("seqjax.emissions", "Emission"),
     "heads": ("seqjax.heads", "Head"),
     "models": ("seqjax.models", "Model"),
     "tasks": ("seqjax.tasks", "Task"),

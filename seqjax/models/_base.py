@@ -31,6 +31,7 @@ class Model(Module, kw_only=True):
     counted = False  # whether its parameters are counted before the first step, and no learner may change them
     indices = ()  # names of parameters that are indices of a table and the like: they do not count as parameters
     side = ()  # what it reads of `Reads.side`: names of keyword arguments of `__call__`
+    begins = False  # whether it has `begin`
 
     @property
     def causal(self) -> bool:
@@ -68,6 +69,19 @@ class Model(Module, kw_only=True):
           ValueError: the model reads no second sequence.
         """
         raise ValueError(f"{type(self).__name__} reads no second sequence: leave source_BS out.")
+
+    @nn.nowrap
+    def begin(self, params, x, key, *, mask_BL=None, reset_BL=None, **known):
+        """The parameters before the first step, from the first batch: concrete arrays, on the host.
+
+        Args:
+          params: random ones. key: for what is random in it.
+          known: side inputs, and what is known of hidden variables: `tasks.Task.known`.
+
+        Raises:
+          ValueError: the batch does not determine the parameters.
+        """
+        raise NotImplementedError
 
     def __call__(self, x, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         """Reads a sequence, or continues from `state`.

@@ -75,7 +75,20 @@ class Task(Checked):
 
     def reads(self, batch) -> Reads:
         """What the model reads: all tokens or features, unless a task overrides it. It may use any field."""
-        return Reads(batch["tokens" if self.spec.vocabulary is not None else "features"], batch["mask"])
+        name = "tokens" if self.spec.vocabulary is not None else "features"
+        side = {"observed_BLF": batch[f"{name}_observed"]} if self.spec.fields[name].missing else {}
+        return Reads(batch[name], batch["mask"], side=side)
+
+    def sequence(self, batch) -> Reads:
+        """The whole sequence, for learners that count: what the model reads, and what the task keeps for the answer."""
+        return self.reads(batch)
+
+    def known(self, batch) -> dict:
+        """What the batch says about hidden variables, such as the class: keywords of a model's `begin` and `expected`.
+
+        A prediction never sees it.
+        """
+        return {}
 
     def length(self, L: int) -> int:
         """How many tokens the model reads of an example of length L: the length of `reads(batch).x`."""

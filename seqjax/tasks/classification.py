@@ -35,6 +35,9 @@ class Classification(_Task):
     def outputs(self) -> int:
         return self.spec.classes
 
+    def known(self, batch):
+        return {"label_B": batch["label"]}
+
     def loss(self, prediction, batch):
         label_B, weight_B = batch["label"], batch["weight"]
         right_B = jnp.argmax(prediction, axis=-1) == label_B

@@ -70,6 +70,11 @@ class NextToken(_base.Task):
         side = {"source_BS": batch["source"], "source_mask_BS": batch["mask_S"]} if "source" in batch else {}
         return _base.Reads(batch["tokens"][:, :-1], batch["mask"][:, :-1], reset_BL, side)
 
+    def sequence(self, batch):
+        if self.carry_state:  # the last token is the first one of the next batch
+            return self.reads(batch)
+        return _base.Reads(batch["tokens"], batch["mask"], batch.get("reset"), self.reads(batch).side)
+
     def length(self, L):
         return L - 1
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from seqjax.metrics import Ratio
@@ -16,7 +17,9 @@ class Tag(_base.Task):
         loss = - mean_t log p(tag_t | x_1 ... x_L)      in nats, over all real tokens
 
     The source gives `tags` (ids, one per token). The model reads `tokens` or `features`, and `characters` if there are
-    any. Also reported: `accuracy`, and, if the source marks `unknown` tokens, `unknown_accuracy`, that of these tokens.
+    any. Learners that count are told the tags, or, if the source gives `allowed` (bool, one flag per tag), which tags a
+    token may have: one, some, or all. Also reported: `accuracy`, and, if the source marks `unknown` tokens,
+    `unknown_accuracy`, that of these tokens.
     """
 
     monitor: str = "accuracy"
@@ -39,6 +42,11 @@ class Tag(_base.Task):
         if "characters" not in self.spec.fields:
             return reads
         return reads._replace(x={"tokens": reads.x, "characters": batch["characters"]})
+
+    def known(self, batch):
+        """The tags of all tokens, or, if the source gives `allowed` (bool, one per tag), those that each may have."""
+        tags = self.spec.fields["tags"].size
+        return {"allowed_BLK": batch["allowed"] if "allowed" in batch else jax.nn.one_hot(batch["tags"], tags) > 0}
 
     def loss(self, prediction, batch):
         weight_BL = batch["mask"] * batch["weight"][:, None]

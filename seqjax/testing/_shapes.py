@@ -36,7 +36,7 @@ def outputs(s):
     if not s.predicts:
         return lambda x: x
     x = s.x.astype(jnp.bfloat16) if s.real else s.x
-    y, _ = jax.eval_shape(functools.partial(apply, s.module.clone(dtype="bfloat16")), s.shapes, x)
+    y, _ = jax.eval_shape(functools.partial(apply, s.declared("bfloat16")), s.shapes, x)
     return lambda x: jax.ShapeDtypeStruct(y.shape, x.dtype if s.real and y.dtype == jnp.bfloat16 else "float32")
 
 
@@ -49,7 +49,7 @@ def outputs(s):
 )
 def shapes(s):
     """With and without mask and reset, with any dtype of the input, in any declared dtype."""
-    modules = {declared: s.module.clone(dtype=declared) for declared, *_ in CALLS}
+    modules = {declared: s.declared(declared) for declared, *_ in CALLS}
     begun = {k: jax.eval_shape(functools.partial(start, m), s.shapes) if s.own.causal else None
              for k, m in modules.items()}  # fmt: skip
     wanted_of = outputs(s)
@@ -80,7 +80,7 @@ def shapes(s):
 def dtypes(s):
     """A leaf is a cache if its name has the axis W or S after B."""
     for declared in ("float32", "bfloat16", "float16"):
-        state = jax.eval_shape(functools.partial(start, s.module.clone(dtype=declared)), s.shapes)
+        state = jax.eval_shape(functools.partial(start, s.declared(declared)), s.shapes)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             cache = re.search(r"_B([WS][A-Z]+|HKW)$", jax.tree_util.keystr(path))  # vectors of each token
             wanted = [declared] if cache else ["float32", "int32", "bool"]

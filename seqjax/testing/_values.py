@@ -144,7 +144,9 @@ def low(module, params, xs):
     "low precision is near, and keeps its dtype",
     "sums, decays, norms or a softmax run in half precision: cast to float32 before and back after",
     "a parameter is cast before it is used, so that its gradient loses small terms",
-    unless=lambda s: None if s.own.dtype == "float32" else "the laws of float32 compare with low precision",
+    unless=lambda s: {"float32": None, None: "it computes in float32 and has no dtype"}.get(
+        s.dtype, "the laws of float32 compare with low precision"
+    ),
     after=(*PRESENT, "padding", "resets", "packing"),
 )
 def low_precision(s):

@@ -43,7 +43,7 @@ def of(module: nn.Module, tolerance: float | None = None) -> list[Held]:
     Raises:
       ValueError: the laws cannot be held against this module; see `Subject`.
     """
-    subject = Subject(module, rounding(module.dtype) if tolerance is None else tolerance)
+    subject = Subject(module, rounding(getattr(module, "dtype", "float32")) if tolerance is None else tolerance)
     return [Held(law, subject) for law in LAWS if law.unless(subject) is None]
 
 

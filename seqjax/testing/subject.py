@@ -108,6 +108,15 @@ class Subject:
         """The module, given all that it reads."""
         return Given(self.own.clone, self.own.dtype) if second(self.own) or sides(self.own) else self.own
 
+    @property
+    def dtype(self) -> str | None:
+        """The declared dtype; None: it has none, and computes in float32."""
+        return getattr(self.own, "dtype", None)
+
+    def declared(self, dtype: str) -> nn.Module:
+        """The module in another dtype, if it has any."""
+        return self.module.clone(dtype=dtype) if self.dtype else self.module
+
     @functools.cached_property
     def x(self) -> np.ndarray:
         """The input: ids of tokens, or real vectors in the declared dtype."""
@@ -115,7 +124,7 @@ class Subject:
         if not self.real:
             return draw.integers(0, self.own.inputs.vocabulary, (B, L), np.int32)
         width = self.own.inputs.features if self.predicts else self.own.width
-        return draw.normal(size=(B, L, width)).astype("float32").astype(jnp.dtype(self.own.dtype))
+        return draw.normal(size=(B, L, width)).astype("float32").astype(jnp.dtype(self.dtype or "float32"))
 
     @property
     def real(self) -> bool:

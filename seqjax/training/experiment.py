@@ -148,7 +148,7 @@ class Experiment:
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
         tx = self.optim.build(self.train.steps, lambda params: self._matrices)
-        of = dict(task=self.task, tx=tx, trained=self.optim.trained)
+        of = dict(task=self.task, tx=tx, trained=self.optim.trained, model=self.model)
         self.learner = config.build(PARTS["learner"], tree["learner"], "learner", **of)
         self._check_learner(tree)
         self.metrics = evaluate.metrics(tree, self.task)
@@ -172,17 +172,25 @@ class Experiment:
         return model
 
     def _check_learner(self, tree: dict) -> None:
-        """Refuses to change what was counted, and to average what does not change."""
-        name = tree["learner"]["name"]
+        """Refuses to change what was counted, to average what does not change, and options that nobody reads."""
+        name, optim = tree["learner"]["name"], self.optim
         if self.model.counted and self.learner.changes:
             raise ConfigError(
                 f"learner.name={name!r} changes parameters, but those of model.name={tree['model']['name']!r} are "
                 "counted before the first step: set learner.name='fixed' and train.steps=1."
             )
-        if self.optim.ema_decay is not None and not self.learner.changes:
+        if optim.ema_decay is not None and not self.learner.changes:
             raise ConfigError(
-                f"optim.ema_decay={self.optim.ema_decay} averages parameters, but learner.name={name!r} does not "
-                "change them: set optim.ema_decay=None."
+                f"optim.ema_decay={optim.ema_decay} averages parameters, but learner.name={name!r} does not change "
+                "them: set optim.ema_decay=None."
+            )
+        meaning = {"ema_decay", "learning_rate"}  # comparisons and sweeps set a learning rate for all their runs
+        plain, read = Optim(), {field.name for field in dataclasses.fields(Optim)} - meaning
+        unread = [key for key in sorted(read) if getattr(optim, key) != getattr(plain, key)]
+        if unread and not self.learner.optimises:
+            raise ConfigError(
+                f"optim.{unread[0]}={getattr(optim, unread[0])!r}: learner.name={name!r} has no optimiser: leave out "
+                f"{', '.join(unread)} (--config.optim={{}})."
             )
 
     def _check_cuts(self, n: int) -> None:

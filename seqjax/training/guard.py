@@ -53,12 +53,27 @@ class Guard(Checked):
             raise TooBad(step, step, f"a parameter is not finite after step {step}")
 
     def verdict(
-        self, bad: "TooBad", rollbacks: int, checkpoints: Path, kept: bool, clip: float | None, dtype: str | None
+        self,
+        bad: "TooBad",
+        rollbacks: int,
+        checkpoints: Path,
+        kept: bool,
+        clip: float | None,
+        dtype: str | None,
+        optimises: bool = True,
     ) -> NumericsError:
-        """The error that ends a run. `kept`: it has a checkpoint; `clip`, `dtype`: its optim.clip_norm, model.dtype."""
+        """The error that ends a run.
+
+        Args:
+          kept: whether it has a checkpoint.
+          clip, dtype: its optim.clip_norm and model.dtype.
+          optimises: whether its learner reads the section optim.
+        """
         after = f" after {rollbacks} rollbacks" if self.policy == "rollback" else ""
         left = f"the last good parameters are in {checkpoints}" if kept else f"no checkpoint is in {checkpoints} yet"
-        if bad.first == 1:  # all parameters still have their initial values
+        if not optimises:
+            fix = "look for the cause in the data and the model"
+        elif bad.first == 1:  # all parameters still have their initial values
             fix = "no step was good, so look for the cause in the data and the model, not in optim.learning_rate"
         else:
             fixes = [

@@ -221,7 +221,7 @@ class Loop:
             **{k: v.mean() for k, v in totals.items() if k not in ("skipped", "bad")},
             "skipped_steps": int(totals["skipped"].total),
             "rollbacks": run.progress.rollbacks,
-            "learning_rate": self._rate(step),
+            **({"learning_rate": self._rate(step)} if self.experiment.learner.optimises else {}),
             "tokens_per_s": tokens / elapsed if count else math.nan,  # the first step compiles
             "steps_per_s": count / elapsed if count else math.nan,
             "seconds": run.progress.seconds,

@@ -60,6 +60,10 @@ class Net:
         self._check_embeds()
         return self._apply(reads.x, reads.mask_BL, self.key is None, rngs=self._rngs, method="embeddings")
 
+    def expected(self, reads, carry=None, **known):
+        """The expected counts of a model that has them, and log p(x, known) (B,): `learners._counts`."""
+        return self._apply(reads.x, carry, method="expected", **reads.keywords(self.model), **known)
+
     def step(self, token_B, carry, **flags):
         """Reads one token: -> prediction and the state after it."""
         return self._apply(token_B, carry, method="step", **flags)

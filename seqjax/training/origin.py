@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 from flax import traverse_util
 
 from seqjax.screen import shown
 from seqjax.training import processes, stored
 from seqjax.training.checkpoint import chosen
-from seqjax.training.state import State
+from seqjax.training.state import State, restarted
 from seqjax.training.workdir import Workdir
 from seqjax.types import Checked, ConfigError, Count
 
@@ -102,9 +101,7 @@ class Origin:
         read = functools.partial(stored.load_field, self.path, self.meta, self.field, _tree(self.wanted))
 
         def replaced(state, taken):
-            params = _tree({**_flat(state.params), **_flat(taken)})
-            ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-            return state.replace(params=params, opt_state=learner.init(params), ema=ema)
+            return restarted(state, _tree({**_flat(state.params), **_flat(taken)}), learner)
 
         return jax.jit(replaced, out_shardings=shardings)(state, processes.together(read))
 

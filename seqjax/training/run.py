@@ -8,7 +8,7 @@ import logging
 import jax
 import jax.numpy as jnp
 
-from seqjax.training import cost, facts, history, processes
+from seqjax.training import cost, facts, first_batch, history, processes
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment
@@ -139,10 +139,14 @@ class Run:
         restored = self.checkpoints.restore(self.abstract)
         if restored is None:
             self.state, self.totals = self.layout.init(self.experiment.make_state), self.zeros
+            where = self.layout.shardings(self.abstract)
             if self.origin:
-                first = self.layout.gather(self.state)
-                first = self.origin.begin(first, self.experiment.learner, self.layout.shardings(self.abstract))
+                first = self.origin.begin(self.layout.gather(self.state), self.experiment.learner, where)
                 self.state = self.layout.spread(first)
+            elif self.experiment.model.begins:
+                self.state = self.layout.spread(
+                    first_batch.begin(self.experiment, self.layout.gather(self.state), where)
+                )
             self.step, self.progress = 0, history.Progress()
             return
         state, meta = restored
@@ -170,7 +174,7 @@ class Run:
         self.wait()
         if guard.policy != "rollback" or progress.rollbacks >= guard.max_rollbacks:
             e, root, kept = self.experiment, self.checkpoints.root, bool(self.checkpoints.steps())
-            about = e.optim.clip_norm, e.config["model"].get("dtype")
+            about = e.optim.clip_norm, e.config["model"].get("dtype"), e.learner.optimises
             raise guard.verdict(bad, progress.rollbacks, root, kept, *about) from bad
         self.checkpoints.forget(bad.first)
         self.state = None  # so that memory never holds two states

@@ -39,6 +39,12 @@ class State:
         return self.params if self.ema is None else self.ema
 
 
+def restarted(state: State, params, learner) -> State:
+    """A state before its first step with other parameters."""
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return state.replace(params=params, opt_state=learner.init(params), ema=ema)
+
+
 def parameters(model, task, batch, key):
     """The parameters before the first step. Raises ConfigError unless `task.length` fits `task.reads`."""
     reads, (_, L) = task.reads(batch), batch["mask"].shape

@@ -28,7 +28,7 @@ TEXT = "the cat sat on the mat. the dog sat on the log. " * 10
 def tree(folder, *overrides, text=TEXT):
     """The config of a run on a text, which is put into the folder."""
     (folder / "a.txt").write_text(text)
-    out = launch.tiny("train.steps=1", "learner=fixed")
+    out = launch.tiny("train.steps=1", "learner=fixed") | {"optim": {}}
     out["data"] = {"name": "text", "path": str(folder / "a.txt"), "length": 8}
     out["model"] = {"name": "markov", "order": 3, "smoothing": "witten_bell"}
     return launch.settled(launch.Schema, launch.config.override(out, list(overrides)))
@@ -148,7 +148,8 @@ def test_other_data_and_tasks_are_refused(inputs, head, words):
 
 
 def test_data_without_an_end_are_refused():
-    endless = launch.tiny("learner=fixed") | {"data": {"name": "recall"}, "model": {"name": "markov", "order": 1}}
+    model = {"name": "markov", "order": 1}
+    endless = launch.tiny("learner=fixed") | {"optim": {}, "data": {"name": "recall"}, "model": model}
     with pytest.raises(DataError, match="counted over the whole train split, which is endless here: choose data"):
         Experiment(resolve(endless)).shapes  # noqa: B018
 

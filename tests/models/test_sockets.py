@@ -76,7 +76,7 @@ def test_an_embedding_reads_no_masked_token(name):
     assert y.dtype == jnp.bfloat16 and mask.dtype == bool and mask.shape == y.shape[:2]
 
 
-@pytest.mark.parametrize("name", heads)
+@pytest.mark.parametrize("name", [n for n in heads if not lookup.find(n, "seqjax.heads", "Head").density])
 def test_a_head_reads_no_masked_token(name):
     module, x_BLD = head(name), np.random.default_rng(1).normal(size=(B, L, D)).astype(np.float32)
     params = drawn(module, x_BLD, MASK)

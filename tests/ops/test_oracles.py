@@ -326,6 +326,17 @@ ORACLES = {
     "matrix_state": {"delta", "run"},  # in test_matrix_state.py
     "mlstm": {"run"},  # in test_mlstm.py
     "attention": {"attend", "decode", "weigh", "weights"},  # in test_attention.py
+    "gaussian": {
+        "eliminate",
+        "pack",
+        "unpack",
+        "covariance",
+        "log_density",
+        "filled",
+        "diagonal",
+        "moments",
+        "product",
+    },
     "scores": {"dot", "general", "unit", "additive", "location"},  # in test_scores.py
     "ring": {"devices", "spread", "by_chunk", "between", "pass_on"},  # what runs over them, in test_ring.py
     "positions": {"frequencies", "rotary", "sinusoidal", "alibi", "relative_bucket"},

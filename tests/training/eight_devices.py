@@ -100,6 +100,12 @@ def main(root: Path):
     for way in ("one", "fsdp", "all", "pmap"):
         train(root / f"counted {way}", way, "train.steps=3", config=counting)
         result["counted"][way] = launch.rows(root / f"counted {way}")
+    hidden = tree(root) | {"task": {"name": "next_token"}, "model": {"name": "hmm", "states": 4}, "optim": {}}
+    expecting = launch.write(root / "expecting.json", hidden | {"learner": {"name": "em", "decay": 0.7}})
+    result["expected"] = {}
+    for way in ("one", "fsdp", "all", "pmap"):
+        train(root / f"expected {way}", way, config=expecting)
+        result["expected"][way] = launch.rows(root / f"expected {way}")
     result["share"] = share()
     print(json.dumps(result))
 

@@ -77,6 +77,14 @@ def test_a_learner_that_counts_counts_the_same_on_all_devices(runs, way):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["fsdp", "all", "pmap"])
+def test_expected_counts_are_the_same_on_all_devices(runs, way):
+    for row, wanted in zip(runs["expected"][way], runs["expected"]["one"], strict=True):
+        assert row["skipped_steps"] == 0 and row["loss"] == pytest.approx(wanted["loss"], rel=2e-5)
+        assert row["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_evaluation_is_the_same_everywhere(runs):
     one, other = runs["evaluated"]
     assert one["examples"] == other["examples"] == 40 and one["step"] == other["step"] == 6

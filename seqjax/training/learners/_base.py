@@ -15,12 +15,16 @@ class Learner(Checked):
     The step adds up what `collect` returns for all micro-batches and devices, gives the sums to `update`, and keeps the
     result unless it is bad. So accumulation, devices, the guard, the moving average and checkpoints are the same for
     all learners. `tx` is the optimiser that the section `optim` describes, and `trained` says which parameters it
-    trains (`optim.Optim.trained`); a learner that needs no gradient reads neither.
+    trains (`optim.Optim.trained`); a learner that needs no gradient reads neither, and sets `optimises` to False: then
+    the keys of `optim` are refused, but for `ema_decay`. `model` is for learners that solve for its parameters.
     """
 
     task: Annotated[Any, Injected]
     tx: Annotated[Any, Injected] = None
     trained: Annotated[Callable, Injected] = lambda step, new, old=None: new
+    model: Annotated[Any, Injected] = None
+
+    optimises = True  # not a field: whether it reads the section `optim`
 
     changes = True  # not a field: whether a step changes parameters
 

@@ -12,7 +12,7 @@ class Fixed(_Learner):
     For models that are counted (`markov`), and to evaluate the parameters that `init.run` names. One step is enough.
     """
 
-    changes = False
+    changes = optimises = False
 
     def init(self, params):
         return {}

@@ -42,3 +42,17 @@ class Held(Source):
                 time.sleep(0.01)
         random = np.random.default_rng([index, len(split)])
         return {"tokens": random.integers(5, size=2 + 3 * index % 7, dtype=np.int32)}
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tagged(Held):
+    """The same with a tag per token, one of three."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        fields = {**self.spec.fields, "tags": spec.Field("ids", size=3)}
+        self.spec = dataclasses.replace(self.spec, fields=fields)
+
+    def example(self, split, index):
+        found = super().example(split, index)
+        return found | {"tags": (found["tokens"] + index) % 3}
