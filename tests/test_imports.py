@@ -29,7 +29,7 @@ ROOMS = (
         "masks",
         "metrics",
     ),
-    *("ops", "mixers", "converters", "embed", "heads", "models", "probabilistic", "data", "tasks"),
+    *("ops", "mixers", "converters", "embed", "heads", "models", "probabilistic", "tokenizers", "data", "tasks"),
     *(
         "training",
         "decoding",

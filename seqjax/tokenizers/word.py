@@ -18,8 +18,8 @@ class Word(Wordwise):
     has single spaces.
 
     `min_count`: a word that occurs less often in the training split is unknown. `vocabulary`: at most so many ids;
-    None: no limit. `punctuation`: each sign is a word of its own; with False, words are what stands between white space,
-    as in texts that were cut into words before.
+    None: no limit. `punctuation`: each sign is a word of its own; with False, words are what stands between white
+    space, as in texts that were cut into words before.
 
     Raises:
       DataError: no word is frequent enough.

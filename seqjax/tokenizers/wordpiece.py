@@ -20,8 +20,8 @@ class WordPiece(Wordwise):
 
         "unlikely!"  ->  un ##like ##ly !
 
-    Ids 0 to 5 are the special tokens, then come the pieces, sorted. White space is lost, and a decoded text has single spaces: to generate text, choose bpe or unigram. Needs the extra
-    `text` to train.
+    Ids 0 to 5 are the special tokens, then come the pieces, sorted. White space is lost, and a decoded text has single
+    spaces: to generate text, choose bpe or unigram. Needs the extra `text` to train.
 
     `vocabulary`: the number of ids. `min_count`: a pair of pieces that occurs less often in the training split is not
     merged.
@@ -48,7 +48,7 @@ class WordPiece(Wordwise):
             min_frequency=self.min_count,
             continuing_subword_prefix=MORE,
             show_progress=False,
-            # Else these get ids in a random order, by which the trainer chooses between pairs that are equally frequent.
+            # Else these get ids in a random order, and the trainer chooses by it between pairs of equal frequency.
             special_tokens=[MORE + letter for letter in sorted({letter for word in counts for letter in word[1:]})],
         )
         made.train_from_iterator((" ".join([word] * n) for word, n in counts.items()), trainer)

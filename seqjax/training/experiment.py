@@ -11,6 +11,7 @@ import numpy as np
 from seqjax import config, lookup, renamed
 from seqjax.data import Batches, Loader, Source, Streams, check_memory
 from seqjax.models import Model
+from seqjax.tokenizers import Tokenizer
 from seqjax.training import carry, evaluate
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
@@ -105,13 +106,14 @@ def today(tree: dict) -> dict:
 class Experiment:
     """The objects that a resolved config describes: source -> task -> model -> optimiser -> batches.
 
-    `source`: the source that section `data` describes, if it was built before.
+    `source`: the source that section `data` describes, if it was built before. `saved`: the tokenizer file that the
+    source reads in place of training a tokenizer (see `tokenizer_file.to_read`).
 
     Raises:
       ConfigError, DataError: sections of the config do not fit together.
     """
 
-    def __init__(self, tree: dict, source: Source | None = None):
+    def __init__(self, tree: dict, source: Source | None = None, saved: bytes | None = None):
         if jax.config.jax_enable_x64:
             raise ConfigError("JAX_ENABLE_X64 is set, but parameters and states are float32: unset it.")
         self.config = tree
@@ -119,7 +121,7 @@ class Experiment:
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
         self.optim, self.parallel = config.made(Optim, tree["optim"]), Parallel(**tree["parallel"])
         self.guard, self.init = Guard(**tree["guard"]), Init(**tree["init"])
-        self.source = config.build(PARTS["data"], tree["data"], "data") if source is None else source
+        self.source = self._source(tree["data"], saved) if source is None else source
         if self.train.eval_every and "validation" not in self.source.spec.splits:
             raise ConfigError(
                 f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
@@ -153,6 +155,17 @@ class Experiment:
         self.metrics = evaluate.metrics(tree, self.task)
         parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
         self.evaluators = evaluate.evaluators(tree, **parts)
+
+    def _source(self, section: dict, saved: bytes | None) -> Source:
+        part = PARTS["data"]
+        textual = "saved" in fields_of(lookup.find(section["name"], part.package, part.symbol))
+        return config.build(part, section, "data", **({"saved": saved} if textual else {}))
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        """The file of the tokenizer that was trained for these data; None: its tokens need none."""
+        codec = getattr(self.source, "codec", None)
+        return codec.content if isinstance(codec, Tokenizer) and codec.learnt else None
 
     def _model(self, section: dict) -> Model:
         """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""
