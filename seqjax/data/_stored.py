@@ -35,6 +35,7 @@ class Stored(Textual):
         """Adds a field to all examples; `arrays`: split -> its value in each example."""
         for split, values in arrays.items():
             for example, value in zip(self._examples[split], values, strict=True):
+                value.flags.writeable = False
                 example[name] = value
         self.spec = dataclasses.replace(self.spec, fields=self.spec.fields | {name: field})
 

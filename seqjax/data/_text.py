@@ -116,7 +116,8 @@ class TextWindows(Textual):
         else:
             raise IndexError(f"{split} has windows 0 ... {size - 1}, got {index}.")
         found = self._window(split, begin, begin + self.length + 1)
-        return found | {"tokens": found["tokens"].astype(np.int32)}
+        dtypes = {"tokens": np.int32, "span": np.float32, "reset": bool}
+        return {name: value.astype(dtypes[name]) for name, value in found.items()}
 
     def stream(self, split):
         return self._window(split, 0, len(self._ids[split]))

@@ -85,8 +85,8 @@ class Table(Stored):
             self.tell({split: Measure.of(self.codec, texts[split], arrays[split]) for split in texts})
             self.keep("tokens", self.codec.size, arrays, labels, unit=self.codec.unit)
             if labels is None and self.codec.unit not in SPELT:
-                spans = lambda where, text, _: widths(self.codec.align(text, where).spans_L2, where)
-                self.attach("span", SPAN, {split: [spans(*r) for r in found] for split, found in records.items()})
+                span = lambda where, text: widths(self.codec.align(text, where).spans_L2, where).astype(np.float32)
+                self.attach("span", SPAN, {split: [span(*r[:2]) for r in found] for split, found in records.items()})
 
     def _encode(self, records: list[tuple]) -> list[np.ndarray]:
         """The ids of each text."""

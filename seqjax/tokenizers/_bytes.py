@@ -21,6 +21,7 @@ class Bytewise(Tokenizer):
     """
 
     exact = True
+    unit = "subword"
     gap = " "
 
     def keep(self, parts: list[bytes]) -> None:

@@ -36,6 +36,7 @@ class WordPiece(Wordwise):
     vocabulary: Annotated[int, Range(least=len(SPECIAL) + 1)] = 4096
     min_count: Count = 2
 
+    unit = "subword"
     pattern = re.compile(r"\w+|[^\w\s]")
 
     def fit(self, texts):
