@@ -1,18 +1,23 @@
 """Byte-level byte-pair encoding."""
 
 import dataclasses
+import itertools
 import json
+import re
 from typing import Annotated
 
 import numpy as np
 
 from seqjax import lookup
-from seqjax.tokenizers._base import SPECIAL, check_size, encoded
+from seqjax.tokenizers._base import SPECIAL, check_size
 from seqjax.tokenizers._bytes import Bytewise
 from seqjax.types import Count, Range
 
 FIRST = len(SPECIAL)  # the id of byte 0
-TOGETHER = 1000  # texts that threads encode at a time: while they do, a token takes far more than its id
+# No token crosses from one of these to the next, so each is encoded once: a space and what follows up to the next white
+# space, or white space. The separators U+001C to U+001F are white space for Python only.
+WORDS = re.compile(r"[^\S\x1c-\x1f]+(?![\S\x1c-\x1f])| ?[\S\x1c-\x1f]+|[^\S\x1c-\x1f]+")
+KNOWN, LONGEST = 2**18, 64  # how many of them are remembered, and up to which length
 
 
 def _letters() -> list[str]:
@@ -76,21 +81,24 @@ class Bpe(Bytewise):
                 names.append(joined)
         self._inner = package.Tokenizer(package.models.BPE(vocab=ids, merges=pairs))
         self._inner.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self._known = {}  # word -> its ids
         byte_of = {letter: byte for byte, letter in enumerate(letters)}
         self.keep([bytes(byte_of[letter] for letter in name) for name in names])
 
     def ids(self, text):
-        return self._ids([text])[0]
-
-    def encode_all(self, texts, wheres):
-        for text, where in zip(texts, wheres, strict=True):
-            encoded(text, "utf-8", where)
-        return [ids_L for i in range(0, len(texts), TOGETHER) for ids_L in self._ids(texts[i : i + TOGETHER])]
-
-    def _ids(self, texts):
-        # The package knows no special tokens, so no text can have them.
-        found = self._inner.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(one.ids, np.int32) + FIRST for one in found]
+        words, known = WORDS.findall(text), self._known
+        if new := list(set(words) - known.keys()):
+            if len(known) > KNOWN:
+                known.clear()
+                new = list(set(words))
+            # The package knows no special tokens, so no text can have them.
+            for word, found in zip(new, self._inner.encode_batch_fast(new, add_special_tokens=False), strict=True):
+                known[word] = [FIRST + i for i in found.ids]
+        ids_L = np.array(list(itertools.chain.from_iterable(map(known.__getitem__, words))), np.int32)
+        for word in new:
+            if len(word) > LONGEST:
+                del known[word]
+        return ids_L
 
 
 def _package():

@@ -219,6 +219,23 @@ def test_bpe_merges_the_most_frequent_pair_again_and_again():
         assert [tokenizer._shown[i] for i in tokenizer.encode(word)] == parts
 
 
+def test_bpe_of_words_is_bpe_of_the_text(trained, monkeypatch):
+    """The package reads the text as a whole; the tokenizer asks it for each word once."""
+    monkeypatch.setattr("seqjax.tokenizers.bpe.KNOWN", 100)
+    blanks = "".join(random.Random(3).choices(" \n\t\r\x0b\x1c\x1f\x85\u00a0\u2003\u3000\u200b'a1,ſ", k=3000))
+    for text in (
+        prose(11, 500),
+        blanks,
+        "it's  you'll\n 'tis 3rd",
+        "x" * 500,
+        *(wild(seed, 300) for seed in range(20, 30)),
+    ):
+        whole = trained["bpe"]._inner.encode(text, add_special_tokens=False).ids
+        for _ in range(2):  # also from memory
+            np.testing.assert_array_equal(trained["bpe"].encode(text), np.array(whole, int) + FIRST)
+    assert max(map(len, trained["bpe"]._known)) <= 64
+
+
 def test_unigram_chooses_the_likeliest_pieces(trained):
     tokenizer = trained["unigram"]
     score = {
