@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from seqjax import config
+from seqjax.report import runs, words
+from seqjax.report.run import tables
 from seqjax.tokenizers._base import named
 from seqjax.tokenizers.bpe import Bpe
 from seqjax.training import tokenizer_file
@@ -179,6 +181,16 @@ def test_a_run_that_begins_with_another_reads_its_tokenizer(made, folder):
 def test_a_dry_run_tells_what_the_tokenizer_makes_of_the_text(made):
     out = launch.main("train", "--config", made / "run.json", "--dry_run")
     assert out.code == 0 and "280 ids: train has " in out.out and " bytes per token, 0.00% unknown" in out.out
+
+
+def test_the_report_has_a_row_for_each_split(made):
+    rates = Workdir(made / "run").read("run.json")["tokenizer"]
+    table = tables.tokenizers(runs.read_all([made / "run"]))
+    found = {row.cells[1].text: [cell.text for cell in row.cells[2:]] for row in table.rows}
+    wanted = {
+        split: [words.number(of["tokens_per_word"]), words.number(of["bytes_per_token"])] for split, of in rates.items()
+    }
+    assert found == {split: [*two, "0.00%"] for split, two in wanted.items()}
 
 
 def test_characters_and_bytes_have_no_file_and_keep_their_fingerprint(tmp_path):
