@@ -15,7 +15,6 @@ WORDS = {
     "data.length": "length seq_len seq_length sequence_length max_length max_len max_seq_len max_seq_length block_size "
     "context_length context_size n_ctx n_positions max_position_embeddings",
     "data.tokenizer": "tokenizer tokenization",
-    "data.tokenizer.vocabulary": "vocab_size vocabulary_size n_vocab num_merges",
     "task.monitor": "monitor metric_for_best_model",
     "task.carry_state": "carry_state stateful tbptt truncated_bptt",
     "model": "model model_name model_type",
