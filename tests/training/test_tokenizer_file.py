@@ -178,8 +178,8 @@ def test_a_run_that_begins_with_another_reads_its_tokenizer(made, folder):
     assert file_of(folder / "fresh").name != file_of(made / "run").name
 
 
-def test_a_dry_run_tells_what_the_tokenizer_makes_of_the_text(made):
-    out = launch.main("train", "--config", made / "run.json", "--dry_run")
+def test_a_dry_run_tells_what_the_tokenizer_makes_of_the_text(made, tmp_path):
+    out = launch.main("train", "--config", launch.write(tmp_path / "c.json", resolve(tree(made))), "--dry_run")
     assert out.code == 0 and "280 ids: train has " in out.out and " bytes per token, 0.00% unknown" in out.out
 
 
