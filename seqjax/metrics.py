@@ -70,6 +70,20 @@ class Ratio(NamedTuple):
         return float(self.total) / weight if weight else math.nan
 
 
+class Perplexity(NamedTuple):
+    """exp of the weighted mean of -log p: of so many equally likely tokens the model would be as unsure."""
+
+    total: jax.Array
+    weight: jax.Array
+
+    __add__ = _plus
+
+    def mean(self) -> float:
+        """The perplexity on the host; NaN if nothing was counted, infinity if it is beyond float64."""
+        nats = Ratio(*self).mean()
+        return math.exp(nats) if nats < math.log(np.finfo(np.float64).max) else nats * math.inf
+
+
 class F1(NamedTuple):
     """F1 = 2 tp / (2 tp + fp + fn). If the sums are arrays with one entry per class, it is the mean over classes.
 

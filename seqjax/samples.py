@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.data import Source
 from seqjax.evaluators import generate
@@ -88,6 +89,8 @@ def texts(
         ids = e.source.encode(prompt)
     except NotImplementedError as error:
         raise ConfigError(f"the tokens of data.name={e.config['data']['name']!r} are not text.") from error
+    if not len(ids):
+        raise ConfigError(f"the prompt {prompt!r} has no token: give a word to continue.")
     tokens = max(spec.length - len(ids), 1) if tokens is None else tokens
     try:
         _check_room(e.model, samples, len(ids), tokens, spec.vocabulary)
@@ -98,9 +101,12 @@ def texts(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     how = {**made.options, "seed": seed, "step": trained.step}
+    # A word may need a space before it: the text is what the new tokens add to that of the prompt.
+    begin = len(e.source.decode(ids))
+    text = lambda new_L: e.source.decode(np.concatenate([ids, new_L]))[begin:]
     rows = [
-        {"prompt": prompt, "text": e.source.decode(ids[real]), "score": float(score), **how}
-        for ids, real, score in zip(*(a[0] for a in jax.device_get(out)), strict=True)
+        {"prompt": prompt, "text": text(new_L[real_L]), "score": float(score), **how}
+        for new_L, real_L, score in zip(*(a[0] for a in jax.device_get(out)), strict=True)
     ]
     trained.workdir.write("samples.json", rows)
     return rows

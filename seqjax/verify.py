@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from seqjax import config, machine, runtime
-from seqjax.training import history
+from seqjax.training import history, tokenizer_file
 from seqjax.training import run as training_run
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
@@ -163,7 +163,8 @@ def child(file: str, folder: str, kill: int | None) -> None:
     Journal.write = deadly
     runtime.setup()
     try:
-        experiment = Experiment(resolve(config.load(file)))
+        tree = resolve(config.load(file))
+        experiment = Experiment(tree, saved=tokenizer_file.to_read(tree, workdir))
         training_run.train(experiment, workdir, command="seqjax verify-resume", quiet=True)
     except SeqjaxError as error:
         print(f"{SAID}{error}", file=sys.stderr)
@@ -190,6 +191,6 @@ def _rows(folder: Path) -> list[dict]:
 def last(folder: Path):
     """The newest checkpoint of a run: its state and its metadata."""
     workdir = Workdir(folder)
-    e = Experiment(history.config_of(workdir))
+    e = Experiment(history.config_of(workdir), saved=tokenizer_file.of_run(workdir))
     layout = e.parallel.layout(e.loader.batch_size, e.train.accumulation_steps)
     return Checkpoints(workdir.checkpoints).restore(layout.abstract(e.shapes))

@@ -29,7 +29,8 @@ ROOMS = (
         "masks",
         "metrics",
     ),
-    *("ops", "mixers", "converters", "embed", "emissions", "heads", "models", "probabilistic", "data", "tasks"),
+    *("ops", "mixers", "converters", "embed", "emissions", "heads", "models", "probabilistic", "tokenizers", "data"),
+    "tasks",
     *(
         "training",
         "decoding",

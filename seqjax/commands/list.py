@@ -12,6 +12,7 @@ KINDS = {
     "models": ("seqjax.models", "Model"),
     "tasks": ("seqjax.tasks", "Task"),
     "learners": ("seqjax.training.learners", "Learner"),
+    "tokenizers": ("seqjax.tokenizers", "Tokenizer"),
     "sources": ("seqjax.data", "Source"),
     "decoders": ("seqjax.decoding", "Decoder"),
     "evaluators": ("seqjax.evaluators", "Evaluator"),

@@ -56,14 +56,16 @@ def run(args) -> None:
 
         print(json.dumps(tree, indent=1))
         return
+    from seqjax.training import tokenizer_file
     from seqjax.training.experiment import Experiment
 
     if args.dry_run:
         from seqjax.training import dry_run
 
-        dry_run.show(Experiment(tree))
+        dry_run.show(Experiment(tree, saved=tokenizer_file.to_read(tree)))
         return
     from seqjax import config
+    from seqjax.tokenizers._base import named
     from seqjax.training import facts, history, processes
     from seqjax.training import run as training_run
     from seqjax.training.workdir import Workdir
@@ -78,7 +80,9 @@ def run(args) -> None:
     workdir = Workdir(args.workdir, writes=processes.is_first())
     told = {"--workdir": str(workdir.path), "--restart": args.restart}
     processes.agree({**tree, **told, "versions": facts.versions()}, config.differences)
-    experiment = processes.together(lambda: Experiment(tree))
+    saved = processes.together(lambda: tokenizer_file.to_read(tree, workdir, args.restart))
+    experiment = processes.together(lambda: Experiment(tree, saved=saved))
+    processes.agree({"tokenizer": experiment.tokenizer and named(experiment.tokenizer)}, config.differences)
     step = None if args.restart else history.finished(experiment, workdir)
     if step is not None:
         if processes.is_first():

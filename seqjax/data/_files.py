@@ -84,6 +84,8 @@ def read_utf8(path: str | Path) -> bytes:
 def pieces(data: bytes) -> Iterator[str]:
     """Yields decoded UTF-8 piece by piece: in one str, a single emoji makes every character take four bytes.
 
+    A piece ends before white space if it has any, so that no word is cut.
+
     Raises:
       UnicodeDecodeError: with the place in all of `data`.
     """
@@ -92,6 +94,11 @@ def pieces(data: bytes) -> Iterator[str]:
         end = min(begin + PIECE, len(data))
         # No piece ends inside a character: the end moves back by at most three bytes.
         end = next((e for e in range(end, end - 4, -1) if e == len(data) or data[e] & 0xC0 != 0x80), end)
+        if end < len(data):
+            space = max(data.rfind(space, begin + 1, end) for space in (b" ", b"\n"))
+            while space > begin and data[space - 1] in b" \n\r\t":
+                space -= 1
+            end = space if space > begin else end
         try:
             piece = str(memoryview(data)[begin:end], "utf-8")
         except UnicodeDecodeError as error:

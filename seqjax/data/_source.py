@@ -20,6 +20,7 @@ class Source(Checked):
         label     ids ()              the class of the sequence
         scored    bool (L,)           which predicted tokens count; if absent, all count
         reset     bool (L,)           where a document begins; the first token needs no mark
+        span      real (L,)           how many characters of the text each token adds to those before it
         source    ids (S,)            a second sequence, which the first one answers
 
     Any other split or index is an error of the calling code, not of the user. Sources with labels also have

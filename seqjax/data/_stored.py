@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from seqjax import spec
-from seqjax.data._text import Textual
+from seqjax.data._tokens import Textual
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,6 +30,14 @@ class Stored(Textual):
         longest = max(len(value) for values in arrays.values() for value in values)
         classes = None if labels is None else len(self.classes)
         self.spec = getattr(spec, field)(size, longest, classes=classes, splits=tuple(arrays), **more)
+
+    def attach(self, name: str, field: spec.Field, arrays: dict[str, list]):
+        """Adds a field to all examples; `arrays`: split -> its value in each example."""
+        for split, values in arrays.items():
+            for example, value in zip(self._examples[split], values, strict=True):
+                value.flags.writeable = False
+                example[name] = value
+        self.spec = dataclasses.replace(self.spec, fields=self.spec.fields | {name: field})
 
     def size(self, split):
         return len(self._examples[split])

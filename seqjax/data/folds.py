@@ -37,7 +37,7 @@ class Folds(Stored):
         super().__post_init__()
         if self.fold >= self.folds:
             raise ValueError(f"fold={self.fold} is not below folds={self.folds}: choose 0 ... {self.folds - 1}.")
-        source = self.of()
+        source = self.of(**({"saved": self.saved} if self.saved is not None else {}))
         splits = source.spec.splits
         endless = [split for split in splits if source.size(split) is None]
         if endless:
@@ -57,6 +57,7 @@ class Folds(Stored):
             **{split: every(split) for split in splits if split not in ("train", "validation")},
         }
         self.classes, self.codec = getattr(source, "classes", None), getattr(source, "codec", None)
+        self.measured = getattr(source, "measured", {})
         self.spec = dataclasses.replace(source.spec, splits=tuple(self._examples))
 
 

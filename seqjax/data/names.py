@@ -4,7 +4,8 @@ import dataclasses
 
 from seqjax.data import _files
 from seqjax.data._stored import Stored
-from seqjax.data._text import Alphabet, unlearnt
+from seqjax.data._tokens import unlearnt
+from seqjax.tokenizers.character import Character
 from seqjax.types import DataError
 
 
@@ -51,7 +52,7 @@ class Names(Stored):
                 raise DataError(f"{folder}: no name for split {split!r}, wanted a file with 3 names or more.")
         if len(files) == 1:
             raise DataError(f"{files[0]} is the only .txt in its folder: wanted two languages or more to tell apart.")
-        self.codec = Alphabet(names["train"], unknown=True)
+        self.codec = Character().train(names["train"])
         tokens = {split: [self.codec.encode(name) for name in found] for split, found in names.items()}
         self.notes = tuple(unlearnt(self.codec, tokens, names))
         self.keep("tokens", self.codec.size, tokens, labels, unit=self.codec.unit)

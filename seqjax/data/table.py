@@ -14,7 +14,9 @@ from seqjax import lookup
 from seqjax.data import _files
 from seqjax.data._rows import rows
 from seqjax.data._stored import Stored
-from seqjax.data._text import Tokens, codec, encoded, unlearnt
+from seqjax.data._tokens import SPAN, SPELT, Measure, Tokenized, unlearnt, widths
+from seqjax.tokenizers._base import encoded
+from seqjax.tokenizers.character import Character
 from seqjax.types import DataError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -37,7 +39,8 @@ class Table(Stored):
     column with strings or whole numbers; white space around a label is removed. Classes are the sorted labels of
     train; strings are sorted by value if all of them are numbers. In other splits 1 and "1" are the same label,
     because csv has only strings. `tokenizer`: "character" (the alphabet is that of train, with one extra id for all
-    other characters) or "byte". Without `label`, texts are documents for task.name='next_token'.
+    other characters), "byte", or one that is trained on train, such as "bpe". Without `label`, texts are documents for
+    task.name='next_token'.
 
     Raises:
       DataError: with absolute path and line (from 1) or row (of parquet, from 0): a missing file, column or cell, an
@@ -52,7 +55,7 @@ class Table(Stored):
     text: str | None = None
     features: str | None = None
     label: str | None = None
-    tokenizer: Tokens = "character"
+    tokenizer: Tokenized = Character
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,10 +79,23 @@ class Table(Stored):
             self.keep("features", records["train"][0][1].shape[1], arrays, labels)
         else:
             texts = {split: [r[1] for r in found] for split, found in records.items()}
-            self.codec = codec(self.tokenizer, texts["train"], unknown=True)
-            arrays = {split: [self.codec.encode(r[1], r[0]) for r in found] for split, found in records.items()}
+            self.learn(self.tokenizer, train=lambda: texts["train"])
+            arrays = {split: self._encode(found) for split, found in records.items()}
             self.notes += tuple(unlearnt(self.codec, arrays, texts))
+            self.tell({split: Measure.of(self.codec, texts[split], arrays[split]) for split in texts})
             self.keep("tokens", self.codec.size, arrays, labels, unit=self.codec.unit)
+            if labels is None and self.codec.unit not in SPELT:
+                span = lambda where, text: widths(self.codec.align(text, where).spans_L2, where).astype(np.float32)
+                self.attach("span", SPAN, {split: [span(*r[:2]) for r in found] for split, found in records.items()})
+
+    def _encode(self, records: list[tuple]) -> list[np.ndarray]:
+        """The ids of each text."""
+        wheres, texts, _ = zip(*records, strict=True)
+        found = self.codec.encode_all(texts, wheres)
+        for where, ids_L in zip(wheres, found, strict=True):
+            if not len(ids_L):
+                raise DataError(f"{where}: the text is only white space, which gives no token: delete the record.")
+        return found
 
     def _read(self, files: list[Path], unusual: dict, spaced: list[str]) -> list[tuple]:
         """(where, text or features, label) of every row."""

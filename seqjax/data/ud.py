@@ -9,8 +9,8 @@ import numpy as np
 
 from seqjax.data import _files
 from seqjax.data._stored import Stored
-from seqjax.data._text import Alphabet
 from seqjax.spec import Field, Spec
+from seqjax.tokenizers.character import Character
 from seqjax.types import Count, DataError, Range
 
 COLUMNS = {"upos": 3, "xpos": 4}
@@ -54,7 +54,7 @@ class UniversalDependencies(Stored):
         self.words = ("\N{REPLACEMENT CHARACTER}", *sorted(word for word, n in counts.items() if n >= self.min_count))
         self._ids = {word: i for i, word in enumerate(self.words)}
         characters = collections.Counter("".join(words))
-        self._alphabet = Alphabet([c for c, n in characters.items() if n >= self.min_count], unknown=True)
+        self._alphabet = Character().train(c for c, n in characters.items() if n >= self.min_count)
         self.classes = tuple(sorted({tag for found in sentences["train"] for _, tag in found}))
         number = {tag: i for i, tag in enumerate(self.classes)}
         for split, found in sentences.items():

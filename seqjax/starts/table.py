@@ -24,7 +24,7 @@ def get_config():
                 # test="test.csv",
                 text="text",  # the column to read; for lists of numbers: features="column" instead
                 label="label",  # the column to predict
-                tokenizer="character",  # or "byte"; not for features
+                tokenizer="character",  # or "byte", "word", dict(name="bpe", vocabulary=4096); not for features
             ),
             task=dict(
                 name="classification",

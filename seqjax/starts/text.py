@@ -21,7 +21,7 @@ def get_config():
             data=dict(
                 name="text",
                 path="text.txt",  # UTF-8, also .gz; "books/*.txt" makes each file a document
-                tokenizer="character",  # or "byte"
+                tokenizer="character",  # or "byte", "word", dict(name="bpe", vocabulary=4096)
                 length=128,  # predictions in a window
                 validation=0.1,  # the part of the text before test: it chooses the best checkpoint
                 test=0.1,  # the end of the text

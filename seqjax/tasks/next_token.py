@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 
 from seqjax import masks
-from seqjax.metrics import Ratio
+from seqjax.metrics import Perplexity, Ratio
 from seqjax.ops import losses
 from seqjax.tasks import _base
 from seqjax.types import Natural
@@ -21,7 +21,9 @@ class NextToken(_base.Task):
     The mean is over real tokens, and only over `scored` ones if examples have that field. If examples have a `source`,
     p is also given the source. The first token of a document (`reset`) is not predicted, as no token comes before it.
     Also reported: `accuracy`, `bits_per_<unit>` = loss / ln 2, and, with `scored`, `exact_match`: the share of rows in
-    which every scored token is right (rows without a scored token do not count).
+    which every scored token is right (rows without a scored token do not count). If examples say how many characters
+    each token adds to the text (`span`), also `perplexity` = exp(loss), which depends on the tokenizer, and
+    `bits_per_character` = sum_t -log2 p(token_t | ...) / the characters of these tokens, which does not.
 
     `prompt_length`: number of first tokens of a document that are not predicted: a prefix language model reads these
     as a whole.
@@ -60,7 +62,8 @@ class NextToken(_base.Task):
     @property
     def metrics(self):
         scored = {"exact_match": "more"} if "scored" in self.spec.fields else {}
-        return {"loss": "less", "accuracy": "more", f"bits_per_{self.spec.unit}": "less", **scored}
+        text = {"perplexity": "less", "bits_per_character": "less"} if "span" in self.spec.fields else {}
+        return {"loss": "less", "accuracy": "more", f"bits_per_{self.spec.unit}": "less", **text, **scored}
 
     def outputs(self) -> int:
         return self.spec.vocabulary
@@ -93,8 +96,13 @@ class NextToken(_base.Task):
             weight_BL = weight_BL * batch["scored"][:, 1:]
             right_B = jnp.all(right_BL | (weight_BL == 0), axis=1)
             metrics["exact_match"] = Ratio.of(right_B, batch["weight"] * jnp.any(weight_BL > 0, axis=1))
+        loss = Ratio.of(nll_BL, weight_BL)
+        if "span" in batch:
+            characters = Ratio.of(batch["span"][:, 1:], weight_BL).total
+            metrics["perplexity"] = Perplexity(*loss)
+            metrics["bits_per_character"] = Ratio(loss.total / math.log(2), characters)
         return {
-            "loss": Ratio.of(nll_BL, weight_BL),
+            "loss": loss,
             "accuracy": Ratio.of(right_BL, weight_BL),
             f"bits_per_{self.spec.unit}": Ratio.of(nll_BL / math.log(2), weight_BL),
             **metrics,

@@ -49,6 +49,7 @@ def show(experiment: Experiment) -> None:
     temporary = mib(memory.temp_size_in_bytes) if memory else "unknown"
     rows.insert(2, ("", f"{temporary} temporary in a step, {mib(cost.nbytes(longest))} a batch"))
     if origin := e.init.origin(params):
+        history.check_tokenizer(origin.meta, e)
         rows.append(("init", str(origin)))
         rows += [("", line) for line in history.other_model(origin.meta, e)]
     if carried := cost.nbytes(e.shapes.carry):

@@ -18,10 +18,10 @@ def elsewhere(experiment: Experiment, assignment: str) -> Experiment:
     if not assignment.startswith("data."):
         raise ConfigError(f"got {assignment}, wanted a key of data, such as data.length=512.")
     tree = resolve(config.override(experiment.config, [assignment]))
-    there = Experiment(tree)
+    there = Experiment(tree, saved=experiment.tokenizer)
     slots, have = tokens_read(there), there.model.capacity
     if have is not None and have < slots:
-        there = Experiment({**tree, "model": fitted(tree["model"], slots)})
+        there = Experiment({**tree, "model": fitted(tree["model"], slots)}, saved=experiment.tokenizer)
     new, old = (cost.parameter_table(e.shapes.params) for e in (there, experiment))
     if changed := [path for path, shape, size in new if (path, shape, size) not in old]:
         raise ConfigError(

@@ -11,7 +11,8 @@ import numpy as np
 from seqjax import config, lookup, renamed
 from seqjax.data import Batches, Loader, Source, Streams, check_memory, documents
 from seqjax.models import Model
-from seqjax.training import carry, evaluate
+from seqjax.tokenizers import Tokenizer
+from seqjax.training import agreement, carry, evaluate
 from seqjax.training import state as state_lib
 from seqjax.training.guard import Guard
 from seqjax.training.learners.gradient import Gradient
@@ -105,13 +106,14 @@ def today(tree: dict) -> dict:
 class Experiment:
     """The objects that a resolved config describes: source -> task -> model -> optimiser -> batches.
 
-    `source`: the source that section `data` describes, if it was built before.
+    `source`: the source that section `data` describes, if it was built before. `saved`: the tokenizer file that the
+    source reads in place of training a tokenizer (see `tokenizer_file.to_read`).
 
     Raises:
       ConfigError, DataError: sections of the config do not fit together.
     """
 
-    def __init__(self, tree: dict, source: Source | None = None):
+    def __init__(self, tree: dict, source: Source | None = None, saved: bytes | None = None):
         if jax.config.jax_enable_x64:
             raise ConfigError("JAX_ENABLE_X64 is set, but parameters and states are float32: unset it.")
         self.config = tree
@@ -119,7 +121,7 @@ class Experiment:
         self.loader, self.train = Loader(**tree["loader"]), Train(**tree["train"])
         self.optim, self.parallel = config.made(Optim, tree["optim"]), Parallel(**tree["parallel"])
         self.guard, self.init = Guard(**tree["guard"]), Init(**tree["init"])
-        self.source = config.build(PARTS["data"], tree["data"], "data") if source is None else source
+        self.source = self._source(tree["data"], saved) if source is None else source
         if self.train.eval_every and "validation" not in self.source.spec.splits:
             raise ConfigError(
                 f"train.eval_every={self.train.eval_every} evaluates on validation, but data has "
@@ -131,29 +133,26 @@ class Experiment:
         check_memory(self.source.spec, self.loader, longest, batches=batches, rows=rows)
         self.task = config.build(PARTS["task"], tree["task"], "task", spec=self.source.spec)
         self.model = self._model(tree["model"])
-        prefix, given = self.model.prefix, self.task.prompt_length
-        if prefix > given:
-            raise ConfigError(
-                f"mixer.prefix={prefix} lets the first {prefix} tokens attend to each other, but with "
-                f"task.prompt_length={given} the model predicts all after the first {given}: set "
-                f"task.prompt_length={prefix}."
-            )
-        if self.loader.buckets and self.task.length(self.loader.buckets[0]) < 1:
-            raise ConfigError(
-                f"loader.buckets={list(self.loader.buckets)}: the model predicts the next token, so it reads none of "
-                f"{self.loader.buckets[0]} token: make the first bucket longer."
-            )
-        if self.parallel.sequence > 1:
-            self._check_cuts(self.parallel.sequence)
         if self.task.carry_state:
             carry.check(self.model, self.source, self.loader)
         tx = self.optim.build(self.train.steps, lambda params: self._matrices)
         of = dict(task=self.task, tx=tx, trained=self.optim.trained, model=self.model)
         self.learner = config.build(PARTS["learner"], tree["learner"], "learner", **of)
-        self._check_learner(tree)
+        agreement.check(self)
         self.metrics = evaluate.metrics(tree, self.task)
         parts = dict(model=self.model, task=self.task, source=self.source, loader=self.loader, seed=self.seed)
         self.evaluators = evaluate.evaluators(tree, **parts)
+
+    def _source(self, section: dict, saved: bytes | None) -> Source:
+        part = PARTS["data"]
+        textual = "saved" in fields_of(lookup.find(section["name"], part.package, part.symbol))
+        return config.build(part, section, "data", **({"saved": saved} if textual else {}))
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        """The file of the tokenizer that was trained for these data; None: its tokens need none."""
+        codec = getattr(self.source, "codec", None)
+        return codec.content if isinstance(codec, Tokenizer) and codec.learnt else None
 
     def _model(self, section: dict) -> Model:
         """The model with the head of the task. Refuses a class of another kind, and a model that sees too much."""
@@ -170,42 +169,6 @@ class Experiment:
                 "sees them: choose a causal mixer (model.mixer), or a task whose predictions may depend on all tokens."
             )
         return model
-
-    def _check_learner(self, tree: dict) -> None:
-        """Refuses to change what was counted, to average what does not change, and options that nobody reads."""
-        name, optim = tree["learner"]["name"], self.optim
-        if self.model.counted and self.learner.changes:
-            raise ConfigError(
-                f"learner.name={name!r} changes parameters, but those of model.name={tree['model']['name']!r} are "
-                "counted before the first step: set learner.name='fixed' and train.steps=1."
-            )
-        if optim.ema_decay is not None and not self.learner.changes:
-            raise ConfigError(
-                f"optim.ema_decay={optim.ema_decay} averages parameters, but learner.name={name!r} does not change "
-                "them: set optim.ema_decay=None."
-            )
-        meaning = {"ema_decay", "learning_rate"}  # comparisons and sweeps set a learning rate for all their runs
-        plain, read = Optim(), {field.name for field in dataclasses.fields(Optim)} - meaning
-        unread = [key for key in sorted(read) if getattr(optim, key) != getattr(plain, key)]
-        if unread and not self.learner.optimises:
-            raise ConfigError(
-                f"optim.{unread[0]}={getattr(optim, unread[0])!r}: learner.name={name!r} has no optimiser: leave out "
-                f"{', '.join(unread)} (--config.optim={{}})."
-            )
-
-    def _check_cuts(self, n: int) -> None:
-        """Refuses sequences that cannot be cut into `n` equal chunks, or a model that needs whole sequences."""
-        if whole := self.model.whole:
-            raise ConfigError(
-                f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
-                "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
-            )
-        for length in self.loader.buckets or (self.source.spec.length,):
-            if (read := self.task.length(length)) % n:
-                raise ConfigError(
-                    f"parallel.sequence={n} does not divide the {read} tokens that the model reads of "
-                    f"examples of length {length}: choose another data.length, loader.buckets or parallel.sequence."
-                )
 
     @cached_property
     def batches(self) -> Batches:

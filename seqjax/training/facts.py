@@ -1,6 +1,7 @@
 """Facts recorded with every result: sizes, baselines, versions, hardware, git revision."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from seqjax.training import cost
 from seqjax.training.experiment import Experiment
 from seqjax.training.records import Info
 
+OPTIONAL = ("sentencepiece", "tokenizers")  # what they make of a text may depend on their version
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -28,6 +30,7 @@ def about(e: Experiment, flops: float, baselines: dict, starts: list[dict]) -> I
         carried_bytes=cost.nbytes(e.shapes.carry),
         baselines=baselines,
         metrics=e.metrics,
+        tokenizer=getattr(e.source, "measured", {}),
         versions=versions(),
         hardware=hardware(),
         git=revision(),
@@ -47,6 +50,7 @@ def versions() -> dict[str, str]:
         "seqjax": seqjax.__version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **{name: importlib.metadata.version(name) for name in OPTIONAL if importlib.util.find_spec(name)},
     }
 
 

@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 from seqjax import config, renamed
+from seqjax.tokenizers._base import named
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.records import Status
@@ -144,6 +145,17 @@ def other_model(meta: dict, experiment: Experiment) -> list[str]:
     ]
 
 
+def check_tokenizer(meta: dict, experiment: Experiment) -> None:
+    """Raises ConfigError if a run would begin with all parameters of another run, whose tokens are not its own."""
+    then, now = meta["data"].get("tokenizer"), experiment.tokenizer and named(experiment.tokenizer)
+    if then != now and not experiment.init.fresh:
+        raise ConfigError(
+            f"init.run={experiment.init.run} reads tokens of another tokenizer ({then or 'none was trained'} there, "
+            f"{now or 'none'} here): set data.tokenizer as there, or give the modules that use tokens random "
+            "parameters with init.fresh."
+        )
+
+
 def check_left(changes: dict, step: int, steps: int, folder: Path) -> None:
     """Raises ConfigError if no step is left, so that the changes would have no effect."""
     idle = [key for key in changes if key not in PLACES]
@@ -171,13 +183,15 @@ def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
 
 
 def fingerprint(experiment: Experiment) -> dict:
-    """A fingerprint that distinguishes training data under the same config: the number of records, a hash of the first
-    batch, the meanings of its tokens and classes, and a hash of the text if the model counts it."""
+    """What distinguishes training data under the same config: the number of records, a hash of the first batch, the
+    meanings of tokens and classes, the name of the tokenizer, and a hash of the text if the model counts it."""
     h, first = hashlib.sha256(), experiment.batches.first
     for name, array in sorted((renamed.ARRAYS.get(name, name), array) for name, array in first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     source = experiment.source
+    content = experiment.tokenizer
     found = {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}
+    found["tokenizer"] = content and named(content)
     if experiment.model.counted:
         tokens_M, start_M = experiment.model.documents()
         whole = tokens_M.astype("<i8").tobytes() + start_M.tobytes()
@@ -193,7 +207,9 @@ def check_data(saved: dict, now: dict, otherwise: str) -> None:
     if saved == {key: now[key] for key in saved}:  # older checkpoints save fewer keys
         return
     count = lambda n: "endless" if n is None else f"{n:,} records"
-    if saved["records"] != now["records"]:
+    if saved.get("tokenizer") != now["tokenizer"]:
+        found = f"the tokenizer was {saved.get('tokenizer')} and is now {now['tokenizer']}"
+    elif saved["records"] != now["records"]:
         found = f"the training data were {count(saved['records'])} and are now {count(now['records'])}"
     elif saved["first"] != now["first"]:
         found = "the first batch of the training data has changed"

@@ -39,7 +39,10 @@ class Start(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Info(Checked):
-    """`run.json`: size, cost, baselines and environment. `baselines[split][metric][name]` is a score to beat."""
+    """`run.json`: size, cost, baselines and environment. `baselines[split][metric][name]` is a score to beat.
+
+    `tokenizer[split]`: tokens per word, bytes per token and the unknown share, of a tokenizer that was trained.
+    """
 
     parameters: int | None = None
     parameter_table: list = dataclasses.field(default_factory=list)  # of [path, shape, count]
@@ -48,6 +51,7 @@ class Info(Checked):
     carried_bytes: int = 0
     baselines: dict[str, dict[str, dict[str, float | None]]] = dataclasses.field(default_factory=dict)
     metrics: dict[str, Way] = dataclasses.field(default_factory=dict)  # which way is better; {} in folders of 0.1
+    tokenizer: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     versions: dict = dataclasses.field(default_factory=dict)
     hardware: dict = dataclasses.field(default_factory=dict)
     git: str | None = None

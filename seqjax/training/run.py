@@ -8,7 +8,7 @@ import logging
 import jax
 import jax.numpy as jnp
 
-from seqjax.training import cost, facts, first_batch, history, processes
+from seqjax.training import cost, facts, first_batch, history, processes, tokenizer_file
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment
@@ -93,11 +93,14 @@ class Run:
         self.zeros = self.layout.spread(zeros)
         begins = restart or not self.checkpoints.used()
         self.origin = e.init.origin(abstract.params, self.workdir.path) if begins else None
+        if self.origin:
+            history.check_tokenizer(self.origin.meta, e)
         if restart:
             for old in (self.checkpoints, self.best):
                 old.discard()
             self.workdir.remove("results.json", "samples.json")
         self.restore()
+        tokenizer_file.write(self.workdir, e.tokenizer, begins)
         if self.step and not self.progress.owed:
             history.check_left(changes, self.step, self.options.steps, self.workdir.path)
         if self.step and changes:
@@ -193,6 +196,7 @@ class Run:
             "step": self.step,
             "batches_seen": self.step + self.progress.passed,
             "data": self.data,
+            tokenizer_file.KEY: self.experiment.tokenizer and self.experiment.tokenizer.decode(),
             "progress": dataclasses.asdict(self.progress),
             # Totals of the current log interval, so that a resumed run logs the same rows.
             "totals": jax.tree.map(lambda a: a.tolist(), self.layout.fetch(self.totals)),

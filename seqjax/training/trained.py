@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from seqjax.training import cost, history
+from seqjax.training import cost, history, tokenizer_file
 from seqjax.training.checkpoint import chosen
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.evaluate import Evaluation
@@ -38,7 +38,7 @@ class Trained:
           WorkdirError: the config is damaged, or the folder cannot be read.
         """
         workdir = Workdir(path)
-        experiment = Experiment(history.config_of(workdir))
+        experiment = Experiment(history.config_of(workdir), saved=tokenizer_file.of_run(workdir))
         cost.check_room(experiment.shapes)
         checkpoints, step = chosen(workdir, checkpoint)
         layout = Parallel().layout(batch=jax.device_count(), accumulate=1)  # one row per device; the size is not used

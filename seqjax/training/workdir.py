@@ -2,6 +2,7 @@
 
 config.json    the resolved config; a valid --config
 run.json       parameters, FLOPs, baselines, versions, hardware, one entry per start
+tokenizer-<name>.json  the tokenizer, if one was trained; see `tokenizer_file`
 metrics.jsonl  one object per line; cut back to the restored step on resume
 status.json    running, preempted, failed or done
 results.json   results of `evaluate`; samples.json: texts of `generate`

@@ -1,5 +1,6 @@
 """The laws of every source that exists, found by their files."""
 
+import functools
 import json
 
 import numpy as np
@@ -10,6 +11,8 @@ from seqjax.data import tinyshakespeare
 from seqjax.data.digits import Digits
 from seqjax.embed.log_mel import LogMel
 from seqjax.spec import DTYPES, Spec
+from seqjax.tokenizers.bpe import Bpe
+from seqjax.tokenizers.word import Word
 
 # Name -> options to build it with; "FOLDER" stands for the fake files below. A new source needs a line here.
 CASES = {
@@ -32,12 +35,19 @@ CASES = {
     "s5": [{}, {"length": 12, "degree": 4, "examples": 30}, {"length": 40, "generators": "two", "examples": 30}],
     "selective_copy": [{}, {"length": 40, "min_length": 9, "count": 9, "symbols": 4, "examples": 30}],
     "table": [
+        {
+            "train": "FOLDER/train.csv",
+            "validation": "FOLDER/dev*.jsonl",
+            "text": "text",
+            "tokenizer": functools.partial(Word, min_count=1),
+        },
         {"train": "FOLDER/train.csv", "validation": "FOLDER/dev*.jsonl", "text": "text", "label": "class"},
         {"train": "FOLDER/train.csv", "text": "text", "tokenizer": "byte"},
         {"train": "FOLDER/dev*.jsonl", "features": "numbers", "label": "class"},
     ],
     "text": [
         {"path": "FOLDER/some.txt", "length": 16},
+        {"path": "FOLDER/some.txt", "length": 5, "tokenizer": functools.partial(Bpe, vocabulary=265)},
         {"path": "FOLDER/some.txt", "length": 7, "tokenizer": "byte", "test": 0.0, "validation": 0.3},
     ],
     "tinyshakespeare": [{"dir": "FOLDER", "length": 16}],
@@ -202,7 +212,7 @@ def test_finite_splits_share_no_example(source):
 
 
 def test_text_survives_encoding(source):
-    if source.spec.unit not in ("character", "byte", "word"):
+    if source.spec.unit not in ("character", "byte", "word", "subword"):
         with pytest.raises(NotImplementedError, match="has no text"):
             source.encode("a")
         with pytest.raises(NotImplementedError, match="has no text"):
@@ -218,5 +228,6 @@ def test_text_survives_encoding(source):
 def test_baselines_are_numbers(source):
     for split in finite(source):
         for metric, values in source.baselines(split).items():
-            assert metric in ("accuracy", "unknown_accuracy", "loss", f"bits_per_{source.spec.unit}")
+            per = (f"bits_per_{source.spec.unit}", "bits_per_character")
+            assert metric in ("accuracy", "unknown_accuracy", "loss", *per)
             assert all(isinstance(v, float) and 0 < v < 50 for v in values.values())

@@ -109,7 +109,7 @@ def test_shares_are_contiguous_and_a_share_of_zero_is_no_split(path, fake_text):
         ({"validation": 1.0}, "validation: got 1.0, wanted a float of at least 0 and below 1"),
         ({"length": 0}, "length: got 0, wanted an int of at least 1"),
         ({"length": True}, "length: got True"),
-        ({"tokenizer": "word"}, "tokenizer: got 'word', wanted one of 'character', 'byte'"),
+        ({"tokenizer": 3}, "tokenizer: got 3, wanted Callable, or a str"),
     ],
 )
 def test_options_out_of_range(path, options, words):

@@ -55,4 +55,5 @@ def _ran(runs: list[Run]) -> list:
     machines = differences.machines([(run.name, run.info.hardware, run.info.versions, run.info.git) for run in runs])
     starts = [tables.starts(runs)] if any(run.info.starts for run in runs) else []
     arrays = [Fold(f"Parameters of {run.name}", [tables.parameters(run)]) for run in runs if run.info.parameter_table]
-    return [machines, Fold("Starts, restarts and changes", starts), *arrays]
+    tokens = [tables.tokenizers(runs)] if any(run.info.tokenizer for run in runs) else []
+    return [machines, *tokens, Fold("Starts, restarts and changes", starts), *arrays]

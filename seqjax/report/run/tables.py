@@ -83,6 +83,19 @@ def budget(runs: list[Run]) -> Table:
     return table("Budget spent", runs, columns, run=lambda run: run.index)
 
 
+def tokenizers(runs: list[Run]) -> Table:
+    """What the tokenizer of each run makes of each split."""
+    columns = {
+        Column("run"): lambda of: of[0].name,
+        Column("split"): lambda of: of[1],
+        Number("tokens per word"): lambda of: words.number(of[2]["tokens_per_word"]),
+        Number("bytes per token"): lambda of: words.number(of[2]["bytes_per_token"]),
+        Number("unknown tokens"): lambda of: f"{of[2]['unknown']:.2%}",
+    }
+    splits = [(run, split, rates) for run in runs for split, rates in run.info.tokenizer.items()]
+    return table("Tokenizers", splits, columns, run=lambda of: of[0].index)
+
+
 def starts(runs: list[Run]) -> Table:
     """Every start of every run: the first start, and each resume with its changes."""
     columns = {
