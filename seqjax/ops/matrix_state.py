@@ -90,7 +90,7 @@ def run(tokens: Tokens, S_BHKV, mask_BL=None, reset_BL=None, *, lowest: float | 
     if tokens.g.shape[-1] > 1:
         chunk = max(1, min(chunk, int(-2 * LIMIT[dtype] / lowest)))
     tokens = tokens._replace(g=jnp.maximum(tokens.g.astype(dtype), lowest))
-    effect = partial(_effect, dtype) if tokens.b is None else None
+    effect = documents.linear(partial(_effect, dtype)) if tokens.b is None else None
     S_BHKV, y_BLHV = documents.scan(
         partial(_chunk, dtype, lowest), S_BHKV.astype(dtype), tokens, mask_BL, reset_BL, chunk, effect
     )
