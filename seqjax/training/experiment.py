@@ -174,7 +174,8 @@ class Experiment:
         if whole := self.model.whole:
             raise ConfigError(
                 f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
-                "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
+                "on parts of a sequence: choose attention, a linear recurrence without the delta rule, or "
+                "parallel.sequence=1."
             )
         for length in self.loader.buckets or (self.source.spec.length,):
             if (read := self.task.length(length)) % n:
