@@ -6,18 +6,17 @@ from collections.abc import Callable
 
 WINDOW = 256
 ROOM = 1024  # cache capacity of a layer that is only inspected
-NEAR = 0.02  # relative tolerance in the number of parameters
+NEAR, FAR = 0.02, 0.04  # relative tolerance in the number of parameters, and where no width is so near
 VARIANTS = {"attention_window": ("attention", {"window": WINDOW})}
-APART = {"conv_lstm": "its tokens are frames", "stacked": "it is made of others"}
 
 
 def names() -> tuple[list[str], dict[str, str]]:
     """The layers that can be timed, attention first; and for the others the reason why not."""
     from seqjax import lookup
 
-    found, absent = ["attention", *VARIANTS], dict(APART)
+    found, absent = ["attention", *VARIANTS], {}
     for name in lookup.names("seqjax.mixers"):
-        if name in found or name in absent:
+        if name in found:
             continue
         try:
             layer = mixer(name, 256, "float32", ROOM)
@@ -54,6 +53,7 @@ def parameters(layer) -> int:
     return cost.count(jax.eval_shape(lambda: layer.init(jax.random.key(0), jnp.zeros((1, 1, layer.width)))))
 
 
+@functools.cache
 def width_like(name: str, width: int) -> int:
     """The width at which a layer has as many parameters as attention at `width`."""
     at = lambda name: lambda width: mixer(name, width, "float32", ROOM)
@@ -61,7 +61,7 @@ def width_like(name: str, width: int) -> int:
 
 
 def equal_width(make: Callable, target: int) -> int:
-    """The width at which `make(width)` has `target` parameters within NEAR.
+    """The width at which `make(width)` has `target` parameters within NEAR, or if there is none, within FAR.
 
     Of several widths, the one that the highest power of two divides is taken, because it suits the hardware best.
 
@@ -73,14 +73,15 @@ def equal_width(make: Callable, target: int) -> int:
     for _ in range(8):  # parameters grow about with the square of the width
         near = probe * math.sqrt(target / count(probe))
         probe = max(16, 16 * round(near / 16))
-    widths = range(max(1, math.ceil(near * (1 - NEAR))), math.floor(near * (1 + NEAR)) + 1)
-    for width in sorted(widths, key=lambda width: (-(width & -width), abs(width - near))):
-        try:
-            if abs(count(width) / target - 1) <= NEAR:
-                return width
-        except ValueError:  # heads do not divide the width
-            continue
-    raise ValueError(f"no width near {near:.0f} has {target:,} parameters within {NEAR:.0%}.")
+    for tolerance in (NEAR, FAR):
+        widths = range(max(1, math.ceil(near * (1 - tolerance))), math.floor(near * (1 + tolerance)) + 1)
+        for width in sorted(widths, key=lambda width: (-(width & -width), abs(width - near))):
+            try:
+                if abs(count(width) / target - 1) <= tolerance:
+                    return width
+            except ValueError:  # heads do not divide the width
+                continue
+    raise ValueError(f"no width near {near:.0f} has {target:,} parameters within {FAR:.0%}.")
 
 
 def train(layer):

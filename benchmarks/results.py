@@ -76,8 +76,11 @@ def _per_token(ms: float, steps: int, rows: int, state_bytes: int) -> dict:
     }
 
 
-def row(case: dict, timings: dict[str, Timing], clock: str, targets: list[Target]) -> dict:
-    """One case: the figures of all contenders, and the ratios of ours to each of the others."""
+def row(case: dict, timings: dict[str, Timing], clock: str, targets: list[Target], left_out=None) -> dict:
+    """One case: the figures of all contenders, the ratios of ours to each of the others.
+
+    `left_out`: why others did not take part, by name.
+    """
     figures = {name: summary(timing, clock) for name, timing in timings.items()}
     bounds = {(t.against, t.of): t for t in targets}
     ratios = []
@@ -107,7 +110,7 @@ def row(case: dict, timings: dict[str, Timing], clock: str, targets: list[Target
                     "met": None if noisy or bound is None else bound.met(ratio),
                 }
             )
-    return {"case": case, "contenders": figures, "ratios": ratios}
+    return {"case": case, "contenders": figures, "ratios": ratios, "left_out": left_out or {}}
 
 
 def title(case: dict) -> str:
@@ -130,12 +133,14 @@ def tables(rows: list[dict]) -> list[tuple[str, list[list[str]]]]:
     """Caption and cells (the first line is the head) of the tables: speed, memory, the figures of all contenders."""
     out = []
     for of, caption in CAPTIONS.items():
-        names = list(dict.fromkeys(r["against"] for row in rows for r in row["ratios"] if r["of"] == of))
-        if not names:
+        cells_of = [{r["against"]: cell(r) for r in row["ratios"] if r["of"] == of} for row in rows]
+        if of == "time":
+            cells_of = [row["left_out"] | cells for row, cells in zip(rows, cells_of, strict=True)]
+        if not any(cells_of):
             continue
+        names = list(dict.fromkeys(name for cells in cells_of for name in cells))
         lines = [["case", *names]]
-        for row in rows:
-            cells = {r["against"]: cell(r) for r in row["ratios"] if r["of"] == of}
+        for row, cells in zip(rows, cells_of, strict=True):
             lines.append([title(row["case"]), *(cells.get(name, "") for name in names)])
         out.append((caption, lines))
     everyone = [{"case": title(row["case"]), **_shown(*item)} for row in rows for item in row["contenders"].items()]

@@ -77,9 +77,10 @@ def parser(name: str, description: str, opponents: Iterable[str], letters: str, 
 
 
 def parse(options: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The parsed options, and as `command` the typed command without the folder."""
+    """The parsed options, as `command` the typed command without the folder, and whether `--opponents` is left open."""
     argv = sys.argv[1:] if argv is None else argv
     args = options.parse_args(argv)
+    args.any_opponents = getattr(args, "opponents", None) == options.get_default("opponents")
     typed = [word for word in argv if word not in ("--out", str(args.out)) and not word.startswith("--out=")]
     args.command = shlex.join([*options.prog.split(), *typed])
     return args
@@ -95,24 +96,27 @@ def contenders(args, ours: Callable, opponents: dict[str, Callable], own: Iterab
 def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lambda name, case: True) -> dict:
     """Runs all cases; prints the ratios and saves after each case; returns the result.
 
-    `serves(name, case)`: whether a contender takes part in a case.
+    `serves(name, case)`: whether a contender takes part in a case. An opponent that is not installed does not: its
+    column says so.
 
     Raises:
-      SystemExit: an opponent is not installed, or options contradict each other.
+      SystemExit: an opponent that was asked for by name is not installed, or options contradict each other.
     """
     absent = [c.name for c in contenders if c.name in PACKAGES and importlib.util.find_spec(c.name) is None]
-    if absent:
+    if absent and not args.any_opponents:
         sys.exit(f"{', '.join(absent)} not found: pip install -e '.[bench]', or choose other --opponents.")
     if args.allocator:
         contenders = [c._replace(allocator=args.allocator) for c in contenders]
     elif args.shared:
         sys.exit("--shared uses one process, which has one allocator: add --allocator keep or --allocator default.")
+    contenders = [c for c in contenders if c.name not in absent]
     plan, result = plan_of(args), about(args, contenders)
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for case in cases:
         timings = harness.race([c for c in contenders if serves(c.name, case)], case, plan)
         place(result, timings[results.OURS].device)
-        result["rows"].append(results.row(case, timings, result["clock"], targets(**case)))
+        left_out = {name: "not installed" for name in absent if serves(name, case)}
+        result["rows"].append(results.row(case, timings, result["clock"], targets(**case), left_out))
         ratios = [f"{r['against']} {results.cell(r)}" for r in result["rows"][-1]["ratios"] if r["of"] == "time"]
         console.print(f"{results.title(case)}: " + ", ".join(ratios), highlight=False, soft_wrap=True)
         results.save(result, args.out / stem(result))

@@ -51,10 +51,18 @@ def run(args) -> None:
             return
         trees = (comparison.tree(name, value) for name in comparison.contenders for value in comparison.values)
         record.warn(experiment.resolve(tree)["model"] for tree in trees)
-        workdir = Workdir(args.workdir).lock()
-        workdir.write("comparison.json", tree)
-        with comparison.executor() as executor:
+        with _executor(comparison) as executor:
+            workdir = Workdir(args.workdir).lock()
+            workdir.write("comparison.json", tree)
             findings = compare.compare(comparison, workdir, executor, display)
     title = Path(args.config.partition(":")[0]).stem
     path = page.write(findings, Path(args.workdir), title, args.command_line)
     print(clean(f"report: {path}"))
+
+
+def _executor(comparison):
+    """The executor of a comparison. Raises ConfigError if it refuses its options."""
+    try:
+        return comparison.executor()
+    except ValueError as error:
+        raise ConfigError(f"executor: {error}") from error

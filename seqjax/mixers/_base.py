@@ -109,11 +109,17 @@ class Mixer(Module):
             check_state(kind, state, self.init_state, x_BLD.shape[0])
 
 
+def factories(mixers, name: str) -> list[Callable]:
+    """One factory, or several: -> a list of them. Raises ValueError if it is empty; `name` is its key in a config."""
+    mixers = list(mixers) if isinstance(mixers, (tuple, list)) else [mixers]
+    if not mixers:
+        raise ValueError(f"{name} is an empty list: give at least one mixer.")
+    return mixers
+
+
 def cycle(mixers, layers: int, name: str) -> list[Callable]:
-    """One factory per layer: `mixers` is one factory, or a tuple of them that the layers cycle through."""
-    if mixers == ():
-        raise ValueError(f"{name} is an empty list: give at least one mixer for the layers to cycle through.")
-    mixers = mixers if isinstance(mixers, (tuple, list)) else (mixers,)
+    """One factory per layer: `mixers` is one factory, or several that the layers cycle through."""
+    mixers = factories(mixers, name)
     return [mixers[i % len(mixers)] for i in range(layers)]
 
 

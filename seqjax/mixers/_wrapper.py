@@ -50,6 +50,14 @@ class Wrapper(Mixer):
         return sides(self.parts())
 
 
+class Several(Wrapper):
+    """A wrapper around several mixers. State: a tuple of one state per mixer."""
+
+    @nn.nowrap
+    def init_state(self, batch: int):
+        return tuple(mixer.init_state(batch) for mixer in self.parts())
+
+
 class Single(Wrapper):
     """A wrapper around one mixer. `mixer` is a factory, called with the width."""
 

@@ -48,7 +48,7 @@ class GatedDeltaNet(Convolved):
         D, H = self.width, self.heads
         self.inputs, self.out = self.dense(self.convolved + self.expansion * D), self.dense(D)
         self.gates = self.param("gates", nn.initializers.lecun_normal(), (D, 2 * H))
-        self.rate = self.param("rate", init_rate, (H,))
+        self.rate = self.param("rate", _steps.init_rate, (H,))
         self.bias_dt = self.param("bias_dt", _steps.init, (H,))
         self.scale = self.param("scale", nn.initializers.ones, (self.value_width,))
         self.setup_filter()
@@ -59,21 +59,11 @@ class GatedDeltaNet(Convolved):
         q_BLHK, k_BLHK, v_BLHV = map(self.split, jnp.split(qkv_BLM, [self.width, 2 * self.width], axis=-1))
         beta_BLH, dt_BLH = jnp.split(self.gate(x_BLD, self.gates), 2, axis=-1)
         beta_BLH1 = self.beta_max * jax.nn.sigmoid(beta_BLH)[..., None]
-        g_BLH1 = decay(self.rate, dt_BLH, self.bias_dt)[..., None]
+        g_BLH1 = _steps.decay(self.rate, dt_BLH, self.bias_dt)[..., None]
         q_BLHK, k_BLHK = unit(q_BLHK) * self.key_width**-0.5, unit(k_BLHK)
         tokens_of = lambda v_BLHX: matrix_state.delta(q_BLHK, k_BLHK, v_BLHX, beta_BLH1, g_BLH1)
         y_BLHV, S_BHKV = self.recur(tokens_of, v_BLHV, S_BHKV, mask_BL, reset_BL)
         return self.out(self.close(y_BLHV, z_BLM, self.scale)), self.pack(cache_BRM, S_BHKV)
-
-
-def init_rate(key, shape):
-    """The logarithm of a number uniform in [1, 16]."""
-    return jnp.log(jax.random.uniform(key, shape, minval=1.0, maxval=16.0))
-
-
-def decay(rate_H, dt_BLH, bias_H):
-    """g = -exp(rate) softplus(dt + bias)."""
-    return -jnp.exp(rate_H)[None, None] * jax.nn.softplus(dt_BLH + bias_H[None, None])
 
 
 Mixer = GatedDeltaNet

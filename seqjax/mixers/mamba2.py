@@ -6,7 +6,6 @@ from flax import linen as nn
 
 from seqjax.mixers import _steps
 from seqjax.mixers._matrix import Convolved
-from seqjax.mixers.gated_delta_net import decay, init_rate
 from seqjax.ops.matrix_state import Tokens
 from seqjax.types import Count
 
@@ -51,7 +50,7 @@ class Mamba2(Convolved):
         E, H = self.expansion * self.width, self.heads
         self.inputs, self.out = self.dense(E + self.convolved), self.dense(self.width)
         self.gates = self.param("gates", nn.initializers.lecun_normal(), (self.width, H))
-        self.rate = self.param("rate", init_rate, (H,))
+        self.rate = self.param("rate", _steps.init_rate, (H,))
         self.bias_dt = self.param("bias_dt", _steps.init, (H,))
         self.skip = self.param("skip", nn.initializers.ones, (H,))
         self.scale = self.param("scale", nn.initializers.ones, (E,))
@@ -64,7 +63,7 @@ class Mamba2(Convolved):
         ubc_BLM, cache_BRM, S_BHNP = self.convolve(ubc_BLM, state, mask_BL, reset_BL, self.bias)
         u_BLE, b_BLN, c_BLN = jnp.split(ubc_BLM, [E, E + N], axis=-1)
         dt_BLH, u_BLHP = self.gate(x_BLD, self.gates), self.split(u_BLE).astype(jnp.float32)
-        g_BLH1 = decay(self.rate, dt_BLH, self.bias_dt)[..., None]
+        g_BLH1 = _steps.decay(self.rate, dt_BLH, self.bias_dt)[..., None]
         dt_BLH1 = jax.nn.softplus(dt_BLH + self.bias_dt[None, None])[..., None]
         tokens_of = lambda v_BLHX: Tokens(c_BLN[:, :, None], g_BLH1, b_BLN[:, :, None], v_BLHX)
         y_BLHP, S_BHNP = self.recur(tokens_of, dt_BLH1 * u_BLHP, S_BHNP, mask_BL, reset_BL)

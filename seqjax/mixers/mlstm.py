@@ -43,6 +43,8 @@ class MLSTM(Convolved):
     soft_cap: Positive | None = None
     input_bias: float = 0.0
 
+    cuttable = True
+
     def __post_init__(self):
         super().__post_init__()
         if (K := self.qk_factor * self.value_width) != round(K) or K < 1:

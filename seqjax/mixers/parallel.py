@@ -6,14 +6,14 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer as _Mixer
-from seqjax.mixers._base import Mixers
+from seqjax.mixers._base import Mixers, factories
 from seqjax.mixers._layers import Dense
-from seqjax.mixers._wrapper import Wrapper
+from seqjax.mixers._wrapper import Several
 from seqjax.mixers.attention import Attention
 from seqjax.mixers.rg_lru import RGLRU
 
 
-class Parallel(Wrapper):
+class Parallel(Several):
     """Mixers side by side on one input, with a learned mix of what they give, such as attention and a recurrence.
 
         y = W_o mean_i(b_i * norm(mixer_i(x)))
@@ -32,20 +32,13 @@ class Parallel(Wrapper):
 
     @nn.nowrap
     def parts(self, parent=None) -> list[_Mixer]:
-        mixers = self.mixer if isinstance(self.mixer, (tuple, list)) else (self.mixer,)
-        if not mixers:
-            raise ValueError("mixer.mixer is an empty list: give at least one mixer.")
         given = dict(width=self.width, dtype=self.dtype, parent=parent)
-        return [make(**given, name=f"mixers_{i}") for i, make in enumerate(mixers)]
+        return [make(**given, name=f"mixers_{i}") for i, make in enumerate(factories(self.mixer, "mixer.mixer"))]
 
     def setup(self):
         self.inner = self.parts(parent=self)
         self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in self.inner]
         self.out = Dense(self.width, use_bias=False, dtype=self.dtype)
-
-    @nn.nowrap
-    def init_state(self, batch: int):
-        return tuple(mixer.init_state(batch) for mixer in self.parts())
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.check(x_BLD, state, mask_BL, reset_BL)

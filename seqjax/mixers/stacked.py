@@ -4,12 +4,12 @@ from flax import linen as nn
 
 from seqjax import masks
 from seqjax.mixers._base import Mixer, Mixers, cycle
-from seqjax.mixers._wrapper import Wrapper
+from seqjax.mixers._wrapper import Several
 from seqjax.mixers.lstm import LSTM
 from seqjax.types import Fraction, Layers
 
 
-class Stacked(Wrapper):
+class Stacked(Several):
     """A deep recurrent network: mixers in layers, with dropout between the layers, without norms or MLPs.
 
         x_{i+1} = mixer_i(x_i),   or x_i + mixer_i(x_i) if `residual`,   dropout on the inputs of all but the first
@@ -34,10 +34,6 @@ class Stacked(Wrapper):
     def setup(self):
         self.inner = self.parts(parent=self)
         self.drop = nn.Dropout(self.dropout)
-
-    @nn.nowrap
-    def init_state(self, batch: int):
-        return tuple(mixer.init_state(batch) for mixer in self.parts())
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.check(x_BLD, state, mask_BL, reset_BL)

@@ -6,6 +6,7 @@ sees the state before the chunk, and only the last document is in the state afte
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,7 +55,24 @@ class Chunk(NamedTuple):
         return masks.visible(queries, keys, self.length, self.length, masks.Pattern(causal=causal))
 
 
-def scan(step, state, tokens, mask_BL, reset_BL, chunk: int, effect=None, heads_first: bool = False, rows=()):
+class Effect(NamedTuple):
+    """What tokens do to a state that a device does not have yet, as a tree of arrays (B, ...), and how that is used."""
+
+    start: Callable  # state -> the effect of no tokens; it reads only shapes and dtypes
+    step: Callable  # (effect, Chunk, *rows) -> (the effect of these tokens, too; None)
+    between: Callable  # effects of n devices (B, n, ...), state -> the states before their tokens, and after the last
+
+
+def linear(step) -> Effect:
+    """The effect of tokens that change a state h to decay * h + gain: `step` reads and writes (decay, gain)."""
+    filled = lambda f, state: jax.tree.map(lambda a: f(a.shape, a.dtype), state)
+    start = lambda state: (filled(jnp.ones, state), filled(jnp.zeros, state))
+    return Effect(start, step, lambda effects, state: ring.between(*effects, state))
+
+
+def scan(
+    step, state, tokens, mask_BL, reset_BL, chunk: int, effect: Effect | None = None, heads_first: bool = False, rows=()
+):
     """The state after all chunks, and what `step` gives for each token, zero where masked.
 
     The backward pass keeps one state per chunk and computes the rest again.
@@ -64,9 +82,8 @@ def scan(step, state, tokens, mask_BL, reset_BL, chunk: int, effect=None, heads_
       tokens: a tree of arrays (B, L, ...).
       mask_BL, reset_BL: bool, as in a mixer, or None.
       chunk: tokens per chunk, at most. All chunks have equal length; the last one is padded with masked tokens.
-      effect: a step of (decay, gain), two states, if tokens change a state h to decay * h + gain. If the mesh splits
-        sequences (`seqjax.ops.ring`), each device first runs this step over its tokens, from ones and zeros, and
-        devices exchange only the results. Without it, the scan is one loop over all tokens on every mesh.
+      effect: if the mesh splits sequences (`seqjax.ops.ring`), each device first finds the effect of its own tokens,
+        and devices exchange only these effects. Without it, the scan is one loop over all tokens on every mesh.
       heads_first: the step reads and writes (B, H, T, ...), and tokens are (B, L, H, ...). A step that uses `swap`
         gets the same; which of the two is faster must be measured.
       rows: trees of arrays (B, ...) that are the same for all tokens. A step that closed over them could not be run on
@@ -80,15 +97,14 @@ def scan(step, state, tokens, mask_BL, reset_BL, chunk: int, effect=None, heads_
         return _scan(step, state, tokens, mask_BL, reset_BL, chunk, heads_first, rows)
 
     def ends(tokens, mask_BL, reset_BL, *rows):
-        ones, zeros = (jax.tree.map(lambda a, f=f: f(a.shape, a.dtype), state) for f in (jnp.ones, jnp.zeros))
-        end, _ = _scan(effect, (ones, zeros), tokens, mask_BL, reset_BL, chunk, heads_first, rows)
+        end, _ = _scan(effect.step, effect.start(state), tokens, mask_BL, reset_BL, chunk, heads_first, rows)
         return jax.tree.map(lambda a: a[:, None], end)
 
     def read(tokens, mask_BL, reset_BL, before, *rows):
         before = jax.tree.map(lambda a: a[:, 0], before)
         return _scan(step, before, tokens, mask_BL, reset_BL, chunk, heads_first, rows)[1]
 
-    before, state = ring.between(*ring.by_chunk(ends, tokens, mask_BL, reset_BL, whole=rows), state)
+    before, state = effect.between(ring.by_chunk(ends, tokens, mask_BL, reset_BL, whole=rows), state)
     return state, ring.by_chunk(read, tokens, mask_BL, reset_BL, before, whole=rows)
 
 

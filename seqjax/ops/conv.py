@@ -6,6 +6,7 @@ further back. So the real tokens of a row are brought together first, and the ou
 devices a chunk hands on its last R inputs, and no device reads more of the others.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -16,10 +17,11 @@ from seqjax.ops import _long_conv, dense, ring
 from seqjax.ops._product import wide
 
 # From here on, transforms are faster than taps. Milliseconds forward, and forward and backward; 128 features, 4,096
-# tokens, two shared CPU cores, medians of 6:    64 taps            128 taps           2,048 taps
-#   transforms; with resets                      8, 8; 67, 212      9, 13; 63, 127     14, 19; 67, 156
-#   tap by tap; with resets                      7, 180; 7, 134     89, 230; 99, 231
+# tokens, one CPU core, medians of 6:           64 taps            128 taps           2,048 taps
+#   transforms; with resets                      9, 19; 38, 103     6, 12; 40, 102     18, 36; 40, 104
+#   tap by tap; with resets                      2, 25; 2, 29       47, 176; 49, 183
 LONG = 64
+PIECE = 128  # rows times taps times tokens that the gradient of a filter adds up at a time: a cache holds their sums
 
 
 def depthwise(x_BLD, filter_WD, state_BRD, mask_BL=None, reset_BL=None, dilation: int = 1):
@@ -85,9 +87,55 @@ def _by_feature(filter_WD, dtype, dilation, all_BSD, document_BS):
     if W > LONG and L == 1:
         own_BSD = all_BSD if document_BS is None else masks.fill(all_BSD, document_BS == document_BS[:, -1:])
         return jnp.sum(own_BSD[:, ::dilation] * filter_WD[None], axis=1, keepdims=True).astype(dtype)
-    taps = _taps(W, dilation, all_BSD, document_BS)
-    y_BLD = sum(tap_BLD * tap_D[None, None] for tap_BLD, tap_D in zip(taps, filter_WD, strict=True))
-    return y_BLD.astype(dtype)
+    return _by_taps(dilation, filter_WD, all_BSD, document_BS).astype(dtype)
+
+
+def _weighted(dilation: int, filter_WD, all_BSD, document_BS):
+    taps = _taps(len(filter_WD), dilation, all_BSD, document_BS)
+    return sum(tap_BLD * tap_D[None, None] for tap_BLD, tap_D in zip(taps, filter_WD, strict=True))
+
+
+def _weighted_back(dilation, arguments, g_BLD):
+    filter_WD, all_BSD, document_BS = arguments
+    _, to_x = jax.vjp(lambda all_BSD: _weighted(dilation, filter_WD, all_BSD, document_BS), all_BSD)
+    return _of_filter(len(filter_WD), dilation, all_BSD, document_BS, g_BLD), *to_x(g_BLD), None
+
+
+_by_taps = jax.custom_vjp(_weighted, nondiff_argnums=(0,))
+_by_taps.defvjp(lambda dilation, *arguments: (_weighted(dilation, *arguments), arguments), _weighted_back)
+
+
+def _of_filter(W: int, dilation: int, all_BSD, document_BS, g_BLD):
+    """The gradient of the filter: each tap times g, summed over rows and tokens, (W, D).
+
+    On a CPU, XLA adds up the product with a shifted slice one number at a time: 26 ms per tap for a row of 4,096 tokens
+    with 512 features. So a few tokens of all rows at a time are added to W arrays, 0.2 ms per tap, and a product adds
+    up the rest. Rows stay apart until then: they may be spread over devices.
+    """
+
+    def at_once(all_BSD, document_BS, g_BLD):
+        taps = _taps(W, dilation, all_BSD, document_BS)
+        return jnp.stack([jnp.sum(tap_BLD * g_BLD, axis=(0, 1)) for tap_BLD in taps])
+
+    def in_pieces(all_BSD, document_BS, g_BLD):
+        (B, L, D), R = g_BLD.shape, (W - 1) * dilation
+        T = min(L, max(1, PIECE // (W * B)))
+        count = math.ceil(L / T)
+        long = lambda tree: jax.tree.map(
+            lambda a: jnp.pad(a, [(0, 0), (0, count * T - L)] + [(0, 0)] * (a.ndim - 2)), tree
+        )
+        cut = lambda tree, i, n: jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * T, n, axis=1), tree)
+        near, g_BLD = long((all_BSD, document_BS)), long(g_BLD)
+
+        def add(i, sums):
+            g_BTD, taps = cut(g_BLD, i, T), _taps(W, dilation, *cut(near, i, T + R))
+            return tuple(sum_BTD + tap_BTD * g_BTD for sum_BTD, tap_BTD in zip(sums, taps, strict=True))
+
+        sums = jax.lax.fori_loop(0, count, add, (jnp.zeros((B, T, D), g_BLD.dtype),) * W)
+        ones_BT, sums_BTM = jnp.ones((B, T), g_BLD.dtype), jnp.concatenate(sums, axis=-1)
+        return jnp.einsum("BT,BTM->M", ones_BT, sums_BTM, precision="highest").reshape(W, D)
+
+    return jax.lax.platform_dependent(all_BSD, document_BS, g_BLD, cpu=in_pieces, default=at_once)
 
 
 def _by_matrix(filter_WDE, dtype, dilation, all_BSD, document_BS, ahead: int = 0):

@@ -49,7 +49,7 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel={kernel!r}; choose from {', '.join(get_args(Kernel))}.")
     state = jax.tree.map(lambda a: a.astype(wide(q_BLHE.dtype)), state)
-    step, effect, tokens = partial(_chunk, kernel), partial(_effect, kernel), (q_BLHE, k_BLHE, v_BLHK)
+    step, effect, tokens = partial(_chunk, kernel), documents.linear(partial(_effect, kernel)), (q_BLHE, k_BLHE, v_BLHK)
     state, y_BLHK = documents.scan(step, state, tokens, mask_BL, reset_BL, chunk, effect, heads_first=True)
     return y_BLHK, state
 

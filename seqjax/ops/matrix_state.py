@@ -13,9 +13,9 @@ In a chunk, with G_t = g_1 + ... + g_t, all pairs of tokens are computed at once
     u = (I - P_ab)^-1 (c + P_ak v + (a exp(G))^T S)        P_ab, P_ak: s < t
     y = P_qk v + P_qb u + (q exp(G))^T S                   P_qk, P_qb: s <= t
 
-The system for u is triangular. Its inverse is put together from those of blocks on the diagonal, which double in size:
-powers of P_ab explode if equal keys follow each other. (LAPACK's solver, called by XLA from several threads at once,
-can wait forever.)
+The system for u is triangular. Its inverse is put together from those of its halves, and so on down to 8 tokens: powers
+of P_ab explode if equal keys follow each other. (LAPACK's solver, called by XLA from several threads at once, can wait
+forever.)
 """
 
 import math
@@ -31,6 +31,7 @@ from seqjax.ops._product import wide
 
 CHUNK = 64  # fastest for decays per head, on a CPU; for decays per channel it is what `LIMIT` allows
 CHUNK_BACK = 32  # the same, where the state is read back
+ROWS = 8  # so many rows of the triangular system are solved one by one: the fastest of 4, 8 and 16
 # The lowest g that is told from -inf: exp of it is 0 beside 1. And the largest exponent, of either sign, of a factor in
 # `_pairs`: its products with numbers from 1e-10 to 1e10 are normal numbers.
 LOWEST, LIMIT = {"float32": -16.0, "float64": -40.0}, {"float32": 64.0, "float64": 340.0}
@@ -89,7 +90,7 @@ def run(tokens: Tokens, S_BHKV, mask_BL=None, reset_BL=None, *, lowest: float | 
     if tokens.g.shape[-1] > 1:
         chunk = max(1, min(chunk, int(-2 * LIMIT[dtype] / lowest)))
     tokens = tokens._replace(g=jnp.maximum(tokens.g.astype(dtype), lowest))
-    effect = partial(_effect, dtype) if tokens.b is None else None
+    effect = documents.linear(partial(_effect, dtype)) if tokens.b is None else None
     S_BHKV, y_BLHV = documents.scan(
         partial(_chunk, dtype, lowest), S_BHKV.astype(dtype), tokens, mask_BL, reset_BL, chunk, effect
     )
@@ -167,16 +168,25 @@ def _solve(P_BHTT, x_BHTV):
     )
 
 
-def _inverse(P_BHTT):
-    """The inverse of I - P: that of [[A, 0], [-C, B]] is [[A', 0], [B' C A', B']], for blocks of 1, 2, 4, ... ."""
-    T, product = P_BHTT.shape[-1], partial(jnp.matmul, precision="highest")
-    inverse_BHTT = jnp.broadcast_to(jnp.eye(T, dtype=P_BHTT.dtype), P_BHTT.shape)
-    for n in range((T - 1).bit_length()):
-        block_T = np.arange(T) >> n
-        below_TT = (block_T[:, None] == block_T[None] + 1) & (block_T[None] % 2 == 0)
-        below_BHTT = jnp.where(below_TT[None, None], P_BHTT, 0)
-        inverse_BHTT = inverse_BHTT + product(product(inverse_BHTT, below_BHTT), inverse_BHTT)
-    return inverse_BHTT
+def _inverse(P_XTT):
+    """The inverse of I - P: that of [[A, 0], [-C, B]] is [[A', 0], [B' C A', B']], and of few rows, row by row."""
+    T, product = P_XTT.shape[-1], partial(jnp.matmul, precision="highest")
+    if T <= ROWS:
+        return _by_rows(P_XTT)
+    half = math.ceil(T / 2)
+    P_XTT = jnp.pad(P_XTT, [(0, 0)] * (P_XTT.ndim - 2) + [(0, 2 * half - T)] * 2)
+    A_XTT, B_XTT = _inverse(jnp.stack([P_XTT[..., :half, :half], P_XTT[..., half:, half:]]))
+    C_XTT = product(product(B_XTT, P_XTT[..., half:, :half]), A_XTT)
+    return jnp.block([[A_XTT, jnp.zeros_like(A_XTT)], [C_XTT, B_XTT]])[..., :T, :T]
+
+
+def _by_rows(P_XTT):
+    """The same by substitution, r_t = e_t + sum_s P[t, s] r_s. No products of matrices: those of 8 rows are slow."""
+    eye_TT, rows = np.eye(P_XTT.shape[-1], dtype=P_XTT.dtype), []
+    for t, row_T in enumerate(eye_TT):
+        row_XT = jnp.broadcast_to(row_T, P_XTT.shape[:-1])
+        rows.append(row_XT + sum(P_XTT[..., t, s, None] * earlier_XT for s, earlier_XT in enumerate(rows)))
+    return jnp.stack(rows, axis=-2)
 
 
 def _effect(dtype, carried, chunk):

@@ -117,7 +117,7 @@ def _read(make, look, weights, tokens, h_BND, mask_BL, reset_BL, chunk):
         decay_BND, gain_BND = carried
         return (step(decay_BND, chunk, rows, gain=0)[0], step(gain_BND, chunk, rows)[0]), None
 
-    rows = jax.tree.map(row, weights)
+    rows, effect = jax.tree.map(row, weights), documents.linear(effect)
     last_BND, y_BLD = documents.scan(step, h_BND, tokens, mask_BL, reset_BL, chunk, effect, rows=(rows,))
     return y_BLD, last_BND
 

@@ -42,7 +42,8 @@ def _check_cuts(e, n: int) -> None:
     if whole := e.model.whole:
         raise ConfigError(
             f"parallel.sequence={n} cuts sequences over devices, but {', '.join(dict.fromkeys(whole))} cannot work "
-            "on parts of a sequence: choose attention or a linear recurrence, or parallel.sequence=1."
+            "on parts of a sequence: choose attention, a linear recurrence without the delta rule, or "
+            "parallel.sequence=1."
         )
     for length in e.loader.buckets or (e.source.spec.length,):
         if (read := e.task.length(length)) % n:

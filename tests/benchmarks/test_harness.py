@@ -178,6 +178,27 @@ def test_saved_results_come_back_and_show_every_ratio(tmp_path):
     assert results.cell(rows[0]["ratios"][0]) == "2.40 (2.00–2.89) ≥ 1.5 ✓"
 
 
+def test_the_column_of_who_is_not_installed_says_so_unless_he_was_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(session, "PACKAGES", ("nowhere",))
+    monkeypatch.setattr(harness, "race", lambda contenders, *_: {c.name: timing(1, 1, 1) for c in contenders})
+    opponents = {"scan": None, "nowhere": None}
+    parser = session.parser("test", "", opponents, "L")
+
+    def run(*words):
+        args = session.parse(parser, ["--out", str(tmp_path), *words])
+        contenders, cases = session.contenders(args, None, opponents, ()), [{"kind": "x", "L": L} for L in (1, 2)]
+        return session.run(
+            args, cases, contenders, lambda **case: [], lambda name, case: name == "ours" or case["L"] == 1
+        )
+
+    result = run()
+    assert [set(row["contenders"]) for row in result["rows"]] == [{"ours", "scan"}, {"ours"}]
+    assert dict(results.tables(result["rows"]))["Speed: their time / ours"] == [
+        ["case", "nowhere", "scan"], ["x (1)", "not installed", "1.00"], ["x (2)", "", ""]]  # fmt: skip
+    with pytest.raises(SystemExit, match=r"nowhere not found: pip install"):
+        run("--opponents", "nowhere")
+
+
 def test_files_are_named_after_the_device():
     def named(device, clock, cpu):
         return session.stem({"name": "n", "clock": clock, "hardware": {"device": device, "cpu": cpu}})

@@ -78,3 +78,14 @@ def test_gates_of_any_size_are_finite(size):
     tokens, state = jax.tree.map(jnp.float32, draw(gates=size))
     out = jax.device_get(jax.jit(partial(both, mlstm.run))(tokens, state))
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(out))
+
+
+@pytest.mark.slow  # 64k tokens
+def test_64k_tokens_in_bfloat16_are_finite():
+    """Values and gradients; where nothing is forgotten, too, so that sums and the maximum grow to the end."""
+    (q, k, v, i, f), state = draw(length=2**16)
+    for forgets in (1.0, 0.0):
+        tokens = *(jnp.asarray(a, "bfloat16") for a in (q, k, v)), jnp.float32(i), jnp.float32(forgets * f)
+        loss = lambda tokens, state: jnp.sum(mlstm.run(*tokens, state, *flags(2**16))[0] ** 2)
+        out = jax.device_get(jax.jit(jax.value_and_grad(loss, (0, 1)))(tokens, jax.tree.map(jnp.float32, state)))
+        assert all(np.isfinite(np.float32(a)).all() for a in jax.tree.leaves(out))

@@ -30,6 +30,7 @@ from seqjax.ops import (
     linear_attention,
     losses,
     matrix_state,
+    mlstm,
     positions,
     ring,
     state_space,
@@ -111,6 +112,15 @@ def of_matrix_state(width=K, cut=True):
     return f, (q, k, v, -abs(g), S)
 
 
+def of_mlstm(cut=True):
+    """Gates so large that the maximum moves, and a state whose m is below that of the start."""
+    L = 24
+    options = dict(zip(("mask_BL", "reset_BL"), flags(L), strict=True)) if cut else {}
+    shapes = (*((B, L, H, K),) * 3, *((B, L, H),) * 2, (B, H, K, K), (B, H, K), (B, H))
+    q, k, v, i, f, C, n, m = (draw(*shape) for shape in shapes)
+    return functools.partial(mlstm.run, chunk=4, **options), (q, k, v, 5 * i - 5, -abs(f), (C, n, m - 3))
+
+
 def of_convolution(op, dilation=1, cut=True):
     """A cache that is longer than a chunk."""
     L, W = 8, 4
@@ -159,6 +169,7 @@ GROUPS = {
         "linear attention": of_linear_attention,
         "convolution": part(of_convolution, conv.depthwise),
         "matrix state": of_matrix_state,
+        "mlstm": of_mlstm,
         "a hybrid, tensor=2": MODEL,
     },
     "attention": {
@@ -191,6 +202,8 @@ GROUPS = {
         "qrnn and s5": part(of_model, mixer=(mixer("qrnn"), mixer("s5")), tie_embeddings=True),
         "matrix state, one decay per head": part(of_matrix_state, 1, cut=False),
         "matrix states": part(of_model, mixer=(mixer("retnet"), mixer("mamba2", state_size=3), mixer("gla")), layers=3),
+        "mlstm, whole documents": part(of_mlstm, cut=False),
+        "mlstm and min_gru": part(of_model, mixer=(mixer("mlstm"), mixer("min_gru")), tie_embeddings=True),
         "convolution, whole documents": part(of_convolution, conv.full, cut=False),
         "convolution, dilated": part(of_convolution, conv.full, 2),
         "lru and min_gru": part(of_model, mixer=(mixer("lru"), mixer("min_gru")), tie_embeddings=True),
@@ -326,7 +339,7 @@ def test_keys_go_round_one_chunk_at_a_time():
 
 
 def test_recurrences_exchange_states_and_never_inside_a_loop():
-    for name in ("diagonal, associative", "linear attention"):
+    for name in ("diagonal, associative", "linear attention", "mlstm"):
         one = found("few")[name]
         assert one["loops"] and not one["inside"] and "all-gather" in one["all"], name
 
@@ -418,7 +431,7 @@ def test_attention_refuses_scores_and_caches_that_are_not_cut(over_four, options
 CUTTABLE = {"attention", "sparse_attention", "linear_attention"}
 CUTTABLE |= {"hgrn", "lru", "min_gru", "min_lstm", "mamba", "qrnn", "rg_lru", "s4d", "s5"}
 CUTTABLE |= {"gated", "gated_conv", "parallel", "tcn"}
-CUTTABLE |= {"gla", "hgrn2", "mamba2", "retnet"}
+CUTTABLE |= {"gla", "hgrn2", "mamba2", "mlstm", "retnet"}
 
 
 @pytest.mark.parametrize("name", lookup.names("seqjax.mixers"))

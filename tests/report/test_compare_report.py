@@ -91,7 +91,15 @@ def test_says_who_is_first_and_how_sure_that_is(written):
         assert "ahead of lstm with" in shown and "beaten by gru and lstm" in shown
         assert "rnn: its best learning rate, 10, is the highest" not in shown  # it diverges at 1
         assert "seqjax compare --config x.py" in shown and "matched within 1.00%" in shown
-        for wanted in ("75 %", "Learning rates", "diverged", "Score against length", "P(better)"):
+        for wanted in (
+            "tokens per second, alone",
+            *(f"{9 / seconds:,.0f}" for *_, seconds in COSTS.values()),
+            "75 %",
+            "Learning rates",
+            "diverged",
+            "Score against length",
+            "P(better)",
+        ):
             assert wanted in shown, wanted
 
 

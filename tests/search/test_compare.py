@@ -446,6 +446,15 @@ def test_the_command_wants_a_workdir_and_a_comparison(tmp_path):
     assert refused.code == 2 and "get_comparison" in refused.err
 
 
+def test_an_option_that_the_executor_refuses_is_one_sentence_and_leaves_no_folder(tmp_path):
+    file = launch.write(tmp_path / "c.json", FILE | {"executor": {"name": "slurm", "options": ["constraint"]}})
+    refused = launch.main("compare", "--config", file, "--workdir", tmp_path / "w")
+    assert refused.code == 2 and not (tmp_path / "w").exists(), refused
+    assert refused.err == (
+        "seqjax: executor: options has 'constraint', wanted KEY=VALUE, which becomes --KEY=VALUE of sbatch.\n"
+    )
+
+
 # The same checkpoint on other data.
 
 

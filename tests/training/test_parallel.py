@@ -145,6 +145,13 @@ def test_what_does_not_fit_the_devices_is_refused(monkeypatch, options):
     ("overrides", "words"),
     [
         (("model.mixer=gru",), ("GRU", "parallel.sequence=2")),
+        (
+            ('model.mixer=["delta_net","gated_delta_net","rwkv7"]', "model.layers=3"),
+            (
+                "DeltaNet, GatedDeltaNet, RWKV7 cannot work on parts of a sequence: choose attention, ",
+                "a linear recurrence without the delta rule, or parallel.sequence=1.",
+            ),
+        ),
         (("model.mixer=['lru','lstm']", "model.layers=2"), ("LSTM",)),
         (("model.mixer=attention", "parallel.sequence=4"), ("6 tokens", "length 7")),
         (("model.mixer=attention", "loader.buckets=[5,8]"), ("7 tokens", "length 8")),

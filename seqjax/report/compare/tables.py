@@ -102,6 +102,7 @@ def sizes(f: Findings) -> Table:
         Number("state bytes"): lambda found: words.count(found.size.state_bytes),
         Number("memory per step"): lambda found: known(found.size.temporary_bytes, lambda n: f"{n / 2**20:,.1f} MiB"),
         Number("time per step, alone"): lambda found: words.seconds(found.size.step_seconds),
+        Number("tokens per second, alone"): lambda found: words.count(found.size.tokens / found.size.step_seconds),
         Number("share of the target"): lambda found: known(found.size.matched, "{:.2%}".format),
     }
     return _founds(f, "Sizes", columns)
