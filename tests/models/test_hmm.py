@@ -270,12 +270,14 @@ RISES = {
 }
 
 
-@pytest.mark.parametrize("name", RISES)
-def test_the_objective_never_falls(name):
+@pytest.mark.parametrize(
+    ("name", "ways"), [("tokens", [0, 1]), ("frames", [0]), ("left_right", [1]), ("mixtures", [0, 1])]
+)
+def test_the_objective_never_falls(name, ways):
     """log p(x) + log prior, and of Viterbi training that of the best path."""
     make, draw = RISES[name]
     model, x = make(), draw()
-    for hard in (False, True):
+    for hard in HARD[name]:
         params, before = start(model, x), -np.inf
         step = jax.jit(lambda params, hard=hard: model.apply(
             {"params": params}, x, method="expected", mask_BL=RAGGED, hard=hard))  # fmt: skip
@@ -345,9 +347,10 @@ def test_a_classifier_is_one_model_per_class():
             new["emission"]["mean"][c * K : (c + 1) * K], wanted["emission"]["mean"], rtol=1e-4, atol=1e-5
         )
     np.testing.assert_allclose(np.exp(new["prior"]), [0.5, 0.5], rtol=1e-6)
-    sums, log_p_B = ask(made, params, x, "expected", mask_BL=RAGGED)
-    np.testing.assert_allclose(log_p_B, jax.nn.logsumexp(y, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(sums["prior"], np.exp(y - log_p_B[:, None]).sum(0), rtol=1e-5)
+    some = RAGGED & (np.arange(B) > 0)[:, None]  # an empty row is of no class
+    sums, log_p_B = ask(made, params, x, "expected", mask_BL=some)
+    np.testing.assert_allclose(log_p_B[1:], jax.nn.logsumexp(y[1:], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(sums["prior"], np.exp(y - log_p_B[:, None])[1:].sum(0), rtol=1e-5)
     with pytest.raises(ValueError, match="classifies whole sequences, so it has no state"):
         made.init_state(B)
 
