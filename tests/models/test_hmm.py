@@ -433,6 +433,18 @@ def test_left_right_begins_with_equal_segments():
         model.begin(params, x, jax.random.key(0), mask_BL=np.arange(L)[None].repeat(B, 0) < 2)
 
 
+def test_a_tagger_begins_with_known_tags_and_refuses_impossible_ones():
+    model, x = tagger(), tokens()
+    allowed = np.ones((B, L, K), bool)
+    allowed[:2] = np.arange(K) == 1
+    begun = model.begin(start(model, x), x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
+    seen = np.bincount(x[:2][RAGGED[:2]], minlength=V) + 1
+    np.testing.assert_allclose(np.exp(begun["emission"]["logits"][1]), seen / seen.sum(), rtol=1e-5)
+    allowed[2, 3] = False
+    with pytest.raises(ValueError, match="token 3 of row 2 in the first batch may have none of the 3 tags"):
+        model.begin(start(model, x), x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
+
+
 def test_ergodic_begins_with_clusters_and_each_class_with_its_own():
     x, label = reals() + np.float32([0, 50])[np.array([0, 1, 0, 1]), None, None], np.array([0, 1, 0, 1])
     model = hmm.Model(inputs=spec.features(F, L, classes=2), head=classes(2), states=2)

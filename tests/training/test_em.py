@@ -155,6 +155,9 @@ def test_tags_are_counted_once():
     got = [jax.nn.softmax(a.reshape(3, -1)) for a in (state.params["transition"], state.params["emission"]["logits"])]
     np.testing.assert_allclose(got[0], normed(next_KK), atol=1e-6)
     np.testing.assert_allclose(got[1], normed(count_KV), atol=1e-6)
+    never = dict(e.batches.first, tags=np.full_like(e.batches.first["tags"], 3))  # the tags are 0, 1 and 2
+    bad, totals = step(state, zeros, never)
+    assert totals["skipped"].total == 1 and digest(bad.params) == digest(state.params)
     with pytest.raises(ConfigError, match="count needs data that say every hidden state"):
         experiment(learner="count")
 
