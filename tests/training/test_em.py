@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from test_learners import last
 
+from seqjax.search.plan import Entry
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.net import Net
 from seqjax.training.step import zero_totals
@@ -160,6 +162,12 @@ def test_tags_are_counted_once():
     assert totals["skipped"].total == 1 and digest(bad.params) == digest(state.params)
     with pytest.raises(ConfigError, match="count needs data that say every hidden state"):
         experiment(learner="count")
+
+
+def test_a_comparison_gives_it_no_learning_rate():
+    """It would be refused, as nothing reads it; all rates of the grid are then the same run."""
+    rate = lambda config: Entry(0, "x", None, None, resolve(config)).trial(Path("x"), 0.3, 1).config["optim"]
+    assert rate(tree())["learning_rate"] == 1e-3 and rate(launch.tiny())["learning_rate"] == 0.3
 
 
 @pytest.mark.parametrize(
