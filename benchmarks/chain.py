@@ -5,11 +5,13 @@
 
 Given are the log-probabilities of the observations, so no emission is computed. `filter` computes log p(z_t | x_1..t)
 and the likelihood, `smooth` log p(z_t | x_1..L) (hmmlearn: the probabilities), `viterbi` the best path and its weight,
-`em` the likelihood and the expected counts of first states, moves and states. Ours computes in float32, hmmlearn in
-float64: it has nothing else. `hmmlearn_log` and `hmmlearn_scaling` are its two implementations (its Viterbi has one);
-it reads one sequence after the other, and its filter is a forward pass that is then normalised. `plain` is a loop over
-`logsumexp` in JAX, and its gradient by autodiff. The last table has the memory of `em` beside that of a (K, K) array
-for each token.
+`em` the likelihood and the expected counts of first states, moves and states; `em_logs` is the same for a model whose
+states follow each other, with scores so far apart that scaled probabilities underflow in float32 (and hmmlearn's counts
+by scaling are NaN at 64 states). Ours computes in float32, hmmlearn in float64: it has nothing else. `hmmlearn_log` and
+`hmmlearn_scaling` are its two implementations (its Viterbi has one); it reads one sequence after the other, and its
+filter is a forward pass that is then normalised. `plain` is a loop over `logsumexp` in JAX, and its gradient by
+autodiff; `associative` is the filter by `jax.lax.associative_scan`. The last table has the memory of `em` beside that
+of a (K, K) array for each token.
 """
 
 import functools
@@ -25,15 +27,19 @@ from benchmarks.ready import Built
 from benchmarks.results import Target
 
 SHAPES = ((64, 200, 8), (16, 1000, 32), (1, 16_384, 64))
-WHAT = ("filter", "smooth", "viterbi", "em")
+WHAT = ("filter", "smooth", "viterbi", "em", "em_logs")
 
 
-def drawn(B: int, L: int, K: int):
+def drawn(what: str, B: int, L: int, K: int):
     """log p of first states, moves and observations, float32."""
     rng = np.random.default_rng(0)
-    p_XK = np.float32(rng.dirichlet(np.ones(K), 1 + K))
-    start_K, *transition_KK = np.log(p_XK.clip(1e-6))
-    return start_K, np.stack(transition_KK), 2 * rng.standard_normal((B, L, K), np.float32)
+    p_XK, spread = np.float32(rng.dirichlet(np.ones(K), 1 + K)).clip(1e-6), 2
+    if what == "em_logs":
+        stay_KK, spread = np.eye(K, dtype="float32"), 50
+        p_XK = np.concatenate([stay_KK[:1], 0.9 * stay_KK + 0.1 * np.roll(stay_KK, 1, axis=1)])
+    with np.errstate(divide="ignore"):
+        start_K, *transition_KK = np.log(p_XK)
+    return start_K, np.stack(transition_KK), spread * rng.standard_normal((B, L, K), np.float32)
 
 
 def ours(what, B, L, K) -> Built:
@@ -49,7 +55,8 @@ def ours(what, B, L, K) -> Built:
         "viterbi": chain.viterbi,
         "em": jax.value_and_grad(total, (0, 1, 2)),
     }
-    return ready.jitted(calls[what], *drawn(B, L, K))
+    calls["em_logs"] = calls["em"]
+    return ready.jitted(calls[what], *drawn(what, B, L, K))
 
 
 def plain(what, B, L, K) -> Built:
@@ -92,7 +99,32 @@ def plain(what, B, L, K) -> Built:
         "viterbi": viterbi,
         "em": jax.value_and_grad(total, (0, 1, 2)),
     }
-    return ready.jitted(calls[what], *drawn(B, L, K))
+    calls["em_logs"] = calls["em"]
+    return ready.jitted(calls[what], *drawn(what, B, L, K))
+
+
+def associative(what, B, L, K) -> Built:
+    """The filter by `jax.lax.associative_scan` over the matrices exp(transition + score) of all tokens, each scaled."""
+    import jax
+    import jax.numpy as jnp
+
+    def filter(start_K, transition_KK, score_BLK):
+        def join(earlier, later):
+            (a, log_a), (b, log_b) = earlier, later
+            product = jnp.matmul(a, b, precision="highest")
+            scale = jnp.max(product, axis=(2, 3), keepdims=True)
+            return product / scale, log_a + log_b + jnp.log(scale)
+
+        first_KK = jnp.broadcast_to(start_K[None], (K, K))
+        move_BLKK = jnp.broadcast_to(transition_KK[None, None], (B, L, K, K)).at[:, 0].set(first_KK[None])
+        log_BLKK = move_BLKK + score_BLK[:, :, None]
+        peak_BL11 = jnp.max(log_BLKK, axis=(2, 3), keepdims=True)
+        joint_BLKK, log_BL11 = jax.lax.associative_scan(join, (jnp.exp(log_BLKK - peak_BL11), peak_BL11), axis=1)
+        total_BL = jnp.log(joint_BLKK[:, :, 0].sum(-1)) + log_BL11[:, :, 0, 0]
+        evidence_BL = jnp.diff(total_BL, axis=1, prepend=jnp.zeros((B, 1)))
+        return jnp.log(joint_BLKK[:, :, 0] / joint_BLKK[:, :, 0].sum(-1, keepdims=True)), evidence_BL
+
+    return ready.jitted(filter, *drawn(what, B, L, K))
 
 
 def hmmlearn(implementation, what, B, L, K) -> Built:
@@ -107,7 +139,7 @@ def hmmlearn(implementation, what, B, L, K) -> Built:
         def _compute_likelihood(self, X):
             return np.exp(X)
 
-    start_K, transition_KK, score_BLK = map(np.float64, drawn(B, L, K))
+    start_K, transition_KK, score_BLK = map(np.float64, drawn(what, B, L, K))
     model = Given(K, implementation=implementation, params="st", init_params="")
     model.startprob_, model.transmat_ = (np.exp(a - logsumexp(a, -1, keepdims=True)) for a in (start_K, transition_KK))
     X, lengths = score_BLK.reshape(B * L, K), [L] * B
@@ -128,6 +160,7 @@ def hmmlearn(implementation, what, B, L, K) -> Built:
         "smooth": lambda: model.score_samples(X, lengths)[1],
         "viterbi": lambda: model.decode(X, lengths)[::-1],
         "em": em,
+        "em_logs": em,
     }
     return Built(calls[what], "cpu")
 
@@ -136,17 +169,21 @@ OPPONENTS = {
     "hmmlearn_log": functools.partial(hmmlearn, "log"),
     "hmmlearn_scaling": functools.partial(hmmlearn, "scaling"),
     "plain": plain,
+    "associative": associative,
 }
+OWN = ("plain", "associative")
 
 
 def serves(name: str, case: dict) -> bool:
-    """Whether a contender takes part: hmmlearn has one Viterbi."""
-    return (name, case["what"]) != ("hmmlearn_scaling", "viterbi")
+    """Whether a contender takes part: hmmlearn has one Viterbi, and `plain` gives NaN where a move is forbidden."""
+    left_out = {"hmmlearn_scaling": ("viterbi",), "plain": ("em_logs",), "associative": WHAT[1:]}
+    return case["what"] not in left_out.get(name, ())
 
 
 def targets(what, B, L, K) -> list[Target]:
     """The targets of one case."""
-    return [Target("hmmlearn_log", least=1.0 if what == "viterbi" else 10.0)]
+    least = {"viterbi": 1.0, "em_logs": None}.get(what, 10.0)
+    return [Target("hmmlearn_log", least=least)] if least else []
 
 
 def memory(rows: list[dict]) -> tuple[str, list[list[str]]]:
@@ -164,10 +201,10 @@ def main(argv: list[str] | None = None) -> None:
     """Parses, times case by case, and writes the results after each."""
     args = session.parse(session.parser("chain", __doc__, OPPONENTS, "B,L,K", what=WHAT), argv)
     if importlib.util.find_spec("hmmlearn") is None and any(name.startswith("hmmlearn") for name in args.opponents):
-        sys.exit("hmmlearn not found: pip install hmmlearn, or choose --opponents plain.")
+        sys.exit("hmmlearn not found: pip install -e '.[test]', or choose other --opponents.")
     shapes = [dict(zip("BLK", shape, strict=True)) for shape in args.shapes or SHAPES]
     cases = [{"what": what, **shape} for what in args.what for shape in shapes]
-    result = session.run(args, cases, session.contenders(args, ours, OPPONENTS, ("plain",)), targets, serves)
+    result = session.run(args, cases, session.contenders(args, ours, OPPONENTS, OWN), targets, serves)
     caption, lines = memory(result["rows"])
     table = Table(*lines[0], title=caption)
     for line in lines[1:]:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from seqjax.ops import _semiring as semiring
 from seqjax.ops._semiring import Chain, finite, keep
 
-# In the scaled form, terms below 1e-38 become 0. They are at most 1e-30 of a state if the evidence is at least EVIDENCE
-# times what it can be, and then do not count in a prediction of at least PREDICTED. The posterior's are within MESSAGE.
-EVIDENCE, PREDICTED, MESSAGE = 1e-8, 1e-21, (1e-12, 1e10)
+# In the scaled form, terms below 1e-38 of the best become 0. If the evidence is at least EVIDENCE of what it could be,
+# these are below 1e-25 of the sum, and do not count in predictions of at least PREDICTED. What is lost of a message in
+# the range MESSAGE is below 1e-38 times its upper bound, and does not count beside the lower one.
+EVIDENCE, PREDICTED, MESSAGE = 1e-13, 1e-18, (1e-15, 1e15)
 
 
 @jax.custom_vjp
@@ -44,15 +45,15 @@ def _scaled(chain):
     weight_LBK, peak_LB1 = _exp(chain.score_LBK, 1)
 
     def step(p_BK, slices):
-        weight_BK, own_BKK, real_B1, fresh_B1 = slices
-        predicted_BK = jnp.where(fresh_B1, start_K[None], _times(p_BK, move if own_BKK is None else own_BKK))
+        weight_BK, own_BKK, real_BK, fresh_BK = slices
+        predicted_BK = jnp.where(fresh_BK, start_K[None], _times(p_BK, move if own_BKK is None else own_BKK))
         joint_BK = predicted_BK * weight_BK
         evidence_B1 = jnp.sum(joint_BK, axis=1, keepdims=True)
-        return keep(real_B1, joint_BK / evidence_B1, p_BK), (predicted_BK, evidence_B1)
+        return keep(real_BK, joint_BK / evidence_B1, p_BK), (predicted_BK, evidence_B1)
 
     slices = weight_LBK, chain.own(move), *chain.slices[2:]
     _, (predicted_LBK, evidence_LB1) = jax.lax.scan(step, jnp.exp(chain.state_BK), slices)
-    real_LB1, fresh_LB1 = chain.slices[2:]
+    real_LB1, fresh_LB1 = chain.flags
     low_LBK = keep(real_LB1, ~(predicted_LBK >= PREDICTED), False)  # also NaN
     spoilt = jnp.any(keep(real_LB1, ~(evidence_LB1 >= EVIDENCE), False))
 
@@ -91,10 +92,10 @@ def _is_zero(cotangent) -> bool:
     return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
 
 
-def _through(g_BK, later_BK, g_B1, p_BK, real_B1):
+def _through(g_BK, later_BK, g_B1, p_BK, real_BK):
     """The gradient by a prediction, also that by the score, from those by the filter (its own, later) and evidence."""
     g_BK = later_BK if g_BK is None else g_BK + later_BK
-    return keep(real_B1, g_BK - p_BK * (jnp.sum(g_BK, axis=1, keepdims=True) - g_B1), 0.0)
+    return keep(real_BK, g_BK - p_BK * (jnp.sum(g_BK, axis=1, keepdims=True) - g_B1), 0.0)
 
 
 def _back_scaled(chain, g_LBK, g_LB1, filter_LBK, predicted_LBK):
@@ -103,11 +104,11 @@ def _back_scaled(chain, g_LBK, g_LB1, filter_LBK, predicted_LBK):
     p_LBK, inverse_LBK = jnp.exp(filter_LBK), jnp.where(unlinked_LBK, 0, jnp.exp(move_peak_LB1 - predicted_LBK))
 
     def step(message_BK, slices):
-        g_BK, g_B1, p_BK, inverse_BK, own_BKK, real_B1 = slices
-        d_BK = _through(g_BK, p_BK * message_BK, g_B1, p_BK, real_B1)
+        g_BK, g_B1, p_BK, inverse_BK, own_BKK, real_BK = slices
+        d_BK = _through(g_BK, p_BK * message_BK, g_B1, p_BK, real_BK)
         ratio_BK = d_BK * inverse_BK
         back = jnp.swapaxes(move if own_BKK is None else own_BKK, -1, -2)
-        return keep(real_B1, _times(ratio_BK, back), message_BK), (d_BK, ratio_BK)
+        return keep(real_BK, _times(ratio_BK, back), message_BK), (d_BK, ratio_BK)
 
     slices = g_LBK, g_LB1, p_LBK, inverse_LBK, chain.own(move), chain.slices[2]
     message_BK, (d_LBK, ratio_LBK) = jax.lax.scan(step, jnp.zeros_like(chain.state_BK), slices, reverse=True)
@@ -123,12 +124,12 @@ def _back_exact(chain, g_LBK, g_LB1, filter_LBK, predicted_LBK):
 
     def step(carry, slices):
         message_BK, sum_BKK = carry
-        g_BK, g_B1, filter_BK, predicted_BK, before_BK, (_, own_BKK, real_B1, fresh_B1) = slices
-        d_BK = _through(g_BK, message_BK, g_B1, jnp.exp(filter_BK), real_B1)
+        g_BK, g_B1, filter_BK, predicted_BK, before_BK, (_, own_BKK, real_BK, fresh_BK) = slices
+        d_BK = _through(g_BK, message_BK, g_B1, jnp.exp(filter_BK), real_BK)
         move_XKK = chain.transition[None] if shared else own_BKK
         pair_BKK = jnp.exp(before_BK[:, :, None] + move_XKK - finite(predicted_BK)[:, None])
-        pair_BKK = jnp.where(fresh_B1[..., None], 0, pair_BKK) * d_BK[:, None]
-        message_BK = keep(real_B1, jnp.sum(pair_BKK, axis=2), message_BK)
+        pair_BKK = jnp.where(fresh_BK[:, None], 0, pair_BKK) * d_BK[:, None]
+        message_BK = keep(real_BK, jnp.sum(pair_BKK, axis=2), message_BK)
         sum_BKK, own_BKK = (sum_BKK + pair_BKK, None) if shared else (None, pair_BKK)
         return (message_BK, sum_BKK), (d_BK, own_BKK)
 
@@ -156,25 +157,25 @@ def _smooth_scaled(chain, filter_LBK, evidence_LB):
     weight_LBK = jnp.exp(chain.score_LBK + move_peak_LB1 - finite(evidence_LB)[..., None])
 
     def step(message_BK, slices):
-        weight_BK, own_BKK, real_B1, fresh_B1 = slices
+        weight_BK, own_BKK, real_BK, fresh_BK = slices
         back = jnp.swapaxes(move if own_BKK is None else own_BKK, -1, -2)
-        new_BK = jnp.where(fresh_B1, 1, _times(message_BK * weight_BK, back))
-        return keep(real_B1, new_BK, message_BK), message_BK
+        new_BK = jnp.where(fresh_BK, 1, _times(message_BK * weight_BK, back))
+        return keep(real_BK, new_BK, message_BK), message_BK
 
     slices = weight_LBK, chain.own(move), *chain.slices[2:]
     _, message_LBK = jax.lax.scan(step, jnp.ones_like(chain.state_BK), slices, reverse=True)
     least, most = MESSAGE
     far_LBK = (filter_LBK > -jnp.inf) & ~((message_LBK >= least) & (message_LBK <= most))
-    return jnp.log(message_LBK), jnp.any(keep(chain.slices[2], far_LBK, False))
+    return jnp.log(message_LBK), jnp.any(keep(chain.flags[0], far_LBK, False))
 
 
 def _smooth_exact(chain, evidence_LB):
     def step(message_BK, slices):
-        evidence_B1, (score_BK, own_BKK, real_B1, fresh_B1) = slices
+        evidence_B1, (score_BK, own_BKK, real_BK, fresh_BK) = slices
         move_XKK = chain.transition[None] if own_BKK is None else own_BKK
         ahead_BK = message_BK + score_BK - evidence_B1
-        new_BK = jnp.where(fresh_B1, 0, semiring.LOG.product(ahead_BK, jnp.swapaxes(move_XKK, 1, 2)))
-        return keep(real_B1, new_BK, message_BK), message_BK
+        new_BK = jnp.where(fresh_BK, 0, semiring.LOG.product(ahead_BK, jnp.swapaxes(move_XKK, 1, 2)))
+        return keep(real_BK, new_BK, message_BK), message_BK
 
     slices = finite(evidence_LB)[..., None], chain.slices
     return jax.lax.scan(step, jnp.zeros_like(chain.state_BK), slices, reverse=True)[1]

@@ -25,10 +25,20 @@ class Chain(NamedTuple):
     fresh_LB: jax.Array  # the real ones that start a document
 
     @property
+    def flags(self):
+        """`real` (None: all are) and `fresh`, (L, B, 1)."""
+        return None if self.real_LB is None else self.real_LB[..., None], self.fresh_LB[..., None]
+
+    @property
     def slices(self):
-        """What a scan reads: for each token its score, transition (None: the shared one) and flags (B, 1)."""
-        wide = lambda flag_LB: None if flag_LB is None else flag_LB[..., None]
-        return self.score_LBK, self.own(self.transition), wide(self.real_LB), wide(self.fresh_LB)
+        """What a scan reads of each token: its score, transition (None: the shared one) and flags.
+
+        The flags are as wide as a state: spread inside the loop they would take most of its time if K is small.
+        """
+        wide = [
+            None if flag_LB1 is None else jnp.broadcast_to(flag_LB1, self.score_LBK.shape) for flag_LB1 in self.flags
+        ]
+        return self.score_LBK, self.own(self.transition), *wide
 
     def own(self, transition):
         """A transition that each token has for itself, or None."""
@@ -46,15 +56,16 @@ def forward(semiring: Semiring, chain: Chain):
     """Of each token: the normalised state (L, B, K), what it was predicted to be (L, B, K), the evidence (L, B)."""
 
     def step(state_BK, slices):
-        score_BK, own_BKK, real_B1, fresh_B1 = slices
+        score_BK, own_BKK, real_BK, fresh_BK = slices
         move_XKK = chain.transition[None] if own_BKK is None else own_BKK
-        predicted_BK = jnp.where(fresh_B1, chain.start_K[None], semiring.product(state_BK, move_XKK))
+        predicted_BK = jnp.where(fresh_BK, chain.start_K[None], semiring.product(state_BK, move_XKK))
         joint_BK = predicted_BK + score_BK
         evidence_B1 = semiring.total(joint_BK, axis=1)[:, None]
-        state_BK = keep(real_B1, joint_BK - finite(evidence_B1), state_BK)
-        return state_BK, (state_BK, predicted_BK, keep(real_B1, evidence_B1, 0.0)[:, 0])
+        state_BK = keep(real_BK, joint_BK - finite(evidence_B1), state_BK)
+        return state_BK, (state_BK, predicted_BK, evidence_B1[:, 0])
 
-    return jax.lax.scan(step, chain.state_BK, chain.slices)[1]
+    _, (state_LBK, predicted_LBK, evidence_LB) = jax.lax.scan(step, chain.state_BK, chain.slices)
+    return state_LBK, predicted_LBK, keep(chain.real_LB, evidence_LB, 0.0)
 
 
 def walk(state_LBK, chain: Chain):
@@ -65,10 +76,10 @@ def walk(state_LBK, chain: Chain):
     """
 
     def step(onward_BK, slices):
-        state_BK, (_, own_BKK, real_B1, fresh_B1) = slices
+        state_BK, (_, own_BKK, real_BK, fresh_BK) = slices
         z_B = jnp.argmax(state_BK + onward_BK, axis=1).astype(jnp.int32)
         into_BK = chain.transition.T[z_B] if own_BKK is None else jax.vmap(lambda a, z: a[:, z])(own_BKK, z_B)
-        return keep(real_B1, jnp.where(fresh_B1, 0.0, into_BK), onward_BK), z_B
+        return keep(real_BK, jnp.where(fresh_BK, 0.0, into_BK), onward_BK), z_B
 
     onward_BK, path_LB = jax.lax.scan(step, jnp.zeros_like(chain.state_BK), (state_LBK, chain.slices), reverse=True)
     return path_LB, onward_BK
@@ -120,9 +131,9 @@ def last_real(real_LB):
     return jnp.pad(jax.lax.cummax(number_LB, axis=0), [(1, 0), (0, 0)])
 
 
-def keep(real_B1, new, old):
+def keep(real_X, new, old):
     """`new` at real tokens, `old` at masked ones."""
-    return new if real_B1 is None else jnp.where(real_B1, new, old)
+    return new if real_X is None else jnp.where(real_X, new, old)
 
 
 def finite(log_X):

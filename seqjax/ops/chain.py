@@ -14,8 +14,11 @@ read the same arguments:
 -inf forbids a state or a transition. The documents of a row are independent; what there is one of per row adds up over
 them. If the whole document is impossible, its states are -inf from the first impossible token on.
 
-Rabiner 1989, "A tutorial on hidden Markov models", https://doi.org/10.1109/5.18626; for conditional random fields,
-Lafferty et al. 2001. On one core of a CPU, one token after the other is fastest: see `benchmarks/chain.py`.
+The scans compute one token after the other, on every platform: on a CPU `jax.lax.associative_scan` takes 6 to 50 times
+as long (docs/speed.md). Their backward passes are written by hand and keep no (K, K) of a token.
+
+Rabiner 1989, "A tutorial on hidden Markov models", https://doi.org/10.1109/5.18626; Lafferty et al. 2001, "Conditional
+random fields: probabilistic models for segmenting and labeling sequence data".
 """
 
 import jax
@@ -60,8 +63,8 @@ def log_likelihood(start_K, transition, score_BLK, state_BK=None, *, mask_BL=Non
     (B, L, K) arrays, and no (K, K) of a token. Arguments and errors are those of `filter`.
     """
     _, evidence_BL, _ = filter(start_K, transition, score_BLK, state_BK, mask_BL=mask_BL, reset_BL=reset_BL)
-    possible_B = jnp.all(evidence_BL > -jnp.inf, axis=1)
-    return jnp.where(possible_B, jnp.sum(jnp.where(possible_B[:, None], evidence_BL, 0), axis=1), -jnp.inf)
+    total_B = jnp.sum(evidence_BL, axis=1)
+    return jnp.where(total_B > -jnp.inf, total_B, -jnp.inf)  # no gradient by what came before an impossible token
 
 
 def viterbi(start_K, transition, score_BLK, state_BK=None, *, mask_BL=None, reset_BL=None):
@@ -98,16 +101,16 @@ def n_best(n: int, start_K, transition, score_BLK, *, mask_BL=None, reset_BL=Non
     B, K = chain.state_BK.shape
 
     def step(best_BKN, slices):
-        score_BK, own_BKK, real_B1, fresh_B1 = slices
+        score_BK, own_BKK, real_BK, fresh_BK = slices
         move_XKK = chain.transition[None] if own_BKK is None else own_BKK
-        move_BKK = jnp.where(fresh_B1[..., None], chain.start_K[None, None], move_XKK)
+        move_BKK = jnp.where(fresh_BK[:, None], chain.start_K[None, None], move_XKK)
         every_BMK = (best_BKN[..., None] + move_BKK[:, :, None]).reshape(B, K * n, K)
         best_of_BKN, origin_BKN = jax.lax.top_k(_swap_last(every_BMK), n)
         joint_BKN = best_of_BKN + score_BK[..., None]
-        peak_B1 = jnp.max(joint_BKN, axis=(1, 2))[:, None]
-        real_B11 = None if real_B1 is None else real_B1[..., None]
-        best_BKN = semiring.keep(real_B11, joint_BKN - semiring.finite(peak_B1)[..., None], best_BKN)
-        return best_BKN, (origin_BKN.reshape(B, K * n), semiring.keep(real_B1, peak_B1, 0.0))
+        peak_B11 = jnp.max(joint_BKN, axis=(1, 2), keepdims=True)
+        real_BK1 = None if real_BK is None else real_BK[..., None]
+        best_BKN = semiring.keep(real_BK1, joint_BKN - semiring.finite(peak_B11), best_BKN)
+        return best_BKN, (origin_BKN.reshape(B, K * n), peak_B11[..., 0])
 
     def back(end_BN, slices):
         origin_BM, real_B1 = slices
@@ -116,9 +119,11 @@ def n_best(n: int, start_K, transition, score_BLK, *, mask_BL=None, reset_BL=Non
     # One way to have read nothing: more would count paths twice.
     none_BKN = jnp.full((B, K, n), -jnp.inf, chain.state_BK.dtype).at[:, 0, 0].set(0)
     best_BKN, (origin_LBM, peak_LB1) = jax.lax.scan(step, none_BKN, chain.slices)
+    real_LB1, _ = chain.flags
     score_BN, end_BN = jax.lax.top_k(best_BKN.reshape(B, K * n), n)
-    _, path_LBN = jax.lax.scan(back, end_BN, (origin_LBM, chain.slices[2]), reverse=True)
-    return _swap_last(masks.fill(_swap(path_LBN), mask_BL)), score_BN + jnp.sum(peak_LB1, axis=0)
+    _, path_LBN = jax.lax.scan(back, end_BN, (origin_LBM, real_LB1), reverse=True)
+    score_BN += jnp.sum(semiring.keep(real_LB1, peak_LB1, 0.0), axis=0)
+    return _swap_last(masks.fill(_swap(path_LBN), mask_BL)), score_BN
 
 
 def _chain(start_K, transition, score_BLK, state_BK, mask_BL, reset_BL) -> Chain:
@@ -162,7 +167,7 @@ def _best_backward(kept, cotangents):
     chain, path_LB, first_B, possible_B = kept
     g_B = jnp.where(possible_B, cotangents[1], 0)
     once = lambda z_X: jax.nn.one_hot(z_X, chain.start_K.shape[0], dtype=chain.score_LBK.dtype)
-    real_LB1, fresh_LB1 = chain.slices[2:]
+    real_LB1, fresh_LB1 = chain.flags
     score_LBK = semiring.keep(real_LB1, once(path_LB) * g_B[None, :, None], 0.0)
     linked_LBK = jnp.where(fresh_LB1, 0, score_LBK)
     before_LBK = semiring.before(once(path_LB), once(first_B), chain.real_LB)

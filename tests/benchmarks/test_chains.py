@@ -31,7 +31,7 @@ def shared(what, name):
     return found[0], found[1][0], found[1][1]
 
 
-@pytest.mark.slow  # two programs for each of four questions
+@pytest.mark.slow  # two programs for each of five questions
 @pytest.mark.parametrize("name", chain.OPPONENTS)
 @pytest.mark.parametrize("what", chain.WHAT)
 def test_opponents_compute_the_same(what, name):

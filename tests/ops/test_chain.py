@@ -340,6 +340,48 @@ def test_a_hidden_markov_model_is_the_conditional_random_field_of_its_logs():
     np.testing.assert_allclose(field["log_likelihood"] - model["log_likelihood"], 3 + 2 * (L - 1), rtol=1e-5)
 
 
+def forward_backward(start, move, score):
+    """Per row the logs of the filter, of posterior / filter, and of the likelihood."""
+    alpha, beta = np.zeros_like(score), np.zeros_like(score)
+    joint, total = start + score[:, 0], 0.0
+    for t in range(score.shape[1]):
+        if t:
+            joint = lse(alpha[:, t - 1, :, None] + move, 1) + score[:, t]
+        evidence = lse(joint, 1)
+        total, alpha[:, t] = total + evidence, joint - evidence[:, None]
+    for t in range(score.shape[1] - 1)[::-1]:
+        beta[:, t] = lse(move + (score[:, t + 1] + beta[:, t + 1])[:, None], 2)
+        beta[:, t] -= lse(alpha[:, t] + beta[:, t], 1)[:, None]
+    return alpha, beta, total
+
+
+def test_no_underflow_passes_unnoticed():
+    """Rows from mild to wild, each with its own choice of the form: all logs are right, also those far below 1e-38."""
+    rows, T, S = 600, 12, 4
+    spread = RNG.choice([1.0, 5, 15, 40], (3, rows))
+    start, move = (
+        spread[0, :, None] * RNG.normal(size=(rows, S)),
+        spread[1, :, None, None] * RNG.normal(size=(rows, S, S)),
+    )
+    move[RNG.random(move.shape) < 0.2] = NO
+    move[:, np.arange(S), np.arange(S)] = 0
+    score = spread[2, :, None, None] * RNG.normal(size=(rows, T, S))
+    # State 2 is entered from 0, which becomes 0 in float32, and by far fewer from 1, which does not.
+    start[:2], move[:2], score[:2] = NO, NO, 0.0
+    move[:2, 0, 2], move[:2, 1, 1], move[:2, 2, 2] = 0.0, 0.0, 0.0
+    start[:2, :2], score[:2, 0, :2], move[:2, 1, 2] = [[-10, 0], [0, -29]], [[-88, -60], [-88, 0]], [-41, -59]
+
+    def one(start, move, score):
+        spoilt = _scaled.forward(chain._chain(start, move, score[None], None, None, None))[1]
+        return chain.filter(start, move, score[None])[0][0], chain.smooth(start, move, score[None])[0], spoilt
+
+    filtered, posterior, spoilt = jax.jit(jax.vmap(one))(*narrow(start, move, score))
+    assert 0.2 < np.mean(spoilt) < 0.8
+    alpha, beta, _ = forward_backward(start, move, score)
+    np.testing.assert_allclose(filtered, alpha, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(posterior, alpha + beta, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["scaled", "logs"])
 def test_float32_is_near_float64_over_16k_tokens(kind):
     """Likelihood, filter, posteriors and counts; `logs` is a model of 39 dimensions that moves from left to right."""
@@ -365,16 +407,9 @@ def test_float32_is_near_float64_over_16k_tokens(kind):
     value, filtered, posterior, (first, moves, states), spoilt = ours(*narrow(start, move, score))
     assert bool(spoilt) == (kind == "logs")
 
-    alpha, beta, score = np.zeros((T, S)), np.zeros((T, S)), score[0]
-    joint, wanted = start + score[0], 0.0
-    for t in range(T):
-        joint = joint if t == 0 else lse(alpha[t - 1][:, None] + move, 0) + score[t]
-        wanted, alpha[t] = wanted + lse(joint), joint - lse(joint)
-    for t in range(T - 1)[::-1]:
-        beta[t] = lse(move + (score[t + 1] + beta[t + 1])[None], 1)
-        beta[t] -= lse(alpha[t] + beta[t])
+    (alpha,), (beta,), (wanted,) = forward_backward(start, move[None], score)
     shares = np.exp(alpha + beta)
-    pairs = alpha[:-1, :, None] + move + (score + beta)[1:, None]
+    pairs = alpha[:-1, :, None] + move + (score[0] + beta)[1:, None]
     pairs = np.exp(pairs - lse(pairs, (1, 2))[:, None, None]).sum(0)
     np.testing.assert_allclose(value, wanted, rtol=1e-5)
     far = alpha > -80
