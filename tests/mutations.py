@@ -20,6 +20,7 @@ ATTENTION, LINEAR, STEP = "tests/ops/test_attention.py", "tests/ops/test_linear.
 LINEAR_ATTENTION, WEIGHTS = "tests/ops/test_linear_attention.py", "tests/ops/test_weights.py"
 STATE_SPACE, DIAGONAL = "tests/ops/test_state_space.py", "tests/mixers/test_diagonal.py"
 HMM = "tests/models/test_hmm.py"
+EMISSIONS = "tests/emissions/test_emissions.py"
 MASKS, LOADER, FIELDS = "tests/test_masks.py", "tests/data/test_loader.py", "tests/data/test_fields.py"
 
 # File, what stands there, what is put there, which tests see it.
@@ -41,7 +42,17 @@ MUTATIONS = (
     ("models/_inference.py", "masks.ends(score_BLK.shape[:2], mask_BL, reset_BL)", "reset_BL", HMM),
     ("models/_expectation.py", "jnp.isfinite(log_p_B) & jnp.any(real_BL, axis=1)", "jnp.isfinite(log_p_B)", HMM),
     ("training/learners/em.py", "jnp.where(t == 0, 1.0, (t + 2) ** -self.decay)", "(t + 2) ** -self.decay", "tests/training/test_em.py"),
+    # emissions
+    ("emissions/gaussian.py", "square_KF - count_KF * step_KF**2 + extra", "square_KF + extra", EMISSIONS),
+    ("emissions/gaussian.py", "jnp.maximum(d_GF, floor_1F)", "d_GF", EMISSIONS),
+    ("emissions/gaussian.py", "offset_NF) + rest_FF", "offset_NF)", EMISSIONS),
+    ("emissions/gaussian.py", "(shift_KF + 0.5 *", "(shift_KF +", EMISSIONS),
+    ("emissions/mixture.py", "groups=self.states)", "groups=1)", EMISSIONS),
+    ("emissions/poisson.py", "+ self.prior_shape - 1)", "+ self.prior_shape)", EMISSIONS),
+    ("emissions/_kmeans.py", "np.where(scale_F > 0, scale_F, 1)", "1", "tests/emissions/test_kmeans.py"),
+    ("models/gmm.py", "jnp.where(some_B[:, None], weight_BC, 0)", "weight_BC", "tests/models/test_gmm.py"),
     # ops
+    ("ops/gaussian.py", "explains_X11 = pivot_X11 > RANK *", "explains_X11 = pivot_X11 > 0 *", "tests/ops/test_gaussian.py"),
     ("ops/scan.py", "c_BN = _half(f_BN) * state[1] + _half(i_BN) * g_BN", "c_BN = _half(i_BN) * state[1] + _half(f_BN) * g_BN", ORACLES),
     ("ops/scan.py", "factor_TBM = jnp.concatenate([0.25 * g, 0.25 * before[1]", "factor_TBM = jnp.concatenate([0.25 * g, 0.25 * after[1]", ORACLES),
     ("ops/scan.py", "dn * part * r * (1 - r)", "dn * part * r", ORACLES),

@@ -1,5 +1,6 @@
 """Columns of several kinds."""
 
+import dataclasses
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Annotated
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax import spec
 from seqjax.emissions._base import Emission as _Emission
+from seqjax.spec import Spec
 from seqjax.types import Count, Part
 
 
@@ -57,11 +58,12 @@ class Product(_Emission, kw_only=True):
     def parts(self, parent=None) -> list[_Emission]:
         """Its emissions; unbound unless called in `setup`."""
         given = dict(states=self.states, groups=self.groups, parent=parent)
-        made = zip(self._factories, self._columns, strict=True)
-        return [
-            make(inputs=spec.features(n, self.inputs.length), **given, name=f"emissions_{i}")
-            for i, (make, n) in enumerate(made)
+        own = [
+            Spec({"features": dataclasses.replace(self.field, shape=(n,))}, {"L": self.inputs.length})
+            for n in self._columns
         ]
+        made = enumerate(zip(self._factories, own, strict=True))
+        return [make(inputs=inputs, **given, name=f"emissions_{i}") for i, (make, inputs) in made]
 
     @property
     def free_parameters(self):
