@@ -19,6 +19,7 @@ CELLS, ORACLES = "tests/ops/test_cells.py", "tests/ops/test_oracles.py"
 ATTENTION, LINEAR, STEP = "tests/ops/test_attention.py", "tests/ops/test_linear.py", "tests/training/test_step.py"
 LINEAR_ATTENTION, WEIGHTS = "tests/ops/test_linear_attention.py", "tests/ops/test_weights.py"
 STATE_SPACE, DIAGONAL = "tests/ops/test_state_space.py", "tests/mixers/test_diagonal.py"
+HMM = "tests/models/test_hmm.py"
 EMISSIONS = "tests/emissions/test_emissions.py"
 MASKS, LOADER, FIELDS = "tests/test_masks.py", "tests/data/test_loader.py", "tests/data/test_fields.py"
 
@@ -35,6 +36,12 @@ MUTATIONS = (
     ("masks.py", "allowed & keys.mask_BL[:, None, :]", "allowed | keys.mask_BL[:, None, :]", MASKS),
     ("masks.py", "return next_BL > segment_BL", "return next_BL >= segment_BL", "tests/mixers/test_bidirectional.py"),
     ("masks.py", "choice = block - self.local_blocks - self.global_blocks", "choice = block - self.global_blocks", MASKS),
+    # hidden Markov models
+    ("models/hmm.py", "mixed(mixed(filter_BLK, transition_CKK[0]), self.table_KV())", "mixed(filter_BLK, self.table_KV())", HMM),
+    ("models/_topology.py", "jnp.where(self.allowed, counts + more_R1[None], 0)", "jnp.where(self.allowed, counts, 0)", HMM),
+    ("models/_inference.py", "masks.ends(score_BLK.shape[:2], mask_BL, reset_BL)", "reset_BL", HMM),
+    ("models/_expectation.py", "jnp.isfinite(log_p_B) & jnp.any(real_BL, axis=1)", "jnp.isfinite(log_p_B)", HMM),
+    ("training/learners/em.py", "jnp.where(t == 0, 1.0, (t + 2) ** -self.decay)", "(t + 2) ** -self.decay", "tests/training/test_em.py"),
     # emissions
     ("emissions/gaussian.py", "square_KF - count_KF * step_KF**2 + extra", "square_KF + extra", EMISSIONS),
     ("emissions/gaussian.py", "jnp.maximum(d_GF, floor_1F)", "d_GF", EMISSIONS),

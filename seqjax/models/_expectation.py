@@ -112,6 +112,12 @@ class Expectation(Inference, kw_only=True):
         if self.initial == "random" or (self.tags and allowed_BLK is None):
             return None
         if self.tags:
+            if len(never := np.argwhere(mask_BL & ~np.any(allowed_BLK, axis=2))):
+                row, t = never[0].tolist()
+                raise ValueError(
+                    f"token {t} of row {row} in the first batch may have none of the {self.size} tags: correct the "
+                    "field allowed, all of whose flags are True where nothing is known."
+                )
             known_BL = mask_BL & (np.sum(allowed_BLK, axis=2) == 1)
             return np.where(known_BL, np.argmax(allowed_BLK, axis=2), -1)
         if self.classifies and label_B is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from seqjax import config, renamed, words
+from seqjax import config, lookup, renamed, words
 from seqjax.search import _checks
 from seqjax.search._build import Builder
 from seqjax.search.executors.local import Local
@@ -110,8 +110,10 @@ class Entry:
         return functools.reduce(lambda tree, part: tree[part], key.split("."), self.config)
 
     def trial(self, root: Path, rate: float, seed: int) -> Trial:
-        """One run: `<root>/runs/gru/length-64/rate-0.003/seed-0`."""
-        tree = {**self.config, "seed": seed, "optim": {**self.config["optim"], "learning_rate": rate}}
+        """One run: `<root>/runs/gru/length-64/rate-0.003/seed-0`; a learner without an optimiser is given no rate."""
+        learner = lookup.find(self.config["learner"]["name"], "seqjax.training.learners", "Learner")
+        optim = {**self.config["optim"], **({"learning_rate": rate} if learner.optimises else {})}
+        tree = {**self.config, "seed": seed, "optim": optim}
         return Trial(root / "runs" / self.folder / f"rate-{_checks.rate_name(rate)}" / f"seed-{seed}", tree)
 
 

@@ -5,8 +5,6 @@ import dataclasses
 from seqjax.training.optim import Optim
 from seqjax.types import ConfigError
 
-ALWAYS = {"ema_decay", "learning_rate"}  # of `optim`: comparisons and sweeps set a learning rate for all their runs
-
 
 def check(experiment) -> None:
     """Raises ConfigError unless source, task, model, batches and learner of an `Experiment` fit together."""
@@ -66,8 +64,8 @@ def _check_learner(e) -> None:
             f"optim.ema_decay={e.optim.ema_decay} averages parameters, but learner.name={name!r} does not change "
             "them: set optim.ema_decay=None."
         )
-    keys = sorted(field.name for field in dataclasses.fields(Optim) if field.name not in ALWAYS)
-    unread = [key for key in keys if getattr(e.optim, key) != getattr(Optim(), key)]
+    keys = {field.name for field in dataclasses.fields(Optim)} - {"ema_decay"}
+    unread = [key for key in sorted(keys) if getattr(e.optim, key) != getattr(Optim(), key)]
     if unread and not e.learner.optimises:
         raise ConfigError(
             f"optim.{unread[0]}={getattr(e.optim, unread[0])!r}: learner.name={name!r} has no optimiser: leave out "

@@ -270,12 +270,15 @@ RISES = {
 }
 
 
+HARD = {"tokens": [False, True], "frames": [False], "left_right": [True], "mixtures": [False, True]}
+
+
 @pytest.mark.parametrize("name", RISES)
 def test_the_objective_never_falls(name):
     """log p(x) + log prior, and of Viterbi training that of the best path."""
     make, draw = RISES[name]
     model, x = make(), draw()
-    for hard in (False, True):
+    for hard in HARD[name]:
         params, before = start(model, x), -np.inf
         step = jax.jit(lambda params, hard=hard: model.apply(
             {"params": params}, x, method="expected", mask_BL=RAGGED, hard=hard))  # fmt: skip
@@ -345,9 +348,10 @@ def test_a_classifier_is_one_model_per_class():
             new["emission"]["mean"][c * K : (c + 1) * K], wanted["emission"]["mean"], rtol=1e-4, atol=1e-5
         )
     np.testing.assert_allclose(np.exp(new["prior"]), [0.5, 0.5], rtol=1e-6)
-    sums, log_p_B = ask(made, params, x, "expected", mask_BL=RAGGED)
-    np.testing.assert_allclose(log_p_B, jax.nn.logsumexp(y, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(sums["prior"], np.exp(y - log_p_B[:, None]).sum(0), rtol=1e-5)
+    some = RAGGED & (np.arange(B) > 0)[:, None]  # an empty row is of no class
+    sums, log_p_B = ask(made, params, x, "expected", mask_BL=some)
+    np.testing.assert_allclose(log_p_B[1:], jax.nn.logsumexp(y[1:], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(sums["prior"], np.exp(y - log_p_B[:, None])[1:].sum(0), rtol=1e-5)
     with pytest.raises(ValueError, match="classifies whole sequences, so it has no state"):
         made.init_state(B)
 
@@ -427,6 +431,18 @@ def test_left_right_begins_with_equal_segments():
     assert np.isfinite(before) and one_step(model, new, x, mask_BL=mask)[1] >= before
     with pytest.raises(ValueError, match=r"has 2 frames, too few .* each of 3 states"):
         model.begin(params, x, jax.random.key(0), mask_BL=np.arange(L)[None].repeat(B, 0) < 2)
+
+
+def test_a_tagger_begins_with_known_tags_and_refuses_impossible_ones():
+    model, x = tagger(), tokens()
+    allowed = np.ones((B, L, K), bool)
+    allowed[:2] = np.arange(K) == 1
+    begun = model.begin(start(model, x), x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
+    seen = np.bincount(x[:2][RAGGED[:2]], minlength=V) + 1
+    np.testing.assert_allclose(np.exp(begun["emission"]["logits"][1]), seen / seen.sum(), rtol=1e-5)
+    allowed[2, 3] = False
+    with pytest.raises(ValueError, match="token 3 of row 2 in the first batch may have none of the 3 tags"):
+        model.begin(start(model, x), x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
 
 
 def test_ergodic_begins_with_clusters_and_each_class_with_its_own():

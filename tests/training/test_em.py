@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from test_learners import last
 
+from seqjax.search.plan import Entry
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.net import Net
 from seqjax.training.step import zero_totals
@@ -155,15 +157,24 @@ def test_tags_are_counted_once():
     got = [jax.nn.softmax(a.reshape(3, -1)) for a in (state.params["transition"], state.params["emission"]["logits"])]
     np.testing.assert_allclose(got[0], normed(next_KK), atol=1e-6)
     np.testing.assert_allclose(got[1], normed(count_KV), atol=1e-6)
+    never = dict(e.batches.first, tags=np.full_like(e.batches.first["tags"], 3))  # the tags are 0, 1 and 2
+    bad, totals = step(state, zeros, never)
+    assert totals["skipped"].total == 1 and digest(bad.params) == digest(state.params)
     with pytest.raises(ConfigError, match="count needs data that say every hidden state"):
         experiment(learner="count")
+
+
+def test_a_comparison_gives_it_no_learning_rate():
+    """It would be refused, as nothing reads it; all rates of the grid are then the same run."""
+    rate = lambda config: Entry(0, "x", None, None, resolve(config)).trial(Path("x"), 0.3, 1).config["optim"]
+    assert rate(tree())["learning_rate"] == 1e-3 and rate(launch.tiny())["learning_rate"] == 0.3
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"optim": {"learning_rate": 0.1, "schedule": "constant", "clip_norm": 2.0}},
-         r"optim.clip_norm=2.0: learner.name='em' has no optimiser: leave out clip_norm, schedule "),
+         r"optim.clip_norm=2.0: learner.name='em' has no optimiser: leave out clip_norm, learning_rate, schedule "),
         ({"model": launch.TINY["model"]}, "EM adds up expected counts, which Stack does not have"),
         ({"learner": {"name": "em", "decay": 1.5}}, "decay"),
     ],

@@ -21,7 +21,8 @@ class Counts(Learner):
         log_prior(sums, params) -> the log of the prior, up to a constant
 
     `known` is what the task knows beside x, such as the class or the tags (`Task.known`). What was summed is divided by
-    nothing, so rows, micro-batches and devices count alike.
+    nothing, so rows, micro-batches and devices count alike. A batch with an impossible sequence makes a bad step, which
+    changes nothing (`guard.Guard`).
 
     Raises:
       ValueError: the model has no such methods.
@@ -46,7 +47,9 @@ class Counts(Learner):
     def _sums(self, net, batch, carry=None):
         reads = self.task.sequence(batch)
         reads = reads._replace(mask_BL=reads.mask_BL & (batch["weight"] > 0)[:, None])
-        return net.expected(reads, carry, hard=self.hard, **self.task.known(batch))[0]
+        sums, log_p_B = net.expected(reads, carry, hard=self.hard, **self.task.known(batch))
+        possible = jnp.all(log_p_B > -jnp.inf)
+        return jax.tree.map(lambda s: jnp.where(possible, s, jnp.nan), sums)
 
     def nothing(self, params):
         """The sums of no rows."""
