@@ -5,10 +5,10 @@ seqjax train --config experiments/fsdd_hmm.py:mixture --config.data.dir=DATA --w
 seqjax train --config experiments/fsdd_hmm.py:gmm --config.data.dir=DATA --workdir runs/fsdd_gmm
 seqjax train --config experiments/fsdd_hmm.py:hmm-theo --config.data.dir=DATA --workdir runs/fsdd_hmm_theo
 
-13 MFCCs with two deltas, minus their mean over each recording; 15 iterations of EM over the whole training split, which
-starts from equal segments of the recordings. `hmm`: 8 states in a row with a diagonal Gaussian each. `mixture`: 5 states
-with three Gaussians each. `gmm`: eight Gaussians without states. The last command leaves a speaker out of train and
-validation, as in experiments/fsdd.py.
+13 MFCCs with two deltas, minus their mean over each recording; 15 iterations of EM over the whole training split,
+which starts from equal segments of the recordings. `hmm`: 8 states in a row with a diagonal Gaussian each. `mixture`: 5
+states with three Gaussians each. `gmm`: eight Gaussians without states. The last command leaves a speaker out of train
+and validation, as in experiments/fsdd.py.
 Numbers: see experiments/README.md.
 """
 
