@@ -75,7 +75,8 @@ def _chunk(state, chunk):
 def _nothing(state):
     """The effect of no tokens: the logarithm of what is left of the state before them; the state that they write."""
     C_BHKV, m_BH = state
-    return jnp.zeros_like(m_BH), (jnp.zeros_like(C_BHKV), jnp.full_like(m_BH, NOTHING))
+    filled = lambda a_X, value: jnp.full(a_X.shape, value, a_X.dtype)  # full_like would ask for the mesh of a_X
+    return filled(m_BH, 0), (filled(C_BHKV, 0), filled(m_BH, NOTHING))
 
 
 def _effect(effect, chunk):
