@@ -346,6 +346,9 @@ ORACLES = {
     "losses": {"cross_entropy"},
     "pooling": {"mean", "last", "maximum", "attention"},
     "chain": {"filter", "smooth", "log_likelihood", "viterbi", "sample", "n_best"},  # in test_chain.py
+    "ngrams": {"count", "table", "look_up"},  # in test_ngrams.py
+    "smoothing": {"additive", "witten_bell", "stupid_backoff", "kneser_ney"},  # in test_ngrams.py
+    "spectral": {"frame_count", "log_mel", "cepstrum", "deltas", "normalised"},  # in embed/test_frames.py
     "weights": {"softmax", "sigmoid", "hard", "sparsemax", "entmax"},  # test_weights.py
 }
 

@@ -113,12 +113,13 @@ def of_matrix_state(width=K, cut=True):
 
 
 def of_mlstm(cut=True):
-    """Gates so large that the maximum moves, and a state whose m is below that of the start."""
+    """Gates so large that the maximum moves, and a state whose m is below that of the start. All n q are above 0: near
+    0, where y = C q / max(|n q|, exp(-m)) has its pole, rounding alone tells one device from several."""
     L = 24
     options = dict(zip(("mask_BL", "reset_BL"), flags(L), strict=True)) if cut else {}
     shapes = (*((B, L, H, K),) * 3, *((B, L, H),) * 2, (B, H, K, K), (B, H, K), (B, H))
     q, k, v, i, f, C, n, m = (draw(*shape) for shape in shapes)
-    return functools.partial(mlstm.run, chunk=4, **options), (q, k, v, 5 * i - 5, -abs(f), (C, n, m - 3))
+    return functools.partial(mlstm.run, chunk=4, **options), (abs(q), abs(k), v, 5 * i - 5, -abs(f), (C, abs(n), m - 3))
 
 
 def of_convolution(op, dilation=1, cut=True):
