@@ -5,6 +5,7 @@ whoever goes on with the run, evaluates it, samples from it or begins with its p
 """
 
 import contextlib
+import os
 
 from seqjax import config
 from seqjax.data._tokens import Tokenized
@@ -50,7 +51,10 @@ def to_read(tree: dict, workdir: Workdir | None = None, restart: bool = False) -
     """
     if workdir and not restart and Checkpoints(workdir.checkpoints).used():
         return of_run(workdir)
-    content = of_run(Workdir(tree["init"]["run"])) if tree["init"]["run"] is not None else None
+    run = tree["init"]["run"]
+    content = (
+        of_run(Workdir(run)) if run is not None and os.path.isdir(run) else None
+    )  # `Init.origin` refuses no folder
     return content if content is not None and _asks_for(tree["data"], content) else None
 
 
