@@ -58,7 +58,7 @@ def eight_devices(script: str, **options: str):
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     process = subprocess.run(
-        [sys.executable, script], env={**os.environ, **options}, capture_output=True, text=True, timeout=300
+        [sys.executable, script], env={**os.environ, **options}, capture_output=True, text=True, timeout=900
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout.splitlines()[-1])

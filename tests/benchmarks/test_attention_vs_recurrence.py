@@ -265,17 +265,17 @@ def test_all_lengths_are_timed_and_saved(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_roofline, "SIZE", {"cpu": 8})
     monkeypatch.setattr(_roofline, "COPIED", 2**10)
     monkeypatch.setattr(attention_vs_recurrence, "TOKENS", 32)
-    words = "--quick --what prefill --mixers attention rnn slstm --lengths 16 8 --width 32 --out"
+    words = "--quick --what prefill --mixers attention rnn gla --lengths 16 8 --width 32 --out"
     attention_vs_recurrence.main([*words.split(), str(tmp_path)])
     stem = next(tmp_path.glob("attention_vs_recurrence-*.json")).with_suffix("")
     saved = json.loads(stem.with_suffix(".json").read_text())
     assert [row["case"] for row in saved["rows"]] == [{"what": "prefill", "B": 32 // L, "L": L} for L in (8, 16)]
     for row in saved["rows"]:
-        assert set(row["contenders"]) == {"attention", "rnn"}  # no sLSTM is near enough
-        assert "no width near 22" in row["left_out"]["slstm"]
+        assert set(row["contenders"]) == {"attention", "rnn"}  # no GLA is near enough
+        assert "no width near 29" in row["left_out"]["gla"]
     assert "bidirectional" in saved["not asked"] and saved["roofline"]["GFLOP/s"] >= 0
     text = stem.with_suffix(".md").read_text()
-    assert "Crossover with attention" in text and "left out: no width near 22" in text
+    assert "Crossover with attention" in text and "left out: no width near 29" in text
     assert stem.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "Crossover with attention" in capsys.readouterr().out
     with pytest.raises(SystemExit):
