@@ -35,10 +35,8 @@ def sentences(file: Path, word: int, tag: int) -> list[Sentence]:
         cells = line.rstrip("\r").split("\t") if "\t" in line else line.split()
         if count is None:
             count, of = len(cells), f"{len(cells)} as in line {number}"
-            if max(word, tag) >= count or min(word, tag) < -count:
-                raise DataError(
-                    f"{where}: got {count} columns, wanted the columns {word} and {tag}, counted from 0: name others."
-                )
+            if max(word, tag) >= count or min(word, tag) < -count or word % count == tag % count:
+                raise DataError(f"{where}: got {count} columns, wanted words in {word} and tags in {tag}: name others.")
         if len(cells) != count:
             raise DataError(f"{where}: got {len(cells)} columns, wanted {of}: correct the line.")
         if conllu and ("-" in cells[0] or "." in cells[0]):

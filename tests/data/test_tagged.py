@@ -96,7 +96,7 @@ BROKEN = [
         dict(train=TRAIN.replace("Lee I-per", "Lee I-loc")),
         "train.conll, line 4: I-loc follows B-per, which BIO forbids",
     ),
-    (dict(test="I-per\n"), r"test.conll.gz, line 1: got 1 columns, wanted the columns 0 and -1"),
+    (dict(train="a\nb\n"), "train.conll, line 1: got 1 columns, wanted words in 0 and tags in -1"),
     (dict(test="a O\nb\n"), "line 2: got 1 columns, wanted 2 as in line 1: correct the line"),
     (dict(test="a O\nb\t\n"), "line 2: the tag is empty"),
     (dict(test="a B-org\n"), "line 1: test has the tag 'B-org', which is not in train.* Correct it, or add an example"),
@@ -138,9 +138,9 @@ def test_options_that_do_not_fit_the_files(tmp_path):
     for options, words in (
         (dict(word_column="word"), "got data.word_column='word', wanted the number of a column, from 0"),
         (dict(test="train.conll"), "is in both train and test"),
-        (dict(tag_column=0, scheme="bioes"), "data.scheme='bioes' needs tags of BIO, BIOES or BILOU"),
-        (dict(tag_column=0, repair=True), "data.repair=True needs tags of BIO"),
-        (dict(tag_column=2), r"line 3: got 2 columns, wanted the columns 0 and 2"),
+        (dict(word_column=1, tag_column=0, scheme="bioes"), "data.scheme='bioes' needs tags of BIO, BIOES or BILOU"),
+        (dict(word_column=1, tag_column=0, repair=True), "data.repair=True needs tags of BIO"),
+        (dict(tag_column=2), r"line 3: got 2 columns, wanted words in 0 and tags in 2"),
     ):
         with pytest.raises(DataError, match=words):
             Source(**files | options)
