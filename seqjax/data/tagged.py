@@ -1,15 +1,16 @@
 """Words and their tags, from your own files."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 from seqjax.data import _columns, _files
 from seqjax.data._rows import SUFFIXES, rows
-from seqjax.data._tokens import Tokenized
 from seqjax.data._words import Sentence, Tagged, check
 from seqjax.spans import Kind, Scheme, write
 from seqjax.tokenizers._base import encoded
-from seqjax.types import DataError
+from seqjax.types import DataError, Part
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -45,7 +46,7 @@ class TaggedWords(Tagged):
     tag_column: int | str = -1
     repair: bool = False
     scheme: Kind | None = None
-    tokenizer: Tokenized | None = None
+    tokenizer: Annotated[Callable | str | None, Part("seqjax.tokenizers", "Tokenizer")] = None
 
     def __post_init__(self):
         super().__post_init__()
