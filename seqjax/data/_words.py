@@ -69,7 +69,9 @@ class Tagged(Stored):
         self._guesses = {s: [self._ids_of(map(guess, each.words)) for each in found] for s, found in sentences.items()}
         longest = max(len(example["tags"]) for found in self._examples.values() for example in found)
         fields |= {"tags": Field("ids", size=len(self.classes), names=self.classes), "unknown": Field("bool")}
-        self.spec = Spec(fields, {"L": longest}, splits=tuple(sentences), unit="word" if tokenizer is None else "token")
+        self.spec = Spec(
+            fields, {"L": longest}, splits=tuple(sentences), unit="word" if tokenizer is None else self.codec.unit
+        )
 
     def _number_tags(self, sentences):
         self.classes = tuple(sorted({tag for sentence in sentences["train"] for tag in sentence.tags}))
@@ -104,8 +106,7 @@ class Tagged(Stored):
         else:
             found = self.codec.words(sentence.words, f"{sentence.file}, {sentence.places[0]}")
             first_L = np.diff(found.words_L, prepend=-1) > 0
-            example = {name: np.where(first_L, array[found.words_L], 0) for name, array in example.items()}
-            example = {name: array.astype("bool" if name == "unknown" else np.int32) for name, array in example.items()}
+            example = {name: array[found.words_L] * first_L for name, array in example.items()}
             example |= {"tokens": found.ids_L.astype(np.int32), "scored": first_L}
         for array in example.values():
             array.flags.writeable = False
