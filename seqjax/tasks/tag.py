@@ -42,6 +42,8 @@ class Tag(_base.Task):
     spans: Mode = "strict"
     per_type: bool = False
 
+    joint = True
+
     def __post_init__(self):
         if "tags" not in self.spec.fields:
             raise ValueError(f"tag needs the field tags, this source has {', '.join(self.spec.fields)}: choose others.")

@@ -15,6 +15,7 @@ from seqjax.models.stack import Stack
 from seqjax.ops.crf import Potentials
 from seqjax.spans import Scheme
 from seqjax.spec import Field, Spec
+from seqjax.tasks.next_token import NextToken
 from seqjax.tasks.tag import Tag
 
 B, L, C = 4, 6, 5
@@ -122,6 +123,11 @@ def test_a_model_with_a_field_has_no_steps_and_gives_its_scores():
     assert jax.tree.map(jnp.shape, found) == ((2, L, C), (C,), (C, C), (C,))
     with pytest.raises(ValueError, match="the head Crf reads whole sequences, so this model has no state"):
         model.init_state(2)
+
+
+def test_other_tasks_take_no_field():
+    with pytest.raises(ValueError, match="Crf scores the tags of a sequence together, but NextToken needs one"):
+        NextToken(spec=spec.tokens(7, L), head=Crf)
 
 
 def test_tags_that_mark_no_spans_have_no_constraints():
