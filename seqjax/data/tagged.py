@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 from seqjax.data import _columns, _files
-from seqjax.data._rows import SUFFIXES, rows
+from seqjax.data._rows import rows
 from seqjax.data._words import Sentence, Tagged, check
 from seqjax.spans import Kind, Scheme, write
 from seqjax.tokenizers._base import encoded
 from seqjax.types import DataError, Part
+
+LISTS = (".jsonl", ".jsonl.gz", ".parquet")  # files whose columns have names, and cells may be lists
 
 
 @dataclasses.dataclass(kw_only=True)
 class TaggedWords(Tagged):
     """Tagged: your own words with a tag each, from CoNLL and CoNLL-U files, or from columns of lists.
 
-        Empire    B-location           word_column=0, tag_column=-1      tokens 17 0 ...   tags 1 6 ...
-        State     I-location                                     characters, unknown
-        {"tokens": ["Play", "jazz"], "slots": ["O", "B-genre"]}  "tokens", "slots"
+        Empire  B-location                     word_column=0, tag_column=-1       tokens 17 0 ...   tags 1 6 ...
+        State   I-location
+
+        {"w": ["go", "Rome"], "t": ["O", "B-location"]}     word_column="w", tag_column="t"
 
     `train`, `validation`, `test`: one path or glob each, which begins at `dir` if that is set. A file that ends in
     `.jsonl` or `.parquet` (or `.jsonl.gz`) has a sentence per record: name the columns that hold the list of words and
@@ -58,7 +61,7 @@ class TaggedWords(Tagged):
         self.keep_sentences(self._rewritten(sentences, Scheme.of(sorted(names))), self.tokenizer)
 
     def _read(self, file: Path) -> list[Sentence]:
-        named = file.name.lower().endswith(SUFFIXES)
+        named = file.name.lower().endswith(LISTS)
         for option in ("word_column", "tag_column"):
             if isinstance(column := getattr(self, option), str) != named:
                 wanted = "the name of a column" if named else "the number of a column, from 0"
