@@ -61,6 +61,14 @@ def test_columns_have_numbers_and_lists_have_names(tmp_path):
     assert read(numbered, "train") == read(named, "train") == read(Source(**write(tmp_path)), "train")
 
 
+def test_parquet_has_lists_too(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    records = [{"w": ["Ann", "runs"], "t": ["B-per", "O"]}]
+    pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    options = dict(dir=str(tmp_path), train="a.parquet", word_column="w", tag_column="t", min_count=1)
+    assert read(Source(**options), "train") == [("ann runs", "B-per O", [False, False])]
+
+
 def test_a_treebank_of_your_own(tmp_path):
     row = lambda *cells: "\t".join([*cells, *"_____"])
     lines = ["# text = Go", row("1-2", "GoNow", "_", "_", "_"), row("1", "Go", "go", "VERB", "VB"), ""]
