@@ -2,7 +2,9 @@
 
 seqjax train --config experiments/tag.py --config.data.dir=DATA --workdir runs/tag
 seqjax train --config experiments/tag.py:attention --config.data.dir=DATA --workdir runs/tag_attention
+seqjax train --config experiments/tag.py:crf --config.data.dir=DATA --workdir runs/tag_crf
 
+`crf` is the LSTM with a conditional random field on top, more filters over characters, and words hidden at random.
 Numbers: see experiments/README.md.
 """
 
@@ -10,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(variant: str = ""):
-    tiny = variant == "tiny"
+    tiny, crf = variant == "tiny", variant == "crf"
     both = dict(name="bidirectional", mixer=dict(name="lstm"))
     mixer = dict(name="attention", heads=4, causal=False, positions="relative")
     attention = dict(layers=2, expansion=2, mixer=mixer)
@@ -18,11 +20,12 @@ def get_config(variant: str = ""):
         dict(
             seed=0,
             data=dict(name="ud"),
-            task=dict(name="tag"),
+            task=dict(name="tag", head="crf" if crf else "tokenwise"),
             model=dict(
                 name="stack",
                 width=8 if tiny else 128,
                 dropout=0.3,
+                embed=dict(name="words", filters=256, word_dropout=0.2) if crf else None,
                 **(attention if variant == "attention" else dict(layers=1, expansion=0, mixer=both)),
             ),
             optim=dict(

@@ -25,6 +25,7 @@ class Field(Checked):
       cut off.
     axis: the axis along which the field is a sequence, padded in a batch; None: one value per example.
     shape: of one value: () is a number, (5,) a vector of 5.
+    names: of the ids, in order; empty: they have none.
     missing: NaN is allowed in a "real" field. It arrives as 0, and the batch has `<name>_observed` (True = given).
     """
 
@@ -34,6 +35,7 @@ class Field(Checked):
     shape: tuple[Count, ...] = ()
     missing: bool = False
     into: str | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
         super().__post_init__()
@@ -42,7 +44,10 @@ class Field(Checked):
                 raise ValueError(f"{name}={getattr(self, name)!r} with kind={self.kind!r}: only {kind!r} has {name}.")
         if self.missing and self.kind != "real":
             raise ValueError(f"missing=True with kind={self.kind!r}: only 'real' numbers can be missing.")
+        if self.names and len(self.names) != self.size:
+            raise ValueError(f"names has {len(self.names)} entries with size={self.size}: name every id, or none.")
         object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "names", tuple(self.names))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ ROOMS = (
         "spec",
         "masks",
         "metrics",
+        "spans",
     ),
     *("ops", "mixers", "converters", "embed", "emissions", "heads", "models", "probabilistic", "tokenizers", "data"),
     "tasks",
@@ -54,6 +55,7 @@ GROUND = {
     **{"screen": [], "types": ["screen"], "lookup": ["screen", "types"], "words": ["types", "lookup"]},
     **{"hints": ["lookup"], "renamed": ["types"], "config": ["screen", "types", "lookup", "words", "hints", "renamed"]},
     **{"module": ["types"], "machine": [], "spec": ["types"], "masks": [], "metrics": []},
+    "spans": ["types"],
 }
 NEVER = {"torch", "keras", "tensorflow", "tensorflow_probability", "transformers", "clu", "dynamax", "hmmlearn"}
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(ROOT)], "seqjax.") if m.name != "seqjax.__main__")

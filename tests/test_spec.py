@@ -41,6 +41,7 @@ def test_the_arrays_of_a_batch_follow_from_the_fields():
         (lambda: Field("ids"), "size=None with kind='ids'"),
         (lambda: Field("real", into="L"), "into='L' with kind='real'"),
         (lambda: Field("bool", missing=True), "only 'real' numbers can be missing"),
+        (lambda: Field("ids", size=2, names=("a",)), "names has 1 entries with size=2: name every id, or none"),
         (lambda: spec.tokens(0), "size: got 0"),
         (lambda: spec.features(2, 0), r"lengths\.L: got 0, wanted an int of at least 1"),
         (lambda: spec.tokens(3, end=3), "end=3, wanted one of the 3 ids of tokens"),

@@ -133,6 +133,22 @@ def matches(pattern: str) -> list[Path]:
     return found
 
 
+def splits(**patterns: str | None) -> dict[str, list[Path]]:
+    """The files of each split that has a pattern (see `matches`).
+
+    Raises:
+      DataError: no file matches, or one file is in two splits.
+    """
+    files = {split: matches(pattern) for split, pattern in patterns.items() if pattern is not None}
+    owner = {}
+    for split, found in files.items():
+        for file in found:
+            other = owner.setdefault(file.resolve(), split)
+            if other != split:
+                raise DataError(f"{file} is in both {other} and {split}: narrow the pattern of one of them.")
+    return files
+
+
 def dataset(folder: str | None, name: str) -> Path:
     """The folder of one dataset: `<folder>/<name>`, where the folder is `data.dir` or the variable SEQJAX_DATA.
 

@@ -63,9 +63,7 @@ class Table(Stored):
             raise ValueError(
                 f"got text={self.text!r} and features={self.features!r}: name one column, either text or features."
             )
-        patterns = {"train": self.train, "validation": self.validation, "test": self.test}
-        files = {split: _files.matches(pattern) for split, pattern in patterns.items() if pattern is not None}
-        self._check_apart(files)
+        files = _files.splits(train=self.train, validation=self.validation, test=self.test)
         unusual, spaced = {}, []
         records = {split: self._read(found, unusual, spaced) for split, found in files.items()}
         notes = [f"cells are separated by {name} in {_several(at)}" for name, at in unusual.items()]
@@ -145,14 +143,6 @@ class Table(Stored):
                     "an example of it to train."
                 )
         return {split: [ids[str(r[2])] for r in found] for split, found in records.items()}
-
-    def _check_apart(self, files):
-        owner = {}
-        for split, found in files.items():
-            for file in found:
-                other = owner.setdefault(file.resolve(), split)
-                if other != split:
-                    raise DataError(f"{file} is in both {other} and {split}: narrow the pattern of one of them.")
 
     def _check_widths(self, records):
         first, wanted = records["train"][0][0], records["train"][0][1].shape[1]

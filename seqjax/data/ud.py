@@ -1,24 +1,17 @@
 """Words and their tags, from a treebank of Universal Dependencies."""
 
-import collections
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import numpy as np
-
-from seqjax.data import _files
-from seqjax.data._stored import Stored
-from seqjax.spec import Field, Spec
-from seqjax.tokenizers.character import Character
-from seqjax.types import Count, DataError, Range
+from seqjax.data import _columns, _files
+from seqjax.data._words import Tagged
 
 COLUMNS = {"upos": 3, "xpos": 4}
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 
 
 @dataclasses.dataclass(kw_only=True)
-class UniversalDependencies(Stored):
+class UniversalDependencies(Tagged):
     """UD: the words of a sentence with a tag each, from a treebank of Universal Dependencies.
 
         Email  me   at   ...      tokens      0     17   22         ids of lower-case words, 0: a rare word
@@ -42,99 +35,13 @@ class UniversalDependencies(Stored):
     dir: str | None = None
     treebank: str = "ud_english_ewt"
     column: Literal["upos", "xpos"] = "upos"
-    min_count: Count = 2
-    word_length: Annotated[Count, Range(least=2)] = 16
 
     def __post_init__(self):
         super().__post_init__()
         folder = _files.dataset(self.dir, self.treebank)
-        sentences = {split: self._read(folder, name) for split, name in SPLITS.items()}
-        words = [word for found in sentences["train"] for word, _ in found]
-        self._known, counts = frozenset(words), collections.Counter(word.lower() for word in words)
-        self.words = ("\N{REPLACEMENT CHARACTER}", *sorted(word for word, n in counts.items() if n >= self.min_count))
-        self._ids = {word: i for i, word in enumerate(self.words)}
-        characters = collections.Counter("".join(words))
-        self._alphabet = Character().train(c for c, n in characters.items() if n >= self.min_count)
-        self.classes = tuple(sorted({tag for found in sentences["train"] for _, tag in found}))
-        number = {tag: i for i, tag in enumerate(self.classes)}
-        for split, found in sentences.items():
-            if strange := {tag for sentence in found for _, tag in sentence} - number.keys():
-                raise DataError(f"{folder}: {split} has the tag {min(strange)!r}, which is not in train: correct it.")
-        self._examples = {s: [self._encode(sentence, number) for sentence in found] for s, found in sentences.items()}
-        self._right = {split: _most_frequent(sentences["train"], found) for split, found in sentences.items()}
-        longest = max(len(example["tags"]) for found in self._examples.values() for example in found)
-        fields = {
-            "tokens": Field("ids", size=len(self.words)),
-            "characters": Field("ids", size=self._alphabet.size + 1, shape=(self.word_length,)),
-            "tags": Field("ids", size=len(self.classes)),
-            "unknown": Field("bool"),
-        }
-        self.spec = Spec(fields, {"L": longest}, splits=tuple(SPLITS), unit="word")
-
-    def _read(self, folder: Path, name: str) -> list[list[tuple[str, str]]]:
-        """The sentences of a file: (word, tag) for each word."""
-        (file,) = _files.matches(f"{folder}/*-ud-{name}.conllu*")[:1]
-        sentences, column = [[]], COLUMNS[self.column]
-        for number, line in enumerate(_files.read_text(file).split("\n"), start=1):
-            if not line.strip():
-                sentences.append([])
-            elif not line.startswith("#"):
-                cells = line.rstrip("\r").split("\t")
-                if len(cells) != 10:
-                    raise DataError(f"{file}, line {number}: got {len(cells)} columns, wanted the 10 of CoNLL-U.")
-                if "-" in cells[0] or "." in cells[0]:
-                    continue
-                if cells[column] == "_":
-                    raise DataError(f"{file}, line {number}: the word {cells[1]!r} has no {self.column}: add it.")
-                sentences[-1].append((cells[1], cells[column]))
-        if not any(sentences):
-            raise DataError(f"{file} has no sentence, wanted at least one.")
-        return [sentence for sentence in sentences if sentence]
-
-    def _encode(self, sentence, number) -> dict[str, np.ndarray]:
-        characters = np.zeros((len(sentence), self.word_length), np.int32)
-        half = self.word_length // 2
-        for row, (word, _) in zip(characters, sentence, strict=True):
-            ids = self._alphabet.encode(word) + 1
-            row[: len(ids)] = ids if len(ids) <= len(row) else np.concatenate([ids[:half], ids[half - len(row) :]])
-        example = {
-            "tokens": self.encode(" ".join(word for word, _ in sentence)),
-            "characters": characters,
-            "tags": np.array([number[tag] for _, tag in sentence], np.int32),
-            "unknown": np.array([word not in self._known for word, _ in sentence]),
-        }
-        for array in example.values():
-            array.flags.writeable = False
-        return example
-
-    def encode(self, text):
-        """Words with a space between them -> their ids."""
-        return np.array([self._ids.get(word.lower(), 0) for word in text.split(" ")], np.int32)
-
-    def decode(self, ids):
-        return " ".join(self.words[i] for i in ids)
-
-    def meaning(self):
-        return "\n".join(self.words)
-
-    def baselines(self, split):
-        """The accuracy of the most frequent tag of each word in train; words that train lacks get that of all words."""
-        right = self._right[split]
-        unknown = np.concatenate([example["unknown"] for example in self._examples[split]])
-        found = {"accuracy": {"most frequent tag": float(right.mean())}}
-        if unknown.any():
-            found["unknown_accuracy"] = {"most frequent tag": float(right[unknown].mean())}
-        return found
-
-
-def _most_frequent(train, sentences) -> np.ndarray:
-    """For each word of the sentences, whether the most frequent tag of the word in train is its tag."""
-    tags = collections.defaultdict(collections.Counter)
-    for word, tag in (pair for sentence in train for pair in sentence):
-        tags[word][tag] += 1
-    best = {word: counts.most_common(1)[0][0] for word, counts in tags.items()}
-    most = sum(tags.values(), collections.Counter()).most_common(1)[0][0]
-    return np.array([best.get(word, most) == tag for sentence in sentences for word, tag in sentence])
+        files = {split: _files.matches(f"{folder}/*-ud-{name}.conllu*")[0] for split, name in SPLITS.items()}
+        column = COLUMNS[self.column]
+        self.keep_sentences({split: _columns.sentences(file, 1, column) for split, file in files.items()})
 
 
 Source = UniversalDependencies

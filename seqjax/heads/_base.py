@@ -20,6 +20,7 @@ class Head(Module, kw_only=True):
     dtype: Annotated[Dtype, Injected] = "float32"
 
     stepwise = True  # whether there is one prediction per token, of its vector only; False: one per sequence
+    joint = False  # whether the predictions of a sequence belong together: the model then reads whole sequences
     tieable = False  # whether `Embed.attend` may take its place
     density = False  # whether it reads log p of each token (B, L), which the model gives, in place of vectors
     outermost = False  # whether its parameters are beside those of the embedding, not in "head"

@@ -58,7 +58,8 @@ class Stack(Backbone, kw_only=True):
     @nn.nowrap
     def check_steps(self) -> None:
         """Raises ValueError if the head needs whole sequences."""
-        if not (head := self.make_head(parent=None)).stepwise:
+        head = self.make_head(parent=None)
+        if head.joint or not head.stepwise:
             raise ValueError(
                 f"the head {type(head).__name__} reads whole sequences, so this model has no state and cannot run step "
                 "by step: choose a task with a prediction per token."

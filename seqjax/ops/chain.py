@@ -78,6 +78,22 @@ def viterbi(start_K, transition, score_BLK, state_BK=None, *, mask_BL=None, rese
     return masks.fill(_swap(path_LB), mask_BL), score_B
 
 
+def weight(path_BL, start_K, transition, score_BLK, *, mask_BL=None, reset_BL=None):
+    """The log-weight of a path (B, L) of states: (B,). Arguments and errors are those of `filter`."""
+    chain = _chain(start_K, transition, score_BLK, None, mask_BL, reset_BL)
+    path_LB = masks.fill(jnp.asarray(path_BL), mask_BL).T
+    before_LB = semiring.before(path_LB[..., None], jnp.zeros_like(path_LB[:1].T), chain.real_LB)[..., 0]
+    chosen_LBK = path_LB[..., None] == jnp.arange(chain.start_K.shape[0])[None, None]
+    picked_LB = jnp.sum(jnp.where(chosen_LBK, chain.score_LBK, 0), axis=2)
+    if transition.ndim == 2:
+        moved_LB = chain.transition[before_LB, path_LB]
+    else:
+        into_LBK = jnp.take_along_axis(chain.transition, before_LB[..., None, None], axis=2)[:, :, 0]
+        moved_LB = jnp.sum(jnp.where(chosen_LBK, into_LBK, 0), axis=2)
+    entered_LB = jnp.where(chain.fresh_LB, chain.start_K[path_LB], moved_LB)
+    return jnp.sum(semiring.keep(chain.real_LB, entered_LB + picked_LB, 0.0), axis=0)
+
+
 def sample(key, start_K, transition, score_BLK, state_BK=None, *, mask_BL=None, reset_BL=None):
     """A path (B, L), int32, drawn from the posterior p(z | x). If x is impossible, the path is any.
 

@@ -52,6 +52,7 @@ class Task(Checked):
     prompt_length = (
         math.inf
     )  # the first tokens of a document that are not predicted; a task that predicts tokens sets it
+    joint = False  # whether it takes a head whose predictions of a sequence belong together
     causal = False  # whether the model must not see later tokens
     carry_state = False  # not a field: only tasks whose batches can continue the batch before have this option
 
@@ -67,6 +68,11 @@ class Task(Checked):
             raise ValueError(
                 f"head: {head.__name__} gives {each[head.stepwise]}, but {type(self).__name__} needs {each[wanted]}: "
                 "choose another head."
+            )
+        if head.joint and not self.joint:
+            raise ValueError(
+                f"head: {head.__name__} scores the tags of a sequence together, but {type(self).__name__} needs one "
+                "prediction per token: choose another head."
             )
 
     def outputs(self) -> int:

@@ -45,6 +45,10 @@ CASES = {
         {"train": "FOLDER/train.csv", "text": "text", "tokenizer": "byte"},
         {"train": "FOLDER/dev*.jsonl", "features": "numbers", "label": "class"},
     ],
+    "tagged": [
+        {"dir": "FOLDER", "train": "names.conll", "validation": "more.conll", "scheme": "bioes"},
+        {"train": "FOLDER/lists*.jsonl", "word_column": "words", "tag_column": "tags", "tokenizer": "byte"},
+    ],
     "text": [
         {"path": "FOLDER/some.txt", "length": 16},
         {"path": "FOLDER/some.txt", "length": 5, "tokenizer": functools.partial(Bpe, vocabulary=265)},
@@ -78,6 +82,14 @@ def folder(tmp_path_factory, fake_text, write_shakespeare, write_names, write_et
             for i in range(10)
         ]
         (folder / f"dev{part}.jsonl").write_text("\n".join(map(json.dumps, records)))
+    for name, sentences in (
+        ("names", ("Ann B-x|Lee I-x|runs O", "Ann B-x|runs O", "Ann B-x")),
+        ("more", ("Ann B-x|is O",)),
+    ):
+        lines = "\n\n".join(sentences).replace("|", "\n") + "\n"
+        (folder / f"{name}.conll").write_text(lines)
+    lists = [{"words": ["Ann", "é" * n], "tags": ["B-x", "O"]} for n in (1, 2)]
+    (folder / "lists.jsonl").write_text("\n".join(map(json.dumps, lists)))
     return folder
 
 
@@ -184,7 +196,9 @@ def test_values_fit_the_spec(source):
             if field.kind == "real":
                 assert np.isfinite(value).all()
         if "scored" in example:
-            assert example["scored"].any() and not example["scored"][0]
+            assert example["scored"].any() and example["scored"][0] == (
+                "tags" in example
+            )  # no token predicts the first
 
 
 def test_every_class_is_in_train(source):
@@ -229,5 +243,5 @@ def test_baselines_are_numbers(source):
     for split in finite(source):
         for metric, values in source.baselines(split).items():
             per = (f"bits_per_{source.spec.unit}", "bits_per_character")
-            assert metric in ("accuracy", "unknown_accuracy", "loss", *per)
+            assert metric in ("accuracy", "unknown_accuracy", "strict_f1", "lenient_f1", "loss", *per)
             assert all(isinstance(v, float) and 0 < v < 50 for v in values.values())

@@ -38,9 +38,9 @@ def test_broken_files(tmp_path, write_treebank):
     file = write_treebank(tmp_path) / "toy-ud-dev.conllu"
     text = file.read_text()
     for broken, words in (
-        (text.replace("VERB", "AUX"), "validation has the tag 'AUX', which is not in train"),
+        (text.replace("VERB", "AUX"), "line 5: validation has the tag 'AUX', which is not in train"),
         (text.replace("\tcat", " cat"), "line 4: got 9 columns, wanted the 10 of CoNLL-U"),
-        (text.replace("NOUN", "_"), "line 4: the word 'cat' has no upos"),
+        (text.replace("NOUN", "_"), "line 4: the word 'cat' has no tag in column 3"),
         ("# nothing\n", "has no sentence"),
     ):
         file.write_text(broken)

@@ -123,6 +123,20 @@ def test_a_bad_record_in_a_table_is_named_with_its_line(tmp_path, monkeypatch, n
     refused(tmp_path, tree, 3, [w.format(tmp_path) for w in words])
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("Ann B-x\nLee I-y\n", ("{}/a.conll, line 2", "I-y follows B-x", "BIO forbids")),
+        ("Ann B-x\nLee\n", ("{}/a.conll, line 2", "got 1 columns, wanted 2")),
+    ],
+)
+def test_a_bad_tag_is_named_with_its_line(tmp_path, content, words):
+    (tmp_path / "a.conll").write_text(content)
+    tree = launch.tiny("task.name=tag")
+    tree["data"] = {"name": "tagged", "train": str(tmp_path / "a.conll")}
+    refused(tmp_path, tree, 3, [w.format(tmp_path) for w in words])
+
+
 def test_what_is_odd_about_data_is_said_once(tmp_path):
     """Not refused: the user may know better, but must hear of it before the first step."""
     (tmp_path / "a.csv").write_text("id;title;y\n" + "".join(f"{i};ab;{i % 12}\n" for i in range(12)))

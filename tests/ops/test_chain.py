@@ -126,6 +126,8 @@ def everything(start, move, score, state, real, fresh):
     (out["path"], out["score"]), pull = jax.vjp(lambda *arrays: chain.viterbi(*arrays, **flags), *arrays)
     out["hard"] = pull((np.zeros(out["path"].shape, jax.dtypes.float0), jnp.ones_like(out["score"])))
     out["paths"], out["scores"] = chain.n_best(4, start, move, score, **flags)
+    of = lambda path_BL: chain.weight(path_BL, start, move, score, **flags)
+    out["weights"] = jnp.stack([of(out["paths"][:, n]) for n in range(4)], axis=1)
     out["spoilt"] = _scaled.forward(chain._chain(*arrays, real, fresh))[1]
     return out
 
@@ -149,6 +151,8 @@ def compare(args, got):
     for row, w in enumerate(wanted):
         if not np.any(state[row]):
             compare_lists(got["paths"][row], got["scores"][row], w["best"], real[row])
+            possible = got["scores"][row] > NO
+            close(got["weights"][row][possible], got["scores"][row][possible])
 
 
 def compare_lists(paths, scores, best, real):

@@ -345,7 +345,9 @@ ORACLES = {
     "dense": {"einsum"},  # in test_dense.py
     "losses": {"cross_entropy"},
     "pooling": {"mean", "last", "maximum", "attention"},
-    "chain": {"filter", "smooth", "log_likelihood", "viterbi", "sample", "n_best"},  # in test_chain.py
+    "chain": {"filter", "smooth", "log_likelihood", "viterbi", "weight", "sample", "n_best"},  # in test_chain.py
+    "crf": {"log_likelihood", "decode", "n_best", "marginals"},  # in test_crf.py
+    "spans": {"agree"},  # in test_agree.py
     "ngrams": {"count", "table", "look_up"},  # in test_ngrams.py
     "smoothing": {"additive", "witten_bell", "stupid_backoff", "kneser_ney"},  # in test_ngrams.py
     "spectral": {"frame_count", "log_mel", "cepstrum", "deltas", "normalised"},  # in embed/test_frames.py
