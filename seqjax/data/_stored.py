@@ -30,6 +30,18 @@ class Stored(Textual):
         longest = max(len(value) for values in arrays.values() for value in values)
         classes = None if labels is None else len(self.classes)
         self.spec = getattr(spec, field)(size, longest, classes=classes, splits=tuple(arrays), **more)
+        self.count()
+
+    def count(self):
+        """Says in the spec how many examples of train have each class or label."""
+        train = self._examples["train"]
+        if "label" in self.spec.fields:
+            counts_C = np.bincount([example["label"] for example in train], minlength=self.spec.classes)
+        elif "labels" in self.spec.fields:
+            counts_C = np.sum([example["labels"] for example in train], axis=0)
+        else:
+            return
+        self.spec = dataclasses.replace(self.spec, counts=tuple(counts_C.tolist()))
 
     def attach(self, name: str, field: spec.Field, arrays: dict[str, list]):
         """Adds a field to all examples; `arrays`: split -> its value in each example."""

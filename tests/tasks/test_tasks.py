@@ -177,7 +177,7 @@ def test_a_monitor_is_a_declared_metric():
 
     judged = lambda task, **evaluators: evaluate.metrics({"evaluators": None} | evaluators, task)
     assert judged(Ranking(spec=SPEC, monitor="ndcg_10")) == Ranking.metrics
-    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, ndcg_10"):
+    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, macro_f1, ndcg_10"):
         judged(Ranking(spec=SPEC, monitor="quality"))
     with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. .* ndcg_10, generate_exact_match, "):
         judged(Ranking(spec=SPEC, monitor="quality"), evaluators=[{"name": "generate"}])
