@@ -25,7 +25,7 @@ class Streams(Batches):
     nothing is shuffled. `reset` is True where a document begins, and at the first token of every row in an epoch.
 
     Raises:
-      ConfigError: the source has no stream, or a field that windows cannot cut; or buckets or oversampling are asked for.
+      ConfigError: the source has no stream, or a field that windows cannot cut; the loader has buckets, or oversamples.
       DataError: train has fewer windows than rows; the stream has other fields than the spec.
     """
 

@@ -22,6 +22,7 @@ class Head(Module, kw_only=True):
     stepwise = True  # whether there is one prediction per token, of its vector only; False: one per sequence
     tieable = False  # whether `Embed.attend` may take its place
     density = False  # whether it reads log p of each token (B, L), which the model gives, in place of vectors
+    pools = False  # whether it is `logits(pooled(x_BLD, mask_BL))`, for models that compare pooled vectors
     outermost = False  # whether its parameters are beside those of the embedding, not in "head"
 
     def __call__(self, x_BLD, mask_BL=None):

@@ -24,7 +24,7 @@ def means(task, logits=LOGITS, batch=BATCH):
     return {name: value.mean() for name, value in task.loss(jnp.asarray(logits), batch).items()}
 
 
-def by_hand(w=np.ones(C), smoothing=0.0, gamma=0.0, tau=0.0):
+def by_hand(w=(1.0,) * C, smoothing=0.0, gamma=0.0, tau=0.0):
     total = weight = 0.0
     for b in range(30):
         z = LOGITS[b].astype(np.float64) + tau * np.log(np.array(COUNTS) / sum(COUNTS))
