@@ -12,7 +12,6 @@ from seqjax.heads.pooled import Pooled
 from seqjax.models import Model
 from seqjax.tasks.classification import Classification
 from seqjax.tasks.multi_label import MultiLabel as Task
-from seqjax.training.evaluate import Evaluation
 from seqjax.training.parallel import Parallel
 
 NAMES = ("joy", "fear", "awe")
@@ -47,16 +46,11 @@ def source(tmp_path_factory):
 
 def evaluated(source, split, **options):
     parts = dict(model=Echo(inputs=source.spec, head=Pooled), task=Task(spec=source.spec), source=source, seed=0)
-    written = {}
-    one = Evaluation(
-        [MultiLabel(**parts, loader=Loader(batch_size=8), **options)],
-        split,
-        Parallel().layout(8, 1),
-        lambda name, tree: written.update({name: tree}),
-    )
-    seen = []
-    found = one({}, 7, lambda done, total: seen.append((done, total)))
-    assert seen == [(i + 1, seen[-1][1]) for i in range(len(seen))]
+    one = MultiLabel(**parts, loader=Loader(batch_size=8), **options).over(split, Parallel().layout(8, 1))
+    written, seen = {}, []
+    found = one({}, 7, on_batch=seen.append, give_up=lambda: False, write=lambda *file: written.update([file]))
+    assert seen == list(range(1, one.count + 1))
+    assert one({}, 7, on_batch=seen.append, give_up=lambda: True, write=None) is None
     return found, written["thresholds.json"]
 
 
