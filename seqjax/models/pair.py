@@ -95,7 +95,7 @@ class Pair(Stack, kw_only=True):
         if self.interaction is not None:
             self.reader = self.make_reader()
         mixers = cycle(self.mixer, self.composition_layers, "model.mixer")
-        self.composition = [self.block(mixer) for mixer in mixers]
+        self.composition_blocks = [self.block(mixer) for mixer in mixers]
         if self.interaction is not None or self.composition_layers:
             self.norm_composed = norm(self.norm, self.dtype)
         self.compare = Dense(self.width, dtype=self.dtype)
@@ -136,7 +136,7 @@ class Pair(Stack, kw_only=True):
     def _compose(self, text: Text, deterministic) -> Text:
         states = (None,) * self.composition_layers
         flags = dict(mask_BL=text.mask_BL, reset_BL=text.reset_BL, deterministic=deterministic)
-        x_BLD, _ = through(self.composition, text.x_BLD, states, {}, **flags)
+        x_BLD, _ = through(self.composition_blocks, text.x_BLD, states, {}, **flags)
         return text._replace(x_BLD=self.norm_composed(x_BLD))
 
 
