@@ -28,7 +28,8 @@ def baselines(data: dict[str, Data], split: str) -> dict[str, dict[str, float]]:
     """
     svm = lookup.require("sklearn.svm", "eval", WHERE)
     logistic = lookup.require("sklearn.linear_model", "eval", WHERE)
-    regression = lambda: logistic.LogisticRegression(C=10, solver="liblinear")
+    # The dual, and not to the last digit: ten seconds in place of minutes for 77 classes.
+    regression = lambda: logistic.LogisticRegression(C=10, solver="liblinear", dual=True, tol=0.1)
     if data["train"].sources is None:
         of = lambda d: d.texts
         models = {
