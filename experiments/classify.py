@@ -42,9 +42,9 @@ def get_config(variant: str = "sst2-cnn"):
                 monitor="multi_label_macro_f1" if many else "accuracy",
                 head=dict(name="pooled", pool=MODELS[model]["pool"]),
             ),
-            model=dict(name="stack", width=8 if tiny else 192, dropout=0.5, **MODELS[model]["model"]),
+            model=dict(name="stack", width=8 if tiny else 192, dropout=0.3, **MODELS[model]["model"]),
             optim=dict(
-                learning_rate=1e-3 if model == "attention" else 2e-3,
+                learning_rate=1e-3 if model == "attention" else 4e-3,
                 warmup_steps=1 if tiny else 100,
                 weight_decay=0.1,
                 ema_decay=0.99,
