@@ -3,7 +3,7 @@
 from seqjax.commands import _run_folder
 from seqjax.screen import clean
 
-ABOUT = "Evaluate a checkpoint on a whole split; writes results.json, and baselines of texts into run.json."
+ABOUT = "Evaluate a checkpoint on a whole split; writes results.json, and trained baselines into run.json."
 EXAMPLES = """\
   seqjax evaluate --workdir runs/gru
   seqjax evaluate --workdir runs/gru --split test

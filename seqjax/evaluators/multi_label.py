@@ -87,8 +87,9 @@ class Labels(_base.Pass):
                     return None
             found[split] = np.concatenate(scores), np.concatenate(labels)
         threshold_C = self.of.choose(*found["validation"])
-        names = map(str, self.of.source.classes)
-        write("thresholds.json", {"step": step, "thresholds": dict(zip(names, threshold_C.tolist(), strict=True))})
+        finite = [t if np.isfinite(t) else None for t in threshold_C.tolist()]  # null: validation has no such label
+        named = dict(zip(map(str, self.of.source.classes), finite, strict=True))
+        write("thresholds.json", {"step": step, "thresholds": named})
         score_NC, labels_NC = found[self.split]
         f1 = f1_of_labels(score_NC >= threshold_C[None], labels_NC, np.ones(len(labels_NC), np.float32))
         values = {name: sums.mean() for name, sums in f1.items()}
