@@ -193,3 +193,53 @@ class Histogram(NamedTuple):
         pairs = positive.sum() * negative.sum()
         below = np.cumsum(negative) - negative / 2
         return float(np.sum(positive * below) / pairs) if pairs else math.nan
+
+
+def f1_of_labels(predicted_BC, actual_BC, weight_B) -> dict[str, F1 | Ratio]:
+    """F1 of sets of labels: of all decisions (micro), the mean over labels (macro) and over examples (sample).
+
+    An example without a label, for which none is predicted, has F1 = 1.
+    """
+    weight_B1 = weight_B[:, None]
+    tp, fp, fn = F1.of(predicted_BC, actual_BC, jnp.ones_like(weight_B1), axis=1)
+    sample_B = jnp.where(tp + fp + fn > 0, 2 * tp / jnp.maximum(2 * tp + fp + fn, 1), 1.0)
+    return {
+        "micro_f1": F1.of(predicted_BC, actual_BC, weight_B1),
+        "macro_f1": F1.of(predicted_BC, actual_BC, weight_B1, axis=0),
+        "sample_f1": Ratio.of(sample_B, weight_B),
+    }
+
+
+def average_precision(score_NC, positive_NC) -> float:
+    """The mean over labels of the area under precision over recall, on the host; labels without positives are left out.
+
+    AP = sum_k (recall_k - recall_{k-1}) precision_k      over the different scores, highest first
+    """
+    found = []
+    for score_N, positive_N in zip(np.transpose(score_NC), np.transpose(positive_NC), strict=True):
+        _, right_K, chosen_K = _ranked(score_N, positive_N)
+        if right_K[-1]:
+            found.append(np.sum(np.diff(right_K, prepend=0) * right_K / chosen_K) / right_K[-1])
+    return float(np.mean(found)) if found else math.nan
+
+
+def best_thresholds(score_NC, positive_NC) -> np.ndarray:
+    """The threshold of each label with the highest F1 of score >= threshold, halfway between two scores: (C,).
+
+    Infinity, which chooses nothing, for a label without positives.
+    """
+    found = []
+    for score_N, positive_N in zip(np.transpose(score_NC), np.transpose(positive_NC), strict=True):
+        score_K, right_K, chosen_K = _ranked(score_N, positive_N)
+        best = int(np.argmax(2 * right_K / (chosen_K + right_K[-1])))
+        below = score_K[min(best + 1, len(score_K) - 1)]
+        found.append((score_K[best] + below) / 2 if right_K[-1] else math.inf)
+    return np.array(found)
+
+
+def _ranked(score_N, positive_N):
+    """The different scores, highest first; how many positives, and how many examples, have at least that score."""
+    order_N = np.argsort(-score_N, kind="stable")
+    score_N = np.asarray(score_N, np.float64)[order_N]
+    last_K = np.append(np.flatnonzero(np.diff(score_N)), len(score_N) - 1)
+    return score_N[last_K], np.cumsum(positive_N[order_N])[last_K], last_K + 1

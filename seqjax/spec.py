@@ -55,9 +55,10 @@ class Spec(Checked):
     """The fields of an example, and the sizes that the task and the model get from the data.
 
     fields: name -> Field. An example has exactly these fields. The sequence that the model reads is `tokens` or
-      `features`, on the axis "L"; `label`, `source`, `scored` and `reset` are those that the tasks here know.
+      `features`, on the axis "L"; `label`, `labels`, `source`, `scored` and `reset` are those that the tasks here know.
     lengths: axis -> the length of the longest example. A batch has a mask for each axis (see `mask_name`).
     end: the id of `tokens` that ends a sequence, if there is one. unit: what one token is (character, byte, word, ...).
+    counts: how many examples of train have each class (`label`) or label (`labels`); None: the source does not say.
     """
 
     fields: dict[str, Field]
@@ -65,6 +66,7 @@ class Spec(Checked):
     splits: tuple[str, ...] = ("train",)
     end: Natural | None = None
     unit: str = "token"
+    counts: tuple[Natural, ...] | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -85,7 +87,7 @@ class Spec(Checked):
         object.__setattr__(self, "splits", tuple(self.splits))
 
     def __hash__(self):
-        return hash((*self.fields.items(), *self.lengths.items(), self.splits, self.end, self.unit))
+        return hash((*self.fields.items(), *self.lengths.items(), self.splits, self.end, self.unit, self.counts))
 
     @functools.cached_property
     def axes(self) -> dict[str, str]:
@@ -154,7 +156,7 @@ def tokens(vocabulary: int, length: int = 1, **more) -> Spec:
       source: (vocabulary, length) of a second sequence, which the tokens answer (`source`, on the axis "S").
       scored: True if examples say which of their tokens count (`scored`); else all of them count.
       reset: True if examples say where documents begin (`reset`; the first token needs no mark).
-      splits, end, unit: as in `Spec`.
+      splits, end, unit, counts: as in `Spec`.
     """
     return _made({"tokens": Field("ids", size=vocabulary)}, length, **more)
 

@@ -116,7 +116,10 @@ def test_all_problems_are_listed_at_once():
         ({"speed": 3}, "speed: got 3, wanted a section with rate, most"),
         ({"speed": {"rate": 99}}, "speed: rate=99 is above most=9"),
         ({"speed": {"name": "x"}}, "speed.name is not a key"),
-        ({"model": 3}, "model: got 3, wanted a section whose name is one of gmm, hmm, linear, markov, seq2seq, stack"),
+        (
+            {"model": 3},
+            "model: got 3, wanted a section whose name is one of gmm, hmm, linear, markov, pair, seq2seq, stack",
+        ),
         ({"model": {"mixer": "gru"}}, "model.name is required"),
         ({"model": {"name": "stack", "mixer": [{"name": "gru"}, {"name": "lstm", "heads": 2}]}}, "model.mixer.1.heads"),
         ({"model": {"name": "stack", "mixer": []}}, "model.mixer: got []"),

@@ -15,7 +15,7 @@ from subjects import OPTIONS, mixer
 
 from seqjax import lookup, spec
 from seqjax.mixers._base import Mixer
-from seqjax.models import linear, seq2seq
+from seqjax.models import linear
 from seqjax.types import fields_of
 
 D, V, S, CONTEXT = 16, 32, 16, 128
@@ -32,6 +32,7 @@ MODELS = {
         dict(inputs=TOKENS, head=classes(V, pool="last")),
     ],
     "linear": [dict(inputs=spec.features(D, 8), head=classes(2 * D))],
+    "pair": [dict(inputs=PAIRS, head=classes(V), layers=2, interaction=mixer("interactive", {}), composition_layers=1)],
     "seq2seq": [dict(inputs=PAIRS, head=logits(V), encoder_layers=1)],
     "markov": [
         dict(
@@ -76,7 +77,7 @@ def draws(name, B, L):
     L = module.inputs.length if isinstance(module, linear.Model) else L
     tokens = not isinstance(module, Mixer) and module.inputs.vocabulary is not None
     make = lambda N: draw.integers(V, size=(B, N), dtype=np.int32) if tokens else draw.normal(size=(B, N, D))
-    reads = module.memory if isinstance(module, Mixer) else isinstance(module, seq2seq.Model)
+    reads = module.memory if isinstance(module, Mixer) else "source_BS" in module.side
     return [jnp.asarray(make(N)) for N in ((L, S) if reads else (L,))]
 
 

@@ -106,6 +106,13 @@ TABLE = {
         "embedding/bias head/bias mlp/down/bias mlp/gate/bias mlp/up/bias norm_mixer/bias norm_mixer/scale "
         "norm_mlp/bias norm_mlp/scale norm_out/bias norm_out/scale score/bias",
     ),
+    "pair": (
+        "compare/kernel embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel reader/mlp/down/kernel "
+        "reader/mlp/up/kernel",
+        "compare/bias head/bias mlp/down/bias mlp/up/bias norm_composed/bias norm_composed/scale norm_mixer/bias "
+        "norm_mixer/scale norm_mlp/bias norm_mlp/scale norm_out/bias norm_out/scale reader/mlp/down/bias "
+        "reader/mlp/up/bias reader/norm_mixer/bias reader/norm_mixer/scale reader/norm_mlp/bias reader/norm_mlp/scale",
+    ),
     "seq2seq": (
         "embedding/embedding head/kernel mlp/down/kernel mlp/up/kernel source_embedding/embedding",
         "head/bias mlp/down/bias mlp/up/bias norm_memory/bias norm_memory/scale norm_mixer/bias norm_mixer/scale "

@@ -3,7 +3,7 @@
 from seqjax.commands import _run_folder
 from seqjax.screen import clean
 
-ABOUT = "Evaluate a checkpoint on a whole split; writes results.json."
+ABOUT = "Evaluate a checkpoint on a whole split; writes results.json, and trained baselines into run.json."
 EXAMPLES = """\
   seqjax evaluate --workdir runs/gru
   seqjax evaluate --workdir runs/gru --split test
@@ -37,3 +37,5 @@ def run(args) -> None:
         result = one.evaluate(args.split, name=name)
         said = f"{name} ({result['examples']:,} examples, step {result['step']}): {show(result['metrics'])}"
         print(clean(said))
+    if note := trained.add_baselines(args.split):
+        print(clean(f"note: {note}"))

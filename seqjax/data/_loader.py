@@ -12,6 +12,7 @@ import numpy as np
 
 from seqjax.data import _checks
 from seqjax.data._ahead import read
+from seqjax.data._oversample import oversampled
 from seqjax.data._padding import cut, pad
 from seqjax.data._random import philox
 from seqjax.data._source import Source
@@ -33,6 +34,10 @@ class Loader(Checked):
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. An endless source has no epochs: each seed reads its own range of indices.
 
+    `oversample`: an epoch of training shows every class equally often, as often as the largest one: it repeats the
+    examples of the other classes, and two examples of a class differ by at most one repeat. Validation and test stay
+    as they are.
+
     `num_workers`: number of processes that read, for slow sources; 0 reads in a thread. `prefetch`: batches that are
     read ahead. If no batch comes for `timeout` seconds, the run ends.
     """
@@ -40,6 +45,7 @@ class Loader(Checked):
     batch_size: Count = 64
     buckets: tuple[Count, ...] = ()
     too_long: Literal["error", "truncate", "crop"] = "error"
+    oversample: bool = False
     num_workers: Processes = 0
     prefetch: Count = 4
     timeout: Positive = 60.0
@@ -66,6 +72,8 @@ class Batches:
         if self.size is None:
             if split != "train":
                 raise DataError(f"split {split!r} is endless, only train may be: return a number from size({split!r}).")
+            if loader.oversample:
+                raise ConfigError("loader.oversample needs a finite train split, this one is endless: remove it.")
             self.per_epoch = None
             return
         _checks.order(split, self.size)
@@ -76,7 +84,8 @@ class Batches:
             )
         lengths = self._lengths()
         bucket_of = np.zeros(self.size, int) if lengths is None else np.searchsorted(self.buckets, lengths)
-        self._members = [np.flatnonzero(bucket_of == b) for b in range(len(self.buckets))]
+        every = oversampled(source, split, seed) if shuffle and loader.oversample else np.arange(self.size)
+        self._members = [every[bucket_of[every] == b] for b in range(len(self.buckets))]
         # The batches of one epoch, each as (bucket, number within the bucket).
         self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch_size))]
         self.per_epoch = len(self._plan)

@@ -34,6 +34,26 @@ def rows(file: Path, columns: list[str], unusual: dict[str, list[Path]]) -> Iter
     return {"jsonl": _jsonl, "parquet": _parquet}[kind](file, columns)
 
 
+def cells(file: Path, count: int, separator: str, *, quotes: bool = True) -> Iterator[tuple[str, list[str]]]:
+    """Yields ("<path>, line 7", cells) of each record of a file of a known form; `quotes`: cells may stand in quotes.
+
+    Raises:
+      DataError: with path and line: a record does not have `count` cells, or one of them is empty.
+    """
+    if quotes:
+        found = _records(_files.read_utf8(file), separator, file)
+    else:
+        lines = enumerate(_files.read_text(file).split("\n"), start=1)
+        found = ((number, line.removesuffix("\r").split(separator)) for number, line in lines if line)
+    for line, record in found:
+        where = f"{file}, line {line}"
+        if len(record) != count:
+            raise DataError(f"{where}: got {len(record)} cells, wanted {count}: copy the file again.")
+        if not all(map(str.strip, record)):
+            raise DataError(f"{where}: a cell is empty: copy the file again.")
+        yield where, record
+
+
 def _check(columns, there, where: str):
     for column in columns:
         if column in there:

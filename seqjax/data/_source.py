@@ -18,13 +18,14 @@ class Source(Checked):
         tokens    ids (L,)            or
         features  real (L, F)         the sequence that the model reads
         label     ids ()              the class of the sequence
+        labels    bool (C,)           which labels the sequence has, any number of them
         scored    bool (L,)           which predicted tokens count; if absent, all count
         reset     bool (L,)           where a document begins; the first token needs no mark
         span      real (L,)           how many characters of the text each token adds to those before it
         source    ids (S,)            a second sequence, which the first one answers
 
-    Any other split or index is an error of the calling code, not of the user. Sources with labels also have
-    `classes`, the names of the classes in order.
+    Any other split or index is an error of the calling code, not of the user. Sources with `label` or
+    `labels` also have `classes`, the names of the classes in order.
 
     The options are the fields of the dataclass. `__post_init__` loads the data and sets `self.spec`.
 
@@ -60,6 +61,16 @@ class Source(Checked):
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """The values that a model must beat: metric -> name of the baseline -> value, computed on this split."""
+        return {}
+
+    def learnt_baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """As `baselines`, of models that take seconds or minutes to train: only `seqjax evaluate` asks for them.
+
+        The metrics "parameters" and "seconds" say how large each model is, and how long it took.
+
+        Raises:
+          ConfigError: they need a package that is not installed.
+        """
         return {}
 
     def encode(self, text: str) -> np.ndarray:

@@ -30,14 +30,37 @@ class Stored(Textual):
         longest = max(len(value) for values in arrays.values() for value in values)
         classes = None if labels is None else len(self.classes)
         self.spec = getattr(spec, field)(size, longest, classes=classes, splits=tuple(arrays), **more)
+        self.count()
+
+    def count(self):
+        """Says in the spec how many examples of train have each class or label."""
+        train = self._examples["train"]
+        if "label" in self.spec.fields:
+            counts_C = np.bincount([example["label"] for example in train], minlength=self.spec.classes)
+        elif "labels" in self.spec.fields:
+            counts_C = np.sum([example["labels"] for example in train], axis=0)
+        else:
+            return
+        self.spec = dataclasses.replace(self.spec, counts=tuple(counts_C.tolist()))
 
     def attach(self, name: str, field: spec.Field, arrays: dict[str, list]):
         """Adds a field to all examples; `arrays`: split -> its value in each example."""
+        lengths = self.spec.lengths
+        if field.axis is not None and field.axis not in lengths:
+            lengths = lengths | {field.axis: max(len(value) for values in arrays.values() for value in values)}
         for split, values in arrays.items():
             for example, value in zip(self._examples[split], values, strict=True):
                 value.flags.writeable = False
                 example[name] = value
-        self.spec = dataclasses.replace(self.spec, fields=self.spec.fields | {name: field})
+        self.spec = dataclasses.replace(self.spec, fields=self.spec.fields | {name: field}, lengths=lengths)
+        self.count()
+
+    def mark(self, labels: dict[str, list[list[int]]] | None):
+        """Attaches `labels`, split -> the class ids of each example, any number of them; None: there are none."""
+        if labels is not None:
+            C = len(self.classes)
+            hot = {split: [np.isin(np.arange(C), ids) for ids in found] for split, found in labels.items()}
+            self.attach("labels", spec.Field("bool", axis=None, shape=(C,)), hot)
 
     def size(self, split):
         return len(self._examples[split])

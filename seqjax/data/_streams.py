@@ -25,7 +25,7 @@ class Streams(Batches):
     nothing is shuffled. `reset` is True where a document begins, and at the first token of every row in an epoch.
 
     Raises:
-      ConfigError: the source has no stream, or a field that windows cannot cut; or buckets are given.
+      ConfigError: the source has no stream, or a field that windows cannot cut; the loader has buckets, or oversamples.
       DataError: train has fewer windows than rows; the stream has other fields than the spec.
     """
 
@@ -51,6 +51,8 @@ class Streams(Batches):
                 "task.carry_state needs running text, but the examples of this source are independent of each other: "
                 "choose a source such as data.name='text', or leave task.carry_state out."
             )
+        if self.loader.oversample:
+            raise ConfigError("task.carry_state reads running text in its order: remove loader.oversample.")
         if self.loader.buckets:
             raise ConfigError(
                 f"task.carry_state reads windows of data.length, got loader.buckets={list(self.loader.buckets)}: "

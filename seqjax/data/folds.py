@@ -59,6 +59,7 @@ class Folds(Stored):
         self.classes, self.codec = getattr(source, "classes", None), getattr(source, "codec", None)
         self.measured = getattr(source, "measured", {})
         self.spec = dataclasses.replace(source.spec, splits=tuple(self._examples))
+        self.count()
 
 
 Source = Folds

@@ -23,6 +23,7 @@ class Head(Module, kw_only=True):
     joint = False  # whether the predictions of a sequence belong together: the model then reads whole sequences
     tieable = False  # whether `Embed.attend` may take its place
     density = False  # whether it reads log p of each token (B, L), which the model gives, in place of vectors
+    pools = False  # whether it is `logits(pooled(x_BLD, mask_BL))`, for models that compare pooled vectors
     outermost = False  # whether its parameters are beside those of the embedding, not in "head"
 
     def __call__(self, x_BLD, mask_BL=None):

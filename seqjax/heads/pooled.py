@@ -22,6 +22,7 @@ class Pooled(Head, kw_only=True):
     weights: attention.Weights = "softmax"
 
     stepwise = False
+    pools = True
     outermost = True  # in checkpoints of 0.1, "score" is beside "head"
 
     def __post_init__(self):
@@ -38,15 +39,21 @@ class Pooled(Head, kw_only=True):
         self.head = Dense(self.outputs, dtype=self.dtype)
 
     def __call__(self, x_BLD, mask_BL=None):
+        return self.logits(self.pooled(x_BLD, mask_BL))
+
+    def pooled(self, x_BLD, mask_BL=None):
+        """One vector per sequence: (B, L, D) -> (B, D)."""
         mask_BL = jnp.ones(x_BLD.shape[:2], bool) if mask_BL is None else mask_BL
         if self.pool == "attention":
             score_BL = self.score(x_BLD)[..., 0]
-            x_BD = pooling.attention(x_BLD, score_BL, mask_BL, self.weights)
             if self.is_mutable_collection("intermediates"):
                 self.sow("intermediates", "weights", getattr(kinds, self.weights)(score_BL, mask_BL))
-        else:
-            pool = {"mean": pooling.mean, "last": pooling.last, "max": pooling.maximum}[self.pool]
-            x_BD = pool(x_BLD, mask_BL)
+            return pooling.attention(x_BLD, score_BL, mask_BL, self.weights)
+        pool = {"mean": pooling.mean, "last": pooling.last, "max": pooling.maximum}[self.pool]
+        return pool(x_BLD, mask_BL)
+
+    def logits(self, x_BD):
+        """The prediction from such a vector."""
         return self.head(x_BD).astype(jnp.float32)
 
 

@@ -48,7 +48,7 @@ class Task(Checked):
     head: Annotated[Callable, Part("seqjax.heads", "Head")] = Tokenwise
 
     metrics = {"loss": "less"}  # not a field; nor are those below
-    terms = {"loss": 1.0}  # what training minimises: term -> coefficient
+    terms = {"loss": 1.0}  # what training minimises: term -> coefficient.
     prompt_length = (
         math.inf
     )  # the first tokens of a document that are not predicted; a task that predicts tokens sets it
@@ -60,8 +60,11 @@ class Task(Checked):
         super().__post_init__()
         if problem := mismatch(dict[str, Way], self.metrics):
             raise ValueError(f"metrics of {type(self).__name__}: {problem}.")
-        if "loss" not in self.terms:
-            raise ValueError(f"terms of {type(self).__name__} are {', '.join(self.terms)}: call the main one 'loss'.")
+        if not {"loss", *self.terms} <= self.metrics.keys():
+            raise ValueError(
+                f"{type(self).__name__} has the terms {', '.join(self.terms)} and the metrics "
+                f"{', '.join(self.metrics)}: declare each term in `metrics`, and call the main loss 'loss'."
+            )
         default, head = (getattr(made, "func", made) for made in (fields_of(type(self))["head"][1], self.head))
         if head.stepwise != (wanted := default.stepwise):
             each = {True: "one prediction per token", False: "one prediction per sequence"}
@@ -80,9 +83,14 @@ class Task(Checked):
         raise NotImplementedError
 
     def reads(self, batch) -> Reads:
-        """What the model reads: all tokens or features, unless a task overrides it. It may use any field."""
+        """What the model reads: all tokens or features, and the source, unless a task overrides it.
+
+        It may use any field.
+        """
         name = "tokens" if self.spec.vocabulary is not None else "features"
         side = {"observed_BLF": batch[f"{name}_observed"]} if self.spec.fields[name].missing else {}
+        if "source" in batch:
+            side |= {"source_BS": batch["source"], "source_mask_BS": batch["mask_S"]}
         return Reads(batch[name], batch["mask"], side=side)
 
     def sequence(self, batch) -> Reads:

@@ -13,8 +13,9 @@ from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment
 from seqjax.training.net import Net
 from seqjax.training.parallel import Layout, Parallel
+from seqjax.training.records import Info
 from seqjax.training.workdir import Workdir, finite
-from seqjax.types import DataError
+from seqjax.types import ConfigError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +66,21 @@ class Trained:
         result = {"step": self.step, "examples": evaluation.examples, "metrics": metrics}
         self.workdir.update("results.json", {name or split: {**result, "metrics": finite(metrics)}})
         return result
+
+    def add_baselines(self, split: str) -> str | None:
+        """Trains the linear and other small models that the data have as baselines, and adds their scores to run.json.
+
+        Returns why it did not, if a package is missing; None also if the data have none, or run.json has them already.
+        """
+        every = (self.workdir.record("run.json", Info) or Info()).baselines
+        known = every.get(split, {})
+        if "seconds" in known:  # only baselines that were trained took any
+            return None
+        try:
+            found = self.experiment.source.learnt_baselines(split)
+        except ConfigError as error:
+            return f"baselines that are trained are missing: {error}"
+        merged = {metric: known.get(metric, {}) | found.get(metric, {}) for metric in [*known, *found]}
+        if found:
+            self.workdir.update("run.json", {"baselines": {**every, split: merged}})
+        return None

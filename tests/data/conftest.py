@@ -116,6 +116,38 @@ def write_fsdd(write_wav):
 
 
 @pytest.fixture(scope="session")
+def write_texts():
+    def write(folder: Path):
+        """The data sets of classified texts, each split with other texts, of words that its train has."""
+
+        def put(name: str, lines: list[str]):
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(gzip.compress("".join(line + "\n" for line in lines).encode()))
+
+        text = lambda split, i, word="good": " ".join(
+            [*[word] * (i + 1), *["bad"] * ("train", "dev", "test").index(split)]
+        )
+        for split in ("train", "dev", "test"):
+            n = 12 if split == "train" else 4
+            put(f"sst2/{split}.tsv.gz", [f"{text(split, i)}\t{i % 2}" for i in range(n)])
+            sets = ("0", "2", "0,2", "1")
+            put(f"goemotions/{split}.tsv.gz", [f"{text(split, i)}\t{sets[i % 4]}\tname{i}" for i in range(n)])
+            for subset in ("all_combined", "original"):
+                kinds = ("neutral", "entailment", "contradiction")
+                rows = [f"{text(split, i, 'bad')}\t{text(split, i)}\t{kinds[i % 3]}" for i in range(n)]
+                put(f"cad_nli/{subset}.{split}.tsv.gz", ["sentence1\tsentence2\tgold_label", *rows])
+        (folder / "goemotions/labels.txt").write_text("joy\nfear\nawe\n")
+        for split in ("train", "test"):
+            rows = [f'"{text(split, i)}, good",{"abc"[i % 3]}' for i in range(24 if split == "train" else 4)]
+            put(f"banking77/{split}.csv.gz", ["text,category", *rows])
+        put("ag_news/train_subset.csv.gz", [f'"good bad {i} {i}",{i % 4}' for i in range(4503)])
+        put("ag_news/test.csv.gz", [f'"{i % 4 + 1}","good","bad test {i}"' for i in range(5)])
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """The folder of real datasets: SEQJAX_DATA, or shared/data next to the checkout."""
     beside = Path(__file__).parents[3] / "shared" / "data"

@@ -16,6 +16,9 @@ from seqjax.tokenizers.word import Word
 
 # Name -> options to build it with; "FOLDER" stands for the fake files below. A new source needs a line here.
 CASES = {
+    "ag_news": [{"dir": "FOLDER"}],
+    "banking77": [{"dir": "FOLDER"}],
+    "cad_nli": [{"dir": "FOLDER"}, {"dir": "FOLDER", "test": "original", "tokenizer": "byte"}],
     "copy": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
     "digits": [{}],
     "dyck": [{}, {"length": 20, "min_length": 20, "kinds": 3, "depth": 9, "examples": 30}],
@@ -25,6 +28,7 @@ CASES = {
         {"dir": "FOLDER", "features": LogMel, "label": "speaker"},
         {"dir": "FOLDER", "features": None, "held_out": "bob"},
     ],
+    "goemotions": [{"dir": "FOLDER"}],
     "folds": [{"of": Digits, "folds": 4, "fold": 2}],
     "modular_addition": [{}, {"length": 16, "min_length": 16, "modulus": 12, "seed": 7, "examples": 30}],
     "names": [{"dir": "FOLDER"}],
@@ -34,7 +38,9 @@ CASES = {
     "reverse": [{}, {"length": 5, "min_length": 5, "symbols": 30, "seed": 7, "examples": 30}],
     "s5": [{}, {"length": 12, "degree": 4, "examples": 30}, {"length": 40, "generators": "two", "examples": 30}],
     "selective_copy": [{}, {"length": 40, "min_length": 9, "count": 9, "symbols": 4, "examples": 30}],
+    "sst2": [{"dir": "FOLDER"}],
     "table": [
+        {"train": "FOLDER/pairs.jsonl", "text": "text", "source": "source", "labels": "labels", "tokenizer": "byte"},
         {
             "train": "FOLDER/train.csv",
             "validation": "FOLDER/dev*.jsonl",
@@ -66,7 +72,9 @@ def cases():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, fake_text, write_shakespeare, write_names, write_ett, write_treebank, write_fsdd):
+def folder(
+    tmp_path_factory, fake_text, write_shakespeare, write_names, write_ett, write_treebank, write_fsdd, write_texts
+):
     folder = tmp_path_factory.mktemp("data")
     (folder / "some.txt").write_text(fake_text, encoding="utf-8")
     write_shakespeare(folder, fake_text)
@@ -74,6 +82,9 @@ def folder(tmp_path_factory, fake_text, write_shakespeare, write_names, write_et
     write_ett(folder)
     write_treebank(folder)
     write_fsdd(folder)
+    write_texts(folder)
+    pairs = [{"text": f"{i} é", "source": "so" * (i + 1), "labels": ["a", "b", "c"][: i % 4]} for i in range(9)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     lines = ["text,class", *(f'"record {i}, of train",{"abc"[i % 3]}' for i in range(30))]
     (folder / "train.csv").write_text("\n".join(lines))
     for part in range(2):
@@ -186,6 +197,9 @@ def test_values_fit_the_spec(source):
             if field.axis is None and field.kind == "real":
                 assert value.dtype == np.float32 and value.shape == field.shape and np.isfinite(value).all()
                 continue
+            if field.axis is None and field.kind == "bool":
+                assert value.dtype == bool and value.shape == field.shape
+                continue
             if field.axis is None:
                 assert isinstance(value, (int, np.integer)) and 0 <= value < field.size
                 continue
@@ -205,6 +219,14 @@ def test_every_class_is_in_train(source):
     if source.spec.classes is not None:
         labels = {int(source.example("train", i)["label"]) for i in range(source.size("train"))}
         assert labels == set(range(source.spec.classes)) == set(range(len(source.classes)))
+
+
+def test_counts_are_those_of_train(source):
+    spec = source.spec
+    if (name := {"label", "labels"} & spec.fields.keys()) and source.size("train") is not None:
+        values = [source.example("train", i)[min(name)] for i in range(source.size("train"))]
+        hot = np.eye(spec.classes)[values] if "label" in name else np.array(values)
+        assert spec.counts == tuple(hot.sum(axis=0)) or spec.counts is None
 
 
 def test_lengths_are_the_real_ones_and_the_spec_has_the_longest(source):

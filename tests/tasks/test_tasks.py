@@ -104,6 +104,7 @@ def test_classification():
 
 F, H = 2, 3
 MANY = {"tokens": Field("ids", size=V), "label": Field("ids", size=V, axis=None), "tags": Field("ids", size=V)}
+MANY["labels"] = Field("bool", axis=None, shape=(V,))
 SERIES = {"features": Field("real", shape=(F,)), "future": Field("real", axis=None, shape=(H, F))}
 
 
@@ -112,7 +113,12 @@ def made(name, **more):
     fields = {**(SERIES if name == "forecast" else MANY), **more}
     task = importlib.import_module(f"seqjax.tasks.{name}").Task(spec=Spec(fields, {"L": L}))
     rows = {"features": (B, L, F), "future": (B, H, F)}
-    data = {**batch(), "tags": RNG.integers(0, V, (B, L)), **{name: RNG.normal(size=s) for name, s in rows.items()}}
+    data = {
+        **batch(),
+        "labels": RNG.random((B, V)) > 0.5,
+        "tags": RNG.integers(0, V, (B, L)),
+        **{name: RNG.normal(size=s) for name, s in rows.items()},
+    }
     data = {key: jnp.asarray(a) for key, a in data.items() if key in (*fields, "mask", "weight")}
     head = task.head(inputs=task.spec, outputs=task.outputs(), width=4)
     x = jnp.zeros((B, task.length(L), *([] if head.density else [4])))
@@ -177,7 +183,9 @@ def test_a_monitor_is_a_declared_metric():
 
     judged = lambda task, **evaluators: evaluate.metrics({"evaluators": None} | evaluators, task)
     assert judged(Ranking(spec=SPEC, monitor="ndcg_10")) == Ranking.metrics
-    with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, ndcg_10"):
+    with pytest.raises(
+        ConfigError, match=r"monitor='quality' is not a metric\. It has loss, accuracy, macro_f1, ndcg_10"
+    ):
         judged(Ranking(spec=SPEC, monitor="quality"))
     with pytest.raises(ConfigError, match=r"monitor='quality' is not a metric\. .* ndcg_10, generate_exact_match, "):
         judged(Ranking(spec=SPEC, monitor="quality"), evaluators=[{"name": "generate"}])
