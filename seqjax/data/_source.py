@@ -1,11 +1,21 @@
 """The contract of a source of sequences. This file uses only numpy, never JAX."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from seqjax.spec import Spec
 from seqjax.types import Checked
+
+
+class Baseline(NamedTuple):
+    """A simple model: its name, the value of each metric, its size, and the seconds that training took."""
+
+    name: str
+    metrics: dict[str, float]
+    parameters: int
+    seconds: float
 
 
 @dataclasses.dataclass
@@ -61,6 +71,10 @@ class Source(Checked):
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """The values that a model must beat: metric -> name of the baseline -> value, computed on this split."""
         return {}
+
+    def slow_baselines(self, split: str) -> list[Baseline]:
+        """Further baselines, which take seconds: `seqjax evaluate` asks for them, once per run and split."""
+        return []
 
     def encode(self, text: str) -> np.ndarray:
         """Text -> int32 ids; only if tokens are text."""

@@ -6,15 +6,17 @@ from typing import Any
 
 import jax
 
-from seqjax.training import cost, history, tokenizer_file
+from seqjax.data import TextWindows
+from seqjax.training import cost, facts, history, tokenizer_file
 from seqjax.training.checkpoint import chosen
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.evaluate import Evaluation
 from seqjax.training.experiment import Experiment
 from seqjax.training.net import Net
 from seqjax.training.parallel import Layout, Parallel
+from seqjax.training.records import Info
 from seqjax.training.workdir import Workdir, finite
-from seqjax.types import DataError
+from seqjax.types import ConfigError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +58,34 @@ class Trained:
         """The same parameters on other data: `trained.at("data.length=512")`; see `seqjax.training.elsewhere`."""
         return dataclasses.replace(self, experiment=elsewhere(self.experiment, assignment))
 
+    def on_file(self, path: str) -> "Trained":
+        """The same parameters on a text of your own: `trained.on_file("my.txt").evaluate("file")`.
+
+        Raises:
+          ConfigError: the data of the run are no running text.
+          DataError: the file is no text that the tokenizer of the run can read.
+        """
+        e = self.experiment
+        if not isinstance(e.source, TextWindows):
+            raise ConfigError(
+                f"--file scores a text, but data.name={e.config['data']['name']!r} is no running text: evaluate its "
+                "splits with --split."
+            )
+        there = Experiment(e.config, source=e.source.with_file(path), saved=e.tokenizer)
+        return dataclasses.replace(self, experiment=there)
+
     def evaluate(self, split: str, on_batch=lambda done, total: None, name: str | None = None) -> dict:
-        """Evaluates a finite split; writes the result to results.json, under `name` or the name of the split."""
+        """Evaluates a finite split; writes the result to results.json, under `name` or the name of the split.
+
+        What the source's `slow_baselines` reach on the split is added to run.json.
+        """
         evaluation = Evaluation(self.experiment.evaluators, split, self.layout, self.workdir.write)
         if evaluation.examples is None:
             raise DataError(f"split {split!r} is endless: evaluate a split of fixed size, such as validation.")
         metrics = evaluation(self.params, self.step, on_batch)
         result = {"step": self.step, "examples": evaluation.examples, "metrics": metrics}
         self.workdir.update("results.json", {name or split: {**result, "metrics": finite(metrics)}})
+        info = self.workdir.record("run.json", Info) if name in (None, split) else None
+        if info and (news := facts.with_slow(info, self.experiment.source, split)):
+            self.workdir.update("run.json", news)
         return result

@@ -27,7 +27,10 @@ def results(runs: list[Run]) -> Table:
     known = {score: outcome.baselines(runs, *score) for score in scores}
     names = dict.fromkeys(name for values in known.values() for name in values)
     cells = {name: [_baseline(runs, *score, known[score].get(name)) for score in scores] for name in names}
-    found.rows.extend(row(name, "baseline", "", *values, "", "", "") for name, values in cells.items())
+    costs = {name: cost for run in runs for name, cost in run.info.costs.items()}
+    size = lambda name: words.count(costs[name]["parameters"]) if name in costs else ""
+    time = lambda name: words.seconds(costs[name]["seconds"]) if name in costs else ""
+    found.rows.extend(row(name, "baseline", size(name), *values, time(name), "", "") for name, values in cells.items())
     return found
 
 
