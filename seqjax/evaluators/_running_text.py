@@ -10,7 +10,7 @@ from seqjax.data import Sliding
 from seqjax.evaluators import _base
 from seqjax.metrics import Way
 from seqjax.training.net import Net
-from seqjax.types import ConfigError, Count
+from seqjax.types import Count
 
 REPORTED: dict[str, Way] = dict.fromkeys(("loss", "perplexity", "bits_per_character", "bits_per_byte"), "less")
 
@@ -82,6 +82,11 @@ class InOrder(_base.Pass):
         self.count = self.batches.per_epoch
         self._score = jax.jit(self.score, out_shardings=layout.everywhere)
 
+    def first(self):
+        """The state before the first token, or None. It lies where `score` puts the later ones: one program for all."""
+        state = self.of.model.init_state(1) if self.of.carries else None
+        return jax.device_put(jax.tree.map(np.asarray, state), self.layout.everywhere)
+
     def start(self, params):
         """What `score` carries from window to window, before the first one."""
         return None
@@ -91,8 +96,7 @@ class InOrder(_base.Pass):
         raise NotImplementedError
 
     def __call__(self, params, step, *, on_batch, give_up, write):
-        totals, known = {}, self.start(params)
-        carry = self.of.model.init_state(1) if self.of.carries else None
+        totals, carry, known = {}, self.first(), self.start(params)
         for i, batch in enumerate(self.batches.iterate(0, self.count)):
             metrics, carry, known = self._score(params, batch, carry, known)
             found = {name: sums for name, sums in jax.device_get(metrics).items() if name in REPORTED}
@@ -102,9 +106,3 @@ class InOrder(_base.Pass):
             if give_up():
                 return None
         return {f"{self.of.name}_{name}": sums.mean() for name, sums in totals.items()}
-
-
-def check_learnt(of: RunningText, what: str) -> None:
-    """Raises ConfigError if the parameters of the model are counts, which have no gradient."""
-    if of.model.counted:
-        raise ConfigError(f"evaluators: {what} follows gradients, but this model counts: remove the evaluator.")

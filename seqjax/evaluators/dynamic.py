@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from seqjax.evaluators._running_text import InOrder, RunningText, check_learnt
-from seqjax.types import Count, NonNegative, Positive
+from seqjax.evaluators._running_text import InOrder, RunningText
+from seqjax.types import ConfigError, Count, NonNegative, Positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Dynamic(RunningText):
     statistics: Count = 20
 
     def over(self, split, layout):
-        check_learnt(self, "dynamic evaluation")
+        if self.model.counted:
+            raise ConfigError("evaluators: dynamic follows gradients, but this model counts: remove the evaluator.")
         return _Steps(self, split, layout)
 
 
@@ -65,7 +66,7 @@ class _Steps(InOrder):
         if self.of.rule == "sgd":
             return params, None
         count = min(self.of.statistics, self.train.per_epoch)
-        total, carry = None, self.of.model.init_state(1) if self.of.carries else None
+        total, carry = None, self.first()
         for batch in self.train.iterate(0, count):
             squares, carry = self._square(params, batch, carry)
             total = squares if total is None else jax.tree.map(jnp.add, total, squares)

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.evaluators._running_text import InOrder, RunningText
 from seqjax.ops import losses
@@ -39,7 +40,8 @@ class _Cached(InOrder):
     def start(self, params):
         """The vectors of the last places, the tokens that followed them, and which of them are filled."""
         N = self.of.size
-        return jnp.zeros((N, self.of.model.width)), jnp.zeros(N, jnp.int32), jnp.zeros(N, bool)
+        empty = np.zeros((N, self.of.model.width), np.float32), np.zeros(N, np.int32), np.zeros(N, bool)
+        return jax.device_put(empty, self.layout.everywhere)
 
     def score(self, params, batch, carry, known):
         of, N = self.of, self.of.size
