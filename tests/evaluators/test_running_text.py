@@ -18,7 +18,7 @@ from seqjax.tasks.next_token import NextToken
 from seqjax.training.parallel import Parallel
 
 LENGTH = 5
-MIXERS = {"gru": gru.Mixer, "attention": functools.partial(attention.Mixer, heads=2, max_length=8)}
+MIXERS = {"gru": gru.Mixer, "attention": functools.partial(attention.Mixer, heads=2, max_length=20)}
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,18 @@ def report(kind, source, model, params, **options):
     return one(params, 0, on_batch=lambda done: None, give_up=lambda: False, write=None)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def padded_log_p(model, params, tokens_1L, mask_1L, reset_1L):
+    flags = dict(mask_BL=mask_1L, reset_BL=reset_1L, mutable=["features"])
+    (out_1LV, _), sown = model.apply({"params": params}, tokens_1L, **flags)
+    return jax.nn.log_softmax(out_1LV)[0], jax.tree.leaves(sown)[0][0]
+
+
 def log_p(model, params, tokens_L, reset_L):
     """log p (L, V) of what follows each token, and what the head reads: one pass over all of it."""
-    (out, _), sown = model.apply({"params": params}, tokens_L[None], reset_BL=reset_L[None], mutable=["features"])
-    (h_1LD,) = jax.tree.leaves(sown)
-    return jax.nn.log_softmax(out)[0], h_1LD[0]
+    pad = lambda a_L: np.pad(a_L, (0, 20 - len(a_L)))[None]
+    found = padded_log_p(model, params, pad(tokens_L), pad(np.ones_like(reset_L)), pad(reset_L))
+    return [np.asarray(a)[: len(tokens_L)] for a in found]
 
 
 def stream(source, split="validation"):
@@ -139,7 +146,7 @@ def test_the_cache_is_a_loop_over_what_was_read(source, made, size):
     model, params = made()
     found = report(NeuralCache, source, model, params, size=size, theta=theta, weight=weight)
     tokens, reset = stream(source)
-    log_p_LV, h_LD = map(np.asarray, log_p(model, params, tokens[:-1], reset[:-1]))
+    log_p_LV, h_LD = log_p(model, params, tokens[:-1], reset[:-1])
     kept, nll = [], []
     for t in range(1, len(tokens)):
         if reset[t]:
