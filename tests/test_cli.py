@@ -13,6 +13,7 @@ import pytest
 from seqjax import __version__, cli, lookup
 from seqjax.commands.list import KINDS
 from seqjax.training.experiment import resolve
+from seqjax.training.trained import Trained
 from seqjax.types import SeqjaxError
 
 COMMANDS = tuple(cli._parser().subcommands.choices)
@@ -223,6 +224,7 @@ def test_evaluate_keeps_the_other_splits(text_run):
     [
         (("--split", "tset"), 2, ("'tset'", "test")),
         (("--split", "train"), 3, ("'train'", "endless")),
+        (("--file", "nowhere.txt"), 3, ("nowhere.txt", "does not exist")),
         (("--checkpoint", "newest"), 2, ("newest", "best", "latest")),
         (("--checkpoint", "3"), 4, ("step 3", "4, 2")),
     ],
@@ -231,6 +233,39 @@ def test_what_cannot_be_evaluated_is_a_sentence(text_run, args, code, words):
     outcome = launch.main("evaluate", "--workdir", text_run, *args)
     assert outcome.code == code and len(outcome.err.splitlines()) == 1
     assert all(word in outcome.err for word in words)
+
+
+def test_a_text_of_ones_own_is_scored(text_run, tmp_path):
+    """Its tokens are those of the run: the text of validation has the loss of validation."""
+    trained = Trained.load(text_run)
+    path = tmp_path / "my.txt"
+    path.write_text(trained.experiment.source.decode(trained.experiment.source.stream("validation")["tokens"]))
+    outcome = launch.main("evaluate", "--workdir", text_run, "--file", path)
+    assert outcome.code == 0 and outcome.out.startswith(f"file {path} (")
+    assert launch.main("evaluate", "--workdir", text_run).code == 0
+    found = json.loads((text_run / "results.json").read_text())
+    assert found[f"file {path}"] == found["validation"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty, 0 bytes"),
+        (b"the \xe9t\xe9", "line 1, byte offset 4: byte 0xe9 is not UTF-8"),
+        (b"the cat!", "character 7 is '!'"),
+        (b"t", "has 1 token, which leaves nothing to predict"),
+    ],
+)
+def test_a_text_that_cannot_be_scored_is_a_sentence(text_run, tmp_path, content, words):
+    (tmp_path / "my.txt").write_bytes(content)
+    outcome = launch.main("evaluate", "--workdir", text_run, "--file", tmp_path / "my.txt")
+    assert outcome.code == 3 and len(outcome.err.splitlines()) == 1
+    assert str(tmp_path / "my.txt") in outcome.err and words in outcome.err
+
+
+def test_only_running_text_has_a_file_to_score(copied):
+    outcome = launch.main("evaluate", "--workdir", copied("copy"), "--file", __file__)
+    assert outcome.code == 2 and "data.name='copy' is no running text" in outcome.err
 
 
 # generate

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax import lookup
+from seqjax.data._source import Baseline
 from seqjax.metrics import F1, average_precision, best_thresholds, f1_of_labels
 
 WHERE = "a linear baseline of texts"
@@ -20,8 +21,8 @@ class Data(NamedTuple):
     target: np.ndarray
 
 
-def baselines(data: dict[str, Data], split: str) -> dict[str, dict[str, float]]:
-    """Metric -> name -> value on a split, of linear models that are trained on train.
+def baselines(data: dict[str, Data], split: str) -> list[Baseline]:
+    """The scores on a split of linear models that are trained on train.
 
     Raises:
       ConfigError: scikit-learn is not installed.
@@ -42,11 +43,7 @@ def baselines(data: dict[str, Data], split: str) -> dict[str, dict[str, float]]:
             "only the text": (regression, _tfidf, lambda d: d.texts),
             "only the source": (regression, _tfidf, lambda d: d.sources),
         }
-    found = {}
-    for name, how in models.items():
-        for metric, value in _score(data, split, *how).items():
-            found.setdefault(metric, {})[name] = value
-    return found
+    return [_score(name, data, split, *how) for name, how in models.items()]
 
 
 def _tfidf():
@@ -70,26 +67,26 @@ def _overlap(text: str, source: str) -> str:
     return " ".join(f"{mark}:{word}" for mark, words in marked.items() for word in sorted(words))
 
 
-def _score(data: dict[str, Data], split: str, model: Callable, features: Callable, of: Callable) -> dict[str, float]:
+def _score(name: str, data: dict[str, Data], split: str, model: Callable, features: Callable, of: Callable) -> Baseline:
     several = lookup.require("sklearn.multiclass", "eval", WHERE)
     start, features = time.perf_counter(), features()
     fitted = several.OneVsRestClassifier(model()).fit(features.fit_transform(of(data["train"])), data["train"].target)
     seconds = time.perf_counter() - start
     size = sum(one.coef_.size + one.intercept_.size for one in fitted.estimators_)
-    found = {"parameters": float(size), "seconds": seconds}
     target, read = data[split].target, lambda split: features.transform(of(data[split]))
     weight_N = np.ones(len(target))
     if target.ndim == 1:
         guess_N = fitted.predict(read(split))
         one_hot = lambda label_N: label_N[:, None] == fitted.classes_[None]
         f1 = F1.of(one_hot(guess_N), one_hot(target), weight_N[:, None], axis=0)
-        return {"accuracy": float(np.mean(guess_N == target)), "macro_f1": f1.mean(), **found}
+        metrics = {"accuracy": float(np.mean(guess_N == target)), "macro_f1": f1.mean()}
+        return Baseline(name, metrics, size, seconds)
     score_NC = fitted.decision_function(read(split))
-    found["multi_label_average_precision"] = average_precision(score_NC, target)
+    metrics = {"multi_label_average_precision": average_precision(score_NC, target)}
     chosen = {"": score_NC >= 0}
     if "validation" in data:
         best_C = best_thresholds(fitted.decision_function(read("validation")), data["validation"].target)
         chosen["multi_label_"] = score_NC >= best_C[None]
     for prefix, marks_NC in chosen.items():
-        found |= {f"{prefix}{name}": f1.mean() for name, f1 in f1_of_labels(marks_NC, target, weight_N).items()}
-    return found
+        metrics |= {f"{prefix}{name}": f1.mean() for name, f1 in f1_of_labels(marks_NC, target, weight_N).items()}
+    return Baseline(name, metrics, size, seconds)

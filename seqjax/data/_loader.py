@@ -17,7 +17,7 @@ from seqjax.data._padding import cut, pad
 from seqjax.data._random import philox
 from seqjax.data._source import Source
 from seqjax.spec import Spec
-from seqjax.types import Checked, ConfigError, Count, DataError, Positive, Processes
+from seqjax.types import Checked, ConfigError, Count, DataError, Fraction, Positive, Processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Loader(Checked):
     examples of the other classes, and two examples of a class differ by at most one repeat. Validation and test stay
     as they are.
 
+    With `task.carry_state`, batches are windows of running text in reading order: see `seqjax.data.Streams`.
+    `random_lengths`: the largest share by which a window of train is shorter than `data.length`, drawn anew for each
+    batch, so that windows do not end at the same tokens in every epoch (as in Merity et al. 2017, arXiv:1708.02182).
+
     `num_workers`: number of processes that read, for slow sources; 0 reads in a thread. `prefetch`: batches that are
     read ahead. If no batch comes for `timeout` seconds, the run ends.
     """
@@ -46,6 +50,7 @@ class Loader(Checked):
     buckets: tuple[Count, ...] = ()
     too_long: Literal["error", "truncate", "crop"] = "error"
     oversample: bool = False
+    random_lengths: Fraction = 0.0
     num_workers: Processes = 0
     prefetch: Count = 4
     timeout: Positive = 60.0

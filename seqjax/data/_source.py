@@ -1,11 +1,21 @@
 """The contract of a source of sequences. This file uses only numpy, never JAX."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from seqjax.spec import Spec
 from seqjax.types import Checked
+
+
+class Baseline(NamedTuple):
+    """A simple model: its name, the value of each metric, its size, and the seconds that training took."""
+
+    name: str
+    metrics: dict[str, float]
+    parameters: int
+    seconds: float
 
 
 @dataclasses.dataclass
@@ -63,15 +73,13 @@ class Source(Checked):
         """The values that a model must beat: metric -> name of the baseline -> value, computed on this split."""
         return {}
 
-    def learnt_baselines(self, split: str) -> dict[str, dict[str, float]]:
-        """As `baselines`, of models that take seconds or minutes to train: only `seqjax evaluate` asks for them.
-
-        The metrics "parameters" and "seconds" say how large each model is, and how long it took.
+    def slow_baselines(self, split: str) -> list[Baseline]:
+        """Further baselines, which take seconds or minutes: `seqjax evaluate` asks for them, once per run and split.
 
         Raises:
           ConfigError: they need a package that is not installed.
         """
-        return {}
+        return []
 
     def encode(self, text: str) -> np.ndarray:
         """Text -> int32 ids; only if tokens are text."""

@@ -1,14 +1,18 @@
 """One long text cut into windows."""
 
+import copy
 import dataclasses
+import functools
 import lzma
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from seqjax import spec
-from seqjax.data import _files
+from seqjax.data import _counting, _files
 from seqjax.data._random import generator
+from seqjax.data._source import Baseline
 from seqjax.data._tokens import SPAN, SPELT, Measure, Textual, Tokenized, counts, unlearnt, widths
 from seqjax.tokenizers.character import Character
 from seqjax.types import Count, DataError
@@ -60,11 +64,9 @@ class TextWindows(Textual):
             if document != before:
                 begins.append(at)
                 before = document
-            if width_N is None:
-                ids_L = self.codec.encode(piece, where)
-            else:
-                ids_L, spans_L2, _ = self.codec.align(piece, where)
-                width_N[at : at + len(ids_L)] = widths(spans_L2, where)
+            ids_L, width_L = self._read(piece, where)
+            if width_N is not None:
+                width_N[at : at + len(ids_L)] = width_L
                 measures.setdefault(split, Measure()).add(self.codec, piece, ids_L)
             ids_N[at : at + len(ids_L)] = ids_L
             at += len(ids_L)
@@ -93,6 +95,30 @@ class TextWindows(Textual):
             self.spec = dataclasses.replace(self.spec, fields=self.spec.fields | {"span": SPAN})
         self.notes = tuple(unlearnt(self.codec, {split: [ids_L] for split, ids_L in self._ids.items()}))
         self.tell(measures)
+
+    def _read(self, piece: str, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The ids of a part of a text, and how many characters each adds; None if the tokenizer says it."""
+        if self.codec.unit in SPELT:
+            return self.codec.encode(piece, where), None
+        ids_L, spans_L2, _ = self.codec.align(piece, where)
+        return ids_L, widths(spans_L2, where)
+
+    def with_file(self, path: str) -> "TextWindows":
+        """The same source with one more split, "file": a UTF-8 file, read by the same tokenizer.
+
+        Raises:
+          DataError: the file is missing, empty or invalid UTF-8, has a character without a token, or only one token.
+        """
+        where, other = str(_files.absolute(path)), copy.copy(self)
+        ids, width = zip(*(self._read(piece, where) for piece in _files.pieces(_files.read_utf8(path))), strict=True)
+        ids_L = np.concatenate(ids).astype(self._ids["train"].dtype)
+        if len(ids_L) < 2:
+            raise DataError(f"{where} has {len(ids_L)} token, which leaves nothing to predict: wanted at least 2.")
+        other._ids = self._ids | {"file": ids_L}
+        other._widths = self._widths | ({"file": np.concatenate(width)} if self._widths else {})
+        other._begins = self._begins | ({"file": np.zeros(1, int)} if self._begins else {})
+        other.spec = dataclasses.replace(self.spec, splits=(*self.spec.splits, "file"))
+        return other
 
     def _window(self, split: str, begin: int, end: int) -> dict[str, np.ndarray]:
         found = {"tokens": self._ids[split][begin:end]}
@@ -147,6 +173,32 @@ class TextWindows(Textual):
             (bits,) = found.values()
             found["bits_per_character"] = {name: float(value / per_token) for name, value in bits.items()}
         return found
+
+    @functools.cached_property
+    def _counted(self) -> _counting.Counted | None:
+        splits = (self._text(split) for split in ("train", "validation"))
+        return _counting.counted(*splits, self.codec.size, self.length)
+
+    def _text(self, split: str) -> _counting.Text:
+        return _counting.Text(self._ids[split], self._widths.get(split), self._begins.get(split, np.zeros(1, int)))
+
+    def slow_baselines(self, split):
+        """Modified Kneser-Ney with the context that is best on validation; not for a train split of millions of tokens.
+
+        In windows like those that a model reads; for `full_context_...`, as one text.
+        """
+        if "validation" not in self.spec.splits or (best := self._counted) is None:
+            return []
+        metrics = {}
+        for prefix, length in (("", self.length), ("full_context_", None)):
+            nats_P, width_P = _counting.scores(best.table, self._text(split), length)
+            bits = {f"bits_per_{self.codec.unit}": nats_P.mean() / math.log(2)}
+            if width_P is not None:
+                bits |= {"perplexity": math.exp(nats_P.mean())}
+                bits |= {"bits_per_character": nats_P.sum() / math.log(2) / width_P.sum()}
+            metrics |= {prefix + name: float(value) for name, value in bits.items()}
+        name = f"Kneser-Ney, context {best.order}"
+        return [Baseline(name, metrics, best.parameters, best.seconds)]
 
 
 def _parts(texts: Sequence[bytes], ends: dict[str, int]) -> Iterator[tuple[str, int, str]]:

@@ -71,10 +71,10 @@ class Texts(Stored):
                 raise DataError(f"{where}: the text is only white space, which gives no token: delete the record.")
         return found
 
-    def learnt_baselines(self, split):
+    def slow_baselines(self, split):
         name = "labels" if "labels" in self.spec.fields else "label"
         if self._texts is None or name not in self.spec.fields:
-            return {}
+            return []
         data = {
             s: _linear.Data(self._texts[s], self._sources.get(s), np.array([e[name] for e in self._examples[s]]))
             for s in {"train", "validation", split} & set(self.spec.splits)

@@ -49,6 +49,6 @@ class Embed(Module, kw_only=True):
         """
         raise NotImplementedError
 
-    def attend(self, x_BLD):
-        """The product of each x with the vectors of all ids, as a head: (B, L, D) -> (B, L, V)."""
+    def attend(self, x_BLD, mask_BL=None):
+        """The product of each x with the vectors of all ids, as a head: (B, L, D) -> logits (B, L, V)."""
         raise NotImplementedError

@@ -31,10 +31,6 @@ class Embed(nn.Embed):
     def __call__(self, tokens_BL):
         return jnp.take(self.embedding, tokens_BL, axis=0).astype(self.dtype)
 
-    def attend(self, x_BLD):
-        """The product of each token with all rows of the table."""
-        return dense.einsum("BLD,VD->BLV", x_BLD, self.embedding, self.dtype)
-
 
 def read_and_weigh(module, read, v_BLHV, S_BHKV):
     """read(v, S): y and the last state. Its weights (B, H, L, L) become intermediates, if the caller collects them."""

@@ -17,12 +17,15 @@ class Stacked(Several):
     `mixer` is a factory, called once per layer, or a tuple of factories that the layers cycle through. State: a tuple
     of one state per layer.
 
+    `locked_dropout`: the masks of a row are the same for all its tokens (Merity et al. 2017, arXiv:1708.02182).
+
     Dropout between layers: Zaremba et al. 2014, arXiv:1409.2329; residual: Wu et al. 2016, arXiv:1609.08144.
     """
 
     mixer: Mixers = LSTM
     layers: Layers = 2
     dropout: Fraction = 0.0
+    locked_dropout: bool = False
     residual: bool = False
 
     @nn.nowrap
@@ -33,7 +36,7 @@ class Stacked(Several):
 
     def setup(self):
         self.inner = self.parts(parent=self)
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = nn.Dropout(self.dropout, broadcast_dims=(1,) if self.locked_dropout else ())
 
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.check(x_BLD, state, mask_BL, reset_BL)

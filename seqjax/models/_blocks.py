@@ -22,6 +22,11 @@ def norm(kind: Norm, dtype: Dtype, name: str | None = None):
     return {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[kind](dtype=dtype, name=name)
 
 
+def dropout(rate: float, locked: bool, **flags):
+    """Dropout; `locked`: with one mask per row for all its tokens (B, L, D)."""
+    return nn.Dropout(rate, broadcast_dims=(1,) if locked else (), **flags)
+
+
 class MLP(nn.Module):
     """A layer that is `expansion` times as wide as x, and back: W_2 gelu(W_1 x + b_1) + b_2.
 
@@ -59,6 +64,7 @@ class Block(nn.Module):
     norm: Norm
     mlp: Form
     dtype: Dtype
+    locked: bool = False
 
     @nn.nowrap
     def init_state(self, batch: int):
@@ -72,11 +78,14 @@ class Block(nn.Module):
     def __call__(self, x_BLD, state=None, *, mask_BL=None, reset_BL=None, deterministic=True, **side):
         self.mixer.check(x_BLD, state, mask_BL, reset_BL)
         x_BLD, dtype = masks.fill(x_BLD, mask_BL), x_BLD.dtype
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        drop = dropout(self.dropout, self.locked, deterministic=deterministic)
         normed_BLD = norm(self.norm, self.dtype, "norm_mixer")(x_BLD)
         flags = dict(mask_BL=mask_BL, reset_BL=reset_BL, deterministic=deterministic)
         y_BLD, state = self.mixer(normed_BLD, state, **flags, **side)
-        x_BLD = x_BLD + drop(y_BLD)
+        dropped_BLD = drop(y_BLD)
+        if self.is_mutable_collection("activations") and not self.is_initializing():
+            self.sow("activations", "mixed", (y_BLD, dropped_BLD))
+        x_BLD = x_BLD + dropped_BLD
         if self.expansion:
             normed_BLD = norm(self.norm, self.dtype, "norm_mlp")(x_BLD)
             x_BLD = x_BLD + drop(MLP(self.width, self.expansion, self.mlp, self.dtype, name="mlp")(normed_BLD))
@@ -91,8 +100,10 @@ class Backbone(Model, kw_only=True):
       tuple of factories that the layers cycle through (a hybrid).
     `expansion`: the width of the MLP after each mixer, as a multiple of `width`; 0 leaves the MLPs out. `mlp`: its
       form; a gated one, with a third matrix, has as many parameters as "gelu" if its expansion is 2 / 3 of that.
-    `dropout`: the rate, on the output of each mixer and MLP. `norm`: "layer" or "rms", before each mixer and MLP, and
-      at the end.
+    `dropout`: the rate, on the output of each mixer and MLP. `input_dropout`: on the embeddings; None: as `dropout`.
+      `output_dropout`: on what the head reads. `locked_dropout`: each of these draws one mask per row for all its
+      tokens (variational dropout, as in the AWD-LSTM: Merity et al. 2017, arXiv:1708.02182).
+    `norm`: "layer" or "rms", before each mixer and MLP, and at the end.
     `dtype`: of products ("bfloat16" and "float16" are mixed precision). Parameters, states, norms, losses and all sums
       over tokens stay float32.
     """
@@ -102,6 +113,9 @@ class Backbone(Model, kw_only=True):
     mixer: Mixers
     expansion: NonNegative = 4.0
     dropout: Fraction = 0.0
+    input_dropout: Fraction | None = None
+    output_dropout: Fraction = 0.0
+    locked_dropout: bool = False
     norm: Norm = "layer"
     mlp: Form = "gelu"
     dtype: Dtype = "float32"
@@ -135,7 +149,8 @@ class Backbone(Model, kw_only=True):
                 f"model.expansion={expansion} times model.width={self.width} is less than one feature: raise "
                 "model.expansion, or set it to 0 for no MLP."
             )
-        return Block(inner, self.width, expansion, self.dropout, self.norm, self.mlp, self.dtype, **kwargs)
+        how = (self.dropout, self.norm, self.mlp, self.dtype, self.locked_dropout)
+        return Block(inner, self.width, expansion, *how, **kwargs)
 
     @property
     def prefix(self) -> int:
@@ -174,7 +189,9 @@ class Backbone(Model, kw_only=True):
 
     def setup(self):
         self.blocks = self.stack()
-        self.drop = nn.Dropout(self.dropout)
+        first = self.dropout if self.input_dropout is None else self.input_dropout
+        self.drop = dropout(first, self.locked_dropout)
+        self.drop_out = dropout(self.output_dropout, self.locked_dropout)
         self.norm_out = norm(self.norm, self.dtype)
 
     def run(self, x_BLD, state, mask_BL, reset_BL, deterministic, side: dict):
@@ -198,7 +215,10 @@ class Backbone(Model, kw_only=True):
             raise ValueError(f"got {', '.join(sorted(unknown))}, but the mixers of this model read {names}.")
         side = {name: masks.fill(ring.spread(a), mask_BL) for name, a in side.items()}
         x_BLD, after = through(self.blocks, x_BLD, states, side, **flags)
-        return self.norm_out(x_BLD), None if state is None else after
+        x_BLD = self.norm_out(x_BLD)
+        if self.is_mutable_collection("features") and not self.is_initializing():
+            self.sow("features", "read", x_BLD)
+        return self.drop_out(x_BLD, deterministic=deterministic), None if state is None else after
 
 
 def through(blocks, x_BLD, states, side: dict, **flags):

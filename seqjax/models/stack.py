@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Annotated
 
-import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax import masks
 from seqjax.embed.features import Features
 from seqjax.embed.tokens import Tokens
 from seqjax.embed.words import Words
@@ -89,7 +87,7 @@ class Stack(Backbone, kw_only=True):
         x_BLD, mask_BL = self.embeddings(x, mask_BL, deterministic) if embedded is None else embedded
         x_BLD, state = self.run(x_BLD, state, mask_BL, reset_BL, deterministic, side)
         if self.tie_embeddings:
-            return masks.fill(self.embedding.attend(x_BLD).astype(jnp.float32), mask_BL), state
+            return self.embedding.attend(x_BLD, mask_BL), state
         return self.readout(x_BLD, mask_BL), state
 
 

@@ -144,6 +144,40 @@ def table(counts: Counts, smoothing: Smoothing) -> Table:
     )
 
 
+def log_p(table: Table, tokens_M, known_M):
+    """log p of each token of a text that has one before it, given the `known_M` tokens before it: numpy, on the host.
+
+    It gives what `look_up` gives for these tokens, without the other V - 1 of each; only for probabilities that add up
+    to one by themselves, as those of Witten-Bell and Kneser-Ney do.
+    """
+    V = len(table.unigram_V)
+    numbers = lambda first, symbols, size: np.repeat(np.arange(len(first) - 1), np.diff(first)) * size + symbols
+    child_N = numbers(table.child_N, table.oldest_N[1:].astype(np.int64), V + 1)
+    gram_G = numbers(table.first_N, table.token_G.astype(np.int64), V)
+    at_P = np.flatnonzero(known_M)
+    token_P, known_P = tokens_M[at_P].astype(np.int64), known_M[at_P]
+    log_p_P = table.unigram_V[token_P].astype(float)
+    node_P, alive_P = np.zeros(len(at_P), np.int64), np.arange(len(at_P))
+    for back in range(1, int(known_M.max(initial=0)) + 2):
+        alive_P = alive_P[known_P[alive_P] >= back - 1]  # the start of the text is the last symbol of a context
+        symbol_P = np.where(back <= known_P[alive_P], tokens_M[np.maximum(at_P[alive_P] - back, 0)], V)
+        child_P, found_P = _find(child_N, node_P[alive_P] * (V + 1) + symbol_P)
+        alive_P = alive_P[found_P]
+        if not len(alive_P):
+            break
+        node_P[alive_P] = child_P[found_P] + 1
+        gram_P, seen_P = _find(gram_G, node_P[alive_P] * V + token_P[alive_P])
+        lower_P = table.back_off_N[node_P[alive_P]] + log_p_P[alive_P]
+        log_p_P[alive_P] = np.where(seen_P, table.log_p_G[gram_P], lower_P)
+    return log_p_P
+
+
+def _find(sorted_N, wanted_P):
+    """Where each number is in a sorted array, and whether it is there."""
+    at_P = np.minimum(np.searchsorted(sorted_N, wanted_P), len(sorted_N) - 1)
+    return at_P, sorted_N[at_P] == wanted_P
+
+
 def look_up(table: Table, symbols_nBL, *, longest: bool = False):
     """log p(next token | the last tokens): float32 (B, L, V), of the arrays of a table on the device.
 

@@ -27,11 +27,16 @@ def _check_prefix(e) -> None:
 
 
 def _check_buckets(e) -> None:
-    """Refuses batches of which the model reads nothing."""
+    """Refuses batches of which the model reads nothing, and an option that only streams read."""
     if e.loader.buckets and e.task.length(e.loader.buckets[0]) < 1:
         raise ConfigError(
             f"loader.buckets={list(e.loader.buckets)}: the model predicts the next token, so it reads none of "
             f"{e.loader.buckets[0]} token: make the first bucket longer."
+        )
+    if e.loader.random_lengths and not e.task.carry_state:
+        raise ConfigError(
+            f"loader.random_lengths={e.loader.random_lengths} is for windows that go on where others ended: set "
+            "task.carry_state=True, or leave it out."
         )
 
 

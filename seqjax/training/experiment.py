@@ -174,7 +174,7 @@ class Experiment:
     def batches(self) -> Batches:
         """The training batches, by step."""
         if self.task.carry_state:
-            return Streams(self.source, "train", self.loader)
+            return Streams(self.source, "train", self.loader, seed=self.seed, shuffle=True)
         return Batches(self.source, "train", self.loader, seed=self.seed, shuffle=True)
 
     @cached_property

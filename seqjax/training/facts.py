@@ -19,7 +19,7 @@ OPTIONAL = ("sentencepiece", "tokenizers")  # what they make of a text may depen
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def about(e: Experiment, flops: float, baselines: dict, starts: list[dict]) -> Info:
+def about(e: Experiment, flops: float, baselines: dict, costs: dict, starts: list[dict]) -> Info:
     """The content of run.json: sizes, baselines, versions, hardware, starts."""
     params = e.shapes.params
     return Info(
@@ -29,6 +29,7 @@ def about(e: Experiment, flops: float, baselines: dict, starts: list[dict]) -> I
         tokens_per_step=round(e.batches.tokens),
         carried_bytes=cost.nbytes(e.shapes.carry),
         baselines=baselines,
+        costs=costs,
         metrics=e.metrics,
         tokenizer=getattr(e.source, "measured", {}),
         versions=versions(),
@@ -42,6 +43,20 @@ def baselines(source) -> dict:
     """The baseline scores on every finite split, which a model should beat."""
     splits = [s for s in source.spec.splits if source.size(s) is not None]
     return {s: found for s in splits if (found := source.baselines(s))}
+
+
+def with_slow(info: Info, source, split: str) -> dict:
+    """The keys of run.json that change with the slow baselines of a split; {} if they are known, or there are none."""
+    known = info.baselines.get(split, {})
+    if any(name in values for values in known.values() for name in info.costs):
+        return {}
+    found = source.slow_baselines(split)
+    metrics = {**known}
+    for baseline in found:
+        for metric, value in baseline.metrics.items():
+            metrics[metric] = {**metrics.get(metric, {}), baseline.name: value}
+    costs = {one.name: {"parameters": one.parameters, "seconds": one.seconds} for one in found}
+    return {"baselines": {**info.baselines, split: metrics}, "costs": {**info.costs, **costs}} if found else {}
 
 
 def versions() -> dict[str, str]:

@@ -41,7 +41,8 @@ class Start(Checked):
 class Info(Checked):
     """`run.json`: size, cost, baselines and environment. `baselines[split][metric][name]` is a score to beat.
 
-    `tokenizer[split]`: tokens per word, bytes per token and the unknown share, of a tokenizer that was trained.
+    `costs[name]`: the parameters and seconds of a baseline that was trained. `tokenizer[split]`: tokens per word, bytes
+    per token and the unknown share, of a tokenizer that was trained.
     """
 
     parameters: int | None = None
@@ -50,6 +51,7 @@ class Info(Checked):
     tokens_per_step: int | None = None
     carried_bytes: int = 0
     baselines: dict[str, dict[str, dict[str, float | None]]] = dataclasses.field(default_factory=dict)
+    costs: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     metrics: dict[str, Way] = dataclasses.field(default_factory=dict)  # which way is better; {} in folders of 0.1
     tokenizer: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     versions: dict = dataclasses.field(default_factory=dict)

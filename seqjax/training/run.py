@@ -116,11 +116,11 @@ class Run:
         if self.step and not before.starts:
             log.warning("%s has no run.json: the record of earlier starts is lost", self.workdir.path)
         known = before.baselines if self.step else {}  # the data are the same, and some baselines are slow
-        known = facts.baselines(e.source) if not known and self.workdir.writes else known
+        known, costs = (known, before.costs) if known or not self.workdir.writes else (facts.baselines(e.source), {})
         flops = e.batches.mean(lambda batch: cost.flops(alone, abstract, zeros, batch))
         now = datetime.datetime.now().isoformat(timespec="seconds")
         start = Start(now, self.step, command, changes, self.origin and self.origin.about())
-        self.about = facts.about(e, flops, known, [*before.starts, dataclasses.asdict(start)])
+        self.about = facts.about(e, flops, known, costs, [*before.starts, dataclasses.asdict(start)])
         self.workdir.write("config.json", e.config)
         self.workdir.write("run.json", dataclasses.asdict(self.about))
         self.workdir.status("running", self.step)  # before the journal cuts rows that the old status refers to

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from seqjax.training import cost, history, tokenizer_file
+from seqjax.data import TextWindows
+from seqjax.training import cost, facts, history, tokenizer_file
 from seqjax.training.checkpoint import chosen
 from seqjax.training.elsewhere import elsewhere
 from seqjax.training.evaluate import Evaluation
@@ -57,6 +58,22 @@ class Trained:
         """The same parameters on other data: `trained.at("data.length=512")`; see `seqjax.training.elsewhere`."""
         return dataclasses.replace(self, experiment=elsewhere(self.experiment, assignment))
 
+    def on_file(self, path: str) -> "Trained":
+        """The same parameters on a text of your own: `trained.on_file("my.txt").evaluate("file")`.
+
+        Raises:
+          ConfigError: the data of the run are no running text.
+          DataError: the file is no text that the tokenizer of the run can read.
+        """
+        e = self.experiment
+        if not isinstance(e.source, TextWindows):
+            raise ConfigError(
+                f"--file scores a text, but data.name={e.config['data']['name']!r} is no running text: evaluate its "
+                "splits with --split."
+            )
+        there = Experiment(e.config, source=e.source.with_file(path), saved=e.tokenizer)
+        return dataclasses.replace(self, experiment=there)
+
     def evaluate(self, split: str, on_batch=lambda done, total: None, name: str | None = None) -> dict:
         """Evaluates a finite split; writes the result to results.json, under `name` or the name of the split."""
         evaluation = Evaluation(self.experiment.evaluators, split, self.layout, self.workdir.write)
@@ -68,19 +85,14 @@ class Trained:
         return result
 
     def add_baselines(self, split: str) -> str | None:
-        """Trains the linear and other small models that the data have as baselines, and adds their scores to run.json.
+        """Adds what the source's `slow_baselines` reach on a split to run.json, unless it has them.
 
-        Returns why it did not, if a package is missing; None also if the data have none, or run.json has them already.
+        Returns why it did not, if a package is missing.
         """
-        every = (self.workdir.record("run.json", Info) or Info()).baselines
-        known = every.get(split, {})
-        if "seconds" in known:  # only baselines that were trained took any
-            return None
         try:
-            found = self.experiment.source.learnt_baselines(split)
+            news = facts.with_slow(self.workdir.record("run.json", Info) or Info(), self.experiment.source, split)
         except ConfigError as error:
             return f"baselines that are trained are missing: {error}"
-        merged = {metric: known.get(metric, {}) | found.get(metric, {}) for metric in [*known, *found]}
-        if found:
-            self.workdir.update("run.json", {"baselines": {**every, split: merged}})
+        if news:
+            self.workdir.update("run.json", news)
         return None

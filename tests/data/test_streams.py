@@ -123,3 +123,35 @@ def test_tokens_out_of_range_are_named():
     of.stream["tokens"][7] = 25
     with pytest.raises(DataError, match=r"window 2 of split 'validation': tokens\[1\] is 25, wanted 0 to 24"):
         list(of.iterate(0, of.per_epoch))
+
+
+RANDOM = [(1000, 35, 20), (1000, 10, 3), (1000, 10, 1), (57, 4, 2)]
+
+
+@pytest.mark.parametrize(("count", "length", "batch"), RANDOM)
+def test_windows_of_random_length_ask_for_each_token_once_in_each_epoch(count, length, batch):
+    """They have one shape, are never longer than the others, and end at other places in another epoch or seed."""
+    source, loader = Counted(count=count, length=length), Loader(batch_size=batch, random_lengths=0.5)
+    one, other = (Streams(source, "train", loader, seed=seed, shuffle=True) for seed in (0, 1))
+    ends = []
+    for of, epoch in ((one, 0), (one, 1), (other, 0)):
+        found = rows(of, epoch)
+        asked = np.concatenate([window[1:] for windows in found for window in windows])
+        assert asked.tolist() == list(range(1, count))
+        for windows in found:
+            assert all(before[-1] == after[0] for before, after in itertools.pairwise(windows))
+        lengths = [len(window) - 1 for window in found[0]]
+        assert max(lengths) <= length and min(lengths[:-1]) >= length // 4 and len(set(lengths)) > 1
+        assert np.mean(lengths) == pytest.approx(0.75 * length, rel=0.25)
+        ends.append(np.cumsum(lengths).tolist())
+    assert ends[0] != ends[1] and ends[0] != ends[2]
+    again = Streams(source, "train", loader, seed=0, shuffle=True)
+    for step in (one.per_epoch + 1, 2, 0):  # a function of the number of the batch, in any order
+        for key, value in again[step].items():
+            np.testing.assert_array_equal(one[step][key], value)
+
+
+def test_windows_that_would_be_empty_are_refused():
+    with pytest.raises(ConfigError, match=r"loader\.random_lengths=0\.9 leaves windows without a prediction"):
+        loader = Loader(batch_size=2, random_lengths=0.9)
+        Streams(Counted(count=40, length=3), "train", loader, seed=0, shuffle=True)

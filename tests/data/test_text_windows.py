@@ -1,15 +1,20 @@
 """Texts cut into windows: reference, text, tinyshakespeare."""
 
 import collections
+import functools
 import gzip
 import lzma
 import math
 
+import jax
 import launch
 import numpy as np
 import pytest
+from built import logits
 
-from seqjax.data import _files, reference, text, tinyshakespeare
+from seqjax.data import _counting, _files, documents, reference, text, tinyshakespeare
+from seqjax.models.markov import Markov
+from seqjax.ops import ngrams, smoothing
 from seqjax.types import DataError
 
 
@@ -305,10 +310,10 @@ def test_each_of_several_files_is_a_document(several, tokens):
     """In the order of their names; a split may begin inside of one, and its first token begins what it has of it."""
     source = several(length=3, tokenizer=tokens)
     parts = {"train": ["aébaéb", "ééab"], "validation": ["abababab"], "test": ["ab"]}
-    for split, documents in parts.items():
+    for split, files in parts.items():
         stream = source.stream(split)
-        assert source.decode(stream["tokens"]) == "".join(documents)
-        begins = np.cumsum([0, *(len(source.encode(d)) for d in documents)])[:-1]
+        assert source.decode(stream["tokens"]) == "".join(files)
+        begins = np.cumsum([0, *(len(source.encode(d)) for d in files)])[:-1]
         assert np.flatnonzero(stream["reset"]).tolist() == begins.tolist()
 
 
@@ -329,3 +334,43 @@ def test_windows_carry_the_marks_of_documents(several, tmp_path):
 def test_a_pattern_that_nothing_matches(tmp_path):
     with pytest.raises(DataError, match=rf"no file matches {tmp_path}/\*\.md"):
         text.Source(path=f"{tmp_path}/*.md")
+
+
+def test_counting_is_the_baseline_of_a_text(tmp_path):
+    """In windows as the Markov model of the same order reads them, and as one text; the order is best on validation."""
+    words = ["".join(np.random.default_rng(i).choice(list("abcdefghijklmnop"), 1 + i % 5)) for i in range(60)]
+    path, random = tmp_path / "a.txt", np.random.default_rng(0)
+    path.write_text(" ".join(words[i % 60] for i in random.geometric(0.07, 800)))
+    source = text.Source(path=str(path), length=8)
+    V = source.spec.vocabulary
+    (found,) = source.slow_baselines("test")
+    order = int(found.name.removeprefix("Kneser-Ney, context "))
+    model = Markov(inputs=source.spec, head=logits(V), order=order, documents=functools.partial(documents, source))
+    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8), np.int32))
+    apply = jax.jit(lambda ids_1L, mask_1L: model.apply(params, ids_1L, mask_BL=mask_1L)[0][0])
+    ids = source.stream("test")["tokens"].astype(np.int32)
+    for length, prefix in ((8, ""), (len(ids), "full_context_")):
+        log_p = []
+        for begin in range(0, len(ids) - 1, length):
+            window = ids[begin : begin + length + 1]
+            pad = lambda a_L: np.pad(a_L, (0, length - len(a_L)))[None]  # noqa: B023
+            logits_LV = np.asarray(apply(pad(window[:-1]), pad(np.ones(len(window) - 1, bool))))
+            log_p += [logits_LV[t, v] for t, v in enumerate(window[1:])]
+        bits = -np.mean(log_p) / math.log(2)
+        assert found.metrics[f"{prefix}bits_per_character"] == pytest.approx(bits, rel=1e-5)
+    assert found.parameters == sum(params["params"][name].size for name in ("unigram", "log_p"))
+    assert order > 1 and found.seconds > 0
+    losses = {}
+    for k in range(1, order + 2):
+        try:
+            table = ngrams.table(ngrams.count(*documents(source), V, k), smoothing.kneser_ney(modified=True))
+        except ValueError:
+            break
+        losses[k] = _counting.scores(table, source._text("validation"), 8)[0].mean()
+    assert min(losses, key=losses.get) == order
+
+
+def test_what_cannot_be_counted_has_no_such_baseline(path, monkeypatch):
+    assert text.Source(path=str(path), length=8, validation=0.0).slow_baselines("test") == []
+    monkeypatch.setattr(_counting, "LONGEST", 10)
+    assert text.Source(path=str(path), length=8).slow_baselines("test") == []

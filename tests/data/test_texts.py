@@ -104,12 +104,10 @@ def reviews(n, seed):
 def test_linear_models_learn_what_the_words_say(tmp_path):
     pytest.importorskip("sklearn")
     paths = table(tmp_path, train=[*reviews(60, 0)], test=[*reviews(20, 1)])
-    found = Source(**paths, text="t", label="y").learnt_baselines("test")
-    names = {"TF-IDF + logistic regression", "TF-IDF + linear SVM"}
-    assert found.keys() == {"accuracy", "macro_f1", "parameters", "seconds"}
-    assert all(values.keys() == names for values in found.values())
-    assert set(found["accuracy"].values()) == {1.0} == set(found["macro_f1"].values())
-    assert all(value > 10 for value in found["parameters"].values()) and all(found["seconds"].values())
+    found = Source(**paths, text="t", label="y").slow_baselines("test")
+    assert {one.name for one in found} == {"TF-IDF + logistic regression", "TF-IDF + linear SVM"}
+    assert all(one.metrics == {"accuracy": 1, "macro_f1": 1} for one in found)
+    assert all(one.parameters > 10 and one.seconds > 0 for one in found)
 
 
 def test_of_pairs_they_tell_what_one_side_says(tmp_path):
@@ -127,7 +125,8 @@ def test_of_pairs_they_tell_what_one_side_says(tmp_path):
             }
 
     paths = table(tmp_path, train=[*pairs(400, 0)], test=[*pairs(200, 1)])
-    found = Source(**paths, text="b", source="a", label="y").learnt_baselines("test")["accuracy"]
+    every = Source(**paths, text="b", source="a", label="y").slow_baselines("test")
+    found = {one.name: one.metrics["accuracy"] for one in every}
     assert found["word overlap"] == 1 and found.keys() == {"word overlap", "only the text", "only the source"}
     assert all(abs(found[f"only the {side}"] - 0.5) < 0.15 for side in ("text", "source"))
 
@@ -144,11 +143,11 @@ def test_of_sets_of_labels_they_have_thresholds_of_validation(tmp_path):
 
     paths = table(tmp_path, **{split: [*comments(n)] for split, n in dict(train=150, validation=40, test=40).items()})
     source = Source(**paths, text="t", labels="y")
-    found = source.learnt_baselines("test")
+    found = source.slow_baselines("test")
     names = {f"{kind}_f1" for kind in ("micro", "macro", "sample")}
     wanted = names | {f"multi_label_{name}" for name in (*names, "average_precision")}
-    assert found.keys() == wanted | {"parameters", "seconds"}
-    assert all(value > 0.95 for name in wanted for value in found[name].values())
+    assert len(found) == 2 and all(one.metrics.keys() == wanted for one in found)
+    assert all(value > 0.95 for one in found for value in one.metrics.values())
 
 
 def test_without_scikit_learn_they_say_what_to_install(tmp_path, monkeypatch):
@@ -160,7 +159,7 @@ def test_without_scikit_learn_they_say_what_to_install(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lookup.importlib, "import_module", missing)
     with pytest.raises(ConfigError, match=r"a linear baseline of texts needs sklearn.*pip install 'seqjax\[eval\]'"):
-        source.learnt_baselines("train")
+        source.slow_baselines("train")
 
 
 def test_who_has_no_texts_has_none(tmp_path):
@@ -168,7 +167,7 @@ def test_who_has_no_texts_has_none(tmp_path):
     numbers = Source(**table(tmp_path, train=[{"f": [1], "y": 0}, {"f": [2], "y": 1}]), features="f", label="y")
     documents = Source(**table(tmp_path, train=[{"t": "abc"}]), text="t")
     folds = Folds(of=Digits, folds=3)
-    assert [s.learnt_baselines("train") for s in (numbers, documents, folds)] == [{}, {}, {}]
+    assert [s.slow_baselines("train") for s in (numbers, documents, folds)] == [[], [], []]
     labels = [int(e["label"]) for e in examples(folds, "train")]
     assert folds.spec.counts == tuple(np.bincount(labels))  # those of the fold, not of the whole
 

@@ -226,3 +226,34 @@ def test_gated_mlps_multiply_two_layers(form, act):
     hidden = act(x @ gate["kernel"] + gate["bias"]) * (x @ up["kernel"] + up["bias"])
     assert hidden.shape == (1, 3, 6)
     np.testing.assert_allclose(run(module, params, x), hidden @ down["kernel"] + down["bias"], atol=1e-5)
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_locked_dropout_draws_one_mask_per_row(locked):
+    """On the embeddings, on the outputs of mixers, and on what the head reads; AWD-LSTM: Merity et al. 2017."""
+    model = lm(head=logits(8), dropout=0.5, output_dropout=0.5, locked_dropout=locked, expansion=0)
+    x = draw(TOKENS, 3, 40)
+    params = init(model, x)
+    params["params"]["head"] = {"kernel": jnp.eye(8), "bias": jnp.zeros(8)}  # the prediction is what the head reads
+    flags = dict(deterministic=False, rngs={"dropout": jax.random.key(1)}, mutable=["activations", "features"])
+    (prediction, _), sown = model.apply(params, x, **flags)
+    pairs = [pair for (pair,) in jax.tree.leaves(sown["activations"], is_leaf=lambda leaf: isinstance(leaf, tuple))]
+    pairs.append((sown["features"]["read"][0], prediction))
+    assert len(pairs) == 3
+    for before_BLD, after_BLD in pairs:
+        kept_BLD = np.asarray(after_BLD != 0)
+        np.testing.assert_allclose(after_BLD, np.where(kept_BLD, 2 * before_BLD, 0), rtol=1e-6)
+        assert 0 < kept_BLD.mean() < 1 and (kept_BLD == kept_BLD[:, :1]).all() == locked
+        assert not (kept_BLD[0] == kept_BLD[1]).all()
+
+
+def test_embedding_dropout_drops_ids():
+    """The vectors of an id are kept everywhere in the batch, or nowhere; as a head, the table is whole."""
+    embedding, x = Tokens(inputs=spec.tokens(50), width=4, dropout=0.3, tied=True), draw(TOKENS, 4, 30) * 7
+    params = init(embedding, x)
+    table = params["params"]["embedding"]
+    found_BLD, _ = embedding.apply(params, x, deterministic=False, rngs={"dropout": jax.random.key(0)})
+    kept_BL = np.asarray(found_BLD != 0).any(axis=-1)
+    np.testing.assert_allclose(found_BLD, np.where(kept_BL[..., None], table[x] / 0.7, 0), rtol=1e-6)
+    assert {len(set(kept_BL[x == id])) for id in np.unique(x)} == {1} and len(set(kept_BL.ravel())) == 2
+    np.testing.assert_allclose(run(embedding, params, found_BLD, method="attend"), found_BLD @ table.T, rtol=1e-5)

@@ -107,6 +107,19 @@ def test_probabilities_are_those_of_the_equations(kind):
         assert np.all(got > 0)
 
 
+@pytest.mark.parametrize("kind", ["witten_bell", "kneser_ney", "modified_kneser_ney"])
+def test_a_text_is_scored_by_the_equations(kind):
+    """Also where a document has just begun, and by a table whose contexts are longer than what is known."""
+    table, p = ngrams.table(ngrams.count(*text(), V, N), KINDS[kind]), reference(kind, N)
+    tokens = np.random.default_rng(0).integers(0, V, 60)
+    known = np.minimum(np.arange(60) % 23, np.where(np.arange(60) % 3, 60, 2))
+    wanted = []
+    for t in np.flatnonzero(known):
+        s = (V, *map(int, tokens[t - known[t] : t]))
+        wanted.append(p(s[-N:], int(tokens[t])))
+    np.testing.assert_allclose(np.exp(ngrams.log_p(table, tokens, known)), wanted, rtol=3e-6)
+
+
 def test_without_contexts_there_are_only_tokens():
     for kind in KINDS:
         table = ngrams.table(ngrams.count(*text(), V, 0), KINDS[kind])

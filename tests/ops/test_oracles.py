@@ -343,12 +343,12 @@ ORACLES = {
     "interactive": {"attend", "weights"},  # in test_interactive_sums.py
     "decoder": set(),  # steps of `recur` only: in mixers/test_attention_rnn.py
     "dense": {"einsum"},  # in test_dense.py
-    "losses": {"cross_entropy"},
+    "losses": {"cross_entropy", "logits", "per_token"},  # the last two in test_losses.py
     "pooling": {"mean", "last", "maximum", "attention"},
     "chain": {"filter", "smooth", "log_likelihood", "viterbi", "weight", "sample", "n_best"},  # in test_chain.py
     "crf": {"log_likelihood", "decode", "n_best", "marginals"},  # in test_crf.py
     "spans": {"agree"},  # in test_agree.py
-    "ngrams": {"count", "table", "look_up"},  # in test_ngrams.py
+    "ngrams": {"count", "table", "look_up", "log_p"},  # in test_ngrams.py
     "smoothing": {"additive", "witten_bell", "stupid_backoff", "kneser_ney"},  # in test_ngrams.py
     "spectral": {"frame_count", "log_mel", "cepstrum", "deltas", "normalised"},  # in embed/test_frames.py
     "weights": {"softmax", "sigmoid", "hard", "sparsemax", "entmax"},  # test_weights.py

@@ -203,3 +203,36 @@ def test_a_source_is_given_to_the_model_where_there_is_one():
     assert set(given) == {"source_BS", "source_mask_BS"}
     np.testing.assert_array_equal(given["source_BS"], pairs["source"])
     np.testing.assert_array_equal(given["source_mask_BS"], pairs["mask_S"])
+
+
+def test_regularized_activations():
+    """AR of what is dropped, TAR of neighbours in a document that are read, over all blocks; a loop adds them up."""
+    task = NextToken(spec=SPEC, activation_regularization=2.0, temporal_activation_regularization=1.0)
+    data = jax.tree.map(jnp.asarray, {key: value for key, value in batch().items() if key != "scored"})
+    data["reset"] = jnp.zeros((B, L), bool).at[0, 3].set(True)
+    h, dropped = (RNG.normal(size=(2, B, L - 1, 3)).astype(np.float32) for _ in range(2))
+    logits = jnp.asarray(RNG.normal(size=(B, L - 1, V)), jnp.float32)
+
+    def net(reads, carry, sown):
+        return logits, carry, {sown[0]: {f"blocks_{i}": {"mixed": ((h[i], dropped[i]),)} for i in range(2)}}
+
+    AR, TAR = [], []
+    for b in range(B):
+        read = [t for t in range(L - 1) if data["mask"][b, t] and data["weight"][b]]
+        AR += [np.mean(dropped[:, b, t] ** 2) for t in read]
+        TAR += [np.mean((h[:, b, t] - h[:, b, t - 1]) ** 2) for t in read if t - 1 in read and (b, t) != (0, 3)]
+    terms, metrics, _ = task.objective(net, data, None)
+    found = task.checked(terms, metrics)
+    assert task.terms == {"loss": 1.0, "activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+    assert found["activation_regularization"].mean() == pytest.approx(np.mean(AR), rel=1e-5)
+    assert found["temporal_activation_regularization"].mean() == pytest.approx(np.mean(TAR), rel=1e-5)
+    for name, weight in task.weights(data).items():
+        assert float(weight) == float(terms[name].weight) > 0
+
+
+def test_what_has_no_mixers_is_not_regularized():
+    task = NextToken(spec=SPEC, activation_regularization=2.0)
+    net = lambda reads, carry, sown: (jnp.zeros((B, L - 1, V)), carry, {})
+    net.model = SPEC
+    with pytest.raises(ConfigError, match=r"Spec has no mixers whose outputs could be regularized: choose model\.name"):
+        task.objective(net, jax.tree.map(jnp.asarray, batch()), None)

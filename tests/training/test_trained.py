@@ -5,12 +5,13 @@ import types
 
 import pytest
 
+from seqjax.data._source import Baseline
 from seqjax.training.trained import Trained
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError
 
 BEFORE = {"test": {"accuracy": {"majority class": 0.5}}, "train": {"accuracy": {"majority class": 0.6}}}
-LEARNT = {"accuracy": {"linear": 0.8}, "parameters": {"linear": 12.0}, "seconds": {"linear": 0.5}}
+LINEAR = Baseline("linear", {"accuracy": 0.8}, parameters=12, seconds=0.5)
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def asked(tmp_path):
     splits = []
 
     def make(answer):
-        source = types.SimpleNamespace(learnt_baselines=lambda split: splits.append(split) or answer())
+        source = types.SimpleNamespace(slow_baselines=lambda split: splits.append(split) or answer())
         trained = Trained(types.SimpleNamespace(source=source), Workdir(tmp_path), None, None, 0)
         return trained.add_baselines, splits, lambda: json.loads((tmp_path / "run.json").read_text())
 
@@ -28,14 +29,15 @@ def asked(tmp_path):
 
 
 def test_they_stand_beside_the_others_and_are_trained_once(asked):
-    add, splits, written = asked(lambda: LEARNT)
+    add, splits, written = asked(lambda: [LINEAR])
     assert add("test") is None and add("test") is None and splits == ["test"]
-    test = LEARNT | {"accuracy": {"majority class": 0.5, "linear": 0.8}}
+    test = {"accuracy": {"majority class": 0.5, "linear": 0.8}}
     assert written()["parameters"] == 7 and written()["baselines"] == {"test": test, "train": BEFORE["train"]}
+    assert written()["costs"] == {"linear": {"parameters": 12, "seconds": 0.5}}
 
 
 def test_data_without_them_change_nothing(asked):
-    add, _, written = asked(dict)
+    add, _, written = asked(list)
     assert add("test") is None and written()["baselines"] == BEFORE
 
 

@@ -96,12 +96,14 @@ def _runs(f: Findings, out: Path) -> list[tuple[Found, Run]]:
 
 
 def _baselines(f: Findings, runs: list[tuple[Found, Run]]) -> list[tuple]:
-    """The baselines on test: (name, value of the key that varies, score)."""
+    """The baselines on test: (name, value of the key that varies, score, its cost or {})."""
     out = {}
     for found, run in runs:
         for name, score in run.info.baselines.get("test", {}).get(f.metric, {}).items():
             if score is not None:
-                out.setdefault((name, str(found.cell.value)), (name, found.cell.value, score))
+                out.setdefault(
+                    (name, str(found.cell.value)), (name, found.cell.value, score, run.info.costs.get(name, {}))
+                )
     return list(out.values())
 
 

@@ -24,7 +24,7 @@ def _value(f: Findings, of) -> dict:
 
 
 def results(f: Findings, baselines: list[tuple]) -> Table:
-    """One row per contender and value, and one per baseline (name, value of axis, score) on the same metric."""
+    """One row per contender and value, and one per baseline (name, value of axis, score, cost) on the same metric."""
     name, few = f"test {words.metric(f.metric, f.metrics[f.metric])}", len(f.comparison.seeds) <= FEW
     scores = {
         Number("mean and interval", name): functools.partial(_mean, f),
@@ -38,14 +38,15 @@ def results(f: Findings, baselines: list[tuple]) -> Table:
         Number("training time"): lambda found: words.seconds(mean(found.seconds())),
     }
     found = _founds(f, "Results on test", scores | costs)
-    for name, value, score in baselines:
+    for name, value, score, cost in baselines:
         rivals = f.at(value)
         over = [x.cell.name for x in rivals if sentences.beaten(f, x, score)]
         all_over = len(over) == len(rivals)
         note = "beaten by all" if all_over else f"beaten by {words.listed(over)}" if over else "not beaten"
         cell = Cell(words.number(score), note, "beaten" if all_over else "unbeaten")
         where = [str(value)] if f.comparison.axis else []
-        found.rows.append(row(name, *where, cell, *[""] * 6))
+        size, time = (words.count(cost["parameters"]), words.seconds(cost["seconds"])) if cost else ("", "")
+        found.rows.append(row(name, *where, cell, "", "", size, "", "", time))
     return found
 
 
@@ -142,7 +143,7 @@ def away(f: Findings, found: Found, value):
 def atlas(f: Findings, baselines: list[tuple]) -> Table:
     """One row per contender and one column per setting: the mean on test, and that on other data."""
     order, columns = list(f.comparison.contenders), {Column("contender"): str}
-    known = {(name, value): words.number(score) for name, value, score in baselines}
+    known = {(name, value): words.number(score) for name, value, score, _ in baselines}
     for value in f.comparison.values:
         key, assignments = f.comparison.away(value)
         others = {f"{sentences.key(key)} {other}": assignment for other, assignment in assignments.items()}

@@ -31,12 +31,6 @@ def baselines(runs: list[Run], split: str, metric: str) -> dict[str, float]:
     return out
 
 
-def of_baseline(runs: list[Run], what: str, name: str) -> float | None:
-    """The "parameters" or "seconds" of training of a baseline; None if it was not trained."""
-    found = (split.get(what, {}).get(name) for run in runs for split in run.info.baselines.values())
-    return next((value for value in found if value is not None), None)
-
-
 def winners(runs: list[Run], split: str, metric: str) -> list[Run]:
     """The runs with the best value, several if equal; [] if no value is finite or the better direction is unknown."""
     scores = [run.score(split, metric) for run in runs]

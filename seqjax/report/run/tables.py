@@ -27,8 +27,9 @@ def results(runs: list[Run]) -> Table:
     known = {score: outcome.baselines(runs, *score) for score in scores}
     names = dict.fromkeys(name for values in known.values() for name in values)
     cells = {name: [_baseline(runs, *score, known[score].get(name)) for score in scores] for name in names}
-    size = lambda name: "" if (n := outcome.of_baseline(runs, "parameters", name)) is None else words.count(n)
-    time = lambda name: "" if (t := outcome.of_baseline(runs, "seconds", name)) is None else words.seconds(t)
+    costs = {name: cost for run in runs for name, cost in run.info.costs.items()}
+    size = lambda name: words.count(costs[name]["parameters"]) if name in costs else ""
+    time = lambda name: words.seconds(costs[name]["seconds"]) if name in costs else ""
     found.rows.extend(row(name, "baseline", size(name), *values, time(name), "", "") for name, values in cells.items())
     return found
 
