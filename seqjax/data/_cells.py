@@ -63,5 +63,6 @@ def shown(value) -> str:
 
 
 def short(value) -> str:
+    """A value in an error, cut to 40 characters."""
     text = repr(value)
     return text if len(text) < 40 else text[:37] + "..."
