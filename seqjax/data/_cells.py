@@ -9,6 +9,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def text(value, where: str) -> str:
+    """A text that is not empty, and can be written as UTF-8."""
     if not isinstance(value, str):
         raise DataError(f"{where}: got {shown(value)}, wanted text.")
     if not value:
@@ -18,6 +19,7 @@ def text(value, where: str) -> str:
 
 
 def label(value, where: str) -> str | int:
+    """A string that is not blank, or a whole number."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise DataError(f"{where}: got {shown(value)}, wanted a string or a whole number.")
     if isinstance(value, str) and not value.strip():
@@ -61,5 +63,6 @@ def shown(value) -> str:
 
 
 def short(value) -> str:
+    """A value in an error, cut to 40 characters."""
     text = repr(value)
     return text if len(text) < 40 else text[:37] + "..."

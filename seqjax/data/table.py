@@ -24,6 +24,8 @@ RECORD = 300  # bytes that a record takes besides its content, roughly
 
 
 class Record(NamedTuple):
+    """One row of a table, and where it stands."""
+
     where: str
     value: str | np.ndarray  # text or features
     labels: tuple[str | int, ...]

@@ -23,7 +23,7 @@ def get_config():
                 validation="validation.csv",  # none of the records of train
                 # test="test.csv",
                 text="text",  # the column to read; for lists of numbers: features="column" instead
-                label="label",  # the column to predict
+                label="label",  # the column to predict; for any number of labels: labels="column", task multi_label
                 tokenizer="character",  # or "byte", "word", dict(name="bpe", vocabulary=4096); not for features
             ),
             task=dict(
