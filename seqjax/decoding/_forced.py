@@ -16,7 +16,8 @@ def log_p(net, reads, target_BT, target_mask_BT):
     L, T = reads.x.shape[1], target_BT.shape[1]
     masks.check(target_mask_BT, target_BT.shape, "target_mask_BT")
     join = lambda one, two: jnp.concatenate([one, two], axis=1)
-    both = reads._replace(x=join(reads.x, target_BT), mask_BL=join(reads.mask_BL, target_mask_BT))
+    reset_BL = None if reads.reset_BL is None else join(reads.reset_BL, jnp.zeros(target_BT.shape, bool))
+    both = reads._replace(x=join(reads.x, target_BT), mask_BL=join(reads.mask_BL, target_mask_BT), reset_BL=reset_BL)
     prediction = net(both).prediction
     last_B = jnp.max(jnp.where(reads.mask_BL, jnp.arange(L)[None], 0), axis=1)
     first_B1V = jnp.take_along_axis(prediction, last_B[:, None, None], axis=1)
