@@ -36,6 +36,7 @@ ROOMS = (
         "decoding",
         "evaluators",
         "samples",
+        "translations",
         "analysis",
         "search",
         "report",
