@@ -102,6 +102,15 @@ class Spec(Checked):
         return found | seen | {mask_name(axis): Column(axis, (), "bool") for axis in self.axes}
 
     @property
+    def bucketed(self) -> tuple[str, ...]:
+        """The axes that a bucket pads: that of the sequence that the model reads, and that of its source."""
+        return tuple(axis for axis in ("L", "S") if axis in self.axes)
+
+    def measured(self, example: dict) -> int:
+        """The length of an example along the longest of these axes."""
+        return max(len(example[self.axes[axis]]) for axis in self.bucketed)
+
+    @property
     def vocabulary(self) -> int | None:
         """The number of ids of `tokens`."""
         return self._size("tokens")

@@ -37,6 +37,7 @@ ROOMS = (
         "decoding",
         "evaluators",
         "samples",
+        "translations",
         "analysis",
         "search",
         "report",

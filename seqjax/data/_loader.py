@@ -28,8 +28,9 @@ class Loader(Checked):
     the model is compiled once per bucket. The default is one bucket of `spec.length`. An example longer than the last
     bucket is an error, is cut at the end (`truncate`), or loses a random start and end (`crop`; in validation and test
     it is cut at the end). A `place` into a cut sequence moves with it; an example with a place in what was cut off is
-    dropped: its row is empty, with weight 0. Other axes are padded to `spec.lengths[axis]`, and never cut. Each axis
-    has its mask: `mask` for L, `mask_S` for S.
+    dropped: its row is empty, with weight 0. If examples have a `source`, a bucket pads and bounds it, too, and must
+    hold the longer one of both; a source is cut at the end. Other axes are padded to `spec.lengths[axis]`, and never
+    cut. Each axis has its mask: `mask` for L, `mask_S` for S.
 
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. An endless source has no epochs: each seed reads its own range of indices.
@@ -132,7 +133,14 @@ class Batches:
         examples = [self._example(int(i)) for i in mine]
         _checks.values(examples, mine, self.spec, self._where)
         examples = [self._cut(example, int(i), epoch) for example, i in zip(examples, mine, strict=True)]
-        return pad(examples, self.spec, self.spec.lengths | {"L": self.buckets[bucket]}, B)
+        return pad(examples, self.spec, self._padded(bucket), B)
+
+    def _padded(self, bucket: int) -> dict[str, int]:
+        """Axis -> the length that it is padded to in a bucket."""
+        lengths, longest = dict(self.spec.lengths), self.buckets[bucket]
+        if self.loader.buckets and "S" in self.spec.bucketed:
+            lengths["S"] = min(lengths["S"], longest)
+        return lengths | {"L": longest}
 
     def _rows(self, step: int):
         """The bucket, the indices of the examples and the epoch of batch `step`."""
@@ -174,11 +182,17 @@ class Batches:
         return example
 
     def _cut(self, example, index: int, epoch: int):
-        longest, length = self.buckets[-1], len(example[self.spec.axes["L"]])
-        if length <= longest:
+        longest = self.buckets[-1]
+        axes = self.spec.bucketed if self.loader.buckets else ("L",)
+        length_of = {axis: len(example[self.spec.axes[axis]]) for axis in axes}
+        if (length := max(length_of.values())) <= longest:
             return example
         if self.loader.too_long == "error":
             raise self._overlong(index, length)
+        if length_of.get("S", 0) > longest:
+            example = cut(example, self.spec, 0, longest, axis="S")
+        if example is None or (length := length_of["L"]) <= longest:
+            return example
         start = 0
         if self.loader.too_long == "crop" and self.shuffle:
             bits = philox([self.seed, epoch], [index, 1, 0, 0])
@@ -197,11 +211,9 @@ class Batches:
             return [(self.first, 1.0)]
         buckets, counts = np.unique([bucket for bucket, _ in self._plan], return_counts=True)
         as_long = lambda a, length: a[:, np.arange(length) % a.shape[1]]
-        padded = {key: self.first[key] for key, column in self.spec.columns.items() if column.axis == "L"}
-        return [
-            ({**self.first, **{key: as_long(a, self.buckets[b]) for key, a in padded.items()}}, n / self.per_epoch)
-            for b, n in zip(buckets, counts, strict=True)
-        ]
+        axis_of = {key: column.axis for key, column in self.spec.columns.items() if column.axis in self.spec.bucketed}
+        padded = lambda b: {key: as_long(self.first[key], self._padded(b)[axis]) for key, axis in axis_of.items()}
+        return [({**self.first, **padded(b)}, n / self.per_epoch) for b, n in zip(buckets, counts, strict=True)]
 
     @property
     def tokens(self) -> float:

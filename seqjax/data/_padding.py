@@ -8,12 +8,14 @@ import numpy as np
 from seqjax.spec import Spec, mask_name
 
 
-def cut(example: dict[str, np.ndarray], spec: Spec, start: int, length: int) -> dict[str, np.ndarray] | None:
-    """Keeps `length` places of the axis L from `start` on, and moves what points into it; None if it points outside."""
+def cut(
+    example: dict[str, np.ndarray], spec: Spec, start: int, length: int, axis: str = "L"
+) -> dict[str, np.ndarray] | None:
+    """Keeps `length` places of an axis from `start` on, and moves what points into it; None if it points outside."""
     kept = {}
     for name, field in spec.fields.items():
-        value = example[name][start : start + length] if field.axis == "L" else example[name]
-        if field.into == "L":
+        value = example[name][start : start + length] if field.axis == axis else example[name]
+        if field.into == axis:
             value = value.astype(np.int64) - start
             if ((value < 0) | (value >= length)).any():
                 return None

@@ -62,12 +62,11 @@ class Source(Checked):
         return None
 
     def lengths(self, split: str) -> np.ndarray:
-        """The length of every example of a finite split, for padding to buckets.
+        """The length of every example of a finite split, for padding to buckets: with a source, that of the longer one.
 
         A source that knows the lengths without reading overrides this: then too long examples fail at the start.
         """
-        name = self.spec.axes["L"]
-        return np.array([len(self.example(split, i)[name]) for i in range(self.size(split))], np.int64)
+        return np.array([self.spec.measured(self.example(split, i)) for i in range(self.size(split))], np.int64)
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """The values that a model must beat: metric -> name of the baseline -> value, computed on this split."""
@@ -81,12 +80,12 @@ class Source(Checked):
         """
         return []
 
-    def encode(self, text: str) -> np.ndarray:
-        """Text -> int32 ids; only if tokens are text."""
+    def encode(self, text: str, field: str = "tokens") -> np.ndarray:
+        """Text -> int32 ids of a field; only if they are text."""
         raise NotImplementedError(f"{type(self).__module__} has no text")
 
-    def decode(self, ids: np.ndarray) -> str:
-        """Ids -> text; only if tokens are text."""
+    def decode(self, ids: np.ndarray, field: str = "tokens") -> str:
+        """Ids of a field -> text; only if they are text."""
         raise NotImplementedError(f"{type(self).__module__} has no text")
 
     def meaning(self) -> str | None:

@@ -66,7 +66,7 @@ class Stored(Textual):
         return len(self._examples[split])
 
     def lengths(self, split):
-        return np.array([len(example[self.spec.axes["L"]]) for example in self._examples[split]], np.int64)
+        return np.array([self.spec.measured(example) for example in self._examples[split]], np.int64)
 
     def example(self, split, index):
         if not 0 <= index < self.size(split):

@@ -10,6 +10,7 @@ from seqjax import lookup, spec
 from seqjax.data import _files
 from seqjax.data._source import Source
 from seqjax.tokenizers import Tokenizer
+from seqjax.tokenizers._sides import Side, Sides
 from seqjax.tokenizers.character import Character
 from seqjax.types import DataError, Injected, Part
 
@@ -145,11 +146,15 @@ class Textual(Source):
         )
         self.notes += (f"tokenizer {self.codec.name}, {self.codec.size:,} ids: {said}",)
 
-    def encode(self, text: str) -> np.ndarray:
-        return super().encode(text) if self.codec is None else self.codec.encode(text)
+    def encode(self, text, field="tokens"):
+        return super().encode(text, field) if self.codec is None else self._side(field).encode(text)
 
-    def decode(self, ids: np.ndarray) -> str:
-        return super().decode(ids) if self.codec is None else self.codec.decode(ids)
+    def decode(self, ids, field="tokens"):
+        return super().decode(ids, field) if self.codec is None else self._side(field).decode(ids)
+
+    def _side(self, field: str) -> Tokenizer | Side:
+        """What turns the text of a field into ids and back."""
+        return self.codec.sides[field] if isinstance(self.codec, Sides) else self.codec
 
     def meaning(self) -> str | None:
         if self.codec is None:

@@ -120,13 +120,13 @@ class Tagged(Stored):
             row[: len(ids)] = ids if len(ids) <= len(row) else np.concatenate([ids[:half], ids[half - len(row) :]])
         return letters
 
-    def encode(self, text):
+    def encode(self, text, field="tokens"):
         """Words with a space between them -> their ids, or those of their pieces."""
         if self.codec is not None:
             return self.codec.words(text.split(" ")).ids_L
         return np.array([self._ids.get(word.lower(), 0) for word in text.split(" ")], np.int32)
 
-    def decode(self, ids):
+    def decode(self, ids, field="tokens"):
         return super().decode(ids) if self.codec is not None else " ".join(self.words[i] for i in ids)
 
     def meaning(self):

@@ -32,11 +32,11 @@ class Stepwise(Decoder):
         raise NotImplementedError
 
     def __call__(self, net, reads, key) -> Decoded:
-        first = self.read(net, reads)
+        *first, T = self.read(net, reads)
         if (N := self.samples) > 1:
             first = jax.tree.map(partial(jnp.repeat, repeats=N, axis=0), first)
         logits_MV, state, most_M = first
-        M, T = len(most_M), self.most
+        M = len(most_M)
 
         def draw(t, logits_MV, row: Drawn) -> Drawn:
             token_M = self.choose(jax.random.fold_in(key, t), logits_MV).astype(jnp.int32)

@@ -58,9 +58,9 @@ class Pass:
         raise NotImplementedError
 
 
-def words(source, ids) -> str:
-    """Tokens as text, or as numbers if they are not text."""
+def words(source, ids, *field: str) -> str:
+    """Tokens, or the ids of another field, as text, or as numbers if they are not text."""
     try:
-        return source.decode(ids)
+        return source.decode(ids, *field)
     except NotImplementedError:
         return " ".join(map(str, ids))

@@ -140,7 +140,7 @@ class Answers(_base.Pass):
         source = self.of.source
         about = {"prompt": _base.words(source, batch["tokens"][row, :begin])}
         if "source" in batch:
-            about = {"source": " ".join(map(str, batch["source"][row][batch["mask_S"][row]]))}
+            about = {"source": _base.words(source, batch["source"][row][batch["mask_S"][row]], "source")}
         about |= {"wanted": _base.words(source, wanted_L), "text": _base.words(source, drawn_L)}
         return about | self.decoder.options | {"seed": self.of.seed}
 

@@ -141,6 +141,8 @@ def lstm(x_BLD, kernel, recurrent, bias, state, initial, mask_BL=None, reset_BL=
         return _over(_LSTM, x_BLD, Weights(kernel, recurrent, bias, None), state, initial, mask_BL, reset_BL, remat)
 
     reason = "forced" if backend == "scan" else _cudnn.hindrance(x_BLD.dtype, reset_BL, remat)
+    if reason is None and backend == "auto" and x_BLD.shape[1] == 1:
+        reason = "one token needs no loop, and vmap cannot map cuDNN's LSTM over the hypotheses of a beam"
     if reason is None:
         say("LSTM", "cudnn", "float32 on a GPU; masks other than padding on the right use the scan")
         x_BLD = masks.fill(x_BLD, mask_BL)

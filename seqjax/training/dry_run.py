@@ -73,6 +73,6 @@ def _print(console, rows) -> None:
 def _shown(source, name: str, ids) -> str:
     """The first ids as text, if they are tokens that the source can decode, else as numbers."""
     with contextlib.suppress(NotImplementedError):
-        if name == "tokens":
-            return repr(source.decode(ids)[:160])
+        if name in ("tokens", "source"):
+            return repr(source.decode(ids, **({} if name == "tokens" else {"field": name}))[:160])
     return str(ids[:32].tolist())

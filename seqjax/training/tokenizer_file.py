@@ -10,6 +10,7 @@ import os
 from seqjax import config
 from seqjax.data._tokens import Tokenized
 from seqjax.tokenizers._base import described, named
+from seqjax.tokenizers._sides import Sides
 from seqjax.training import files, stored
 from seqjax.training.checkpoint import Checkpoints
 from seqjax.training.damage import Damaged
@@ -62,10 +63,14 @@ def _asks_for(section: dict, content: bytes) -> bool:
     """Whether a data section asks for the kind of tokenizer that a file holds."""
     while isinstance(section.get("of"), dict):  # a source made of another source
         section = section["of"]
-    wanted = section.get("tokenizer")
-    return isinstance(wanted, dict) and config.factory(marker(Tokenized, Part), wanted)().about == described(
-        content, "the tokenizer file of init.run"
-    )
+    if not isinstance(section.get("tokenizer"), dict):
+        return False
+    make = lambda key: config.factory(marker(Tokenized, Part), section[key])()
+    wanted = make("tokenizer")
+    if "source_tokenizer" in section:
+        source = wanted if section["source_tokenizer"] is None else make("source_tokenizer")
+        wanted = Sides(source=source, tokens=wanted)
+    return wanted.about == described(content, "the tokenizer file of init.run")
 
 
 def file_name(content: bytes) -> str:

@@ -37,23 +37,40 @@ def batches(sources, split="train", batch=4, source_vocabulary=V, **loader):
     return Batches(pairs, split, Loader(batch_size=batch, **loader))
 
 
-def test_sources_are_padded_to_their_own_length_in_every_bucket():
+def test_a_bucket_holds_the_longer_of_tokens_and_source():
+    """Example i has i + 1 tokens. Without buckets, sources are padded to the longest of them."""
     given = [[1, 2, 3, 4], [], [8], [5, 6], [7, 7, 7]]
-    for loader in ({}, dict(buckets=(2, 8)), dict(buckets=(2,), too_long="truncate")):
-        seen = 0
+    for loader, shapes in (
+        ({}, {(8, LONGEST)}),
+        (dict(buckets=(2, 8)), {(2, 2), (8, LONGEST)}),
+        (dict(buckets=(3, 5)), {(3, 3), (5, LONGEST)}),
+    ):
+        seen, found = 0, set()
         of = batches([np.array(s, np.int32) for s in given], **loader)
         for batch in of.iterate(0, of.per_epoch):
-            assert batch["source"].shape == batch["mask_S"].shape == (4, LONGEST)
+            found.add((batch["mask"].shape[1], batch["mask_S"].shape[1]))
+            assert batch["source"].shape == batch["mask_S"].shape
             assert batch["source"].dtype == np.int32 and batch["mask_S"].dtype == bool
             for row in range(4):
                 source = batch["source"][row][batch["mask_S"][row]]
                 rest = batch["source"][row][~batch["mask_S"][row]]
                 wanted = given[int(batch["mask"][row].sum()) - 1] if batch["weight"][row] else []
-                if "too_long" not in loader:  # then the number of tokens tells no more which one it is
-                    np.testing.assert_array_equal(source, wanted)
+                np.testing.assert_array_equal(source, wanted)
                 assert not rest.any() and list(batch["mask_S"][row]) == sorted(batch["mask_S"][row])[::-1]
                 seen += len(source)
-        assert seen == sum(map(len, given))
+        assert seen == sum(map(len, given)) and found == shapes
+        kinds = {(b["mask"].shape[1], b["mask_S"].shape[1], b["source"].shape[1]) for b, _ in of.kinds}
+        assert kinds == {(L, S, S) for L, S in shapes}
+
+
+def test_a_source_beyond_the_last_bucket_is_refused_or_cut_at_its_end():
+    given = [np.array(s, np.int32) for s in ([1, 2, 3, 4], [5], [6, 7, 8])]
+    with pytest.raises(DataError, match=r"record 0 of split 'train' has length 4, the last bucket is 3"):
+        _ = batches(given, buckets=(3,), batch=1).first
+    for too_long in ("truncate", "crop"):
+        batch = batches(given, buckets=(2,), too_long=too_long, batch=3).first
+        rows = {tuple(s[m].tolist()) for s, m in zip(batch["source"], batch["mask_S"], strict=True)}
+        assert rows == {(1, 2), (5,), (6, 7)} and sorted(batch["mask"].sum(axis=1)) == [1, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,14 @@ CASES = {
     "folds": [{"of": Digits, "folds": 4, "fold": 2}],
     "modular_addition": [{}, {"length": 16, "min_length": 16, "modulus": 12, "seed": 7, "examples": 30}],
     "names": [{"dir": "FOLDER"}],
+    "pairs": [
+        {"train": "FOLDER/pairs.{}", "validation": "FOLDER/dev.{}", "source": "en", "target": "de"},
+        {
+            "train": "FOLDER/pairs.tsv",
+            "tokenizer": functools.partial(Word, min_count=1),
+            "source_tokenizer": "character",
+        },
+    ],
     "parity": [{}, {"length": 40, "min_length": 40, "seed": 7, "examples": 30}],
     "recall": [{}, {"pairs": 3, "keys": 40, "values": 50, "examples": 30}],
     "reference": [{}, {"length": 100, "tokenizer": "byte"}],
@@ -87,6 +95,10 @@ def folder(
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     lines = ["text,class", *(f'"record {i}, of train",{"abc"[i % 3]}' for i in range(30))]
     (folder / "train.csv").write_text("\n".join(lines))
+    for name, count in (("pairs", 20), ("dev", 5)):
+        sides = [[f"{side} {name} {i}" for i in range(count)] for side in ("source", "target é")]
+        for suffix, lines in (("en", sides[0]), ("de", sides[1]), ("tsv", map("\t".join, zip(*sides, strict=True)))):
+            (folder / f"{name}.{suffix}").write_text("\n".join(lines))
     for part in range(2):
         records = [
             {"text": f"validation {part} {i} é", "class": "abc"[i % 3], "numbers": [0.5 * i, part, 2] + [1] * i}
@@ -233,7 +245,8 @@ def test_lengths_are_the_real_ones_and_the_spec_has_the_longest(source):
     longest = max(len(sequence(e)) for e in examples(source))
     for split in finite(source):
         real = [len(sequence(source.example(split, i))) for i in range(source.size(split))]
-        np.testing.assert_array_equal(source.lengths(split), real)
+        both = [max(n, len(source.example(split, i).get("source", ()))) for i, n in enumerate(real)]
+        np.testing.assert_array_equal(source.lengths(split), both)
         longest = max(longest, *real)
     assert longest == source.spec.length
 

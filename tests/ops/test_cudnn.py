@@ -127,6 +127,13 @@ def test_auto_chooses_by_what_stands_in_the_way_and_says_so_once(as_if_on_a_gpu,
         scan.lstm(x, *rest, state, None, reset_BL, backend="cudnn")
 
 
+def test_a_step_can_be_mapped_over_the_hypotheses_of_a_beam(as_if_on_a_gpu):
+    x, *rest, state = arguments()
+    step = lambda x: scan.lstm(x, *rest, state, state)[0]
+    assert "rnn_fwd" in str(jax.make_jaxpr(step)(x))
+    assert jax.eval_shape(jax.vmap(step), jnp.stack([x[:, :1]] * 3)).shape == (3, B, 1, N)
+
+
 def test_forced_where_it_cannot_serve_it_refuses():
     with pytest.raises(ValueError, match="computes the plain LSTM only, without peepholes, zoneout"):
         LSTM(width=4, backend="cudnn", peepholes=True, zoneout=0.1)
