@@ -19,7 +19,7 @@ def get_config(variant: str = "awd"):
     tiny, awd = variant == "tiny", variant != "plain"
     lstm = dict(name="lstm", weight_dropout=0.3 if awd else 0.0)
     stacked = dict(name="stacked", layers=2, dropout=0.2, locked_dropout=awd, mixer=lstm)
-    model = dict(width=8 if tiny else 256, layers=1, expansion=0, tie_embeddings=True, mixer=stacked, dropout=0.2)
+    model = dict(width=8 if tiny else 192, layers=1, expansion=0, tie_embeddings=True, mixer=stacked, dropout=0.2)
     task = dict(carry_state=True)
     if awd:
         model |= dict(
@@ -29,12 +29,12 @@ def get_config(variant: str = "awd"):
     return ConfigDict(
         dict(
             seed=0,
-            data=dict(name="reference", length=8 if tiny else 64, tokenizer=dict(name="bpe", vocabulary=2000)),
+            data=dict(name="reference", length=8 if tiny else 64, tokenizer=dict(name="bpe", vocabulary=1000)),
             task=dict(name="next_token", monitor="bits_per_character", **task),
             model=dict(name="stack", **model),
             optim=dict(learning_rate=5e-3, warmup_steps=2 if tiny else 50, ema_decay=0.99 if awd else None),
             loader=dict(batch_size=4 if tiny else 16, random_lengths=0.5 if awd else 0.0),
-            evaluators=[] if tiny else [dict(name="dynamic"), dict(name="neural_cache")],
-            train=dict(steps=2 if tiny else 1200, log_every=2 if tiny else 50, eval_every=None if tiny else 400),
+            evaluators=[dict(name="dynamic"), dict(name="neural_cache")],
+            train=dict(steps=2 if tiny else 800, log_every=2 if tiny else 50, eval_every=None if tiny else 400),
         )
     )
