@@ -98,7 +98,7 @@ class Run:
         if restart:
             for old in (self.checkpoints, self.best):
                 old.discard()
-            self.workdir.remove("results.json", "samples.json")
+            self.workdir.remove("results.json", "samples.json", "states.json")
         self.restore()
         tokenizer_file.write(self.workdir, e.tokenizer, begins)
         if self.step and not self.progress.owed:
