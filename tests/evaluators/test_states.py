@@ -32,7 +32,7 @@ SYMBOLS = ("a", "' '", r"'\n'")  # as they are shown
 
 @dataclasses.dataclass(kw_only=True)
 class Words(Source):
-    """Rows of several lengths over `a`, a blank and a line break, of four ids, with a class; a token is its own tag."""
+    """Rows of several lengths over `a`, a blank and a line break (never `z`), with a class; a token is its own tag."""
 
     count: Count = 7
     classes = ("even", "odd", "?")  # of labels, and of tags
@@ -51,7 +51,7 @@ class Words(Source):
         return {"tokens": np.int32(tokens), "tags": np.int32(tokens), "label": np.int32(index % 2)}
 
     def decode(self, ids):
-        return "".join("a \n"[i] for i in ids)
+        return "".join("a \nz"[i] for i in ids)
 
 
 @dataclasses.dataclass(kw_only=True)
