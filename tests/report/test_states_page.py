@@ -9,34 +9,29 @@ import pytest
 from test_report import Page
 
 from seqjax.report import canvas
-from seqjax.training.records import States
 
 
 def states(K=3, name="", **changes):
     """A chain that moves on; it reads letters."""
     stay = [0.75, 0.5, 1.0, *[0.9] * K][:K]
     moves = [[p if j == k else (1 - p if j == (k + 1) % K else 0.0) for j in range(K)] for k, p in enumerate(stay)]
-    return (
-        vars(
-            States(
-                name=name,
-                states=[f"s{k}" for k in range(K)],
-                emits=[f"e<{k}> {k + 10}%" for k in range(K)],
-                total=K,
-                split="validation",
-                step=1000,
-                unit="letter",
-                start=[1.0, *[0.0] * (K - 1)],
-                transition=moves,
-                share=[0.125] * K,
-                visits=[[0, 2, 2], [4, 0, 0], *[[0, 0, 0]] * (K - 2)],
-                posterior=[[1.0, 0.96, 0.3, 0.0], [0.0, 0.04, 0.7, 1.0], *[[0.0] * 4] * (K - 2)],
-                path=[0, 0, 1, -1],
-                tokens=["a", "</svg>", "' '", "b"],
-            )
-        )
-        | changes
+    entry = dict(
+        name=name,
+        states=[f"s{k}" for k in range(K)],
+        emits=[f"e<{k}> {k + 10}%" for k in range(K)],
+        total=K,
+        split="validation",
+        step=1000,
+        unit="letter",
+        start=[1.0, *[0.0] * (K - 1)],
+        transition=moves,
+        share=[0.125] * K,
+        visits=[[0, 2, 2], [4, 0, 0], *[[0, 0, 0]] * (K - 2)],
+        posterior=[[1.0, 0.96, 0.3, 0.0], [0.0, 0.04, 0.7, 1.0], *[[0.0] * 4] * (K - 2)],
+        path=[0, 0, 1, -1],
+        tokens=["a", "</svg>", "' '", "b"],
     )
+    return entry | changes
 
 
 def page(write_run, pages, folder, *entries):

@@ -61,9 +61,8 @@ def _expected(of: States, k: int) -> float:
 def _numbers(of: States) -> Table:
     """The probabilities of the first state and of the next one, shaded; below half a percent they are left out."""
     cell = lambda p: Cell(f"{p:.2f}" if p >= 0.005 else "", mark=f"heat{round(10 * p)}")
-    rows = [
-        row(name, *map(cell, p_K)) for name, p_K in zip(("start", *of.states), (of.start, *of.transition), strict=True)
-    ]
+    moves = zip(("start", *of.states), (of.start, *of.transition), strict=True)
+    rows = [row(name, *map(cell, p_K)) for name, p_K in moves]
     return Table(_title("Moves", of), [Column("from"), *(Number(name, "to") for name in of.states)], rows)
 
 
