@@ -35,6 +35,7 @@ def get_config(variant: str = "hmm"):
             model=models[kind],
             learner=dict(name="em", every=epoch),
             loader=dict(batch_size=100 if tiny else 240, buckets=(226,) if tiny else (64, 226)),
+            evaluators=["states"],  # for the report
             train=dict(steps=2 if tiny else 15 * epoch, log_every=50 if tiny else epoch),
         )
     )

@@ -1,5 +1,6 @@
 """The contract of an emission."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import jax
@@ -12,6 +13,7 @@ from seqjax.spec import Field, Spec
 from seqjax.types import Count, Injected
 
 TINY = float(np.finfo(np.float32).tiny)  # the log of a probability of 0 is written as the log of this
+NAMED = 6  # how many values, features or components of a state a description names
 
 
 class Emission(Module, kw_only=True):
@@ -93,6 +95,17 @@ class Emission(Module, kw_only=True):
         raise NotImplementedError
 
     @nn.nowrap
+    def describe(self, params, symbol: Callable[[int], str], first: int = 0) -> list[str]:
+        """What each state emits, in words; by default nothing is said.
+
+        Args:
+          params: host arrays.
+          symbol: the text of an id of `tokens`.
+          first: the number of the first feature.
+        """
+        return [""] * self.states
+
+    @nn.nowrap
     def solve(self, statistics, params):
         """The parameters that maximise the expected log p of the statistics, and the log of the prior.
 
@@ -143,6 +156,12 @@ def log_shares(count_XM, concentration: float, old_XM):
     share_XM = count_XM + (concentration - 1)
     share_XM = share_XM / jnp.where(total_X1 > 0, jnp.sum(share_XM, axis=-1, keepdims=True), 1)
     return jnp.where(total_X1 > 0, jnp.log(jnp.maximum(share_XM, TINY)), old_XM)
+
+
+def apart(mean_KF, spread_KF):
+    """The features in which each state differs most from the mean of all states, in units of its spread: (K, N)."""
+    far_KF = np.abs(mean_KF - np.mean(mean_KF, axis=0)) / spread_KF
+    return np.sort(np.argsort(-far_KF, axis=1, kind="stable")[:, :NAMED], axis=1)
 
 
 def tell(chosen_B, F: int) -> str:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from seqjax.emissions._base import TINY, log_shares
+from seqjax.emissions._base import NAMED, TINY, log_shares
 from seqjax.emissions._base import Emission as _Emission
 from seqjax.types import Count, Range
 
@@ -75,6 +75,15 @@ class Categorical(_Emission, kw_only=True):
     def sample(self, key, state_X):
         x_X = jax.random.categorical(key, self.logits[state_X])
         return x_X if self.size is None else x_X[..., None].astype(jnp.float32)
+
+    @nn.nowrap
+    def describe(self, params, symbol, first=0):
+        p_KV = np.asarray(jax.nn.softmax(params["logits"]))
+        likely_KN = np.argsort(-p_KV, axis=1, kind="stable")[:, :NAMED]
+        feature, symbol = ("", symbol) if self.size is None else (f"feature {first}: ", str)
+        shown = lambda p_V, v: f"{symbol(int(v))} {p_V[v]:.0%}"
+        rows = zip(p_KV, likely_KN, strict=True)
+        return [feature + ", ".join(shown(p_V, v) for v in likely_N if p_V[v] >= 0.005) for p_V, likely_N in rows]
 
     @nn.nowrap
     def solve(self, statistics, params):

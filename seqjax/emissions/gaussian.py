@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from seqjax.emissions._base import Emission as _Emission
-from seqjax.emissions._base import tell
+from seqjax.emissions._base import apart, tell
 from seqjax.ops import gaussian
 from seqjax.ops.gaussian import product
 from seqjax.types import Fraction, NonNegative
@@ -121,6 +121,18 @@ class Gaussian(_Emission, kw_only=True):
         _, root_GFF = gaussian.eliminate(gaussian.unpack(self.lower, self.width))
         z_XF = z_XF * jnp.exp(self.log_scale)[of_X]
         return self.mean[state_X] + product("...FE,...E->...F", root_GFF[of_X], z_XF)
+
+    @nn.nowrap
+    def describe(self, params, symbol, first=0):
+        """Mean ± standard deviation."""
+        mean_KF, scale_KF = np.asarray(params["mean"]), np.exp(params["log_scale"])
+        if self.matrices:
+            _, root_GFF = gaussian.eliminate(gaussian.unpack(params["lower"], self.width))
+            scale_GF = np.sqrt(np.sum(np.square(root_GFF * scale_KF[:, None]), axis=-1))
+            scale_KF = np.repeat(scale_GF, self.states // self.matrices, axis=0)
+        scale_KF = np.broadcast_to(scale_KF, mean_KF.shape)
+        shown = lambda k, f: f"feature {first + f}: {mean_KF[k, f]:.3g} ± {scale_KF[k, f]:.2g}"
+        return [", ".join(shown(k, f) for f in named_N) for k, named_N in enumerate(apart(mean_KF, scale_KF))]
 
     @nn.nowrap
     def solve(self, statistics, params):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from seqjax.emissions._base import NAMED, log_shares
 from seqjax.emissions._base import Emission as _Emission
-from seqjax.emissions._base import log_shares
 from seqjax.emissions._kmeans import kmeans
 from seqjax.emissions.gaussian import Gaussian
 from seqjax.types import Count, Part, Range
@@ -77,6 +77,17 @@ class Mixture(_Emission, kw_only=True):
         which, what = jax.random.split(key)
         component_X = jax.random.categorical(which, self.logits[state_X])
         return self.inner.sample(what, state_X * self.components + component_X)
+
+    @nn.nowrap
+    def describe(self, params, symbol, first=0):
+        """The heaviest components, each with its weight."""
+        inner = self.make(parent=None).describe(params["component"], symbol, first)
+        M, found = self.components, []
+        for k, p_M in enumerate(np.asarray(jax.nn.softmax(params["logits"]))):
+            heavy_N = np.argsort(-p_M, kind="stable")[:NAMED]
+            shown = [f"{p_M[m]:.0%} ({inner[k * M + m]})" for m in heavy_N]
+            found.append(", ".join(shown) + f", and {M - len(shown)} more" * (len(shown) < M))
+        return found
 
     @nn.nowrap
     def solve(self, statistics, params):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from seqjax.emissions._base import TINY, tell
+from seqjax.emissions._base import TINY, apart, tell
 from seqjax.emissions._base import Emission as _Emission
 from seqjax.types import NonNegative, Range
 
@@ -53,6 +53,12 @@ class Poisson(_Emission, kw_only=True):
 
     def sample(self, key, state_X):
         return jax.random.poisson(key, jnp.exp(self.log_rate[state_X])).astype(jnp.float32)
+
+    @nn.nowrap
+    def describe(self, params, symbol, first=0):
+        rate_KF = np.exp(params["log_rate"])
+        shown = lambda k, f: f"feature {first + f}: rate {rate_KF[k, f]:.3g}"
+        return [", ".join(shown(k, f) for f in named_N) for k, named_N in enumerate(apart(rate_KF, rate_KF**0.5))]
 
     @nn.nowrap
     def solve(self, statistics, params):

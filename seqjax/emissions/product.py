@@ -99,6 +99,12 @@ class Product(_Emission, kw_only=True):
         return jnp.concatenate(drawn, axis=-1)
 
     @nn.nowrap
+    def describe(self, params, symbol, first=0):
+        firsts = dict(zip((part.name for part in self.parts()), accumulate(self._columns, initial=first), strict=False))
+        each = self.each(lambda part, of: part.describe(of, symbol, firsts[part.name]), params)
+        return ["; ".join(texts) for texts in zip(*each.values(), strict=True)]
+
+    @nn.nowrap
     def solve(self, statistics, params):
         return self.each(lambda part, *of: part.solve(*of), statistics, params)
 

@@ -98,12 +98,23 @@ class Expectation(Inference, kw_only=True):
         found = emission.begin(params["emission"], x, state_BL, key, observed=observed_BLF, n_init=self.n_init)
         CK = self.classes * self.size
         first_K, next_KK = _segments.moves(state_BL, mask_BL, reset_BL, CK)
+        if self.tags:
+            self._check_moves(np.concatenate([first_K[None], next_KK]))
         blocks = next_KK.reshape(self.classes, self.size, self.classes, self.size)
         next_CKK = np.float32(np.stack([blocks[c, :, c] for c in range(self.classes)]))
         first_CK = np.float32(first_K.reshape(self.classes, self.size))
         # One more of each: what a state can never do at the start, it never learns.
         logits = self.moves.solve(first_CK + 1e-6, next_CKK + 1e-6, (2.0, 2.0), self.logits_of(params))
         return self._with(params, logits, found)
+
+    @nn.nowrap
+    def _check_moves(self, count_RK):
+        """Raises ValueError if known tags follow each other as the topology forbids."""
+        for row, tag in np.argwhere((count_RK > 0) & ~self.moves.allowed).tolist():
+            what = f"begins with tag {tag}" if row == 0 else f"has tag {tag} after tag {row - 1}"
+            raise ValueError(
+                f"a sequence in the first batch {what}, which model.topology forbids: allow it, or correct the tags."
+            )
 
     @nn.nowrap
     def _hard(self, x, key, mask_BL, reset_BL, label_B, allowed_BLK, observed_BLF):

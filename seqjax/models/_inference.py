@@ -1,9 +1,12 @@
 """What a hidden Markov model says about sequences: states, paths, the future, and samples."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
 
 from seqjax import masks
 from seqjax.models._base import Model
@@ -91,6 +94,19 @@ class Inference(Criteria, Model, kw_only=True):
         z_BCL = z_BCL if self.classifies else z_BCL[:, 0]
         of_class = jnp.arange(self.classes)[:, None] * self.size if self.classifies else 0
         return z_BCL, self.emits.sample(jax.random.fold_in(key, 1), z_BCL + of_class)
+
+    @nn.nowrap
+    def portrait(self, params, symbol: Callable[[int], str]) -> list[dict]:
+        """Of each class, or of the whole model: p(first state), p(next state | state), and what states emit, in words.
+
+        Args:
+          params: host arrays. symbol: the text of an id of `tokens`.
+        """
+        start_CK, transition_CKK = (np.exp(log_CX) for log_CX in self.moves.log_p(*self.logits_of(params)))
+        emits = self.make_emission(parent=None).describe(params["emission"], symbol)
+        emits_CK = np.array(emits, object).reshape(start_CK.shape).tolist()
+        moves = zip(start_CK, transition_CKK, emits_CK, strict=True)
+        return [{"start": start_K, "transition": to_KK, "emits": emits_K} for start_K, to_KK, emits_K in moves]
 
     @property
     def free_parameters(self) -> int:

@@ -1,4 +1,4 @@
-"""Hard states to start from: equal segments of sequences, and how often one follows another."""
+"""Hard states: equal segments of sequences to start from, how often one follows another, and how long one lasts."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ def equal(mask_BL, reset_BL, states: int):
     for b, t in documents(mask_BL, reset_BL):
         if len(t) < states:
             raise ValueError(
-                f"a sequence has {len(t)} frames, too few to be cut into a segment for each of {states} states: lower "
-                "model.states, leave out short sequences, or set model.initial='random'."
+                f"a sequence has {len(t)} frame{'s' * (len(t) > 1)}, too few to be cut into a segment for each of "
+                f"{states} states: lower model.states, leave out short sequences, or set model.initial='random'."
             )
         state_BL[b, t] = np.arange(len(t)) * states // len(t)
     return state_BL
@@ -26,6 +26,14 @@ def documents(mask_BL, reset_BL):
         t = np.flatnonzero(mask_L)
         starts = [] if reset_BL is None else np.flatnonzero(reset_BL[b, t])
         yield from ((b, part) for part in np.split(t, starts) if len(part))
+
+
+def visits(path_BL, mask_BL, reset_BL):
+    """Each visit of a state: the row, the state, and how many tokens it lasts."""
+    for b, t in documents(mask_BL, reset_BL):
+        path = path_BL[b, t]
+        ends = np.append(np.flatnonzero(np.diff(path)), len(path) - 1)
+        yield from ((b, int(path[end]), int(n)) for end, n in zip(ends, np.diff(ends, prepend=-1), strict=True))
 
 
 def moves(state_BL, mask_BL, reset_BL, states: int):

@@ -142,6 +142,11 @@ class GMM(Criteria, _Model, kw_only=True):
         return self.make(parent=None).log_prior(sums["emission"], params["emission"])
 
     @nn.nowrap
+    def portrait(self, params, symbol: Callable[[int], str]) -> list[dict]:
+        """What each class, or the whole model, emits, in words; see `Inference.portrait`."""
+        return [{"emits": [text]} for text in self.make(parent=None).describe(params["emission"], symbol)]
+
+    @nn.nowrap
     def begin(self, params, x, key, *, mask_BL=None, reset_BL=None, observed_BLF=None, label_B=None):
         real_BL = np.ones(x.shape[:2], bool) if mask_BL is None else np.asarray(mask_BL)
         row_B = np.zeros(len(x), int) if label_B is None else np.asarray(label_B)

@@ -3,9 +3,11 @@
 Figures are drawn in a placeholder colour, INK, which `svg` replaces by `currentColor` or any colour. Text stays text.
 """
 
+import collections
 import contextlib
 import html
 import io
+import itertools
 import math
 import re
 import warnings
@@ -83,6 +85,29 @@ def line(axes, index: int, x, y, dashed: bool = True, **look):
     """Draws a line with the colour, the dashes and the marker of a run."""
     colour, dash, marker = style(index)
     return axes.plot(x, y, color=colour, linestyle=(0, dash) if dash and dashed else "-", marker=marker, **look)[0]
+
+
+def cells(axes, value_YX, x: float = 0.5, y: float = -0.5, height: float = 1.0) -> None:
+    """Draws a matrix as squares in ten shades, from (x, y) on: 1 is full of the first colour, -1 of the second.
+
+    Neighbours in a row with the same shade are one rectangle, and what is near 0 is left out, so figures stay small.
+    """
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    corners = collections.defaultdict(list)  # of all rectangles of a shade
+    for i, row in enumerate(value_YX):
+        top, left = y + height * i, x
+        for shade, same in itertools.groupby(round(10 * max(-1, min(value, 1))) for value in row):
+            right = left + len(list(same))
+            corners[shade] += [(left, top), (right, top), (right, top + height), (left, top + height), (left, top)]
+            left = right
+    corner = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    for shade, found in sorted(corners.items()):
+        if shade:
+            look = {"facecolor": COLOURS[shade < 0], "alpha": abs(shade) / 10, "linewidth": 0}
+            axes.add_patch(PathPatch(Path(found, corner * (len(found) // 5)), **look))
+    axes.grid(False)
 
 
 def logarithmic(axes, which: Literal["x", "y"]) -> None:

@@ -87,7 +87,8 @@ class Beside(NamedTuple):
 class Cell(NamedTuple):
     """A value, a smaller note under it, and a mark.
 
-    Marks: "best", "failed"; for a baseline "beaten", "unbeaten" by the runs; "heat0" (chance) to "heat10" (perfect).
+    Marks: "best", "failed"; for a baseline "beaten", "unbeaten" by the runs; "heat0" (chance, or a probability of 0) to
+    "heat10" (perfect, or 1).
     """
 
     text: str

@@ -11,7 +11,7 @@ from seqjax.metrics import FORMER, Way
 from seqjax.metrics import best as best_of
 from seqjax.search import trials
 from seqjax.training import files
-from seqjax.training.records import Info, Result, Sample, Start, Status, record
+from seqjax.training.records import Info, Result, Sample, Start, States, Status, record
 from seqjax.training.workdir import Workdir
 from seqjax.types import ConfigError, WorkdirError
 
@@ -30,6 +30,7 @@ class Run:
     status: Status
     results: dict[str, Result]
     samples: list[Sample]
+    states: list[States]
 
     @property
     def monitor(self) -> str:
@@ -120,6 +121,6 @@ def read(folder: Path, name: str, index: int) -> Run:
     info = workdir.record("run.json", Info) or Info()
     info = dataclasses.replace(info, starts=[record(Start, s, workdir.path / "run.json") for s in info.starts])
     status = workdir.record("status.json", Status) or Status("", None)
-    path = workdir.path / "samples.json"
-    samples = [record(Sample, s, path) for s in files.read_json(path, list) or []]
-    return Run(name, index, folder, config, metrics, torn, info, status, workdir.results(), samples)
+    entries = lambda file, kind: [record(kind, tree, file) for tree in files.read_json(file, list) or []]
+    samples, states = entries(workdir.path / "samples.json", Sample), entries(workdir.path / "states.json", States)
+    return Run(name, index, folder, config, metrics, torn, info, status, workdir.results(), samples, states)

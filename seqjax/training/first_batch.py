@@ -11,8 +11,12 @@ from seqjax.training.state import State, restarted
 from seqjax.types import ConfigError
 
 
-def begin(experiment: Experiment, state: State, shardings) -> State:
+def begin(experiment: Experiment, layout, state: State, shardings) -> State:
     """A state before its first step, with the parameters that the model finds in the first batch.
+
+    Args:
+      state: the state with random parameters, as global arrays of `layout`.
+      shardings: of the state that is returned.
 
     Every process reads the whole batch and finds the same.
 
@@ -22,7 +26,7 @@ def begin(experiment: Experiment, state: State, shardings) -> State:
     model, task, batch = experiment.model, experiment.task, experiment.batches.first
     reads = task.reads(batch)
     key = jax.random.fold_in(jax.random.key(experiment.seed), zlib.crc32(b"begin"))
-    params = jax.device_get(jax.jit(lambda: experiment.make_state().params)())
+    params = layout.host(state.params)
     try:
         params = model.begin(params, reads.x, key, **reads.keywords(model), **task.known(batch))
     except ValueError as error:

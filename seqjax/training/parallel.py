@@ -122,6 +122,12 @@ class Layout:
 
         return jax.tree.map(one, batch)
 
+    def host(self, tree):
+        """Global arrays -> host arrays, also of the parts that only other processes hold."""
+        if jax.process_count() > 1:
+            tree = jax.jit(lambda tree: tree, out_shardings=self.everywhere)(tree)
+        return jax.device_get(tree)
+
     def evaluate(self, eval_step, size: int):
         """An evaluation step over this mesh, for batches of `size` rows."""
         return self._within(jax.jit(eval_step, out_shardings=(self.everywhere, self.for_rows(size))))

@@ -111,3 +111,30 @@ class Sample(Checked):
     top_p: float | None = None
     seed: int | None = None
     step: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class States(Checked):
+    """One entry of `states.json`: the hidden states of a model, or of the model of one class.
+
+    `states`: their names; the most frequent ones of `total`. `emits`: what each emits, in words. A model without paths
+    of states has nothing else. `start`, `transition`: probabilities. On the most probable paths of the split: the
+    `share` of the tokens that are in each state, and how many `visits` of it lasted 1, 2, ... tokens. Of one example:
+    the `posterior` of each state, and the `path` (-1: a state that is left out), at its `tokens` or `frames`.
+    """
+
+    name: str
+    states: list[str]
+    emits: list[str]
+    total: Natural
+    split: str
+    step: Natural
+    unit: str
+    start: list[float] = dataclasses.field(default_factory=list)
+    transition: list[list[float]] = dataclasses.field(default_factory=list)
+    share: list[float] = dataclasses.field(default_factory=list)
+    visits: list[list[int]] = dataclasses.field(default_factory=list)
+    posterior: list[list[float]] = dataclasses.field(default_factory=list)
+    path: list[int] = dataclasses.field(default_factory=list)
+    tokens: list[str] = dataclasses.field(default_factory=list)
+    frames: list[list[float]] = dataclasses.field(default_factory=list)

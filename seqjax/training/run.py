@@ -98,7 +98,7 @@ class Run:
         if restart:
             for old in (self.checkpoints, self.best):
                 old.discard()
-            self.workdir.remove("results.json", "samples.json", "thresholds.json")
+            self.workdir.remove("results.json", "samples.json", "states.json", "thresholds.json")
         self.restore()
         tokenizer_file.write(self.workdir, e.tokenizer, begins)
         if self.step and not self.progress.owed:
@@ -147,9 +147,8 @@ class Run:
                 first = self.origin.begin(self.layout.gather(self.state), self.experiment.learner, where)
                 self.state = self.layout.spread(first)
             elif self.experiment.model.begins:
-                self.state = self.layout.spread(
-                    first_batch.begin(self.experiment, self.layout.gather(self.state), where)
-                )
+                first = first_batch.begin(self.experiment, self.layout, self.layout.gather(self.state), where)
+                self.state = self.layout.spread(first)
             self.step, self.progress = 0, history.Progress()
             return
         state, meta = restored

@@ -5,7 +5,7 @@ run.json       parameters, FLOPs, baselines, versions, hardware, one entry per s
 tokenizer-<name>.json  the tokenizer, if one was trained; see `tokenizer_file`
 metrics.jsonl  one object per line; cut back to the restored step on resume
 status.json    running, preempted, failed or done
-results.json   results of `evaluate`; samples.json: texts of `generate`; thresholds.json: of `multi_label`
+results.json   results of `evaluate`; samples.json: texts of `generate`; states.json, thresholds.json: of evaluators
 ckpt/          the newest checkpoints, ckpt_best/ the best on validation
 """
 

@@ -5,6 +5,7 @@ Per token and state: score = log p(x | k). Of a batch: statistics, and the param
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -318,3 +319,32 @@ def test_samples_have_the_density(name):
 @pytest.mark.parametrize("name", CASES)
 def test_free_parameters_are_counted(name):
     assert emission(name).free_parameters == CASES[name][2]
+
+
+def test_a_description_names_what_sets_states_apart():
+    """Ids by their probability; features by their distance from the mean state; weights of components."""
+    numbers = lambda text: [float(x) for x in re.findall(r"-?[0-9.]+(?:e-?[0-9]+)?", text)]
+    for name in CASES:
+        found = emission(name).describe(params(name), "abcde".__getitem__, 4)
+        assert len(found) == K, name
+    p = jax.nn.softmax(params("categorical")["logits"])
+    for text, p_V in zip(emission("categorical").describe(params("categorical"), "abcde".__getitem__), p, strict=True):
+        assert text == ", ".join(f"{'abcde'[v]} {p_V[v]:.0%}" for v in np.argsort(-p_V) if p_V[v] >= 0.005)
+    for kind in ("diagonal", "spherical", "tied", "full"):
+        e, p = emission(kind), params(kind)
+        z = e.apply({"params": p}, jax.random.key(0), np.repeat(np.arange(K), 20_000), method="sample")
+        for k, text in enumerate(e.describe(p, str)):
+            own = z.reshape(K, -1, F)[k]
+            wanted = np.stack([np.arange(F), own.mean(0), own.std(0)], axis=1)
+            np.testing.assert_allclose(np.reshape(numbers(text), (F, 3)), wanted, rtol=0.06, atol=0.05)
+    many = Gaussian(inputs=Spec({"features": Field("real", shape=(9,))}, {"L": L}), states=2)
+    far = np.zeros((2, 9), np.float32)
+    far[1, [8, 1, 3, 4, 5, 7]] = 9
+    told = many.describe({"mean": far, "log_scale": np.zeros((2, 9), np.float32)}, str, 10)[1]
+    assert told == ", ".join(f"feature {f}: 9 ± 1" for f in (11, 13, 14, 15, 17, 18))
+    mixed, column = (
+        emission("mixture").describe(params("mixture"), str)[0],
+        emission("product").describe(params("product"), str)[0],
+    )
+    assert re.fullmatch(r"[0-9]+% \(feature 0: .*\), [0-9]+% \(feature 0: .*\)", mixed)
+    assert re.fullmatch(r"feature 0: .*, feature 1: .*; feature 2: [0-4] .*%; feature 3: rate .*", column)

@@ -440,6 +440,13 @@ def test_a_tagger_begins_with_known_tags_and_refuses_impossible_ones():
     begun = model.begin(start(model, x), x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
     seen = np.bincount(x[:2][RAGGED[:2]], minlength=V) + 1
     np.testing.assert_allclose(np.exp(begun["emission"]["logits"][1]), seen / seen.sum(), rtol=1e-5)
+    for topology, words in (
+        ("linear", "a sequence in the first batch begins with tag 1, which model.topology forbids: allow it"),
+        (((1, 0, 1), (1, 0, 1), (1, 0, 1)), "has tag 1 after tag 1"),
+    ):
+        strict = tagger(topology=topology)
+        with pytest.raises(ValueError, match=words):
+            strict.begin(start(strict, x), x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
     allowed[2, 3] = False
     with pytest.raises(ValueError, match="token 3 of row 2 in the first batch may have none of the 3 tags"):
         model.begin(start(model, x), x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
@@ -459,6 +466,37 @@ def test_ergodic_begins_with_clusters_and_each_class_with_its_own():
 
 
 # ---- What is refused.
+
+ALL = np.ones((B, L), bool)
+FIRST = lambda n: ALL & (np.arange(L)[None] < n)
+ONLY = lambda n: FIRST(n) & (np.arange(B)[:, None] == 0)  # in one row
+COLUMN = dict(inputs=spec.features(1, L), emission=functools.partial(categorical.Emission, size=3))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "mask", "words"),
+    [
+        (frames(topology="linear"), reals(), ONLY(1), "a sequence has 1 frame, too few to be cut into"),
+        (language(topology="left_right"), tokens(), FIRST(2), "has 2 frames, .* each of 3 states: lower"),
+        (frames(), reals() * np.float32([1, 0]), ALL, "feature 1 of the first batch is constant"),
+        (frames(states=1), reals(), ONLY(1), "a variance needs two values, got 1 of features 0, 1"),
+        (frames(), reals(), ONLY(2), "3 clusters need as many different vectors, got 2"),
+        (hmm.Model(head=density, states=1, **COLUMN), reals()[..., :1], ALL, "wants whole numbers in 0 ... 2, got "),
+    ],
+    ids=["one frame", "short", "constant", "one vector", "more states than frames", "reals for ids"],
+)
+def test_data_that_determine_nothing_are_refused_in_one_sentence(model, x, mask, words):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), shapes)
+    with pytest.raises(ValueError, match=words) as refused:
+        model.begin(params, x, jax.random.key(0), mask_BL=mask)
+    assert "\n" not in str(refused.value) and str(refused.value).endswith(".")
+
+
+def test_reals_are_no_tokens():
+    with pytest.raises(ValueError, match=r"tokens: got float32\[4, 7, 2\], Categorical wants \[B, L\] integers"):
+        language().init(jax.random.key(0), reals())
+
 
 TAGS = Spec({"tokens": Field("ids", size=V), "tags": Field("ids", size=K)}, {"L": L})
 

@@ -47,7 +47,7 @@ def test_bad_metrics_line_is_named(write_run, tmp_path, line):
     assert str(path) in fails(WorkdirError, "line 2", [folder], tmp_path)
 
 
-@pytest.mark.parametrize("name", ["config.json", "run.json", "status.json", "results.json", "samples.json"])
+@pytest.mark.parametrize("name", [f"{n}.json" for n in ("config", "run", "status", "results", "samples", "states")])
 @pytest.mark.parametrize("content", ['{"a": ', "3", '["x"]'])
 def test_torn_file_is_named(write_run, tmp_path, name, content):
     folder = write_run(tmp_path / "a")
@@ -65,6 +65,7 @@ def test_torn_file_is_named(write_run, tmp_path, name, content):
         ("run.json", {"starts": [{"step": 0}]}, "time"),
         ("results.json", {"test": {"metrics": {"loss": "low"}}}, "metrics.loss: got 'low'"),
         ("samples.json", [{"prompt": "x"}], "text"),
+        ("states.json", [{"name": "x"}], "states"),
         ("config.json", {"data": {"name": "copy"}}, "task.name is missing"),
     ],
 )

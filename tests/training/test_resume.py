@@ -224,12 +224,13 @@ def test_more_steps_say_what_they_make_of_the_learning_rate(config, finished):
 
 def test_restart_forgets_and_begins_anew(config, finished, undisturbed):
     """Also what was found with the parameters of before."""
-    for name in ("results.json", "samples.json"):
+    found = ("results.json", "samples.json", "states.json")
+    for name in found:
         (finished / name).write_text("{}")
     assert train(config, finished, "--restart").code == 0
     check_same(finished, undisturbed)
     assert [start["step"] for start in starts(finished)] == [0, 0]
-    assert not (finished / "results.json").exists() and not (finished / "samples.json").exists()
+    assert not any((finished / name).exists() for name in found)
 
 
 def test_a_folder_in_use_is_left_alone(config, finished):

@@ -2,7 +2,7 @@
 
 from seqjax.report import differences, words
 from seqjax.report.document import Beside, Column, Commands, Figure, Fold, Header, Sample, Section, Text
-from seqjax.report.run import figures, outcome, tables
+from seqjax.report.run import figures, outcome, states, tables
 from seqjax.report.runs import Run
 
 OPEN_SAMPLES = 3  # of each run; the rest are folded
@@ -17,6 +17,7 @@ def page(runs: list[Run]) -> list:
         Section("Speed and optimisation", [Figure(figures.progress(runs), f"As logged while training. {LONG}", runs)]),
         Section("Budget spent", [tables.budget(runs)]),
         _config(runs),
+        *(states.section(run) for run in runs if run.states),
         Section("Samples", [Beside([(run, _samples(run)) for run in runs if run.samples])]),
         Section("Run it again", [Commands([words.train(run.folder / "config.json") for run in runs])]),
         Section("How it ran", _ran(runs)),
