@@ -69,17 +69,19 @@ def figures(timing: Timing, clock: str, rates: _roofline.Rates) -> dict:
 
 def run(args, absent: dict[str, str]) -> dict:
     """Times all layers, length by length; saves after each; returns the result."""
-    plan, result = session.plan_of(args), session.about(args, [])
-    rates, device = _roofline.rates(args.dtype, plan, result["clock"])
-    session.place(result, device)
     most = QUICK if args.quick else SECONDS
-    result |= {
+    facts = session.about(args, []) | {
         "allocators": "keep for all",
         "layer": {"dtype": args.dtype, "width of attention": args.width, "tokens a call": TOKENS, "decoded rows": ROWS},
-        "roofline": {"GFLOP/s": round(rates.flops / 1e9, 1), "GB/s": round(rates.bytes / 1e9, 1)},
         "left out above": f"{most:g} s a call",
         "not asked": absent,
     }
+    plan, result = session.plan_of(args), session.resumed(facts, args.resume)
+    if "roofline" not in result:
+        found, device = _roofline.rates(args.dtype, plan, result["clock"])
+        session.place(result, device)
+        result["roofline"] = {"GFLOP/s": round(found.flops / 1e9, 1), "GB/s": round(found.bytes / 1e9, 1)}
+    rates = _roofline.Rates(*(1e9 * rate for rate in result["roofline"].values()))
     rows = result["rows"] = result.pop("rows")  # last in the file, too
     build = functools.partial(
         _programs.build, like=args.width, dtype=args.dtype, limits=_programs.Limits(most, rates.flops)
@@ -91,15 +93,20 @@ def run(args, absent: dict[str, str]) -> dict:
         for L in sorted(args.lengths):
             B = ROWS if what == "decode" else max(1, TOKENS // L)
             tokens = B * (STEPS if what == "decode" else L)
-            wait = {name: expected(found, tokens, L) for name, found in seen.items()}
-            left = {name: f"about {s:,.0f} s a call" for name, s in wait.items() if s > most}
             case = {"what": what, "B": B, "L": L}
-            timings = harness.race([c for c in contenders if c.name not in left], case, plan)
+            if case not in [row["case"] for row in rows]:
+                rows.append({"case": case, "contenders": {}, "left_out": {}})
+            row = next(row for row in rows if row["case"] == case)
+            new = [c for c in contenders if c.name not in row["contenders"] | row["left_out"]]
+            wait = {c.name: expected(seen[c.name], tokens, L) for c in new}
+            left = {name: f"about {s:,.0f} s a call" for name, s in wait.items() if s > most}
+            timings = harness.race([c for c in new if c.name not in left], case, plan)
             left |= {name: timing.left_out for name, timing in timings.items() if timing.left_out}
             found = {n: figures(t, result["clock"], rates) for n, t in timings.items() if n not in left}
-            for name, figure in found.items():
-                seen[name].append((L, figure["us_token"] / 1e6))
-            rows.append({"case": case, "contenders": found, "left_out": left})
+            row["contenders"] |= found
+            row["left_out"] |= left
+            for name in seen.keys() & row["contenders"].keys():
+                seen[name].append((L, row["contenders"][name]["us_token"] / 1e6))
             line = [f"{name} {'~' * f['noisy']}{f['us_token']:.3g}" for name, f in found.items()]
             console.print(f"{results.title(case)}: µs per token: {', '.join(line)}")
             results.save(result, args.out / session.stem(result), _curves.tables([result]), _curves.picture)
@@ -112,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the options and runs."""
     known, absent = _layers.names()
     parser = session.options("attention_vs_recurrence", __doc__, mixers=known, what=WHAT)
-    session.add_pin(parser)
+    session.add_plan(parser)
     parser.add_argument("--lengths", nargs="+", type=int, help="default: 128 to 32768; with --quick 512 and 4096")
     parser.add_argument("--width", type=int, default=256, help="of attention; other layers have as many parameters")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products and caches")

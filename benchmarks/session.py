@@ -4,6 +4,7 @@ import argparse
 import datetime
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -61,15 +62,23 @@ def options(name: str, description: str, **words) -> argparse.ArgumentParser:
     return out
 
 
-def add_pin(out: argparse.ArgumentParser) -> None:
-    """Adds `--pin`, for benchmarks that can be measured in CPU time."""
+def add_plan(out: argparse.ArgumentParser) -> None:
+    """Adds `--pin`, `--rounds` and `--resume`, for benchmarks that can be measured in CPU time and case by case."""
     out.add_argument("--pin", action="store_true", help="one core, one thread, CPU time instead of wall time")
+    out.add_argument(
+        "--rounds",
+        type=int,
+        choices=range(harness.ENOUGH, 100),
+        metavar="N",
+        help="visits to each: at least 3",
+    )
+    out.add_argument("--resume", type=Path, metavar="FILE", help="a .json of results: what it has is not timed again")
 
 
 def parser(name: str, description: str, opponents: Iterable[str], letters: str, **words) -> argparse.ArgumentParser:
     """The options of a race between libraries: `--shapes` in these letters, and one option for each of `words`."""
     out = options(name, description, **words, opponents=opponents)
-    add_pin(out)
+    add_plan(out)
     out.add_argument("--shared", action="store_true", help="all contenders in one process, with one allocator")
     out.add_argument("--allocator", choices=("keep", "default"), help="for all (default: keep for ours)")
     out.add_argument("--shapes", nargs="+", type=sizes(letters), help=f"{letters}, instead of the standard ones")
@@ -81,7 +90,8 @@ def parse(options: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     argv = sys.argv[1:] if argv is None else argv
     args = options.parse_args(argv)
     args.any_opponents = getattr(args, "opponents", None) == options.get_default("opponents")
-    typed = [word for word in argv if word not in ("--out", str(args.out)) and not word.startswith("--out=")]
+    files = ("--out", str(args.out), "--resume", str(getattr(args, "resume", None)))
+    typed = [word for word in argv if word not in files and not word.startswith(("--out=", "--resume="))]
     args.command = shlex.join([*options.prog.split(), *typed])
     return args
 
@@ -110,9 +120,13 @@ def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lam
     elif args.shared:
         sys.exit("--shared uses one process, which has one allocator: add --allocator keep or --allocator default.")
     contenders = [c for c in contenders if c.name not in absent]
-    plan, result = plan_of(args), about(args, contenders)
+    plan, facts = plan_of(args), about(args, contenders)
+    result = resumed(facts, args.resume)
+    result["allocators"] |= facts["allocators"]
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for case in cases:
+        if any(row["case"] == case for row in result["rows"]):
+            continue
         timings = harness.race([c for c in contenders if serves(c.name, case)], case, plan)
         place(result, timings[results.OURS].device)
         left_out = {name: "not installed" for name in absent if serves(name, case)}
@@ -130,19 +144,40 @@ def run(args, cases: list[dict], contenders: list, targets: Callable, serves=lam
 
 def plan_of(args) -> harness.Plan:
     """The plan of the timing, from the options."""
-    quick = {"rounds": 3, "seconds": 0.05, "budget": 10.0} if args.quick else {}
-    return harness.Plan(**quick, pin=args.pin, shared=args.shared)
+    given = {"rounds": 3, "seconds": 0.05, "budget": 10.0} if args.quick else {}
+    given |= {"rounds": args.rounds} if args.rounds else {}
+    return harness.Plan(**given, pin=args.pin, shared=args.shared)
 
 
 def place(result: dict, device: str) -> None:
     """Records the device that computed.
 
     Raises:
-      SystemExit: CPU time was asked for, but an accelerator computed.
+      SystemExit: CPU time was asked for, but an accelerator computed; or results of another device are resumed.
     """
     if result["clock"] == "cpu" and device != "cpu":
         sys.exit(f"--pin compares CPU time, which does not measure {device}: leave out --pin.")
+    before = result["hardware"]["device"]
+    if before not in (None, device):
+        sys.exit(f"--resume: those are results of {before}, but {device} computed: leave out --resume.")
     result["hardware"]["device"] = device
+
+
+def resumed(result: dict, path: Path | None) -> dict:
+    """`result` with the rows and facts of earlier results in the file `path`, and their commands before its own.
+
+    Raises:
+      SystemExit: the earlier results were not measured in the same way.
+    """
+    if path is None:
+        return result
+    earlier = json.loads(path.read_text())
+    result["hardware"]["device"] = earlier["hardware"]["device"]
+    for key in ("name", "clock", "processes", "hardware", "versions", "layer"):
+        if earlier.get(key) != result.get(key):
+            sys.exit(f"--resume {path}: its {key} is {earlier.get(key)}, wanted {result.get(key)}: leave out --resume.")
+    joined = {key: "; ".join(dict.fromkeys([*earlier[key].split("; "), result[key]])) for key in ("command", "git")}
+    return earlier | joined | {"date": result["date"]}
 
 
 def about(args, contenders: list[harness.Contender]) -> dict:

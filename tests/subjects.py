@@ -79,6 +79,7 @@ OPTIONS = {
     "slstm": [dict(heads=2)],
     "stacked": [dict(residual=True)],
     "tcn": [dict(levels=1)],
+    "gated_conv": [{}, dict(depthwise=False, activation="sigmoid")],
     "hyena": [dict(filter_length=4, filter_width=5, bands=2)],
     "cnn": [dict(kernel_sizes=(2, 11))],
     "delta_net": [dict(heads=2, conv_width=2, **CALM), dict(heads=2, conv_width=0, beta_max=2.0, **CALM)],

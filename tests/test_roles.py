@@ -37,7 +37,7 @@ TABLE = {
         "inner/inner/kernel inputs/kernel out/kernel",
         "inner/bias inner/filter inner/inner/bias inner/inner/decay inputs/bias out/bias",
     ),
-    "gated_conv": ("inputs/kernel", "bias filter inputs/bias"),
+    "gated_conv": ("inputs/kernel kernel", "bias filter inputs/bias"),
     "gru": ("kernel recurrent", "bias bias_n initial_0"),
     "hgrn": ("inputs/kernel out/kernel", "norm/scale"),
     "hyena": (

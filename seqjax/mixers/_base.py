@@ -118,8 +118,17 @@ def factories(mixers, name: str) -> list[Callable]:
 
 
 def cycle(mixers, layers: int, name: str) -> list[Callable]:
-    """One factory per layer: `mixers` is one factory, or several that the layers cycle through."""
+    """One factory per layer: `mixers` is one factory, or several that the layers cycle through.
+
+    Raises:
+      ValueError: there is none, or there are more than layers; `name` is their key in a config.
+    """
     mixers = factories(mixers, name)
+    if len(mixers) > layers:
+        raise ValueError(
+            f"{name} lists {len(mixers)} mixers, one per layer in turn, but the number of layers is {layers}: shorten "
+            f"the list, or set the number of layers to at least {len(mixers)}."
+        )
     return [mixers[i % len(mixers)] for i in range(layers)]
 
 

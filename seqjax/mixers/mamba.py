@@ -34,7 +34,7 @@ class Mamba(LinearMixer):
 
     state_size: Count = 16
     expansion: Count = 2
-    conv_width: Annotated[int, Range(least=2)] = 4
+    conv_width: Annotated[int, Range(least=2, most=256)] = 4
     rank: Count | None = None
     signed: bool = False
 

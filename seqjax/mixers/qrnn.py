@@ -24,7 +24,7 @@ class QRNN(LinearMixer):
     Bradbury et al. 2016, "Quasi-recurrent neural networks", arXiv:1611.01576.
     """
 
-    conv_width: Annotated[int, Range(least=2)] = 2
+    conv_width: Annotated[int, Range(least=2, most=256)] = 2
 
     cuttable = True
 

@@ -90,8 +90,10 @@ def scan(
         several devices.
 
     Raises:
-      ValueError: a mask has the wrong shape, or the length cannot be split over devices.
+      ValueError: a mask has the wrong shape, a chunk is empty, or the length cannot be split over devices.
     """
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}; it is the number of tokens that are computed at once: choose at least 1.")
     L = jax.tree.leaves(tokens)[0].shape[1]
     if effect is None or ring.devices(L) == 1:
         return _scan(step, state, tokens, mask_BL, reset_BL, chunk, heads_first, rows)

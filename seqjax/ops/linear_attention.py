@@ -42,7 +42,8 @@ def attend(q_BLHE, k_BLHE, v_BLHK, state, mask_BL=None, reset_BL=None, kernel: K
       chunk: tokens per chunk, at most. It changes only the speed; 1 gives the recurrence above, token by token.
 
     Raises:
-      ValueError: the kernel is unknown, a mask has the wrong shape, or the length cannot be split over devices.
+      ValueError: the kernel is unknown, a mask has the wrong shape, the chunk is empty, or the length cannot be split
+        over devices.
 
     Katharopoulos et al. 2020, arXiv:2006.16236; in chunks: Hua et al. 2022, arXiv:2202.10447.
     """

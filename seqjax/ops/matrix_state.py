@@ -78,7 +78,8 @@ def run(tokens: Tokens, S_BHKV, mask_BL=None, reset_BL=None, *, lowest: float | 
       chunk: tokens per chunk, at most; None: what is fast. It changes only the speed; 1 gives the recurrence above.
 
     Raises:
-      ValueError: a width or a mask does not fit, `lowest` is not below zero, or devices cannot share the length.
+      ValueError: a width or a mask does not fit, `lowest` is not below zero, a chunk is empty, or devices cannot share
+        the length.
 
     Yang et al. 2023, "GLA", arXiv:2312.06635; Dao and Gu 2024, "Mamba-2", arXiv:2405.21060; Yang et al. 2024,
     "Parallelizing linear transformers with the delta rule", arXiv:2406.06484.
@@ -86,9 +87,10 @@ def run(tokens: Tokens, S_BHKV, mask_BL=None, reset_BL=None, *, lowest: float | 
     dtype = wide(tokens.q.dtype).name
     lowest = LOWEST[dtype] if lowest is None else lowest
     _check(tokens, S_BHKV, lowest)
-    chunk = chunk or (CHUNK if tokens.b is None else CHUNK_BACK)
+    if chunk is None:
+        chunk = CHUNK if tokens.b is None else CHUNK_BACK
     if tokens.g.shape[-1] > 1:
-        chunk = max(1, min(chunk, int(-2 * LIMIT[dtype] / lowest)))
+        chunk = min(chunk, max(1, int(-2 * LIMIT[dtype] / lowest)))
     tokens = tokens._replace(g=jnp.maximum(tokens.g.astype(dtype), lowest))
     effect = documents.linear(partial(_effect, dtype)) if tokens.b is None else None
     S_BHKV, y_BLHV = documents.scan(

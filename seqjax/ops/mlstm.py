@@ -33,7 +33,7 @@ def run(q_BLHK, k_BLHK, v_BLHV, i_BLH, f_BLH, state, mask_BL=None, reset_BL=None
       chunk: tokens per chunk, at most; None: what is fast. It changes only the speed; 1 gives the recurrence above.
 
     Raises:
-      ValueError: a mask has the wrong shape, or devices cannot share the length.
+      ValueError: a mask has the wrong shape, the chunk is empty, or devices cannot share the length.
 
     Beck et al. 2024, "xLSTM: extended long short-term memory", arXiv:2405.04517.
     """
@@ -43,7 +43,8 @@ def run(q_BLHK, k_BLHK, v_BLHV, i_BLH, f_BLH, state, mask_BL=None, reset_BL=None
     beside = lambda a, b: jnp.concatenate([a, b.astype(a.dtype)], axis=-1)
     tokens = q_BLHK, k_BLHK, beside(v_BLHV, jnp.ones_like(v_BLHV[..., :1])), i_BLH[..., None], f_BLH[..., None]
     state = beside(C_BHKV, n_BHK[..., None]), m_BH
-    (C_BHKV, m_BH), y_BLHV = documents.scan(_chunk, state, tokens, mask_BL, reset_BL, chunk or CHUNK, EFFECT)
+    chunk = CHUNK if chunk is None else chunk
+    (C_BHKV, m_BH), y_BLHV = documents.scan(_chunk, state, tokens, mask_BL, reset_BL, chunk, EFFECT)
     return y_BLHV, (C_BHKV[..., :-1], C_BHKV[..., -1], m_BH)
 
 

@@ -59,7 +59,7 @@ def selective(
     """
     (B, L, D), N = x_BLD.shape, len(rate_ND)
     by_token = dict(dt_BLD=(dt_BLD, (B, L, D)), b_BLN=(b_BLN, (B, L, N)), c_BLN=(c_BLN, (B, L, N)))
-    _check(chunk, **by_token, rate_ND=(rate_ND, (N, D)), h_BND=(h_BND, (B, N, D)))
+    _check(**by_token, rate_ND=(rate_ND, (N, D)), h_BND=(h_BND, (B, N, D)))
 
     def make(rate_BTND, x_BTD, dt_BTD, b_BTN, c_BTN):
         a_BTND = jnp.exp(_spread(dt_BTD, 2, rate_BTND.shape[2]) * rate_BTND)
@@ -78,7 +78,7 @@ def fixed(x_BLD, a_ND, c_ND, h_BND, mask_BL=None, reset_BL=None, chunk: int | No
     h_t = a * h_{t-1} + x_t,   y_t = Re(sum_n c_n * h_{t,n})
     """
     (B, _, D), N = x_BLD.shape, len(a_ND)
-    _check(chunk, a_ND=(a_ND, (N, D)), c_ND=(c_ND, (N, D)), h_BND=(h_BND, (B, N, D)))
+    _check(a_ND=(a_ND, (N, D)), c_ND=(c_ND, (N, D)), h_BND=(h_BND, (B, N, D)))
 
     def make(weights, x_BTD):
         a_BTND, _ = weights
@@ -91,10 +91,8 @@ def fixed(x_BLD, a_ND, c_ND, h_BND, mask_BL=None, reset_BL=None, chunk: int | No
     return _read(make, look, (a_ND, c_ND), (x_BLD,), h_BND, mask_BL, reset_BL, chunk)
 
 
-def _check(chunk: int | None, **arrays) -> None:
-    """Raises ValueError unless each array has the shape beside it, and a chunk has tokens."""
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk={chunk}; it is the number of tokens that are computed at once: choose at least 1.")
+def _check(**arrays) -> None:
+    """Raises ValueError unless each array has the shape beside it."""
     for name, (array, wanted) in arrays.items():
         if array.shape != wanted:
             raise ValueError(f"{name} is {list(array.shape)}, wanted {list(wanted)}: make it fit x_BLD and the states.")
@@ -102,7 +100,7 @@ def _check(chunk: int | None, **arrays) -> None:
 
 def _read(make, look, weights, tokens, h_BND, mask_BL, reset_BL, chunk):
     """y and the last h, where `make` gives a and b of a chunk of tokens, and `look` y of its states."""
-    chunk = chunk or max(LEAST, CHUNK // len(h_BND))
+    chunk = max(LEAST, CHUNK // len(h_BND)) if chunk is None else chunk
     # One copy per row: gradients are then summed over rows after the loop, not inside it.
     row = lambda w_ND: jnp.broadcast_to(w_ND[None], (len(h_BND), *w_ND.shape))
 

@@ -265,9 +265,14 @@ def test_all_lengths_are_timed_and_saved(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_roofline, "SIZE", {"cpu": 8})
     monkeypatch.setattr(_roofline, "COPIED", 2**10)
     monkeypatch.setattr(attention_vs_recurrence, "TOKENS", 32)
-    words = "--quick --what prefill --mixers attention rnn gla --lengths 16 8 --width 32 --out"
-    attention_vs_recurrence.main([*words.split(), str(tmp_path)])
+    words = "--quick --what prefill --lengths 16 8 --width 32 --mixers attention"
+    attention_vs_recurrence.main([*words.split(), "gla", "--out", str(tmp_path)])
     stem = next(tmp_path.glob("attention_vs_recurrence-*.json")).with_suffix("")
+    asked = []
+    monkeypatch.setattr(harness, "race", lambda who, *given: asked.append([c.name for c in who]) or here(who, *given))
+    more = ["rnn", "gla", "--out", str(tmp_path), "--resume", f"{stem}.json"]
+    attention_vs_recurrence.main([*words.split(), *more])  # and those that are new
+    assert asked == [["rnn"], ["rnn"]]
     saved = json.loads(stem.with_suffix(".json").read_text())
     assert [row["case"] for row in saved["rows"]] == [{"what": "prefill", "B": 32 // L, "L": L} for L in (8, 16)]
     for row in saved["rows"]:

@@ -199,6 +199,31 @@ def test_the_column_of_who_is_not_installed_says_so_unless_he_was_asked_for(tmp_
         run("--opponents", "nowhere")
 
 
+def test_a_race_goes_on_where_earlier_results_end(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        harness, "race", lambda who, case, _: asked.append(case["L"]) or {c.name: timing(case["L"]) for c in who}
+    )
+    parser = session.parser("test", "", {"scan": None}, "L")
+
+    def run(*words, lengths=(1, 2)):
+        args = session.parse(parser, ["--out", str(tmp_path), *words])
+        cases = [{"kind": "x", "L": L} for L in lengths]
+        return session.run(args, cases, session.contenders(args, None, {"scan": None}, ()), lambda **case: [])
+
+    run("--pin", "--opponents", "scan", lengths=(2,))
+    path = next(tmp_path.glob("*.json"))
+    result = run("--pin", "--resume", str(path))
+    assert asked == [2, 1] and [row["case"]["L"] for row in result["rows"]] == [2, 1]
+    assert json.loads(path.read_text())["rows"] == json.loads(json.dumps(result["rows"]))
+    assert result["command"] == "python -m benchmarks.test --pin --opponents scan; python -m benchmarks.test --pin"
+    with pytest.raises(SystemExit, match=r"--resume .*: its clock is cpu, wanted wall: leave out --resume\."):
+        run("--resume", str(path))
+    assert session.plan_of(session.parse(parser, ["--pin", "--rounds", "3"])).rounds == 3
+    with pytest.raises(SystemExit):
+        session.parse(parser, ["--rounds", "2"])
+
+
 def test_files_are_named_after_the_device():
     def named(device, clock, cpu):
         return session.stem({"name": "n", "clock": clock, "hardware": {"device": device, "cpu": cpu}})

@@ -244,6 +244,7 @@ CONFIG = {
     "a model without the contract": ("model=flax.linen:LayerNorm", ("model.name", "seqjax.models.Model")),
     "a mixer that sees too much": ("model.mixer=bidirectional", ("task", "Bidirectional", "model.mixer", "causal")),
     "an empty list of mixers": ("model.mixer=[]", ("model.mixer",)),
+    "more mixers than layers": ("model.mixer=['gru','lstm']", ("model.mixer lists 2 mixers", "number of layers is 1")),
     "an index too far": ("model.mixer.0.heads=2", ("model.mixer.0",)),
     "a path through a value": ("seed.deep=1", ("seed", "'deep'", "int")),
 }  # fmt: skip

@@ -78,6 +78,11 @@ def gated_conv(x, p, f=lambda v: v):
     return f(gate) * (causal(v, p["filter"]) + p["bias"])
 
 
+def gated_linear_units(x, p):
+    gate, v = np.split(causal(x, p["kernel"]) + p["bias"], 2, axis=-1)
+    return sigmoid(gate) * v
+
+
 def tcn(x, p, levels=3):
     def convolve(x, p, dilation):
         length = np.sqrt((p["kernel"] ** 2).sum(axis=(0, 1)))
@@ -134,6 +139,7 @@ ORACLES = {
     "gated_conv": (GatedConv(width=D), gated_conv),
     "gated_conv sigmoid": (GatedConv(width=D, activation="sigmoid"), functools.partial(gated_conv, f=sigmoid)),
     "gated_conv silu": (GatedConv(width=D, activation="silu"), functools.partial(gated_conv, f=silu)),
+    "gated_conv full": (GatedConv(width=D, activation="sigmoid", depthwise=False), gated_linear_units),
     "tcn": (TCN(width=D, levels=3), tcn),
     "hyena": (Hyena(width=D, order=3, filter_length=5, filter_width=4, bands=2), hyena),
     "gated": (Gated(width=D, mixer=MinGRU, expansion=1.5, activation="silu"), gated),

@@ -10,6 +10,7 @@ from seqjax.mixers.attention import Attention
 from seqjax.mixers.gru import GRU
 from seqjax.mixers.lstm import LSTM
 from seqjax.mixers.rnn import Elman
+from seqjax.types import fields_of
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -33,6 +34,15 @@ def test_every_mixer_lists_all_wrong_options_at_once(name):
         ValueError, match=r"width: got 0, wanted an int of at least 1; dtype: got 'int8', wanted one of"
     ):
         lookup.find(name, "seqjax.mixers", "Mixer")(width=0, dtype="int8")
+
+
+HEADED = [n for n in lookup.names("seqjax.mixers") if "heads" in fields_of(lookup.find(n, "seqjax.mixers", "Mixer"))]
+
+
+@pytest.mark.parametrize("name", HEADED)
+def test_heads_divide_the_width(name):
+    with pytest.raises(ValueError, match=r"mixer\.heads=3 does not divide model\.width=8: choose a divisor"):
+        lookup.find(name, "seqjax.mixers", "Mixer")(width=8, heads=3)
 
 
 @pytest.mark.parametrize(("kind", "gates"), RECURRENT.values(), ids=RECURRENT)

@@ -199,6 +199,10 @@ def test_half_precision_keeps_parameters_and_logits_in_float32():
         (lambda: lm(mixer=functools.partial(Attention, heads=3)), "heads=3 does not divide model.width=8"),
         (lambda: lm(mixer=()), "empty list"),
         (
+            lambda: lm(layers=2, mixer=(GRU, GRU, GRU)),
+            r"model\.mixer lists 3 mixers, .* number of layers is 2: shorten the list, or set .* to at least 3",
+        ),
+        (
             lambda: lm(expansion=0.1),
             r"model.expansion=0.1 times model.width=8 is less than one feature: raise model.expansion, or set it to 0",
         ),

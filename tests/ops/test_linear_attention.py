@@ -237,6 +237,7 @@ def test_an_unknown_kernel_and_a_wrong_mask_are_refused():
     *arrays, _, _ = arguments("plain", "product")
     for wrong, words in [
         (dict(kernel="exp"), "kernel='exp'; choose from product, taylor"),
+        (dict(chunk=0), "chunk=0; .* choose at least 1"),
         (dict(mask_BL=np.ones((B, L + 1), bool)), r"mask_BL is bool\[3, 8\]"),
         (dict(reset_BL=np.ones((B, L), int)), r"reset_BL is int64\[3, 7\]"),
     ]:

@@ -185,6 +185,7 @@ def test_what_does_not_fit_is_refused():
         (dict(tokens=tokens._replace(g=tokens.k[..., :3])), "of width 1 or 4: project"),
         (dict(tokens=tokens._replace(v=tokens.v[:, :, :1])), "wants 2 heads of width 3"),
         (dict(lowest=0.0), "lowest=0.0; it is a bound of log decays"),
+        (dict(chunk=0), "chunk=0; it is the number of tokens .* choose at least 1"),
         (dict(reset_BL=real[:, :-1]), r"reset_BL is bool\[3, 20\]"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -89,3 +89,9 @@ def test_64k_tokens_in_bfloat16_are_finite():
         loss = lambda tokens, state: jnp.sum(mlstm.run(*tokens, state, *flags(2**16))[0] ** 2)
         out = jax.device_get(jax.jit(jax.value_and_grad(loss, (0, 1)))(tokens, jax.tree.map(jnp.float32, state)))
         assert all(np.isfinite(np.float32(a)).all() for a in jax.tree.leaves(out))
+
+
+def test_an_empty_chunk_is_refused():
+    tokens, state = jax.tree.map(jnp.float32, draw())
+    with pytest.raises(ValueError, match=r"chunk=0; it is the number of tokens .* choose at least 1"):
+        mlstm.run(*tokens, state, chunk=0)

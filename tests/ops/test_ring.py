@@ -288,6 +288,7 @@ def main(group: str):
         got = jax.device_get(program(*jax.device_put(arguments, places)))
         distances = jax.tree.leaves(jax.tree.map(apart, got, wanted))
         found[name] = collectives(program.as_text()) | {"apart": float(np.max(distances))}  # NaN stays NaN
+        found[name]["leaves"] = len(jax.tree.leaves(arguments))
     if group == "few":
         # What stands in the first chunk is NaN; the two last ones do not see it, and must not compute with it.
         f, (q, k, v, learned) = of_attention(32, causal=True, window=9)
@@ -346,10 +347,10 @@ def test_recurrences_exchange_states_and_never_inside_a_loop():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["selective", "fixed", "mamba and s4d", "qrnn and s5"])
-def test_so_do_state_spaces_and_layers_with_convolutions(name):
-    one = found("recurrences")[name]
-    assert one["loops"] and not one["inside"]
+@of("recurrences")
+def test_so_do_all_that_can_be_cut_and_weights_are_summed_once(group, name):
+    one = found(group)[name]
+    assert one["loops"] and not one["inside"] and one["all"].count("all-reduce") <= one["leaves"]
 
 
 def test_what_a_device_does_not_see_it_does_not_compute():
