@@ -42,21 +42,21 @@ def drawn(what: str, B: int, L: int, K: int):
     return start_K, np.stack(transition_KK), spread * rng.standard_normal((B, L, K), np.float32)
 
 
-def ours(what, B, L, K) -> Built:
-    """`seqjax.ops.chain`."""
+def asked(what, sizes, filter, viterbi, total, smooth=None) -> Built:
+    """A question in JAX. The gradients of `total`, the likelihood, are the counts and, by the scores, the posterior."""
     import jax
 
+    em = jax.value_and_grad(total, (0, 1, 2))
+    calls = {"filter": filter, "smooth": smooth or jax.grad(total, 2), "viterbi": viterbi, "em": em, "em_logs": em}
+    return ready.jitted(calls[what], *drawn(what, *sizes))
+
+
+def ours(what, B, L, K) -> Built:
+    """`seqjax.ops.chain`."""
     from seqjax.ops import chain
 
     total = lambda *arrays: chain.log_likelihood(*arrays).sum()
-    calls = {
-        "filter": lambda *arrays: chain.filter(*arrays)[:2],
-        "smooth": chain.smooth,
-        "viterbi": chain.viterbi,
-        "em": jax.value_and_grad(total, (0, 1, 2)),
-    }
-    calls["em_logs"] = calls["em"]
-    return ready.jitted(calls[what], *drawn(what, B, L, K))
+    return asked(what, (B, L, K), lambda *arrays: chain.filter(*arrays)[:2], chain.viterbi, total, chain.smooth)
 
 
 def plain(what, B, L, K) -> Built:
@@ -93,14 +93,7 @@ def plain(what, B, L, K) -> Built:
         first_B, path_LB = jax.lax.scan(back, jnp.argmax(best_BK, axis=1), before_LBK, reverse=True)
         return jnp.concatenate([first_B[None], path_LB]).T, jnp.max(best_BK, axis=1)
 
-    calls = {
-        "filter": filter,
-        "smooth": jax.grad(total, 2),
-        "viterbi": viterbi,
-        "em": jax.value_and_grad(total, (0, 1, 2)),
-    }
-    calls["em_logs"] = calls["em"]
-    return ready.jitted(calls[what], *drawn(what, B, L, K))
+    return asked(what, (B, L, K), filter, viterbi, total)
 
 
 def associative(what, B, L, K) -> Built:

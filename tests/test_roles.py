@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import launch
 import pytest
-from built import classes
+from built import classes, logits
 from test_half_precision import SUBJECTS, D, draws, forward
 
 from seqjax import lookup, spec
-from seqjax.emissions import gaussian, mixture
+from seqjax.emissions import gaussian, mixture, neural
 from seqjax.mixers._recurrent import Recurrent
 from seqjax.models import gmm, hmm
 from seqjax.tasks import Reads
@@ -100,7 +100,15 @@ TABLE = {
         "",
         "emission/component/log_scale emission/component/lower emission/component/mean emission/logits prior",
     ),
-    "hmm": ("", "emission/log_scale emission/mean prior start transition"),
+    "hmm": (
+        "emission/network/down_0/kernel emission/network/embedding emission/network/out/kernel "
+        "emission/network/up_0/kernel transition/down_0/kernel transition/embedding transition/out/kernel "
+        "transition/up_0/kernel",
+        "emission/log_scale emission/mean emission/network/down_0/bias emission/network/norm_0/bias "
+        "emission/network/norm_0/scale emission/network/out/bias emission/network/up_0/bias prior start transition "
+        "transition/down_0/bias transition/norm_0/bias transition/norm_0/scale transition/out/bias "
+        "transition/up_0/bias",
+    ),
     "stack": (
         "embedding/embedding embedding/kernel head/kernel mlp/down/kernel mlp/gate/kernel mlp/up/kernel score/kernel",
         "embedding/bias head/bias mlp/down/bias mlp/gate/bias mlp/up/bias norm_mixer/bias norm_mixer/scale "
@@ -120,14 +128,25 @@ TABLE = {
     ),
 }
 VALUES = spec.features(D)
-FLOAT32 = {  # models without a dtype
-    "gmm": gmm.Model(
-        inputs=VALUES,
-        head=classes(3),
-        emission=functools.partial(mixture.Emission, components=2, component=FULL),
-    ),
+FLOAT32 = {  # models without a dtype, and what each reads
+    "gmm": [
+        (
+            gmm.Model(
+                inputs=VALUES,
+                head=classes(3),
+                emission=functools.partial(mixture.Emission, components=2, component=FULL),
+            ),
+            jnp.ones((2, 4, D)),
+        )
+    ],
+    "hmm": [
+        (hmm.Model(inputs=VALUES, head=classes(3), states=2), jnp.ones((2, 4, D))),
+        (
+            hmm.Model(inputs=spec.tokens(D), head=logits(D), states=2, transition_width=4, emission=neural.Emission),
+            jnp.ones((2, 4), jnp.int32),
+        ),
+    ],
 }
-FLOAT32["hmm"] = hmm.Model(inputs=VALUES, head=classes(3), states=2)
 MORE = {"lstm": [dict(layer_norm=True)]}  # options with parameters that no other test of all mixers has
 
 
@@ -136,8 +155,8 @@ def variants(name):
     for subject, make in SUBJECTS.items():
         if subject.split("-")[0] == name:
             yield make(), draws(subject, 2, 4)
-    if name in FLOAT32:
-        yield FLOAT32[name], [jnp.ones((2, 4, D))]
+    for model, x in FLOAT32.get(name, []):
+        yield model, [x]
     cls = name in lookup.names("seqjax.mixers") and lookup.find(name, "seqjax.mixers", "Mixer")
     if cls and issubclass(cls, Recurrent):
         for options in (dict(initial_state="learned"), *MORE.get(name, [])):

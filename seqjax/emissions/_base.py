@@ -58,6 +58,11 @@ class Emission(Module, kw_only=True):
         """The number of free parameters, for AIC and BIC."""
         raise NotImplementedError
 
+    @property
+    def solvable(self) -> bool:
+        """Whether it has `solve`; without, only gradients train it."""
+        return type(self).solve is not Emission.solve
+
     def check(self, x) -> None:
         """Raises ValueError unless x has the dtype and the shape of its field."""
         whole, shape = jnp.issubdtype(x.dtype, jnp.integer), self.field.shape

@@ -42,6 +42,10 @@ class Mixture(_Emission, kw_only=True):
         return self.component(inputs=self.inputs, **sizes, **kwargs)
 
     @property
+    def solvable(self):
+        return self.make(parent=None).solvable
+
+    @property
     def free_parameters(self):
         return self.states * (self.components - 1) + self.make(parent=None).free_parameters
 

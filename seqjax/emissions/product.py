@@ -47,6 +47,10 @@ class Product(_Emission, kw_only=True):
         return all(part.complete for part in self.parts())
 
     @property
+    def solvable(self):
+        return all(part.solvable for part in self.parts())
+
+    @property
     def _factories(self) -> tuple:
         return tuple(self.emissions) if isinstance(self.emissions, (tuple, list)) else (self.emissions,)
 

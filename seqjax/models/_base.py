@@ -30,8 +30,10 @@ class Model(Module, kw_only=True):
     embeds = False  # whether it has `embeddings`, and reads `embedded` in their place: `training.net.Net`
     counted = False  # whether its parameters are counted before the first step, and no learner may change them
     indices = ()  # names of parameters that are indices of a table and the like: they do not count as parameters
+    sized_by = "width"  # the option that a comparison changes to give it another size
     side = ()  # what it reads of `Reads.side`: names of keyword arguments of `__call__`
     begins = False  # whether it has `begin`
+    solvable = False  # whether its parameters follow from expected counts: `training.learners._counts`
 
     @property
     def causal(self) -> bool:

@@ -63,6 +63,10 @@ class Expectation(Inference, kw_only=True):
         states = self.size == 1 or (self.tags and "allowed" not in self.inputs.fields)
         return states and self.make_emission(parent=None).complete
 
+    @property
+    def solvable(self):
+        return self.transition_width is None and self.make_emission(parent=None).solvable
+
     @nn.nowrap
     def maximise(self, sums, params):
         """The parameters that maximise the expected log p(x, z) plus the log of the prior; see `expected`."""
@@ -96,6 +100,8 @@ class Expectation(Inference, kw_only=True):
             return params
         emission = self.make_emission(parent=None)
         found = emission.begin(params["emission"], x, state_BL, key, observed=observed_BLF, n_init=self.n_init)
+        if self.transition_width is not None:
+            return {**params, "emission": found}  # a network begins at random
         CK = self.classes * self.size
         first_K, next_KK = _segments.moves(state_BL, mask_BL, reset_BL, CK)
         if self.tags:

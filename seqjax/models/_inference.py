@@ -111,4 +111,7 @@ class Inference(Criteria, Model, kw_only=True):
     @property
     def free_parameters(self) -> int:
         """The number of free parameters: neither forbidden moves count, nor what a sum of 1 decides."""
-        return self.moves.free_parameters + self.make_emission(parent=None).free_parameters + self.classes - 1
+        moves = self.moves.free_parameters
+        if self.transition_width is not None:
+            moves = min(moves, self.make_network(parent=None).size + self.classes * (self.size - 1))
+        return moves + self.make_emission(parent=None).free_parameters + self.classes - 1

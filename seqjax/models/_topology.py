@@ -71,6 +71,11 @@ class Topology:
         """The number of free parameters of all models: one less than the allowed moves in each row."""
         return self.classes * int((self.allowed.sum(axis=1) - 1).sum())
 
+    def free(self, transition_CKK):
+        """The logits (C, X) of a full table of transitions that `log_p` reads: those of the allowed moves."""
+        rows, to = (index[self.logits[0] :] for index in self._free)
+        return transition_CKK[:, rows - 1, to]
+
     def log_p(self, start_CX, transition_CX):
         """Logits -> log p of the first state (C, K), and of the next one given the last (C, K, K); -inf: forbidden."""
         logits_CX = jnp.concatenate([start_CX, transition_CX], axis=1)

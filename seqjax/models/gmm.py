@@ -71,6 +71,10 @@ class GMM(Criteria, _Model, kw_only=True):
         return self.make(parent=None).complete
 
     @property
+    def solvable(self):
+        return self.make(parent=None).solvable
+
+    @property
     def free_parameters(self) -> int:
         """The number of free parameters, for AIC and BIC."""
         return self.make(parent=None).free_parameters + (self.classes or 1) - 1

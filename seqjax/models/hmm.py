@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
+from seqjax.emissions._network import Network
 from seqjax.emissions.categorical import Categorical
 from seqjax.emissions.gaussian import Gaussian
 from seqjax.heads.density import Density
@@ -38,12 +39,16 @@ class HMM(Expectation, kw_only=True):
     0 and 1: row i says which states may follow state i; one more row before them says which may be the first. A move
     that is not allowed is no parameter. `emission` None: categorical for tokens, Gaussian for features.
 
+    `transition_width` None: a logit for each allowed move. A number: the moves come from a network over embeddings of
+    the states, as wide as this, as the ids of the emission `neural` do: a neural hidden Markov model has both. Then K
+    states have K, not K^2, parameters, and only `gradient` trains them.
+
     `start_concentration`, `transition_concentration`: of symmetric Dirichlet priors, of which `em` and `count` take the
     mode: p ~ count + concentration - 1; 1 is maximum likelihood. `initial`: "data" starts from the first batch (equal
     segments of each sequence if the topology is left_right or linear; k-means for features, the best of `n_init`
     starts, if not); "random" draws all parameters.
 
-    Rabiner 1989, "A tutorial on hidden Markov models", https://doi.org/10.1109/5.18626.
+    Rabiner 1989, "A tutorial on hidden Markov models", https://doi.org/10.1109/5.18626. Networks: see `neural`.
 
     Raises:
       ValueError: the task asks for something else, or has set options of a head; `states` is missing; or the topology
@@ -55,10 +60,12 @@ class HMM(Expectation, kw_only=True):
     emission: Annotated[Callable | None, Part("seqjax.emissions", "Emission")] = None
     start_concentration: Concentration = 1.0
     transition_concentration: Concentration = 1.0
+    transition_width: Count | None = None
     initial: Literal["data", "random"] = "data"
     n_init: Count = 1
 
     vectors = ("start", "transition", "prior")
+    sized_by = "states"
     begins = True
 
     def __post_init__(self):
@@ -72,7 +79,12 @@ class HMM(Expectation, kw_only=True):
     def setup(self):
         self.emits = self.make_emission(name="emission")
         init, counts = nn.initializers.normal(1.0), dict(zip(("start", "transition"), self.moves.logits, strict=True))
-        self.own = {name: self.param(name, init, (self.classes, n)) for name, n in counts.items() if n}
+        made = {}
+        if self.transition_width is not None:
+            del counts["transition"]
+            table_CKK = self.make_network(name="transition")().reshape(self.classes, self.size, self.size)
+            made["transition"] = self.moves.free(table_CKK)
+        self.own = made | {name: self.param(name, init, (self.classes, n)) for name, n in counts.items() if n}
         if self.classifies:
             self.prior_logits = self.param("prior", nn.initializers.zeros, (self.classes,))
 
@@ -149,6 +161,12 @@ class HMM(Expectation, kw_only=True):
         """The emission of all states of all classes; unbound unless called in `setup`."""
         make = self.emission or (Categorical if self.inputs.vocabulary is not None else Gaussian)
         return make(inputs=self.inputs, states=self.classes * self.size, groups=self.classes, **kwargs)
+
+    @nn.nowrap
+    def make_network(self, **kwargs) -> Network:
+        """The network of the transitions of all classes, if there is one."""
+        sizes = dict(rows=self.classes * self.size, columns=self.size)
+        return Network(**sizes, width=self.transition_width, layers=1, **kwargs)
 
     @nn.nowrap
     def init_state(self, batch: int):

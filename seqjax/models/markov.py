@@ -60,6 +60,7 @@ class Markov(_Model, kw_only=True):
     documents: Annotated[Callable, Injected]  # () -> all tokens of the train split, and where documents begin
     dtype: Annotated[Dtype, Injected] = "float32"
 
+    sized_by = "order"
     counted = True
     indices = ("oldest", "child", "first", "back_off", "token")
 

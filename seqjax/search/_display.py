@@ -35,24 +35,24 @@ class Display(Screen):
         table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="bold")
         flops = seconds = runs = 0
         for cell, size in sized:
-            grid = c.grid(cell.name)
+            grid = cell.rates(c.grid(cell.name))
             count = len(grid) * len(c.learning_rate_seeds) + len(set(c.seeds) - set(c.learning_rate_seeds))
             steps = count * cell.config["train"]["steps"]
             runs, flops = runs + count, flops + steps * size.flops
             seconds += steps * size.step_seconds + count * START + len(c.seeds) * START
             table.add_row(
                 str(cell.folder),
-                str(size.width),
+                cell.width,
                 f"{size.parameters:,}",
                 f"{size.flops:.3g}",
                 "none" if size.state_bytes is None else f"{size.state_bytes:,}",
                 f"{size.step_seconds:.3g}",
                 "not matched" if size.matched is None else f"{size.matched:.3f}",
-                ", ".join(f"{rate:g}" for rate in grid),
+                ", ".join(f"{rate:g}" for rate in grid if rate) or "none",
             )
         self.console.print(table)
         slots = c.executor.keywords.get("slots", 1)
-        more = 2 * len(sized) * len(c.learning_rate_seeds)
+        more = 2 * sum(cell.optimises for cell, _ in sized) * len(c.learning_rate_seeds)
         self.say(
             f"{runs} runs, and up to {more} more if the best learning rate is at an edge of its grid; {flops:.3g} "
             f"matmul FLOP; about {seconds / 60 / slots:.0f} min on an idle machine, without validation"

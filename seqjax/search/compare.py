@@ -33,7 +33,7 @@ def compare(c: Comparison, workdir: Workdir, executor, display: Display = QUIET)
         lacking |= {(cell.name, cell.value, assignment): error for assignment, error in why.items()}
         at = [a for v, a in away.items() if cell.get(key) != v and a not in why]
         trial = functools.partial(cell.trial, workdir.path)
-        settings.append(Setting(str(cell.folder), trial, c.grid(cell.name), at))
+        settings.append(Setting(str(cell.folder), trial, cell.rates(c.grid(cell.name)), at))
     stages = Stages(workdir, workdir.path / "runs", executor, monitor, display)
     settled = stages.settle(settings, c.seeds, c.learning_rate_seeds, EXTENSIONS)
     founds = [Found(cell=cell, size=size, **vars(found)) for (cell, size), found in zip(sized, settled, strict=True)]

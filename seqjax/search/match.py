@@ -1,7 +1,7 @@
-"""Measures the cost of a config, and solves for the width at which the cost equals a target.
+"""Measures the cost of a config, and solves for the size of the model at which the cost equals a target.
 
     size = measure(tree)                                   parameters, FLOPs, bytes of state and of memory, seconds
-    width = solve(tree, "state_bytes", 2048, 0.02)         the width whose state is 2,048 bytes large
+    tree, ratio = solve(tree, "state_bytes", 2048, 0.02)   the width whose state is 2,048 bytes large
 
 FLOPs are counted as `seqjax.training.cost` describes. The bytes of the state are those of `init_state(1)` of all
 layers: what a model stores about the past. For attention, this is the whole cache.
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 
+from seqjax import lookup
 from seqjax.training import cost
 from seqjax.training.experiment import Experiment
 from seqjax.training.step import zero_totals
@@ -28,7 +29,10 @@ WIDEST = 2**16
 
 @dataclasses.dataclass(frozen=True)
 class Size(Checked):
-    """The cost of one config. `matched` is the matched quantity divided by its target, None if nothing was matched."""
+    """The cost of one config. `matched` is the matched quantity divided by its target, None if nothing was matched.
+
+    `width`: the option that decides its size (`sized_by`), which is another one for a model without layers.
+    """
 
     width: int | None
     parameters: int
@@ -48,7 +52,7 @@ def measure(tree: dict, matched: float | None = None) -> Size:
     program, *args = compiled(e, e.program(), longest)
     memory = program.memory_analysis()
     return Size(
-        width=tree["model"].get("width"),
+        width=tree["model"].get(sized_by(tree)),
         parameters=parameters(e),
         flops=flops(e),
         tokens=round(e.batches.tokens),
@@ -95,6 +99,11 @@ def step_seconds(experiment: Experiment) -> float:
     return e.batches.mean(lambda batch: _seconds(*compiled(e, step, batch)))
 
 
+def sized_by(tree: dict) -> str:
+    """The option of a model that decides its size: the width of a stack, the states of an HMM."""
+    return lookup.find(tree["model"]["name"], "seqjax.models", "Model").sized_by
+
+
 class Quantity(NamedTuple):
     """What a comparison can match: how it is measured, its field of `Size`, and its name in a sentence."""
 
@@ -117,29 +126,31 @@ def solve(
 ) -> tuple[dict, float]:
     """The config with the `model.width` at which its `match` is nearest to `target`, and the ratio of the two.
 
-    Bisection over the multiples of the smallest width that the model accepts (its heads must divide the width). The
-    matched quantity must grow with the width.
+    Of a model that another option sizes (`sized_by`), this option stands for the width. Bisection over the multiples
+    of the smallest width that the model accepts (its heads must divide the width). The matched quantity must grow with
+    the width.
 
     Raises:
       ConfigError: no width comes within `tolerance` (0.02: 2 %); the message lists the nearest widths and their gaps.
         Or the model has no width, or no such quantity.
     """
-    if "width" not in tree["model"]:
-        name = tree["model"]["name"]
-        raise ConfigError(f"model.name={name!r} has no width, so match={match!r} is impossible: use match=None.")
+    name = sized_by(tree)
+    if name not in tree["model"]:
+        model = tree["model"]["name"]
+        raise ConfigError(f"model.name={model!r} has no {name}, so match={match!r} is impossible: use match=None.")
 
     @functools.cache
     def ratio(width: int) -> float:
-        value = QUANTITIES[match].of(build(_with(tree, width)))
+        value = QUANTITIES[match].of(build(resized(tree, width)))
         if value is None:
             raise ConfigError(f"{match}: a layer of this model has no state: choose another match.")
         return value / target
 
-    unit = narrowest(tree, build)["model"]["width"]
+    unit = narrowest(tree, build)["model"][name]
     high = 1
     while ratio(high * unit) < 1:
         if high * unit > WIDEST:
-            raise ConfigError(f"{match} stays below {target:g} up to a width of {WIDEST:,}: lower the target.")
+            raise ConfigError(f"{match} stays below {target:g} up to {name} {WIDEST:,}: lower the target.")
         high *= 2
     low = high // 2
     while high - low > 1:
@@ -149,31 +160,32 @@ def solve(
     near = sorted((k * unit for k in (low, high) if k), key=gap)
     if gap(near[0]) > tolerance:
         more = lambda width: "more" if ratio(width) > 1 else "less"
-        values = [f"width {w} with {ratio(w) * target:,.6g} ({gap(w):.1%} {more(w)})" for w in near]
+        values = [f"{name} {w} with {ratio(w) * target:,.6g} ({gap(w):.1%} {more(w)})" for w in near]
         steps = f" among the multiples of {unit}, which the model accepts," if unit > 1 else ""
         raise ConfigError(
-            f"no width{steps} has {match} within {100 * tolerance:.3g}% of {target:,.6g}. Nearest: {', '.join(values)}."
-            f" To accept the nearest, set tolerance={math.ceil(gap(near[0]) * 1000) / 1000:g}; or use this contender "
-            "as the target, or choose a target that it can reach."
+            f"no {name}{steps} has {match} within {100 * tolerance:.3g}% of {target:,.6g}. Nearest: "
+            f"{', '.join(values)}. To accept the nearest, set tolerance={math.ceil(gap(near[0]) * 1000) / 1000:g}; or "
+            "use this contender as the target, or choose a target that it can reach."
         )
-    return _with(tree, near[0]), ratio(near[0])
+    return resized(tree, near[0]), ratio(near[0])
 
 
-def _with(tree: dict, width: int) -> dict:
-    return {**tree, "model": {**tree["model"], "width": width}}
+def resized(tree: dict, width: int) -> dict:
+    """The config of a model of another size."""
+    return {**tree, "model": {**tree["model"], sized_by(tree): width}}
 
 
 def narrowest(tree: dict, build: Callable[[dict], Experiment] = Experiment) -> dict:
     """The config with the smallest width that the model accepts; unchanged if the model has no width."""
-    if "width" not in tree["model"]:
+    if sized_by(tree) not in tree["model"]:
         return tree
     for width in range(1, 513):
         try:
-            build(narrow := _with(tree, width)).shapes  # noqa: B018 some errors appear only when the model is traced
+            build(narrow := resized(tree, width)).shapes  # noqa: B018 some errors appear only when the model is traced
             return narrow
         except ConfigError as error:
             refused = error
-    raise ConfigError(f"no model.width from 1 to 512 is accepted: {refused}")
+    raise ConfigError(f"no model.{sized_by(tree)} from 1 to 512 is accepted: {refused}")
 
 
 def compiled(e: Experiment, step, batch):

@@ -15,12 +15,13 @@ from seqjax import config, lookup, renamed, words
 from seqjax.search import _checks
 from seqjax.search._build import Builder
 from seqjax.search.executors.local import Local
-from seqjax.search.match import narrowest
+from seqjax.search.match import narrowest, sized_by
 from seqjax.search.trials import Trial
 from seqjax.training import capacity, experiment
 from seqjax.types import Checked, ConfigError, Part, Positive, Seed, refuse
 
 SETTING = "setting"  # what varies if `vary` names settings
+NONE = 0.0  # stands for the learning rate of a learner without an optimiser
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,11 @@ class Comparison(Checked):
     `base` is a config. Each of `contenders` overrides some of its keys: {"gru": {"model.mixer": {"name": "gru"}}}.
     `vary`: one key and its values (lengths, sizes), or settings by name, each with its overrides: {"parity":
     {"data.name": "parity"}, ...}; the whole comparison is repeated at each value or setting. `match`: a
-    quantity; `model.width` is solved so that it comes within `tolerance` of `target`, which is a number or the name of
-    a contender, whose width stays unchanged. `learning_rates`: peak learning rates, one list or one per contender; the
-    rate with the best mean of the validation monitor over `learning_rate_seeds` is chosen. If it is at an edge of the
-    grid, the grid is extended there, at most twice. `seeds` train at the chosen rate and are judged by `metric` on
+    quantity; `model.width` (of an `hmm` `model.states`, of a `markov` `model.order`) is solved so that it comes within
+    `tolerance` of `target`, which is a number or the name of a contender, whose width stays unchanged.
+    `learning_rates`: peak learning rates, one list or one per contender; the rate with the best mean of the validation
+    monitor over `learning_rate_seeds` is chosen. If it is at an edge of the grid, the grid is extended there, at most
+    twice. A learner without an optimiser has no rate. `seeds` train at the chosen rate and are judged by `metric` on
     test (None: the task's monitor). `extrapolate`: one key of data and its values, at which trained runs are also
     evaluated; if `vary` names settings, setting -> such a key and its values.
     """
@@ -105,14 +107,29 @@ class Entry:
             return Path(self.name)
         return Path(self.name) / f"{self.axis.split('.')[-1]}-{_checks.slug(self.value)}"
 
+    @property
+    def optimises(self) -> bool:
+        """Whether its learner has an optimiser, and so a learning rate."""
+        return lookup.find(self.config["learner"]["name"], "seqjax.training.learners", "Learner").optimises
+
+    def rates(self, grid: list[float]) -> list[float]:
+        """The learning rates that are tried: those of the file, or only `NONE` without an optimiser."""
+        return grid if self.optimises else [NONE]
+
+    @property
+    def width(self) -> str:
+        """The option that decides its size, for tables: the width of a stack, or `states 64`."""
+        name = sized_by(self.config)
+        value = self.config["model"].get(name, "none")
+        return str(value) if name == "width" else f"{name} {value}"
+
     def get(self, key: str):
         """The value of a key of its config."""
         return functools.reduce(lambda tree, part: tree[part], key.split("."), self.config)
 
     def trial(self, root: Path, rate: float, seed: int) -> Trial:
         """One run: `<root>/runs/gru/length-64/rate-0.003/seed-0`; a learner without an optimiser is given no rate."""
-        learner = lookup.find(self.config["learner"]["name"], "seqjax.training.learners", "Learner")
-        optim = {**self.config["optim"], **({"learning_rate": rate} if learner.optimises else {})}
+        optim = {**self.config["optim"], **({"learning_rate": rate} if self.optimises else {})}
         tree = {**self.config, "seed": seed, "optim": optim}
         return Trial(root / "runs" / self.folder / f"rate-{_checks.rate_name(rate)}" / f"seed-{seed}", tree)
 

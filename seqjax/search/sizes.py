@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from seqjax import config
 from seqjax.search._build import Builder
 from seqjax.search._display import QUIET, Display
-from seqjax.search.match import QUANTITIES, Size, measure, solve
+from seqjax.search.match import QUANTITIES, Size, measure, resized, solve
 from seqjax.search.plan import Comparison, Entry, fitted
 from seqjax.training.experiment import Experiment
 from seqjax.training.records import record
@@ -80,7 +80,7 @@ def _solved(c: Comparison, name: str, value, target, workdir: Workdir | None, bu
     elif known is None:
         tree, matched = solve(tree, match, target, c.tolerance, builder)
     else:
-        tree, matched = {**tree, "model": {**tree["model"], "width": known.width}}, known.matched
+        tree, matched = resized(tree, known.width), known.matched
     if known is None:
         builder(tree).shapes  # noqa: B018 some errors appear only when the model is traced
     return Solved(dataclasses.replace(cell, config=tree), of, matched, known)

@@ -178,10 +178,10 @@ def best_rate(rates: dict[float, list[float | None]], way: Way) -> float | None:
 def beyond(rates: dict[float, list[float | None]], best: float | None) -> float | None:
     """The next learning rate if the best is at an edge of the grid, or a lower one if all diverged; else None.
 
-    Rates that all give the same values change nothing, as with `learner.name="fixed"`: no other one is tried.
+    One rate is no grid: it stands for a learner that has none.
     """
     grid = sorted(rates)
-    if best is not None and all(values == rates[best] for values in rates.values()):
+    if len(grid) == 1:
         return None
     if best is None or best == grid[0]:
         following = grid[0] ** 2 / grid[1]

@@ -11,7 +11,8 @@ from built import classes, logits
 from hmmlearn import hmm as oracle
 
 from seqjax import spec
-from seqjax.emissions import categorical, gaussian, mixture
+from seqjax.emissions import _network as network
+from seqjax.emissions import categorical, gaussian, mixture, neural
 from seqjax.heads.density import Density
 from seqjax.models import gmm, hmm
 from seqjax.spec import Field, Spec
@@ -257,6 +258,38 @@ def test_a_tagger_can_be_trained_by_gradients():
     away = lambda h: float(loss(jax.tree.map(lambda p, d: p + h * d, params, v)))
     along = sum(np.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(v), strict=True))
     assert along == pytest.approx((away(1e-2) - away(-1e-2)) / 2e-2, rel=1e-2)
+
+
+# ---- Networks.
+
+
+@pytest.mark.parametrize("topology", ["ergodic", "left_right"])
+def test_transitions_of_a_network_are_those_of_its_table(topology):
+    """Of two classes, as a free table of the same logits says it; what is forbidden stays forbidden."""
+    inputs = spec.tokens(V, L, classes=2)
+    make = functools.partial(hmm.Model, inputs=inputs, head=classes(2), states=K, topology=topology)
+    model, free, x = make(transition_width=4), make(), tokens()
+    params = start(model, x)
+    table_CKK = network.Network(rows=2 * K, columns=K, width=4, layers=1).apply({"params": params["transition"]})
+    moves = model.moves.allowed[1:] if topology == "ergodic" else model.moves.allowed[1:] & (np.arange(K) < 2)[:, None]
+    same = params | {"transition": np.asarray(table_CKK).reshape(2, K, K)[:, moves]}
+    y, wanted = ask(model, params, x, mask_BL=RAGGED)[0], ask(free, same, x, mask_BL=RAGGED)[0]
+    np.testing.assert_allclose(y, wanted, rtol=1e-6)
+
+
+def test_a_neural_hidden_markov_model_counts_and_begins_as_it_must():
+    """No more parameters are free than a table has."""
+    model, x = language(states=40, transition_width=2, emission=functools.partial(neural.Emission, width=2)), tokens()
+    params = start(model, x)
+    size = lambda tree: sum(p.size for p in jax.tree.leaves(tree))
+    assert model.free_parameters == size(params) - 1 < 39 + 40 * 39 + 40 * (V - 1)
+    assert language(transition_width=9).free_parameters == language().free_parameters
+    assert not model.solvable and not language(transition_width=9).solvable and language().solvable
+    begun = tagger(emission=neural.Emission, transition_width=2)
+    params = start(begun, x)
+    allowed = np.eye(K, dtype=bool)[x % K]
+    found = begun.begin(params, x, jax.random.key(0), mask_BL=RAGGED, allowed_BLK=allowed)
+    jax.tree.map(np.testing.assert_array_equal, found, params)
 
 
 # ---- Expectation maximisation.

@@ -120,6 +120,10 @@ def test_the_defaults():
             ["contenders.gru sets optim.learning_rate, but the comparison sets it from learning_rates"],
         ),
         (dict(contenders={"gru": {"data.length": 9}, "lstm": {}}), ["contenders.gru sets keys of data, which must"]),
+        (  # so a log-density never stands beside bits
+            dict(contenders={"gru": {"task": {"name": "density"}}, "lstm": {}}),
+            ["contenders.gru sets keys of task, which must be equal for all contenders"],
+        ),
         (
             dict(contenders={"gru": {}, "lstm": {"loader": {"batch_size": 9}}}),
             ["contenders.lstm sets keys of loader, which"],
@@ -271,6 +275,16 @@ def test_an_edge_is_looked_beyond_twice_and_then_admitted(tmp_path):
     assert list(rnn.rates) == [1e-5, 1e-4, 1e-3, 1e-2] and (rnn.rate, rnn.edge) == (0.01, "highest")
 
 
+def test_a_learner_without_an_optimiser_is_trained_once_per_seed(tmp_path):
+    """It has no learning rate to search for, and none in its config."""
+    fixed = {"learner": "fixed", "optim": {}}
+    found, commands = run(tmp_path, read(contenders={"gru": {}, "still": fixed}, target="gru"))
+    assert [f for f in folders(commands) if f.startswith("still")] == [f"still/rate-0/seed-{s}" for s in (0, 1, 2)]
+    still = found.founds[1]
+    assert (still.rate, still.edge, list(still.rates)) == (plan.NONE, "", [plan.NONE]) and len(found.scores(still)) == 3
+    assert still.trial(0).config["optim"] == still.cell.config["optim"]
+
+
 def test_where_nothing_trains_the_rest_goes_on(tmp_path):
     found, _ = run(tmp_path, read(learning_rates={"gru": [0.01, 0.1], "lstm": [2e4, 1e6]}))
     lstm = found.founds[1]
@@ -395,7 +409,8 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
         ({0.1: [3.0], 1.0: [1.0, None]}, 0.1, 0.01),
         ({0.1: [None], 1.0: [None]}, None, 0.01),
         ({0.1: [2.0, 4.0], 1.0: [3.0, 3.5]}, 0.1, 0.01),
-        ({0.1: [2.0, 4.0], 1.0: [2.0, 4.0]}, 0.1, None),
+        ({plan.NONE: [2.0, 4.0]}, plan.NONE, None),
+        ({plan.NONE: [None]}, None, None),
     ],
 )
 def test_the_choice_of_a_rate(rates, best, following):

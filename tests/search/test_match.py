@@ -99,6 +99,25 @@ def test_flops_are_matched_as_they_are_measured():
     assert match.flops(Experiment(solved)) == pytest.approx(ratio * target)
 
 
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ({"name": "hmm", "states": 3}, 300),
+        ({"name": "hmm", "states": 3, "transition_width": 2}, 300),
+        ({"name": "markov", "order": 1, "smoothing": "witten_bell"}, 150),
+    ],
+)
+def test_states_and_order_stand_for_a_width(model, wanted, tmp_path):
+    learner = {"learner": {"name": "fixed"}, "optim": {}} if model["name"] == "markov" else {}
+    given, option = resolve(launch.text_tree(tmp_path) | {"model": model} | learner), list(model)[1]
+    solved, ratio = match.solve(given, "params", wanted, 0.5)
+    counts = {n: match.parameters(Experiment(match.resized(given, n))) for n in range(1, 20)}
+    assert solved["model"][option] == min(counts, key=lambda n: abs(counts[n] / wanted - 1))
+    assert ratio == counts[solved["model"][option]] / wanted and len(set(counts.values())) == len(counts)
+    with pytest.raises(ConfigError, match=rf"no {option} .*Nearest: {option} \d"):
+        match.solve(given, "params", wanted, 1e-9)
+
+
 def test_any_quantity_that_grows_is_solved_for(monkeypatch):
     slow = match.QUANTITIES["step_time"]._replace(of=lambda e: 0.001 * e.model.width**2)
     monkeypatch.setitem(match.QUANTITIES, "step_time", slow)
@@ -119,7 +138,7 @@ def test_out_of_reach_names_the_nearest():
 
 def test_the_nearest_is_one_that_the_heads_divide():
     heads = tree("model.mixer={'name': 'attention', 'heads': 6}")
-    of = lambda width: match.parameters(Experiment(match._with(heads, width)))
+    of = lambda width: match.parameters(Experiment(match.resized(heads, width)))
     target = (of(36) + of(48)) // 2 + 1
     with pytest.raises(
         ConfigError, match=r"no width among the multiples of 12, .* Nearest: width 48 .*, width 36 "

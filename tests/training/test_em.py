@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_learners import last
 
-from seqjax.search.plan import Entry
+from seqjax.search.plan import NONE, Entry
 from seqjax.training.experiment import Experiment, resolve
 from seqjax.training.net import Net
 from seqjax.training.step import zero_totals
@@ -165,9 +165,12 @@ def test_tags_are_counted_once():
 
 
 def test_a_comparison_gives_it_no_learning_rate():
-    """It would be refused, as nothing reads it; all rates of the grid are then the same run."""
-    rate = lambda config: Entry(0, "x", None, None, resolve(config)).trial(Path("x"), 0.3, 1).config["optim"]
-    assert rate(tree())["learning_rate"] == 1e-3 and rate(launch.tiny())["learning_rate"] == 0.3
+    """It would be refused, as nothing reads it; all rates of the grid would be the same run."""
+    ours, other = (Entry(0, "x", None, None, resolve(config)) for config in (tree(), launch.tiny()))
+    rate = lambda entry: entry.trial(Path("x"), 0.3, 1).config["optim"]["learning_rate"]
+    assert rate(ours) == 1e-3 and rate(other) == 0.3
+    assert ours.rates([0.1, 0.3]) == [NONE] and other.rates([0.1, 0.3]) == [0.1, 0.3]
+    assert (ours.width, other.width) == ("states 3", "8")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +179,10 @@ def test_a_comparison_gives_it_no_learning_rate():
         ({"optim": {"learning_rate": 0.1, "schedule": "constant", "clip_norm": 2.0}},
          r"optim.clip_norm=2.0: learner.name='em' has no optimiser: leave out clip_norm, learning_rate, schedule "),
         ({"model": launch.TINY["model"]}, "EM adds up expected counts, which Stack does not have"),
+        ({"model": {"name": "hmm", "states": 3, "emission": "neural"}},
+         "EM solves for parameters in closed form, and this HMM has a network .* learner.name='gradient'"),
+        ({"model": {"name": "hmm", "states": 3, "transition_width": 2}, "learner": {"name": "count"}},
+         "Count solves for parameters in closed form"),
         ({"learner": {"name": "em", "decay": 1.5}}, "decay"),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from seqjax.report import canvas, words
 from seqjax.report.compare import sentences, tables
 from seqjax.search.findings import Findings, Found
+from seqjax.search.plan import NONE
 
 WIDE = 4  # an axis is logarithmic if max / min is larger than this
 BAND = 0.16  # opacity
@@ -182,7 +183,7 @@ def rates(f: Findings) -> list[str | None]:
 
 
 def _rates(axes, f: Findings, found: Found) -> list[float]:
-    known = {rate: tables.mean(values) for rate, values in found.rates.items() if None not in values}
+    known = {rate: tables.mean(values) for rate, values in found.rates.items() if rate != NONE and None not in values}
     index = found.cell.index
     canvas.line(axes, index, list(known), list(known.values()), markersize=4, linewidth=1.4)
     if found.rate in known:

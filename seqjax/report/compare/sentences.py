@@ -5,7 +5,7 @@ import itertools
 from seqjax.metrics import is_better
 from seqjax.report import words
 from seqjax.search.findings import ALPHA, Findings, Found, Pair
-from seqjax.search.match import QUANTITIES
+from seqjax.search.match import QUANTITIES, sized_by
 from seqjax.search.statistics import LEVEL, Summary, smallest_p
 
 EQUAL = 0.05  # up to this relative difference, budgets count as equal
@@ -128,7 +128,7 @@ def notes(f: Findings) -> list[str]:
     )
     if c.match is not None:
         off = max(abs(found.size.matched - 1) for found in f.founds)
-        out.append(f"{QUANTITIES[c.match].words.capitalize()} are matched within {off:.2%} by the width of the model.")
+        out.append(f"{QUANTITIES[c.match].words.capitalize()} are matched within {off:.2%} by the {_sizes(f)}.")
     if slots := c.executor.keywords.get("slots", 1) - 1:
         out.append(f"{slots + 1} runs shared the machine, so training times are longer than on an idle machine.")
     for found in f.founds:
@@ -139,8 +139,18 @@ def notes(f: Findings) -> list[str]:
     return out
 
 
+def _sizes(f: Findings) -> str:
+    """`width of the models`, or also `width (hmm: states) of the models`."""
+    solved = [found.cell for found in f.founds if found.cell.name != f.comparison.target]
+    others = {cell.name: sized_by(cell.config) for cell in solved}
+    listed = ", ".join(f"{name}: {option}" for name, option in others.items() if option != "width")
+    return f"width{f' ({listed})' * bool(listed)} of the models"
+
+
 def _of(f: Findings, found: Found) -> list[str]:
     out = []
+    if found.rate is None and not found.cell.optimises:
+        return ["it diverged."]
     if found.rate is None:
         return [f"no learning rate from {min(found.rates):g} to {max(found.rates):g} trained without diverging."]
     if found.edge:

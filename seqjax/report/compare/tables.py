@@ -6,6 +6,7 @@ from seqjax.report import differences, words
 from seqjax.report.compare import sentences
 from seqjax.report.document import Cell, Column, Number, Table, row, table
 from seqjax.search.findings import Findings, Found
+from seqjax.search.plan import NONE
 from seqjax.search.trials import Trial
 
 FEW = 4  # up to this number of seeds, all scores are shown
@@ -96,7 +97,7 @@ def sizes(f: Findings) -> Table:
     """The cost of each contender, and how well it matches the target."""
     known = lambda value, form: words.NONE if value is None else form(value)
     columns = {
-        Number("width"): lambda found: known(found.size.width, str),
+        Number("width"): lambda found: found.cell.width,
         Number("parameters"): lambda found: words.count(found.size.parameters),
         Number("their bytes"): lambda found: known(found.size.parameter_bytes, words.count),
         Number("FLOPs per step"): lambda found: words.flops(found.size.flops),
@@ -112,7 +113,8 @@ def sizes(f: Findings) -> Table:
 def rates(f: Findings) -> Table:
     """The tried learning rates with their validation scores; the chosen rate is marked."""
     grid = sorted({rate for found in f.founds for rate in found.rates})
-    columns = {Number(f"{rate:g}", "learning rate"): functools.partial(_rate, rate) for rate in grid}
+    named = lambda rate: "none" if rate == NONE else f"{rate:g}"
+    columns = {Number(named(rate), "learning rate"): functools.partial(_rate, rate) for rate in grid}
     return _founds(f, f"Validation {f.monitor.replace('_', ' ')} by learning rate", columns)
 
 
@@ -168,7 +170,7 @@ def _place(f: Findings, value, at: str | None, contender: str) -> Cell:
 def configs(f: Findings) -> Table:
     """The keys in which the contenders' configs differ, at the first value, one column each."""
     founds = f.at(f.comparison.values[0])
-    rates = row("optim.learning_rate", *("none" if x.rate is None else f"{x.rate:g}" for x in founds))
+    rates = row("optim.learning_rate", *(f"{x.rate:g}" if x.rate else "none" for x in founds))
     columns = [Column(x.cell.name, run=x.cell.index) for x in founds]
     return differences.table(columns, [x.cell.config for x in founds], [rates])
 

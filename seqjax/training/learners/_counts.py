@@ -13,7 +13,8 @@ from seqjax.training.net import Net
 class Counts(Learner):
     """Adds up the expected counts of a model, and solves for its parameters.
 
-    The model has these methods; all but the first are given the parameters, and read none of their own:
+    The model says `solvable = True` and has these methods; all but the first are given the parameters, and read none of
+    their own:
 
         expected(x, state, *, mask_BL, reset_BL, hard, **known) -> sums over rows, and log p(x, known) (B,)
         maximise(sums, params) -> the parameters with the largest expected log p(x, z), plus the log of the prior
@@ -25,7 +26,7 @@ class Counts(Learner):
     changes nothing (`guard.Guard`).
 
     Raises:
-      ValueError: the model has no such methods.
+      ValueError: the model has no such methods, or a part of it has no closed form.
     """
 
     optimises = False
@@ -33,10 +34,16 @@ class Counts(Learner):
 
     def __post_init__(self):
         super().__post_init__()
+        own, model = type(self).__name__, type(self.model).__name__
         if not hasattr(self.model, "maximise"):
             raise ValueError(
-                f"{type(self).__name__} adds up expected counts, which {type(self.model).__name__} does not have: "
-                "choose learner.name='gradient', or a model with hidden states or a mixture."
+                f"{own} adds up expected counts, which {model} does not have: choose learner.name='gradient', or a "
+                "model with hidden states or a mixture."
+            )
+        if not self.model.solvable:
+            raise ValueError(
+                f"{own} solves for parameters in closed form, and this {model} has a network or another part without "
+                "one: choose learner.name='gradient', or another emission, and leave transition_width out."
             )
 
     def collect(self, net, params, batch, weights, carry, key):
