@@ -65,6 +65,7 @@ WORDS = {
     "optim.options.eps": "eps epsilon adam_eps adam_epsilon",
     "optim.options.momentum": "momentum",
     "loader.batch_size": "batch batch_size bs global_batch_size train_batch_size per_device_train_batch_size",
+    "loader.places": "batch_tokens max_tokens tokens_per_batch max_tokens_per_batch",
     "loader.too_long=truncate": "truncate truncation",
     "loader.num_workers": "workers num_workers n_workers dataloader_num_workers",
     "train.steps": "steps max_steps num_steps n_steps total_steps train_steps training_steps num_train_steps "

@@ -16,7 +16,7 @@ from seqjax.data._oversample import oversampled
 from seqjax.data._padding import cut, pad
 from seqjax.data._random import philox
 from seqjax.data._source import Source
-from seqjax.spec import Spec
+from seqjax.spec import Spec, mask_name
 from seqjax.types import Checked, ConfigError, Count, DataError, Fraction, Positive, Processes
 
 
@@ -31,6 +31,9 @@ class Loader(Checked):
     dropped: its row is empty, with weight 0. If examples have a `source`, a bucket pads and bounds it, too, and must
     hold the longer one of both; a source is cut at the end. Other axes are padded to `spec.lengths[axis]`, and never
     cut. Each axis has its mask: `mask` for L, `mask_S` for S.
+
+    `places`: a batch has about so many places, so that short buckets have more rows: places // bucket, rounded down to
+    a multiple of `batch_size`, and at least that. None: every batch has `batch_size` rows.
 
     Every epoch shows every example once in an order drawn from (seed, epoch); the last batch of a bucket is filled
     with empty rows of weight 0. An endless source has no epochs: each seed reads its own range of indices.
@@ -49,6 +52,7 @@ class Loader(Checked):
 
     batch_size: Count = 64
     buckets: tuple[Count, ...] = ()
+    places: Count | None = None
     too_long: Literal["error", "truncate", "crop"] = "error"
     oversample: bool = False
     random_lengths: Fraction = 0.0
@@ -60,6 +64,12 @@ class Loader(Checked):
         super().__post_init__()
         if list(self.buckets) != sorted(set(self.buckets)):
             raise ValueError(f"buckets={list(self.buckets)}: list each padded length once, the shortest first.")
+        if self.places and not self.buckets:
+            raise ValueError(f"places={self.places} without buckets: set loader.buckets, or only loader.batch_size.")
+
+    def rows(self, length: int) -> int:
+        """The number of rows of a batch that is padded to this length."""
+        return max((self.places or 0) // length // self.batch_size, 1) * self.batch_size
 
 
 class Batches:
@@ -72,7 +82,7 @@ class Batches:
         self.buckets = tuple(loader.buckets) or (source.spec.length,)
         self.spec = self._spec()
         self.size = self._count()
-        batches, rows = loader.prefetch + 1, loader.batch_size
+        batches, rows = loader.prefetch + 1, loader.rows(self.buckets[-1])
         _checks.check_memory(self.spec, loader, self.buckets[-1], batches=batches, rows=rows)
         self._order = (None, None)  # epoch, its order
         if self.size is None:
@@ -83,6 +93,7 @@ class Batches:
             self.per_epoch = None
             return
         _checks.order(split, self.size)
+        self.rows = [loader.rows(length) for length in self.buckets]
         if self.size == 0 or (shuffle and self.size < loader.batch_size):
             raise DataError(
                 f"split {split!r} has {self.size} examples, a batch takes {loader.batch_size}: "
@@ -93,7 +104,7 @@ class Batches:
         every = oversampled(source, split, seed) if shuffle and loader.oversample else np.arange(self.size)
         self._members = [every[bucket_of[every] == b] for b in range(len(self.buckets))]
         # The batches of one epoch, each as (bucket, number within the bucket).
-        self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // loader.batch_size))]
+        self._plan = [(b, k) for b, m in enumerate(self._members) for k in range(-(-len(m) // self.rows[b]))]
         self.per_epoch = len(self._plan)
 
     def _spec(self) -> Spec:
@@ -128,7 +139,7 @@ class Batches:
     def part(self, step: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
         """Some rows of batch number `step`; only their examples are read. None means all rows."""
         bucket, indices, epoch = self._rows(step)
-        B = self.loader.batch_size if rows is None else len(rows)
+        B = self.loader.rows(self.buckets[bucket]) if rows is None else len(rows)
         mine = indices if rows is None else indices[rows[rows < len(indices)]]
         examples = [self._example(int(i)) for i in mine]
         _checks.values(examples, mine, self.spec, self._where)
@@ -144,8 +155,8 @@ class Batches:
 
     def _rows(self, step: int):
         """The bucket, the indices of the examples and the epoch of batch `step`."""
-        B = self.loader.batch_size
         if self.per_epoch is None:
+            B = self.loader.rows(self.buckets[-1])
             start = (self.seed << 32) + step * B
             return len(self.buckets) - 1, np.arange(start, start + B), 0
         epoch, k = divmod(step, self.per_epoch)
@@ -154,6 +165,7 @@ class Batches:
             known = self._order = (epoch, self._order_of(epoch))
         plan, members = known[1]
         bucket, k = self._plan[plan[k]]
+        B = self.rows[bucket]
         return bucket, members[bucket][k * B : (k + 1) * B], epoch
 
     def _order_of(self, epoch: int):
@@ -213,12 +225,19 @@ class Batches:
         as_long = lambda a, length: a[:, np.arange(length) % a.shape[1]]
         axis_of = {key: column.axis for key, column in self.spec.columns.items() if column.axis in self.spec.bucketed}
         padded = lambda b: {key: as_long(self.first[key], self._padded(b)[axis]) for key, axis in axis_of.items()}
-        return [({**self.first, **padded(b)}, n / self.per_epoch) for b, n in zip(buckets, counts, strict=True)]
+        some = lambda b: {key: a[np.arange(self.rows[b]) % len(a)] for key, a in {**self.first, **padded(b)}.items()}
+        return [(some(b), n / self.per_epoch) for b, n in zip(buckets, counts, strict=True)]
 
     @property
     def tokens(self) -> float:
         """The number of positions in a batch, padding included, averaged over an epoch."""
         return self.mean(lambda batch: batch["mask"].size)
+
+    def fill(self, batches: int = 32) -> float:
+        """The share of places that hold a real token, of source and tokens, in the first batches of an epoch."""
+        found = [self[step] for step in range(min(batches, self.per_epoch or batches))]
+        masks = [batch[mask_name(axis)] for batch in found for axis in self.spec.bucketed]
+        return sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
 
     def mean(self, of: Callable) -> float:
         """`of(batch)` averaged over an epoch; it may depend only on the shapes of a batch. Raises as `iterate`."""

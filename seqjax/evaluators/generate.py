@@ -72,7 +72,8 @@ class Answers(_base.Pass):
 
     def __init__(self, of: Generate, split: str, layout):
         self.of, self.layout, self.decoder, self.rows = of, layout, of.drawn_by, []
-        loader = dataclasses.replace(of.loader, buckets=())  # whole examples, in the order of the source
+        size = of.loader.rows(of.source.spec.length)
+        loader = dataclasses.replace(of.loader, batch_size=size, buckets=(), places=None)  # whole, in their order
         batches, self.count = Batches(of.source, split, loader), -(-of.examples // loader.batch_size)
         batches = [batches[i] for i in range(self.count)]
         self.batches = [(batch, *self._answers(batch, split)) for batch in batches]

@@ -35,7 +35,8 @@ def show(experiment: Experiment) -> None:
     rows = [
         ("matmul FLOPs", f"{flops:,.0f} a step, {flops / tokens:,.0f} a token, {flops * e.train.steps:.3g} in all"),
         ("memory", f"{mib(cost.nbytes(params))} parameters, {mib(cost.nbytes(state))} whole state"),
-        ("steps", f"{e.train.steps:,} of {e.loader.batch_size} sequences, {epochs}"),
+        ("steps", f"{e.train.steps:,} of {e.batches.mean(lambda batch: len(batch['weight'])):g} sequences, {epochs}"),
+        ("fill", f"{e.batches.fill():.1%} of the places of its first batches are real tokens"),
     ]
     rows += [("data", note) for note in e.source.notes]
     rows += [("optim", line) for line in e.optim.told(params)]

@@ -129,7 +129,12 @@ class Experiment:
             )
         longest = (self.loader.buckets or [self.source.spec.length])[-1]
         batches = (self.loader.prefetch + 1) * self.train.steps_per_call
-        rows = -(-self.loader.batch_size // jax.process_count())
+        if self.loader.places and jax.process_count() > 1:
+            raise ConfigError(
+                f"loader.places={self.loader.places} gives batches of several sizes, and {jax.process_count()} "
+                "processes need one: set only loader.batch_size."
+            )
+        rows = -(-self.loader.rows(longest) // jax.process_count())
         check_memory(self.source.spec, self.loader, longest, batches=batches, rows=rows)
         self.task = config.build(PARTS["task"], tree["task"], "task", spec=self.source.spec)
         self.model = self._model(tree["model"])

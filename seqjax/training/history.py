@@ -13,7 +13,16 @@ from seqjax.training.workdir import Workdir
 from seqjax.types import CheckpointError, ConfigError, WorkdirError
 
 # If one of these changes, the run folder would continue with another experiment.
-DATA_KEYS = ("seed", "data.", "task.", "loader.batch_size", "loader.buckets", "loader.too_long", "init.")
+DATA_KEYS = (
+    "seed",
+    "data.",
+    "task.",
+    "loader.batch_size",
+    "loader.buckets",
+    "loader.places",
+    "loader.too_long",
+    "init.",
+)
 PLACES = ("data.dir",)  # except these: a fingerprint shows whether the data are the same
 # Options of a model that do not change what it computes, except for rounding and dropout in training.
 FREE = ("backend", "max_length", "dropout", "dtype", "remat")

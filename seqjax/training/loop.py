@@ -83,7 +83,8 @@ class Loop:
             run.state, run.totals = run.train_step(run.state, run.totals, batch)
             run.step += done
             if run.traced.times == known:  # assumes that the rows of other processes have as many tokens
-                share = batch["mask"].shape[-2] / self.experiment.loader.batch_size
+                size = self.experiment.loader.batch_size
+                share = 1 if self.experiment.loader.places else batch["mask"].shape[-2] / size
                 tokens, count = tokens + int(batch["mask"].sum() / share), count + done
             else:  # speed and training time leave out steps that compile
                 self._pass(start)

@@ -78,6 +78,7 @@ def order(found):
 
 SOURCES = {
     "finite": lambda: batches(buckets=BUCKETS),
+    "more rows if short": lambda: batches(buckets=BUCKETS, places=26, batch_size=2),
     "one bucket": lambda: batches(),
     "in file order": lambda: batches(shuffle=False, split="validation", buckets=BUCKETS),
     "endless": lambda: batches(Numbered(endless=True)),
@@ -154,6 +155,21 @@ def test_padding_is_to_the_smallest_bucket_that_fits():
 def test_there_are_no_more_shapes_than_buckets(buckets):
     of = batches(buckets=buckets)
     assert len({batch["tokens"].shape for batch in of.iterate(0, 2 * of.per_epoch)}) <= max(len(buckets), 1)
+
+
+def test_short_buckets_have_more_rows():
+    """As many as fit into `places`, in multiples of `batch_size`, and no fewer than that."""
+    of = batches(buckets=BUCKETS, places=26, batch_size=2)
+    epoch = [of[step] for step in range(of.per_epoch)]
+    assert {batch["tokens"].shape for batch in epoch} == {(8, 3), (4, 5), (2, 8)}
+    assert {batch["tokens"].shape for batch, _ in of.kinds} == {(8, 3), (4, 5), (2, 8)}
+    assert sorted(order(epoch)) == list(range(N))
+    places = [batch["mask"].size for batch in epoch]
+    assert of.tokens == pytest.approx(np.mean(places))
+    assert of.fill(10**6) == pytest.approx(sum(batch["mask"].sum() for batch in epoch) / sum(places))
+    assert batches(buckets=(8,), places=3)[0]["tokens"].shape == (4, 8)
+    with pytest.raises(ValueError, match="places=26 without buckets"):
+        Loader(places=26)
 
 
 def test_overlong_examples_are_refused_with_both_lengths():

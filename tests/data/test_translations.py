@@ -1,5 +1,6 @@
 """Pairs of texts: read from two files or two columns, trained on, and translated."""
 
+import dataclasses
 import functools
 import gzip
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from seqjax.data import pairs
+from seqjax.evaluators.loss import Loss
 from seqjax.tokenizers.bpe import Bpe
 from seqjax.tokenizers.word import Word
 from seqjax.training import tokenizer_file
@@ -119,7 +121,11 @@ def run(tmp_path_factory):
     data = dict(name="pairs", train=columns(folder, "train", LINES * 4), validation=columns(folder, "dev"))
     data |= dict(tokenizer=dict(name="word", min_count=1), source_tokenizer=dict(name="character"))
     beam = dict(name="generate", examples=4, samples=4, decoder=dict(name="beam", beam_size=2))
-    tree = launch.tiny("train.steps=2", "loader.buckets=[8,24]") | launch.PAIRS | dict(data=data, evaluators=beam)
+    tree = (
+        launch.tiny("train.steps=2", "loader.buckets=[8,24]", "loader.places=48", "loader.batch_size=2")
+        | launch.PAIRS
+        | dict(data=data, evaluators=beam)
+    )
     file = launch.write(folder / "config.json", tree)
     done = launch.main("train", "--config", file, "--workdir", folder / "run")
     assert done.code == 0, done.err
@@ -139,6 +145,19 @@ def test_a_run_saves_both_tokenizers_and_shows_its_sources_as_text(run):
     assert done.code == 0 and "a cat" in done.out and "eine Katze" in done.out
     dry = launch.main("train", "--config", folder / "config.json", "--dry_run")
     assert dry.code == 0 and re.search(r"first source +'.*(cat|dog)", dry.out)
+
+
+def test_rows_of_another_number_have_the_same_loss(run):
+    """Batches of 6 and of 2 rows, and of 2 rows only."""
+    trained = Trained.load(run[0])
+    e = trained.experiment
+    assert {len(batch["weight"]) for batch, _ in e.batches.kinds} == {6, 2}
+    parts = dict(model=e.model, task=e.task, source=e.source, seed=0)
+    loaders = (e.loader, dataclasses.replace(e.loader, places=None))
+    evaluate = lambda loader: Loss(**parts, loader=loader).over("validation", trained.layout)
+    how = dict(on_batch=lambda done: None, give_up=lambda: False, write=None)
+    more, same = (evaluate(loader)(trained.params, 2, **how) for loader in loaders)
+    assert more == pytest.approx(same, rel=1e-5)
 
 
 def test_a_run_that_begins_with_another_reads_its_tokenizers(run):
