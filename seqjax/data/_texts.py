@@ -30,7 +30,7 @@ class Texts(Stored):
     Linear models of the words and of strings of characters are its baselines.
     """
 
-    _texts = None  # not a field: split -> the texts that `keep_texts` stored
+    _texts = None  # not a field: split -> the texts, if they have labels
 
     def keep_texts(
         self,
@@ -61,7 +61,8 @@ class Texts(Stored):
         if sources is not None:
             read = {split: self._encode(found, wheres[split]) for split, found in sources.items()}
             self.attach("source", Field("ids", size=self.codec.size, axis="S"), read)
-        self._texts, self._sources = texts, second
+        if label is not None or labels is not None:  # else they would only take memory
+            self._texts, self._sources = texts, second
 
     def _encode(self, texts: list[str], wheres: list[str]) -> list[np.ndarray]:
         """The ids of each text."""
@@ -72,9 +73,9 @@ class Texts(Stored):
         return found
 
     def slow_baselines(self, split):
-        name = "labels" if "labels" in self.spec.fields else "label"
-        if self._texts is None or name not in self.spec.fields:
+        if self._texts is None:
             return []
+        name = "labels" if "labels" in self.spec.fields else "label"
         data = {
             s: _linear.Data(self._texts[s], self._sources.get(s), np.array([e[name] for e in self._examples[s]]))
             for s in {"train", "validation", split} & set(self.spec.splits)
