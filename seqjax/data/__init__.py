@@ -3,9 +3,10 @@
 `Batches` makes batches of examples, `Streams` makes batches in reading order, `Sliding` makes windows that overlap.
 """
 
+from seqjax.data._batches import Batches
 from seqjax.data._checks import check_memory
 from seqjax.data._documents import documents
-from seqjax.data._loader import Batches, Loader
+from seqjax.data._loader import Loader
 from seqjax.data._sliding import Sliding
 from seqjax.data._source import Source
 from seqjax.data._streams import Streams

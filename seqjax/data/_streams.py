@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from seqjax.data import _checks
-from seqjax.data._loader import Batches, Loader
+from seqjax.data._batches import Batches
+from seqjax.data._loader import Loader
 from seqjax.data._random import philox
 from seqjax.data._source import Source
 from seqjax.spec import Field, Spec
