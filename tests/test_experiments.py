@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 COMPARISONS = sorted((ROOT / "experiments" / "compare").glob("*.py"))
 FILES = [file for file in sorted((ROOT / "experiments").rglob("*.py")) if file not in COMPARISONS]
 DATA = Path(os.environ.get("SEQJAX_DATA") or ROOT.parent / "shared" / "data")
-NEEDS_DATA = {"forecast", "fsdd", "fsdd_hmm", "names", "shakespeare", "tag"}
+NEEDS_DATA = {"forecast", "fsdd", "fsdd_hmm", "names", "shakespeare", "tag", "tag_hmm"}
 
 
 def module(file):

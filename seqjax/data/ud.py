@@ -9,6 +9,7 @@ import numpy as np
 
 from seqjax.data import _files
 from seqjax.data._stored import Stored
+from seqjax.data._vocabulary import Vocabulary
 from seqjax.spec import Field, Spec
 from seqjax.tokenizers.character import Character
 from seqjax.types import Count, DataError, Range
@@ -21,22 +22,27 @@ SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 class UniversalDependencies(Stored):
     """UD: the words of a sentence with a tag each, from a treebank of Universal Dependencies.
 
-        Email  me   at   ...      tokens      0     17   22         ids of lower-case words, 0: a rare word
+        Email  me   at   ...      tokens      0     17   22         ids of words, 0: a rare word
                                   characters  (L, word_length)      ids of characters, 0: none
         NOUN   PRON ADP  ...      tags        8     11   2
                                   unknown     True  .    .          the word, in this form, is not in train
 
     Reads `<dir>/<treebank>/*-ud-{train,dev,test}.conllu`, or `.conllu.gz`; dev is the split `validation`. Rows of
-    multi-word tokens (ID 3-4) and empty nodes (ID 3.1) are skipped. Words and characters that occur fewer than
-    `min_count` times in train share one id. A word longer than `word_length` keeps its first and its last half.
+    multi-word tokens (ID 3-4) and empty nodes (ID 3.1) are skipped. Words are read in lower case. Words and characters
+    that occur fewer than `min_count` times in train share one id. A word longer than `word_length` keeps its first and
+    its last half.
 
     `dir`: the folder of datasets; by default, the environment variable SEQJAX_DATA. `column`: "upos" (the universal
-    part of speech) or "xpos" (that of the language).
+    part of speech) or "xpos" (that of the language). `signatures`: for models that read no characters, `tokens` says
+    more about capitals and rare words. A word is read as it is written if it occurs `min_count` times; else in lower
+    case; else it shares an id with rare words of the same capitals, digits, hyphens and suffix, of four letters
+    (Unfriended: `Xx:nded`) or as few as needed for `min_count` words.
 
     Raises:
       DataError: `dir` and SEQJAX_DATA are not set, a file does not exist or is not CoNLL-U, a tag is not in train.
 
-    Nivre et al. 2020, "Universal Dependencies v2", LREC. The format: universaldependencies.org/format.html.
+    Nivre et al. 2020, "Universal Dependencies v2", LREC. The format: universaldependencies.org/format.html. Suffixes of
+    rare words: Brants 2000, "TnT: a statistical part-of-speech tagger", ANLP.
     """
 
     dir: str | None = None
@@ -44,15 +50,15 @@ class UniversalDependencies(Stored):
     column: Literal["upos", "xpos"] = "upos"
     min_count: Count = 2
     word_length: Annotated[Count, Range(least=2)] = 16
+    signatures: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         folder = _files.dataset(self.dir, self.treebank)
         sentences = {split: self._read(folder, name) for split, name in SPLITS.items()}
         words = [word for found in sentences["train"] for word, _ in found]
-        self._known, counts = frozenset(words), collections.Counter(word.lower() for word in words)
-        self.words = ("\N{REPLACEMENT CHARACTER}", *sorted(word for word, n in counts.items() if n >= self.min_count))
-        self._ids = {word: i for i, word in enumerate(self.words)}
+        self._known, self._ids = frozenset(words), Vocabulary(words, self.min_count, self.signatures)
+        self.words = self._ids.words
         characters = collections.Counter("".join(words))
         self._alphabet = Character().train(c for c, n in characters.items() if n >= self.min_count)
         self.classes = tuple(sorted({tag for found in sentences["train"] for _, tag in found}))
@@ -109,7 +115,7 @@ class UniversalDependencies(Stored):
 
     def encode(self, text):
         """Words with a space between them -> their ids."""
-        return np.array([self._ids.get(word.lower(), 0) for word in text.split(" ")], np.int32)
+        return np.array([self._ids[word] for word in text.split(" ")], np.int32)
 
     def decode(self, ids):
         return " ".join(self.words[i] for i in ids)

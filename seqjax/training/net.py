@@ -64,6 +64,10 @@ class Net:
         """The expected counts of a model that has them, and log p(x, known) (B,): `learners._counts`."""
         return self._apply(reads.x, carry, method="expected", **reads.keywords(self.model), **known)
 
+    def smooth(self, reads):
+        """log p(state | whole sequence) of a model with hidden states, (B, L, K): `models._inference`."""
+        return self._apply(reads.x, method="smooth", **reads.keywords(self.model))
+
     def step(self, token_B, carry, **flags):
         """Reads one token: -> prediction and the state after it."""
         return self._apply(token_B, carry, method="step", **flags)
