@@ -26,6 +26,7 @@ NEEDS_DATA = {
     "shakespeare",
     "snips_slots",
     "tag",
+    "tag_hmm",
     "wnut17",
 }
 

@@ -9,12 +9,11 @@ import numpy as np
 from seqjax import lookup
 from seqjax.data._stored import Stored
 from seqjax.data._tokens import Measure
+from seqjax.data._vocabulary import Vocabulary
 from seqjax.spans import Scheme
 from seqjax.spec import Field, Spec
 from seqjax.tokenizers.character import Character
 from seqjax.types import Count, DataError, Range
-
-RARE = "\N{REPLACEMENT CHARACTER}"
 
 
 class Sentence(NamedTuple):
@@ -34,20 +33,25 @@ class Sentence(NamedTuple):
 class Tagged(Stored):
     """A source of sentences, each a list of words with a tag each; `keep_sentences` stores them.
 
-    Its examples have ids of the words in lower case (`tokens`) and of their characters, and say which words, in this
-    form, train lacks (`unknown`). Words and characters that occur fewer than `min_count` times in train share one id. A
-    word longer than `word_length` keeps its first and its last half.
+    Its examples have ids of the words (`tokens`) and of their characters, and say which words, in this form, train
+    lacks (`unknown`). Words are read in lower case. Words and characters that occur fewer than `min_count` times in
+    train share one id. A word longer than `word_length` keeps its first and its last half. With `signatures`, rare
+    words are told apart: see `Vocabulary`.
     """
 
     min_count: Count = 2
     word_length: Annotated[Count, Range(least=2)] = 16
+    signatures: bool = False
 
     def keep_sentences(self, sentences: dict[str, list[Sentence]], tokenizer=None):
         """Stores split -> sentences; with a tokenizer, its pieces of the words, without characters.
 
         Raises:
           DataError: a tag is not in train, or does not fit the one before it; a word cannot be encoded.
+          ValueError: signatures of words are asked for beside a tokenizer.
         """
+        if tokenizer is not None and self.signatures:
+            raise ValueError("signatures are those of whole words: set either signatures or tokenizer.")
         train = [word for sentence in sentences["train"] for word in sentence.words]
         self._known = frozenset(train)
         self._number_tags(sentences)
@@ -90,9 +94,8 @@ class Tagged(Stored):
         return np.array([self._tags[tag] for tag in tags], np.int32)
 
     def _learn_words(self, train: list[str]):
-        counts, characters = collections.Counter(map(str.lower, train)), collections.Counter("".join(train))
-        self.words = (RARE, *sorted(word for word, n in counts.items() if n >= self.min_count))
-        self._ids = {word: i for i, word in enumerate(self.words)}
+        self._ids, characters = Vocabulary(train, self.min_count, self.signatures), collections.Counter("".join(train))
+        self.words = self._ids.words
         self._alphabet = Character().train(c for c, n in characters.items() if n >= self.min_count)
 
     def _example(self, sentence: Sentence) -> dict[str, np.ndarray]:
@@ -101,7 +104,7 @@ class Tagged(Stored):
             "unknown": np.array([word not in self._known for word in sentence.words]),
         }
         if self.codec is None:
-            tokens = np.array([self._ids.get(word.lower(), 0) for word in sentence.words], np.int32)
+            tokens = np.array([self._ids[word] for word in sentence.words], np.int32)
             example |= {"tokens": tokens, "characters": self._letters(sentence.words)}
         else:
             found = self.codec.words(sentence.words, f"{sentence.file}, {sentence.places[0]}")
@@ -124,7 +127,7 @@ class Tagged(Stored):
         """Words with a space between them -> their ids, or those of their pieces."""
         if self.codec is not None:
             return self.codec.words(text.split(" ")).ids_L
-        return np.array([self._ids.get(word.lower(), 0) for word in text.split(" ")], np.int32)
+        return np.array([self._ids[word] for word in text.split(" ")], np.int32)
 
     def decode(self, ids, field="tokens"):
         return super().decode(ids) if self.codec is not None else " ".join(self.words[i] for i in ids)

@@ -33,7 +33,8 @@ class TaggedWords(Tagged):
     Tags of BIO, BIOES or BILOU are checked. `repair`: what is not valid is read as conlleval reads it, as in files of
     IOB1, and written anew. `scheme`: "bio", "bioes" or "bilou" writes the tags in another scheme. `tokenizer`: a
     tokenizer that is trained on train, such as "bpe": then the model reads pieces of words, and the first one has the
-    tag; the others are not `scored`. None: words and their characters.
+    tag; the others are not `scored`. None: words and their characters. `min_count`, `word_length` and
+    `signatures` are those of the source `ud`.
 
     Raises:
       DataError: with path and line, or row: a missing file or column, invalid UTF-8, a line with another number of
