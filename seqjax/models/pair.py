@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax import masks
-from seqjax.mixers._base import cycle
+from seqjax.mixers._base import factories
 from seqjax.mixers._layers import Dense
 from seqjax.mixers._memory import check_alone
 from seqjax.models._blocks import Block, norm, through
@@ -94,8 +94,8 @@ class Pair(Stack, kw_only=True):
         super().setup()
         if self.interaction is not None:
             self.reader = self.make_reader()
-        mixers = cycle(self.mixer, self.composition_layers, "model.mixer")
-        self.composition_blocks = [self.block(mixer) for mixer in mixers]
+        mixers = factories(self.mixer, "model.mixer")
+        self.composition_blocks = [self.block(mixers[i % len(mixers)]) for i in range(self.composition_layers)]
         if self.interaction is not None or self.composition_layers:
             self.norm_composed = norm(self.norm, self.dtype)
         self.compare = Dense(self.width, dtype=self.dtype)
