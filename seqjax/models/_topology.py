@@ -71,15 +71,20 @@ class Topology:
         """The number of free parameters of all models: one less than the allowed moves in each row."""
         return self.classes * int((self.allowed.sum(axis=1) - 1).sum())
 
-    def free(self, transition_CKK):
-        """The logits (C, X) of a full table of transitions that `log_p` reads: those of the allowed moves."""
-        rows, to = (index[self.logits[0] :] for index in self._free)
-        return transition_CKK[:, rows - 1, to]
+    def free(self, table_CRK):
+        """The logits (C, X) of the start and of the transitions in a table of both, which `log_p` reads."""
+        # Where all moves are free: XLA takes seconds to compile a gather or a scatter of a million places.
+        all_free = len(self._free[0]) == self.allowed.size
+        free_CX = table_CRK.reshape(self.classes, -1) if all_free else table_CRK[:, *self._free]
+        return jnp.split(free_CX, [self.logits[0]], axis=1)
 
     def log_p(self, start_CX, transition_CX):
         """Logits -> log p of the first state (C, K), and of the next one given the last (C, K, K); -inf: forbidden."""
         logits_CX = jnp.concatenate([start_CX, transition_CX], axis=1)
-        full_CRK = jnp.zeros((self.classes, *self.allowed.shape)).at[:, *self._free].set(logits_CX)
+        if logits_CX.shape[1] == self.allowed.size:
+            full_CRK = logits_CX.reshape(self.classes, *self.allowed.shape)
+        else:
+            full_CRK = jnp.zeros((self.classes, *self.allowed.shape)).at[:, *self._free].set(logits_CX)
         full_CRK = jnp.where(self.allowed, full_CRK, -jnp.inf)
         full_CRK = jnp.where(self.allowed, full_CRK - jax.nn.logsumexp(full_CRK, axis=-1, keepdims=True), -jnp.inf)
         return full_CRK[:, 0], full_CRK[:, 1:]
@@ -99,7 +104,7 @@ class Topology:
         share_CRK = share_CRK / jnp.where(seen_CR1, jnp.sum(share_CRK, axis=-1, keepdims=True), 1)
         old_CRK = jnp.concatenate([a[:, None] if a.ndim == 2 else a for a in self.log_p(*old)], axis=1)
         log_CRK = jnp.where(seen_CR1, jnp.log(jnp.maximum(share_CRK, TINY)), old_CRK)
-        return jnp.split(log_CRK[:, *self._free], [self.logits[0]], axis=1)
+        return self.free(log_CRK)
 
     def log_prior(self, concentrations: tuple[float, float], logits: tuple):
         """The log of the Dirichlet prior, up to a constant."""

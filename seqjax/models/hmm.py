@@ -83,7 +83,7 @@ class HMM(Expectation, kw_only=True):
         if self.transition_width is not None:
             del counts["transition"]
             table_CKK = self.make_network(name="transition")().reshape(self.classes, self.size, self.size)
-            made["transition"] = self.moves.free(table_CKK)
+            made["transition"] = self.moves.free(jnp.pad(table_CKK, ((0, 0), (1, 0), (0, 0))))[1]
         self.own = made | {name: self.param(name, init, (self.classes, n)) for name, n in counts.items() if n}
         if self.classifies:
             self.prior_logits = self.param("prior", nn.initializers.zeros, (self.classes,))

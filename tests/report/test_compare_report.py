@@ -231,6 +231,15 @@ def test_a_pair_is_ordered_by_the_seeds_that_both_have(tmp_path, monkeypatch):
     assert "lstm: seed 3 has no finite test accuracy at data.length=6 and is left out of this mean." in shown
 
 
+def test_a_learner_without_an_optimiser_has_no_learning_rate(tmp_path, monkeypatch):
+    contenders = {"gru": {}, "still": {"learner": "fixed", "optim": {}}}
+    found, text, _, rows = compared(tmp_path, monkeypatch, contenders=contenders, match=..., target=...)
+    names = [column.name for column in compare_tables.rates(found).columns]
+    assert names == ["contender", "none", "0.001", "0.01", "0.1"] and "inf" not in Page(text).text.split()
+    assert {float(row["rate"]) for row in rows if row["contender"] == "still"} == {plan.NONE}
+    assert not any("still" in note for note in compare_words.notes(found))
+
+
 def test_what_diverged_takes_no_time(tmp_path, monkeypatch):
     train = made_up.train
 
