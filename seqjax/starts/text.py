@@ -37,6 +37,7 @@ def get_config():
             ),
             optim=dict(learning_rate=3e-3, warmup_steps=100),
             loader=dict(batch_size=16),
+            evaluators=[dict(name="full_context")],  # also as one text, not cut into windows
             train=dict(
                 steps=2000,
                 log_every=50,

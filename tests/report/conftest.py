@@ -37,6 +37,7 @@ def _write(folder, name="gru", *, final=1.4, steps=1000, rows=None, **config):
         "flops_per_step": 2.5e9,
         "tokens_per_step": 4096,
         "baselines": {"validation": baselines, "test": baselines},
+        "costs": {"5-gram": {"parameters": 98765, "seconds": 2.25}},
         "versions": {"jax": "0.10.2"},
         "hardware": {"platform": "cpu", "device_kind": "cpu", "devices": 1},
         "git": "abc1234",

@@ -161,7 +161,7 @@ def test_settings_stand_side_by_side(tmp_path, monkeypatch):
     """One row per contender, one column per setting and other data; the best of each is marked."""
     vary = {"short": {"data.length": 3}, "long": {"data.length": 6}}
     found, text, *_ = compared(tmp_path, monkeypatch, vary=vary, extrapolate={"long": {"data.length": [9]}})
-    table = compare_tables.atlas(found, [("guessing", "long", 0.25)])
+    table = compare_tables.atlas(found, [("guessing", "long", 0.25, {})])
     assert [(c.group, c.name) for c in table.columns[1:]] == [
         ("short", "as trained"),
         ("long", "as trained"),

@@ -75,7 +75,17 @@ def test_holds_what_was_asked_for(written):
     text, markdown, folders = written
     page = Page(text)
     for found in (page.text, markdown):
-        for wanted in ("gru", "attention", "uniform", "5-gram", "most frequent", "123,456", "beaten by all"):
+        for wanted in (
+            "gru",
+            "attention",
+            "uniform",
+            "5-gram",
+            "most frequent",
+            "123,456",
+            "98,765",
+            "2.25 s",
+            "beaten by all",
+        ):
             assert wanted in found, wanted
         assert "beaten only by gru" in found
         assert "2.5 GFLOP" in found and "0.10.2" in found and "train.steps" in found and "500 → 1000" in found
