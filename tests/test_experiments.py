@@ -107,7 +107,7 @@ def test_a_comparison_says_how_it_is_run_and_is_sound(file, variant, monkeypatch
     where = file.relative_to(ROOT)
     assert f"seqjax compare --config {where} --workdir runs/{file.stem}" in module(file).__doc__
     c = plan.resolve(config.load(f"{file}{variant}", "get_comparison"))
-    assert len(c.contenders) in (4, 12) and len(c.seeds) >= _checks.LEAST_SEEDS and "attention" in c.contenders
+    assert len(c.contenders) in (4, 12, 19) and len(c.seeds) >= _checks.LEAST_SEEDS and "attention" in c.contenders
     counted = "markov" in c.contenders  # it has few sizes, so the others fit to it
     assert c.target == (c.match and ("markov" if counted else "attention"))
 

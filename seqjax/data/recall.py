@@ -25,8 +25,8 @@ class Recall(Generated):
     `pairs`: number of pairs in every example of every split. `keys`, `values`: number of distinct keys and values.
     `seed`: seed of the examples. `examples`: number of examples in validation and in test; train is endless.
 
-    Arora et al. 2023, "Zoology: measuring and improving recall in efficient language models", arXiv:2312.04927
-    (there, queries follow at random distances, and the values of an example are distinct).
+    Arora et al. 2023, "Zoology: measuring and improving recall in efficient language models", arXiv:2312.04927; the
+    source `mqar` is that task as its authors define it.
     """
 
     pairs: Count = 8

@@ -21,7 +21,7 @@ from seqjax.ops import chain, losses
 class Potentials(NamedTuple):
     """The scores of tags; without the last three, tags are independent. -inf forbids."""
 
-    unary_BLC: jax.Array
+    unary_BLC: jax.Array | losses.Logits
     start_C: jax.Array | None = None
     transition_CC: jax.Array | None = None  # from the tag of the row to that of the column
     end_C: jax.Array | None = None
@@ -54,7 +54,7 @@ def log_likelihood(potentials: Potentials, tags_BL, *, mask_BL=None, reset_BL=No
     """
     if potentials.transition_CC is None:
         masks.check(mask_BL, tags_BL.shape)
-        loss_BL = losses.cross_entropy(potentials.unary_BLC, masks.fill(tags_BL, mask_BL))
+        loss_BL = losses.per_token(losses.cross_entropy, potentials.unary_BLC, masks.fill(tags_BL, mask_BL))
         return -jnp.sum(masks.fill(loss_BL, mask_BL), axis=1)
     flags = dict(mask_BL=mask_BL, reset_BL=reset_BL)
     weights = _weights(potentials, **flags)
@@ -64,7 +64,8 @@ def log_likelihood(potentials: Potentials, tags_BL, *, mask_BL=None, reset_BL=No
 def decode(potentials: Potentials, *, mask_BL=None, reset_BL=None):
     """The most probable tags (B, L), int32, and their log p (B,): Viterbi 1967."""
     if potentials.transition_CC is None:
-        tags_BL = masks.fill(jnp.argmax(potentials.unary_BLC, axis=-1).astype(jnp.int32), mask_BL)
+        best = lambda unary_BLC: jnp.argmax(unary_BLC, axis=-1).astype(jnp.int32)
+        tags_BL = masks.fill(losses.per_token(best, potentials.unary_BLC), mask_BL)
         return tags_BL, log_likelihood(potentials, tags_BL, mask_BL=mask_BL)
     flags = dict(mask_BL=mask_BL, reset_BL=reset_BL)
     weights = _weights(potentials, **flags)

@@ -1,9 +1,9 @@
-"""Sources that draw or bring their own data: copy, recall, digits."""
+"""Sources that draw or bring their own data: copy, recall, mqar, digits."""
 
 import numpy as np
 import pytest
 
-from seqjax.data import copy, digits, recall
+from seqjax.data import copy, digits, mqar, recall
 from seqjax.data._random import SPLITS, generator, philox
 
 
@@ -57,6 +57,36 @@ def test_recall_baseline_is_beaten_only_with_the_link():
     assert many["accuracy"]["most frequent value"] == pytest.approx(0.25, abs=0.01)
 
 
+@pytest.mark.parametrize("filler", ["random", "zero"])
+def test_mqar_tags_each_key_with_its_value_where_it_comes_again(filler):
+    source = mqar.Source(length=30, pairs=5, vocabulary=40, filler=filler, examples=60, train_examples=9)
+    places, rest = set(), []
+    for index in range(60):
+        example = source.example("test", index)
+        tokens, tags, scored = (example[name].tolist() for name in ("tokens", "tags", "scored"))
+        value_of = dict(zip(tokens[:10:2], tokens[1:10:2], strict=True))
+        assert len(value_of) == 5 and min(value_of) > 0 and max(value_of) < 20
+        assert len(set(value_of.values())) == 5 and min(value_of.values()) >= 20
+        asked = [t for t in range(30) if scored[t]]
+        assert sorted(tokens[t] for t in asked) == sorted(value_of)
+        assert all(t >= 10 and t % 2 == 0 and tags[t] == value_of[tokens[t]] for t in asked)
+        assert not any(tags[t] for t in range(30) if t not in asked)
+        places |= set(asked)
+        rest += [tokens[t] for t in range(10, 30) if t not in asked]
+    assert places == set(range(10, 30, 2))
+    assert set(rest) == ({0} if filler == "zero" else set(range(40)))
+    assert source.size("train") == 9 and mqar.Source().size("train") is None
+    assert source.baselines("test") == {"accuracy": {"one value of the example": 0.2}}
+
+
+@pytest.mark.parametrize("power", [0.01, 1.0])
+def test_mqar_asks_at_distances_of_a_power_law(power):
+    source = mqar.Source(length=12, pairs=1, vocabulary=6, power=power, examples=4000)
+    asked = [np.argmax(source.example("test", i)["scored"]) for i in range(4000)]
+    likely = np.array([1.0, 2.0, 3.0, 4.0, 5.0]) ** (power - 1)
+    np.testing.assert_allclose(np.bincount(asked)[2::2] / 4000, likely / likely.sum(), atol=0.03)
+
+
 @pytest.mark.parametrize(
     "build, words",
     [
@@ -67,6 +97,11 @@ def test_recall_baseline_is_beaten_only_with_the_link():
         (lambda: copy.Source(examples=0), "examples: got 0"),
         (lambda: recall.Source(pairs=5, keys=4), "keys=4 is below pairs=5"),
         (lambda: recall.Source(pairs=1.5), "pairs: got 1.5"),
+        (lambda: mqar.Source(length=63), "length=63 is odd"),
+        (lambda: mqar.Source(vocabulary=7, pairs=1), "vocabulary=7 is odd"),
+        (lambda: mqar.Source(length=64, pairs=17), "length=64 is too small for pairs=17: raise it to 68"),
+        (lambda: mqar.Source(vocabulary=8, pairs=4), "vocabulary=8 is too small for pairs=4: raise it to 10"),
+        (lambda: mqar.Source(power=0), "power: got 0, wanted a float above 0"),
     ],
 )
 def test_options_that_cannot_be(build, words):

@@ -31,6 +31,10 @@ CASES = {
     "goemotions": [{"dir": "FOLDER"}],
     "folds": [{"of": Digits, "folds": 4, "fold": 2}],
     "modular_addition": [{}, {"length": 16, "min_length": 16, "modulus": 12, "seed": 7, "examples": 30}],
+    "mqar": [
+        {"examples": 30},
+        {"length": 40, "pairs": 9, "vocabulary": 500, "filler": "zero", "train_examples": 40, "examples": 30},
+    ],
     "names": [{"dir": "FOLDER"}],
     "pairs": [
         {"train": "FOLDER/pairs.{}", "validation": "FOLDER/dev.{}", "source": "en", "target": "de"},
@@ -222,9 +226,9 @@ def test_values_fit_the_spec(source):
             if field.kind == "real":
                 assert np.isfinite(value).all()
         if "scored" in example:
-            assert example["scored"].any() and example["scored"][0] == (
-                "tags" in example
-            )  # no token predicts the first
+            # No token predicts the first; but the tag of a word stands at its first piece.
+            words = "tags" in spec.fields and bool(spec.fields["tags"].names)
+            assert example["scored"].any() and example["scored"][0] == words
 
 
 def test_every_class_is_in_train(source):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.ops import crf
+from seqjax.ops import crf, losses
 from seqjax.ops.crf import Potentials
 from seqjax.spans import Scheme
 
@@ -132,6 +132,24 @@ def test_without_transitions_it_is_a_softmax_per_token():
     close(likely, wanted.sum(1))
     close(np.exp(marginals) * REAL[..., None], p * REAL[..., None])
     assert Potentials.of(UNARY).transition_CC is None and Potentials.of(chained) is chained
+
+
+def test_logits_of_many_tags_are_read_in_chunks(monkeypatch):
+    """A chunk is one token of all rows; the values are those of one array, and so are the gradients."""
+    weight = RNG.normal(size=(3, C)).astype(np.float32)
+    x_BLD = RNG.normal(size=(*TAGS.shape, 3)).astype(np.float32)
+
+    def total(weight):
+        p = Potentials.of(losses.logits(x_BLD, weight, None, REAL, "BLD,DV->BLV", "float32"))
+        likely_B = crf.log_likelihood(p, TAGS, mask_BL=REAL)
+        return jnp.sum(likely_B), (likely_B, crf.decode(p, mask_BL=REAL), isinstance(p.unary_BLC, losses.Logits))
+
+    (_, (*whole, chunked)), slope = jax.value_and_grad(total, has_aux=True)(weight)
+    monkeypatch.setattr(losses, "LARGE", 0)
+    monkeypatch.setattr(losses, "CHUNK", 1)
+    (_, (*parts, now)), found = jax.value_and_grad(total, has_aux=True)(weight)
+    assert (chunked, now) == (False, True)
+    jax.tree.map(close, (parts, found), (whole, slope))
 
 
 def test_what_is_forbidden_gets_no_gradient_and_is_no_parameter():
