@@ -25,7 +25,7 @@ SMOOTHING = {
 
 
 class Markov(_Model, kw_only=True):
-    """Markov: counts which token follows the last `order` tokens, an n-gram language model.
+    """Markov: counts which token follows the last `order` tokens: an n-gram language model, or one for each class.
 
         p(x_t+1 | x_1 ... x_t) = p(x_t+1 | x_t-order+1 ... x_t)                       task next_token
         log p(x_1 ... x_L, c) = log p(c) + sum_t log p(x_t | x_t-order ... x_t-1, c)  task classification
