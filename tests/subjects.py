@@ -115,9 +115,9 @@ class Blocks(Backbone, kw_only=True):
 
 
 def documents():
-    """The tokens of three documents, and where they begin."""
+    """The tokens of three documents, where they begin, and no classes."""
     draw = np.random.default_rng(0)
-    return draw.geometric(0.3, 400) % V, np.arange(400) % 150 == 0
+    return draw.geometric(0.3, 400) % V, np.arange(400) % 150 == 0, None
 
 
 def mixer(name, options):

@@ -39,7 +39,7 @@ MODELS = {
             inputs=TOKENS,
             head=logits(V),
             order=1,
-            documents=lambda: (np.arange(V), np.arange(V) == 0),
+            documents=lambda: (np.arange(V), np.arange(V) == 0, None),
             smoothing="witten_bell",
         )
     ],

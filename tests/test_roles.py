@@ -6,6 +6,7 @@ import types
 import jax
 import jax.numpy as jnp
 import launch
+import numpy as np
 import pytest
 from built import classes, logits
 from test_half_precision import SUBJECTS, D, draws, forward
@@ -13,7 +14,7 @@ from test_half_precision import SUBJECTS, D, draws, forward
 from seqjax import lookup, spec
 from seqjax.emissions import gaussian, mixture, neural
 from seqjax.mixers._recurrent import Recurrent
-from seqjax.models import gmm, hmm
+from seqjax.models import gmm, hmm, markov
 from seqjax.tasks import Reads
 from seqjax.training import state
 from seqjax.training.experiment import Experiment, resolve
@@ -95,7 +96,7 @@ TABLE = {
         "alpha bias bias_decay bias_rate rho scale shift xi",
     ),
     "linear": ("head/kernel", "head/bias"),
-    "markov": ("", "back_off child first log_p oldest token unigram"),
+    "markov": ("", "back_off child first log_p oldest prior root token unigram"),
     "gmm": (
         "",
         "emission/component/log_scale emission/component/lower emission/component/mean emission/logits prior",
@@ -128,7 +129,7 @@ TABLE = {
     ),
 }
 VALUES = spec.features(D)
-FLOAT32 = {  # models without a dtype, and what each reads
+FLOAT32 = {  # models that are no subjects of the half-precision tests, and what each reads
     "gmm": [
         (
             gmm.Model(
@@ -137,6 +138,18 @@ FLOAT32 = {  # models without a dtype, and what each reads
                 emission=functools.partial(mixture.Emission, components=2, component=FULL),
             ),
             jnp.ones((2, 4, D)),
+        )
+    ],
+    "markov": [
+        (
+            markov.Model(
+                inputs=spec.tokens(D, classes=2),
+                head=classes(2),
+                order=1,
+                smoothing="witten_bell",
+                documents=lambda: (np.arange(D), np.arange(D) % 2 == 0, 2 * np.arange(D) // D),
+            ),
+            jnp.ones((2, 4), jnp.int32),
         )
     ],
     "hmm": [

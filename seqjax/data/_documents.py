@@ -6,10 +6,11 @@ from seqjax.data._source import Source
 from seqjax.types import DataError
 
 
-def documents(source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of the train split, one document after the other, and where documents begin (bool): both (M,).
+def documents(source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The tokens of the train split, one document after the other, where documents begin (bool), and classes: all (M,).
 
-    They are those of the stream in reading order, or, if there is none, of all examples.
+    They are those of the stream in reading order, or, if there is none, of all examples. A token has the class of its
+    example, if examples have one (`label`); else classes are None.
 
     Raises:
       DataError: the split is endless, or has no tokens.
@@ -31,4 +32,7 @@ def documents(source: Source) -> tuple[np.ndarray, np.ndarray]:
     tokens_M = np.concatenate([np.empty(0, np.int32), *(one["tokens"] for one in found)])
     if not len(tokens_M):
         raise DataError("the train split has no tokens to count: give more data.")
-    return tokens_M, np.concatenate(starts)
+    if "label" not in source.spec.fields:
+        return tokens_M, np.concatenate(starts), None
+    labels = [np.full(len(one["tokens"]), one["label"], np.int32) for one in found]
+    return tokens_M, np.concatenate(starts), np.concatenate(labels)

@@ -144,6 +144,28 @@ def table(counts: Counts, smoothing: Smoothing) -> Table:
     )
 
 
+def joined(tables: list[Table]) -> tuple[Table, np.ndarray]:
+    """C tables side by side, as one whose `unigram_V` is (C, V), and the numbers of their empty contexts: int32 (C,).
+
+    To look something up in one of them, give `look_up` its row of `unigram_V`, and its empty context as `root`.
+    """
+    place = lambda sizes: (np.cumsum(sizes) - sizes).astype(np.int32)
+    # Ends of children and of n-grams stay: so each table has one place more than contexts, which nothing leads to.
+    root_C = place([len(table.child_N) for table in tables])
+    gram_C = place([len(table.token_G) for table in tables])
+    end = lambda a_N: np.pad(a_N, (0, 1))
+    side_by_side = Table(
+        unigram_V=np.stack([table.unigram_V for table in tables]),
+        oldest_N=np.concatenate([end(table.oldest_N) for table in tables]),
+        child_N=np.concatenate([table.child_N + root for table, root in zip(tables, root_C, strict=True)]),
+        first_N=np.concatenate([table.first_N + gram for table, gram in zip(tables, gram_C, strict=True)]),
+        back_off_N=np.concatenate([end(table.back_off_N) for table in tables]),
+        token_G=np.concatenate([table.token_G for table in tables]),
+        log_p_G=np.concatenate([table.log_p_G for table in tables]),
+    )
+    return side_by_side, root_C
+
+
 def log_p(table: Table, tokens_M, known_M):
     """log p of each token of a text that has one before it, given the `known_M` tokens before it: numpy, on the host.
 
@@ -178,10 +200,11 @@ def _find(sorted_N, wanted_P):
     return at_P, sorted_N[at_P] == wanted_P
 
 
-def look_up(table: Table, symbols_nBL, *, longest: bool = False):
+def look_up(table: Table, symbols_nBL, *, root=0, longest: bool = False):
     """log p(next token | the last tokens): float32 (B, L, V), of the arrays of a table on the device.
 
-    `symbols_nBL`: the newest token first; V where the document starts, and V + 1 before that.
+    `symbols_nBL`: the newest token first; V where the document starts, and V + 1 before that. `root`: the number of the
+    empty context.
     """
     n, B, L = symbols_nBL.shape
     V = len(table.unigram_V)
@@ -207,8 +230,8 @@ def look_up(table: Table, symbols_nBL, *, longest: bool = False):
         here_BLV = jnp.where(found_BLV < 0, lower_BLV, table.log_p_G[found_BLV])
         return (node_BL, alive_BL, jnp.where(alive_BL[..., None], here_BLV, log_p_BLV)), None
 
-    none_BL = jnp.zeros((B, L), jnp.int32)
-    return jax.lax.scan(deeper, (none_BL, none_BL == 0, log_p_BLV), symbols_nBL)[0][2]
+    empty_BL = jnp.full((B, L), root, jnp.int32)
+    return jax.lax.scan(deeper, (empty_BL, jnp.ones((B, L), bool), log_p_BLV), symbols_nBL)[0][2]
 
 
 def _child(table: Table, node_BL, alive_BL, symbol_BL):

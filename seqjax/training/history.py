@@ -193,7 +193,7 @@ def rate_change(changes: dict, experiment: Experiment, step: int) -> dict:
 
 def fingerprint(experiment: Experiment) -> dict:
     """What distinguishes training data under the same config: the number of records, a hash of the first batch, the
-    meanings of tokens and classes, the name of the tokenizer, and a hash of the text if the model counts it."""
+    meanings of tokens and classes, the name of the tokenizer, and hashes of text and labels if the model counts."""
     h, first = hashlib.sha256(), experiment.batches.first
     for name, array in sorted((renamed.ARRAYS.get(name, name), array) for name, array in first.items()):
         h.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
@@ -202,9 +202,10 @@ def fingerprint(experiment: Experiment) -> dict:
     found = {"records": source.size("train"), "first": h.hexdigest(), "meanings": meanings(source)}
     found["tokenizer"] = content and named(content)
     if experiment.model.counted:
-        tokens_M, start_M = experiment.model.documents()
+        tokens_M, start_M, label_M = experiment.model.documents()
         whole = tokens_M.astype("<i8").tobytes() + start_M.tobytes()
         found["counted"] = hashlib.sha256(whole).hexdigest()
+        found["labels"] = None if label_M is None else hashlib.sha256(label_M.astype("<i4").tobytes()).hexdigest()
     return found
 
 
@@ -224,6 +225,8 @@ def check_data(saved: dict, now: dict, otherwise: str) -> None:
         found = "the first batch of the training data has changed"
     elif saved.get("counted") != now.get("counted"):
         found = "the text that was counted has changed"
+    elif saved.get("labels", now.get("labels")) != now.get("labels"):
+        found = "the classes of the texts that were counted have changed"
     else:
         found = "the tokens or classes of the training data now stand for something else"
     raise CheckpointError(f"{found}: restore the data that it was trained on{otherwise}.")

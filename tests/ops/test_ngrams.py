@@ -82,8 +82,8 @@ def contexts(n):
 
 
 @functools.partial(jax.jit, static_argnames="longest")
-def look_up(table, symbols_nBL, longest):
-    return ngrams.look_up(table, symbols_nBL, longest=longest)
+def look_up(table, symbols_nBL, longest, root=0):
+    return ngrams.look_up(table, symbols_nBL, root=root, longest=longest)
 
 
 def found(kind, n=N, documents=DOCUMENTS):
@@ -118,6 +118,20 @@ def test_a_text_is_scored_by_the_equations(kind):
         s = (V, *map(int, tokens[t - known[t] : t]))
         wanted.append(p(s[-N:], int(tokens[t])))
     np.testing.assert_allclose(np.exp(ngrams.log_p(table, tokens, known)), wanted, rtol=3e-6)
+
+
+def test_tables_side_by_side_are_what_each_is_by_itself():
+    tables = [
+        ngrams.table(ngrams.count(*text(some), V, N), KINDS["witten_bell"]) for some in (DOCUMENTS, [[3], [1, 1]])
+    ]
+    together, root_C = ngrams.joined([*tables, tables[0]])
+    symbols_nBL = jnp.array([[*reversed(h), *[V + 1] * (N - len(h))] for h in contexts(N)], jnp.int32).T[:, :, None]
+    for c, table in enumerate(tables):
+        own = together._replace(unigram_V=together.unigram_V[c])
+        wanted = look_up(table, symbols_nBL, False)
+        np.testing.assert_array_equal(look_up(own, symbols_nBL, False, root_C[c]), wanted)
+    for name in ("oldest_N", "child_N", "first_N", "back_off_N", "token_G", "log_p_G"):
+        assert getattr(together, name).dtype == getattr(tables[0], name).dtype
 
 
 def test_without_contexts_there_are_only_tokens():

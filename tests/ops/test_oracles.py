@@ -348,7 +348,7 @@ ORACLES = {
     "chain": {"filter", "smooth", "log_likelihood", "viterbi", "weight", "sample", "n_best"},  # in test_chain.py
     "crf": {"log_likelihood", "decode", "n_best", "marginals"},  # in test_crf.py
     "spans": {"agree"},  # in test_agree.py
-    "ngrams": {"count", "table", "look_up", "log_p"},  # in test_ngrams.py
+    "ngrams": {"count", "table", "joined", "look_up", "log_p"},  # in test_ngrams.py
     "smoothing": {"additive", "witten_bell", "stupid_backoff", "kneser_ney"},  # in test_ngrams.py
     "spectral": {"frame_count", "log_mel", "cepstrum", "deltas", "normalised"},  # in embed/test_frames.py
     "weights": {"softmax", "sigmoid", "hard", "sparsemax", "entmax"},  # test_weights.py
