@@ -343,7 +343,12 @@ ORACLES = {
     "interactive": {"attend", "weights"},  # in test_interactive_sums.py
     "decoder": set(),  # steps of `recur` only: in mixers/test_attention_rnn.py
     "dense": {"einsum"},  # in test_dense.py
-    "losses": {"cross_entropy", "logits", "per_token"},  # the last two in test_losses.py
+    "losses": {
+        "cross_entropy",
+        "logits",
+        "per_token",
+        "classification",
+    },  # in test_losses.py, tasks/test_classification.py
     "pooling": {"mean", "last", "maximum", "attention"},
     "chain": {"filter", "smooth", "log_likelihood", "viterbi", "weight", "sample", "n_best"},  # in test_chain.py
     "crf": {"log_likelihood", "decode", "n_best", "marginals"},  # in test_crf.py
