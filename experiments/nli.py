@@ -36,7 +36,7 @@ def get_config(variant: str = "esim"):
                 **{"expansion": 0.0, **MODELS["esim" if tiny else variant]},
             ),
             optim=dict(learning_rate=2e-3, warmup_steps=1 if tiny else 100, weight_decay=0.1, ema_decay=0.99),
-            loader=dict(batch_size=8 if tiny else 64, buckets=(30,) if tiny else (10, 30)),
+            loader=dict(batch_size=8 if tiny else 64, buckets=(64,) if tiny else (16, 32, 64)),
             train=dict(steps=2 if tiny else 1200, log_every=100, eval_every=None if tiny else 200),
         )
     )

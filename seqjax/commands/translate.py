@@ -5,7 +5,7 @@ from seqjax.commands import _run_folder
 ABOUT = "Translate a text line by line, by beam search; writes a line for each line."
 EXAMPLES = """\
   seqjax translate --workdir runs/de --in test.en --out test.de
-  echo 'A cat sleeps.' | seqjax translate --workdir runs/de --beam 10 --penalty gnmt --alpha 0.6
+  seqjax translate --workdir runs/de --beam 10 --penalty gnmt --alpha 0.6 < test.en
   seqjax translate --workdir runs/de --in test.en --n_best 3     (3 lines for each: line ||| text ||| log p)"""
 
 

@@ -115,7 +115,8 @@ class NextToken(_base.Task):
         return weight_BL * batch["scored"][:, 1:] if "scored" in batch else weight_BL
 
     def weights(self, batch):
-        return {name: jnp.sum(weight_BX) for name, weight_BX in self._weights(batch).items() if name in self.terms}
+        found = {name: jnp.sum(weight_BX) for name, weight_BX in self._weights(batch).items() if name in self.terms}
+        return found if found.keys() == self.terms.keys() else super().weights(batch)
 
     def _weights(self, batch) -> dict:
         """Of all terms: of each prediction, each token that is read, and each pair of such tokens of one document."""

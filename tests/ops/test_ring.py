@@ -448,7 +448,7 @@ def test_mixers_say_whether_their_sequences_can_be_cut(name):
         (mixer("attention", weights="sigmoid"), False),
         (mixer("attention", backend="xla"), False),
         (mixer("attention", backend="blockwise"), True),
-        (mixer("stacked", mixer=HYBRID), True),
+        (mixer("stacked", mixer=HYBRID, layers=len(HYBRID)), True),
         (mixer("stacked", mixer=(mixer("lru"), mixer("gru"))), False),
         (mixer("bidirectional", mixer=mixer("lru")), True),
     ],

@@ -261,19 +261,6 @@ def test_results_of_another_step_than_the_best_do_not_decide(write_run, tmp_path
     assert note.startswith("old: the test result is of step 500, but the best checkpoint is of step 1,000: ")
 
 
-def test_a_baseline_that_was_trained_has_a_size_and_a_time(write_run, tmp_path):
-    folder = write_run(tmp_path / "a")
-    known = json.loads((folder / "run.json").read_text())["baselines"]
-    known["test"] |= {"parameters": {"5-gram": 1234.0}, "seconds": {"5-gram": 90.0}}
-    rewrite(folder / "run.json", baselines=known)
-    table = report.run.tables.results(runs.read_all([folder]))
-    place = {column.name: i for i, column in enumerate(table.columns)}
-    rows = {row.cells[0].text: row.cells for row in table.rows}
-    shown = lambda name: [rows[name][place[column]].text for column in ("parameters", "training time")]
-    assert shown("5-gram") == ["1,234", "1 min 30 s"] and shown("uniform") == ["", ""]
-    assert "seconds" not in place  # neither is a metric
-
-
 def test_a_metric_that_no_task_declared_has_no_winner(write_run, tmp_path):
     folders = [write_run(tmp_path / name) for name in ("a", "b")]
     for folder, coverage in zip(folders, (0.9, 0.1), strict=True):
