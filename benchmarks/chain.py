@@ -1,4 +1,4 @@
-"""How fast are the sums and maxima over the paths of a hidden Markov model? `seqjax.ops.chain` and hmmlearn.
+"""How fast are the sums and maxima over the paths of a hidden Markov model? `seqjax.ops.chain`, hmmlearn and dynamax.
 
     python -m benchmarks.chain --pin
     python -m benchmarks.chain --quick --pin --what viterbi --shapes 4,50,8
@@ -9,9 +9,10 @@ and the likelihood, `smooth` log p(z_t | x_1..L) (hmmlearn: the probabilities), 
 states follow each other, with scores so far apart that scaled probabilities underflow in float32 (and hmmlearn's counts
 by scaling are NaN at 64 states). Ours computes in float32, hmmlearn in float64: it has nothing else. `hmmlearn_log` and
 `hmmlearn_scaling` are its two implementations (its Viterbi has one); it reads one sequence after the other, and its
-filter is a forward pass that is then normalised. `plain` is a loop over `logsumexp` in JAX, and its gradient by
-autodiff; `associative` is the filter by `jax.lax.associative_scan`. The last table has the memory of `em` beside that
-of a (K, K) array for each token.
+filter is a forward pass that is then normalised. `dynamax` is in JAX, in float32, and takes part where it is installed
+(`pip install dynamax==1.0.3`), but not in `em_logs`, where its counts are NaN. `plain` is a loop over `logsumexp` in
+JAX, and its gradient by autodiff; `associative` is the filter by `jax.lax.associative_scan`. The last table has the
+memory of `em` beside that of a (K, K) array for each token.
 """
 
 import functools
@@ -158,9 +159,41 @@ def hmmlearn(implementation, what, B, L, K) -> Built:
     return Built(calls[what], "cpu")
 
 
+def dynamax(what, B, L, K) -> Built:
+    """`dynamax.hidden_markov_model.inference`, mapped over the rows."""
+    import jax
+    from dynamax.hidden_markov_model import inference
+    from scipy.special import logsumexp
+
+    start_K, transition_KK, score_BLK = drawn(what, B, L, K)
+    p_K, p_KK = (np.exp(a - logsumexp(a, -1, keepdims=True)) for a in (start_K, transition_KK))
+
+    def over(function):
+        return lambda p_K, p_KK, score_BLK: jax.vmap(lambda score_LK: function(p_K, p_KK, score_LK))(score_BLK)
+
+    def filter(*arrays):
+        found = inference.hmm_filter(*arrays)
+        return jax.numpy.log(found.filtered_probs), found.marginal_loglik
+
+    def em(*arrays):
+        found = over(inference.hmm_smoother)(*arrays)
+        return found.marginal_loglik.sum(), (found.smoothed_probs[:, 0].sum(0), found.trans_probs.sum(0))
+
+    smooth = over(lambda *arrays: inference.hmm_smoother(*arrays).smoothed_probs)  # XLA leaves the counts out
+    calls = {
+        "filter": over(filter),
+        "smooth": smooth,
+        "viterbi": over(inference.hmm_posterior_mode),
+        "em": em,
+        "em_logs": em,
+    }
+    return ready.jitted(calls[what], p_K, p_KK, score_BLK)
+
+
 OPPONENTS = {
     "hmmlearn_log": functools.partial(hmmlearn, "log"),
     "hmmlearn_scaling": functools.partial(hmmlearn, "scaling"),
+    "dynamax": dynamax,
     "plain": plain,
     "associative": associative,
 }
@@ -168,8 +201,9 @@ OWN = ("plain", "associative")
 
 
 def serves(name: str, case: dict) -> bool:
-    """Whether a contender takes part: hmmlearn has one Viterbi, and `plain` gives NaN where a move is forbidden."""
-    left_out = {"hmmlearn_scaling": ("viterbi",), "plain": ("em_logs",), "associative": WHAT[1:]}
+    """Whether a contender takes part: hmmlearn has one Viterbi; `plain` and `dynamax` give NaN in `em_logs`."""
+    logs = ("em_logs",)
+    left_out = {"hmmlearn_scaling": ("viterbi",), "plain": logs, "dynamax": logs, "associative": WHAT[1:]}
     return case["what"] not in left_out.get(name, ())
 
 

@@ -21,7 +21,7 @@ from benchmarks import harness, results
 from seqjax import __version__
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "hmmlearn", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "hmmlearn", "dynamax", "numpy")
 
 
 class Check(NamedTuple):
