@@ -80,7 +80,8 @@ def run(args, absent: dict[str, str]) -> dict:
     if "roofline" not in result:
         found, device = _roofline.rates(args.dtype, plan, result["clock"])
         session.place(result, device)
-        result["roofline"] = {"GFLOP/s": round(found.flops / 1e9, 1), "GB/s": round(found.bytes / 1e9, 1)}
+        giga = lambda rate: float(f"{rate / 1e9:.4g}")  # digits, not places: a rate is never 0
+        result["roofline"] = {"GFLOP/s": giga(found.flops), "GB/s": giga(found.bytes)}
     rates = _roofline.Rates(*(1e9 * rate for rate in result["roofline"].values()))
     rows = result["rows"] = result.pop("rows")  # last in the file, too
     build = functools.partial(
