@@ -48,7 +48,7 @@ class Task(Checked):
     head: Annotated[Callable, Part("seqjax.heads", "Head")] = Tokenwise
 
     metrics = {"loss": "less"}  # not a field; nor are those below
-    terms = {"loss": 1.0}  # what training minimises: term -> coefficient.
+    terms = {"loss": 1.0}  # what training minimises: term -> coefficient
     prompt_length = (
         math.inf
     )  # the first tokens of a document that are not predicted; a task that predicts tokens sets it

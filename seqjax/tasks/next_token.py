@@ -93,8 +93,8 @@ class NextToken(_base.Task):
         # With a carried state, the next batch begins with the last token of this one, which must not be read twice.
         mask_BL = batch["mask"][:, 1:] if self.carry_state else batch["mask"][:, :-1]
         reset_BL = batch["reset"][:, :-1] if "reset" in batch else None
-        side = {"source_BS": batch["source"], "source_mask_BS": batch["mask_S"]} if "source" in batch else {}
-        return _base.Reads(batch["tokens"][:, :-1], mask_BL, reset_BL, side)
+        whole = super().reads(batch)
+        return whole._replace(x=whole.x[:, :-1], mask_BL=mask_BL, reset_BL=reset_BL)
 
     def sequence(self, batch):
         if self.carry_state:  # the last token is the first one of the next batch
