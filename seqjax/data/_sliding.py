@@ -34,7 +34,8 @@ class Sliding(Batches):
                 "evaluation with context needs running text, but the examples of this source are independent of each "
                 "other: remove the evaluator, or choose a source such as data.name='text'."
             )
-        super().__init__(source, split, dataclasses.replace(loader, buckets=(context + 1,), random_lengths=0.0))
+        loader = dataclasses.replace(loader, buckets=(context + 1,), places=None, random_lengths=0.0)
+        super().__init__(source, split, loader)
 
     def _spec(self) -> Spec:
         spec = self.source.spec

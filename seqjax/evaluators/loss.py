@@ -39,8 +39,7 @@ class Sums(_base.Pass):
         totals = {}
         carry, size = self._start, self.batches.loader.batch_size
         for i, batch in enumerate(self.batches.iterate(0, self.count, rows=self.layout.rows(size))):
-            rows = size if self.batches.loader.places is None else len(batch["weight"])
-            metrics, carry = self._step(params, self.layout.place(batch, rows), carry)
+            metrics, carry = self._step(params, self.layout.place(batch, size), carry)
             for name, value in jax.tree.map(np.float64, jax.device_get(metrics)).items():
                 totals[name] = totals[name] + value if name in totals else value
             on_batch(i + 1)

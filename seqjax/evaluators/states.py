@@ -59,7 +59,7 @@ class Look(_base.Pass):
 
     def __init__(self, of: States, split: str, layout):
         self.of, self.split, self.layout = of, split, layout
-        self.batches = Batches(of.source, split, dataclasses.replace(of.loader, buckets=()))
+        self.batches = Batches(of.source, split, dataclasses.replace(of.loader, buckets=(), places=None))
         self.count = self.batches.per_epoch if hasattr(of.model, "viterbi") else 0
 
         def answer(params, reads, row_N):

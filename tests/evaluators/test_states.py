@@ -80,7 +80,7 @@ def look(task, head, step=5, **options):
     """What is written about a model that is seen through, its parameters, and the model."""
     model = HMM(inputs=SOURCE.spec, head=head, **options)
     params = seen(model, jax.device_get(model.init(jax.random.key(0), ROWS[0]["tokens"][None])["params"]))
-    of = dict(source=SOURCE, loader=Loader(batch_size=4, buckets=(4, LENGTH)), seed=0)
+    of = dict(source=SOURCE, loader=Loader(batch_size=4, buckets=(4, LENGTH), places=16), seed=0)
     return written(states.States(model=model, task=task(spec=SOURCE.spec), **of), params, step), params, model
 
 
